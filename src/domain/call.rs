@@ -1,0 +1,101 @@
+//! A call as it goes through the stack.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::domain::answer::RowBatch;
+use crate::domain::key::WriteId;
+use crate::domain::pg_type::Column;
+use crate::domain::value::Value;
+
+/// SQL text with its parameters, ready for a database.
+#[derive(Debug, Clone)]
+pub struct BoundStatement {
+    /// One SQL statement with `$1`, `$2`, ….
+    pub sql: Arc<str>,
+    /// The name from the query files, where it came by name.
+    pub name: Option<Arc<str>>,
+    /// One for each `$n`.
+    pub params: Arc<[Value]>,
+}
+
+/// Limits of one answer. What passes them fails with `LimitExceeded`; it is never cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResultLimits {
+    /// Rows of one answer.
+    pub rows_max: u64,
+    /// Bytes of one answer's cells.
+    pub bytes_max: u64,
+}
+
+/// What every call carries besides its statement.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// Callers with the same key see the same side.
+    pub routing_key: Option<Arc<str>>,
+    /// Set once the caller has gone away; the statement is then cancelled.
+    pub cancelled: tokio_util::sync::CancellationToken,
+    /// Limits of the answer.
+    pub limits: ResultLimits,
+}
+
+/// Makes a repeated write have effect once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The caller's key, 1 to 255 bytes.
+    pub key: Arc<str>,
+    /// SHA-256 over statement texts and parameters: the same key with another is a fault.
+    pub content: [u8; 32],
+}
+
+/// 128 random bits that name an open transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TransactionId(pub u128);
+
+/// Options of a new transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionOptions {
+    /// Isolation; `None` is the database's default.
+    pub isolation: Option<Isolation>,
+    /// Refuses writes.
+    pub read_only: bool,
+    /// Time without a call after which it is rolled back.
+    pub idle_max: Duration,
+    /// Time since its begin after which it is rolled back.
+    pub total_max: Duration,
+}
+
+/// Isolation levels that can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// READ COMMITTED.
+    ReadCommitted,
+    /// REPEATABLE READ.
+    RepeatableRead,
+    /// SERIALIZABLE.
+    Serializable,
+}
+
+/// The answer to one statement of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteItem {
+    /// Rows inserted, updated or deleted.
+    pub affected_rows: u64,
+    /// Columns of `RETURNING`; empty otherwise.
+    pub columns: Arc<[Column]>,
+    /// Rows of `RETURNING`.
+    pub rows: RowBatch,
+}
+
+/// The answer to a write of one or more statements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteAnswer {
+    /// One for each statement.
+    pub items: Vec<WriteItem>,
+    /// What was announced to the database.
+    pub write_id: WriteId,
+    /// The first answer to an earlier call with the same idempotency key.
+    pub replayed: bool,
+}

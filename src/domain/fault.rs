@@ -1,0 +1,143 @@
+//! What went wrong with a call, on which side, and what is known of its effect.
+
+use std::fmt;
+
+use crate::domain::side::Side;
+
+/// What is known about the effect of a call that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was changed.
+    NotApplied,
+    /// The change was made, though the call failed.
+    Applied,
+    /// Nobody can say.
+    Unknown,
+}
+
+/// Why a call failed, in the terms that the caller's error code is chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The database refused; `sqlstate` says why.
+    Database,
+    /// The call itself is wrong: a value that does not fit, an unknown statement name.
+    InvalidArgument,
+    /// Segue refuses such a statement; `reason` names the rule.
+    Refused,
+    /// Something named by the call does not exist: a transaction, a statement.
+    NotFound,
+    /// A state forbids it: an idempotency key with other content.
+    Precondition,
+    /// A limit of segue was passed: rows, bytes, parameters, open transactions.
+    LimitExceeded,
+    /// The deadline passed.
+    DeadlineExceeded,
+    /// The caller went away.
+    Cancelled,
+    /// The statement was surely not sent: no connection, shutting down.
+    Unavailable,
+    /// The connection was lost after the statement had been sent.
+    ConnectionLost,
+    /// A fault of segue's own.
+    Internal,
+}
+
+/// A failed call. `message` is lower case, without a full stop, and names the value
+/// and the way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlFault {
+    /// The class that the error code is chosen by.
+    pub kind: FaultKind,
+    /// Five characters; empty where no database spoke.
+    pub sqlstate: String,
+    /// What went wrong.
+    pub message: String,
+    /// The server's DETAIL.
+    pub detail: String,
+    /// The server's HINT, or the way out.
+    pub hint: String,
+    /// Character position in the statement from 1; 0 where unknown.
+    pub position: u32,
+    /// The constraint, table and so on that the server named.
+    pub schema: String,
+    /// As `schema`.
+    pub table: String,
+    /// As `schema`.
+    pub column: String,
+    /// As `schema`.
+    pub constraint: String,
+    /// The side that failed, where one did.
+    pub side: Option<Side>,
+    /// Whether the same call may succeed if it is made again.
+    pub retryable: bool,
+    /// What is known of the effect.
+    pub outcome: Outcome,
+    /// A stable name of segue's own refusals, such as `refused.ddl`.
+    pub reason: &'static str,
+}
+
+impl SqlFault {
+    /// A fault of segue's own making: nothing was applied, and trying again as it is
+    /// does not help.
+    pub fn new(kind: FaultKind, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            sqlstate: String::new(),
+            message: message.into(),
+            detail: String::new(),
+            hint: String::new(),
+            position: 0,
+            schema: String::new(),
+            table: String::new(),
+            column: String::new(),
+            constraint: String::new(),
+            side: None,
+            retryable: false,
+            outcome: Outcome::NotApplied,
+            reason,
+        }
+    }
+
+    /// The same with the way out.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// The same, on a side.
+    #[must_use]
+    pub fn on(mut self, side: Side) -> Self {
+        self.side = Some(side);
+        self
+    }
+
+    /// The same with another outcome.
+    #[must_use]
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
+    }
+
+    /// The same, marked as worth another try.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+}
+
+impl fmt::Display for SqlFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(side) = self.side {
+            write!(f, "{side}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if !self.sqlstate.is_empty() {
+            write!(f, " (SQLSTATE {})", self.sqlstate)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SqlFault {}

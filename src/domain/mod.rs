@@ -1,0 +1,14 @@
+//! The words of a migration as types.
+//!
+//! Pure: no I/O, no clock, no dice. Nothing here knows gRPC or a driver.
+
+pub mod answer;
+pub mod call;
+pub mod control;
+pub mod fault;
+pub mod key;
+pub mod pg_type;
+pub mod side;
+pub mod table;
+pub mod value;
+pub mod verdict;

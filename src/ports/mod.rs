@@ -1,0 +1,145 @@
+//! What the stack asks of the world, as traits.
+//!
+//! `postgres` and `jobs` implement them; rooms are tested against fakes of them.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+
+use crate::domain::answer::{Observed, RowBatch};
+use crate::domain::call::{
+    BoundStatement, CallContext, Idempotency, TransactionId, TransactionOptions, WriteAnswer,
+};
+use crate::domain::control::ControlState;
+use crate::domain::fault::SqlFault;
+use crate::domain::key::WriteId;
+use crate::domain::pg_type::{Column, PgType};
+use crate::domain::side::Side;
+
+/// An answer that is still coming. The stream's end is the answer's end; an error
+/// item means that what came before is not the whole.
+pub struct AnswerStream {
+    /// Columns by position.
+    pub columns: Arc<[Column]>,
+    /// Batches of bounded size.
+    pub batches: BoxStream<'static, Result<RowBatch, SqlFault>>,
+}
+
+impl std::fmt::Debug for AnswerStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnswerStream").field("columns", &self.columns).finish_non_exhaustive()
+    }
+}
+
+/// One read outside a transaction. Runs read-only.
+#[derive(Debug, Clone)]
+pub struct ReadRequest {
+    /// What to run.
+    pub statement: BoundStatement,
+    /// Deadline, limits and the rest.
+    pub context: CallContext,
+}
+
+/// One write of one or more statements: all or none.
+#[derive(Debug, Clone)]
+pub struct WriteRequest {
+    /// What to run, in order.
+    pub statements: Vec<BoundStatement>,
+    /// Announced to the database in the same round trip.
+    pub write_id: WriteId,
+    /// Where the caller gave a key.
+    pub idempotency: Option<Idempotency>,
+    /// Deadline, limits and the rest.
+    pub context: CallContext,
+}
+
+/// Types of a statement as one side prepares it.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// In the order of `$1`, `$2`, ….
+    pub parameters: Vec<Arc<PgType>>,
+    /// The result's columns.
+    pub columns: Arc<[Column]>,
+}
+
+/// Statements outside transactions, on one side.
+pub trait Database: Send + Sync + 'static {
+    /// Which one it is.
+    fn side(&self) -> Side;
+    /// Runs a read on a read-only connection.
+    fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<AnswerStream, SqlFault>>;
+    /// Runs a write. It goes on to its end, or to its cancellation, though the future be dropped.
+    fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>>;
+    /// Prepares a statement and tells its types.
+    fn describe<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Description, SqlFault>>;
+}
+
+/// Transactions that span calls, on the primary.
+pub trait Transactions: Send + Sync + 'static {
+    /// Opens one and announces its write.
+    fn begin(
+        &self,
+        options: TransactionOptions,
+        write_id: WriteId,
+        context: CallContext,
+    ) -> BoxFuture<'_, Result<TransactionId, SqlFault>>;
+    /// Runs a read in it. The transaction takes no other call until the stream has ended.
+    fn read(
+        &self,
+        id: TransactionId,
+        request: ReadRequest,
+    ) -> BoxFuture<'_, Result<AnswerStream, SqlFault>>;
+    /// Runs statements in it; the request's `write_id` is that of the transaction's begin.
+    fn write(
+        &self,
+        id: TransactionId,
+        statements: Vec<BoundStatement>,
+        context: CallContext,
+    ) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>>;
+    /// Commits it; the answer names its write.
+    fn commit(
+        &self,
+        id: TransactionId,
+        context: CallContext,
+    ) -> BoxFuture<'_, Result<WriteId, SqlFault>>;
+    /// Rolls it back.
+    fn rollback(&self, id: TransactionId) -> BoxFuture<'_, Result<(), SqlFault>>;
+}
+
+/// Where the migration stands, as this member knows it.
+pub trait ControlView: Send + Sync + 'static {
+    /// The present state. A call reads it once.
+    fn current(&self) -> ControlState;
+}
+
+/// Tells the reconciler that the outbox has new rows.
+pub trait ReconcileWaker: Send + Sync + 'static {
+    /// Never waits and never fails: the outbox has the rows in any case.
+    fn wake(&self);
+}
+
+/// A read to be run on the shadow and compared.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// What the caller asked.
+    pub statement: BoundStatement,
+    /// What the primary answered.
+    pub primary: Observed,
+    /// The primary's answer came from a database in this state.
+    pub control: ControlState,
+    /// The caller's span, to which the comparison's trace is linked.
+    pub span: tracing::Span,
+}
+
+/// Decides which reads are sampled, and takes the samples.
+pub trait ShadowReads: Send + Sync + 'static {
+    /// Whether this read is sampled. `trace_id` keeps the reads of one trace together.
+    fn selects(&self, statement: &BoundStatement, trace_id: Option<u128>) -> bool;
+    /// Bytes of an answer above which a sample is skipped.
+    fn answer_bytes_max(&self) -> u64;
+    /// Takes a sample without waiting; what there is no room for is dropped and counted.
+    fn offer(&self, sample: Sample);
+    /// Counts a sample that could not be taken.
+    fn skipped(&self, statement: &BoundStatement, reason: &'static str);
+}
