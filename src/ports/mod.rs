@@ -13,7 +13,7 @@ use crate::domain::call::{
 };
 use crate::domain::control::ControlState;
 use crate::domain::fault::SqlFault;
-use crate::domain::key::WriteId;
+use crate::domain::key::{OutboxMark, WriteId};
 use crate::domain::mismatch::Mismatch;
 use crate::domain::pg_type::{Column, PgType};
 use crate::domain::side::Side;
@@ -148,9 +148,15 @@ pub trait ShadowReads: Send + Sync + 'static {
 
 /// Asks whether reconciles are still due for tables.
 pub trait PendingKeys: Send + Sync + 'static {
-    /// Whether the primary's outbox has rows that are not forgotten, for any of these tables.
-    /// A table without a schema stands for every table of that name.
-    fn pending<'a>(&'a self, tables: &'a [TableRef]) -> BoxFuture<'a, Result<bool, SqlFault>>;
+    /// The present moment by the primary's clock.
+    fn mark(&self) -> BoxFuture<'_, Result<OutboxMark, SqlFault>>;
+    /// Whether the primary's outbox has rows from before the mark that are not forgotten, for
+    /// any of these tables. A table without a schema stands for every table of that name.
+    fn pending<'a>(
+        &'a self,
+        tables: &'a [TableRef],
+        before: OutboxMark,
+    ) -> BoxFuture<'a, Result<bool, SqlFault>>;
 }
 
 /// The fleet's one list of judged samples.
