@@ -1,1 +1,3 @@
-//! jobs
+//! What runs beside the callers: reconciling, comparing, keeping house.
+
+pub mod shadow_reads;

@@ -1,1 +1,1 @@
-//! postgres
+//! Everything that speaks to a database; the only place that knows tokio-postgres.
