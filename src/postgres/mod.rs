@@ -1,1 +1,4 @@
 //! Everything that speaks to a database; the only place that knows tokio-postgres.
+
+pub mod mismatch;
+pub mod pending;

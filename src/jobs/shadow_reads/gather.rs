@@ -34,8 +34,10 @@ impl Gathering {
         show_values: bool,
     ) {
         let now = SystemTime::now();
-        let example =
-            comparison.example.map(|difference| describe(&difference, show_values)).unwrap_or_default();
+        let example = comparison
+            .example
+            .map(|difference| describe(&difference, show_values))
+            .unwrap_or_default();
         self.insert(Mismatch {
             key: MismatchKey {
                 fingerprint: analysis.fingerprint.clone(),
@@ -91,10 +93,13 @@ impl Gathering {
 /// A difference as one text; without its values unless they may be shown.
 fn describe(difference: &Difference, show_values: bool) -> String {
     if show_values {
-        format!("{}: primary {}, shadow {}", difference.place, difference.primary, difference.shadow)
-            .chars()
-            .take(EXAMPLE_CHARS_MAX)
-            .collect()
+        format!(
+            "{}: primary {}, shadow {}",
+            difference.place, difference.primary, difference.shadow
+        )
+        .chars()
+        .take(EXAMPLE_CHARS_MAX)
+        .collect()
     } else {
         format!(
             "{}: primary {}, shadow {}",

@@ -45,10 +45,9 @@ impl Looks<'_> {
             match self.look(&self.suspect.statement).await? {
                 Look::Settled(comparison) => return Ok(comparison),
                 Look::Pending => {
-                    return Ok(self.instead(
-                        Verdict::Pending,
-                        "keys of its tables wait in the outbox",
-                    ));
+                    return Ok(
+                        self.instead(Verdict::Pending, "keys of its tables wait in the outbox")
+                    );
                 }
                 Look::Moving => {
                     moving += 1;

@@ -70,8 +70,7 @@ mod tests {
     use super::*;
 
     fn sampler(rate: f64) -> Sampler {
-        let params =
-            SamplingParams { rate, by_name: HashMap::from([("always".to_owned(), 1.0)]) };
+        let params = SamplingParams { rate, by_name: HashMap::from([("always".to_owned(), 1.0)]) };
         Sampler::new(&params, Box::new(|| u64::MAX))
     }
 
