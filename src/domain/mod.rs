@@ -9,6 +9,7 @@ pub mod fault;
 pub mod key;
 pub mod pg_type;
 pub mod side;
+pub mod status;
 pub mod table;
 pub mod value;
 pub mod verdict;
