@@ -10,6 +10,7 @@ pub mod key;
 pub mod mismatch;
 pub mod pg_type;
 pub mod side;
+pub mod status;
 pub mod table;
 pub mod value;
 pub mod verdict;

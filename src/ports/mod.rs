@@ -2,6 +2,8 @@
 //!
 //! `postgres` and `jobs` implement them; rooms are tested against fakes of them.
 
+pub mod admin;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
