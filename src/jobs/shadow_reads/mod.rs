@@ -25,13 +25,13 @@ use crate::compare::rules::Rules;
 use crate::domain::answer::{Answer, Observed};
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits};
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::status::SamplingStatus;
 use crate::domain::verdict::{Comparison, Verdict};
 use crate::jobs::shadow_reads::gather::Gathering;
 use crate::jobs::shadow_reads::look::Looks;
 use crate::jobs::shadow_reads::sampler::Sampler;
-use crate::ports::{
-    Database, MismatchStore, PendingKeys, ReadRequest, Sample, SamplingControl, ShadowReads,
-};
+use crate::ports::admin::SamplingControl;
+use crate::ports::{Database, MismatchStore, PendingKeys, ReadRequest, Sample, ShadowReads};
 use crate::statement;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans;
@@ -205,8 +205,13 @@ impl ShadowReads for ShadowReader {
 }
 
 impl SamplingControl for ShadowReader {
-    fn rate(&self) -> f64 {
-        self.inner.sampler.rate()
+    fn status(&self) -> SamplingStatus {
+        let seen = self.inner.metrics.snapshot();
+        SamplingStatus {
+            rate: self.inner.sampler.rate(),
+            sampled_total: seen.samples_taken,
+            dropped: seen.samples_dropped,
+        }
     }
 
     fn set_rate(&self, rate: f64) -> f64 {
@@ -271,7 +276,7 @@ impl Inner {
         analysis: &statement::Analysis,
         comparison: Comparison,
     ) {
-        self.metrics.verdict(comparison.verdict.as_str(), comparison.category);
+        self.metrics.verdict(comparison.verdict, comparison.category);
         spans::record_verdict(
             comparison.verdict.as_str(),
             comparison.category,
