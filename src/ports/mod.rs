@@ -166,4 +166,6 @@ pub trait PendingKeys: Send + Sync + 'static {
 pub trait MismatchStore: Send + Sync + 'static {
     /// Adds gathered samples to the list: all or none.
     fn add<'a>(&'a self, gathered: &'a [Mismatch]) -> BoxFuture<'a, Result<(), SqlFault>>;
+    /// The list, findings first, most frequent first.
+    fn list(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>>;
 }

@@ -13,7 +13,6 @@ use crate::domain::mismatch::{Mismatch, MismatchKey};
 use crate::domain::side::Side;
 use crate::domain::verdict::Verdict;
 use crate::ports::MismatchStore;
-use crate::ports::admin::MismatchList;
 use crate::postgres::fault;
 
 /// Counts add up, the latest example stands, and rows that an operator resolved are opened
@@ -106,9 +105,7 @@ impl MismatchStore for MismatchTable {
     fn add<'a>(&'a self, gathered: &'a [Mismatch]) -> BoxFuture<'a, Result<(), SqlFault>> {
         self.add_all(gathered).boxed()
     }
-}
 
-impl MismatchList for MismatchTable {
     fn list(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>> {
         self.list_some(limit).boxed()
     }
