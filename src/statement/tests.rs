@@ -183,6 +183,10 @@ fn shapes() {
         keys("SELECT a, b + 1, c AS x FROM t ORDER BY 2, t.c, b + 1, x, d"),
         [Position(1), Position(2), Position(1), Position(2), Unseen]
     );
+    assert_eq!(
+        keys("SELECT a.id, b.id AS x FROM a, b ORDER BY b.id, a.id"),
+        [Position(1), Position(0)]
+    );
     assert_eq!(keys("SELECT * FROM t ORDER BY a, 2"), [Name("a".into()), Position(1)]);
     assert_eq!(keys("SELECT a FROM t UNION SELECT b FROM u ORDER BY a"), [Position(0)]);
     assert_eq!(shape("SELECT 1 LIMIT ALL").limit, None);

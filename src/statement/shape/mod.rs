@@ -222,12 +222,36 @@ fn output(expression: &Value, targets: &[(String, Value)], is_star: bool) -> Out
     }
     let plain = tree::without_locations(expression);
     let name = column_name(&plain);
-    let found = targets
-        .iter()
-        .position(|(alias, value)| *value == plain || name.is_some_and(|name| name == alias));
-    match (found, name) {
+    match (position(&plain, targets), name) {
         (Some(at), _) if !is_star => Output::Position(at),
         (_, Some(name)) if is_star => Output::Name(name.to_owned()),
         _ => Output::Unseen,
+    }
+}
+
+/// The target that a sort key means: an alias goes before a column, as in SQL.
+fn position(key: &Value, targets: &[(String, Value)]) -> Option<usize> {
+    let name = column_name(key);
+    let is_qualified = qualifiers(key) > 0;
+    let by_alias = || targets.iter().position(|(alias, _)| !is_qualified && name == Some(alias));
+    let by_expression = || targets.iter().position(|(_, value)| value == key);
+    // `ORDER BY t.a` may mean the output `a`, where no other output could be meant.
+    let by_column = || {
+        let mut same = (targets.iter().enumerate()).filter(|(_, (_, value))| {
+            name.is_some()
+                && column_name(value) == name
+                && (qualifiers(value) == 0 || !is_qualified)
+        });
+        let (at, _) = same.next()?;
+        same.next().is_none().then_some(at)
+    };
+    by_alias().or_else(by_expression).or_else(by_column)
+}
+
+/// How many names stand before the column's own.
+fn qualifiers(value: &Value) -> usize {
+    match tree::node(value) {
+        Some(("ColumnRef", body)) => tree::list(body, "fields").len().saturating_sub(1),
+        _ => 0,
     }
 }
