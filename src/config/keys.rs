@@ -355,6 +355,56 @@ pub(super) fn find(path: &str) -> Option<Key> {
     all().find(|key| key.section == section && key.name == name)
 }
 
+/// The tables of `docs/configuration.md`: what `segue config keys` prints.
+pub fn markdown() -> String {
+    let mut page = String::new();
+    for (section, keys) in SECTIONS {
+        // Both databases have the same keys.
+        let title = match *section {
+            "source" => "`[source]` and `[target]`".to_owned(),
+            "target" => continue,
+            other => format!("`[{other}]`"),
+        };
+        page += &format!("### {title}\n\n| key | kind | default | meaning |\n|---|---|---|---|\n");
+        for key in *keys {
+            let default = match key.default {
+                "" => "–".to_owned(),
+                text => format!("`{text}`"),
+            };
+            let kind = key.kind.describe();
+            page += &format!("| `{}` | {kind} | {default} | {} |\n", key.name, key.meaning);
+        }
+        page.push('\n');
+    }
+    page
+}
+
+// === impl Kind ===
+
+impl Kind {
+    fn describe(self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Secret => "secret".to_owned(),
+            Self::Dsn => "connection string".to_owned(),
+            Self::Path => "path".to_owned(),
+            Self::Count(least, most) => format!("number, {least} to {most}"),
+            Self::Ratio => "number, 0 to 1".to_owned(),
+            Self::Bool => "`true` or `false`".to_owned(),
+            Self::Duration => "duration".to_owned(),
+            Self::Size => "size".to_owned(),
+            Self::Choice(words) => {
+                words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+            }
+            Self::Address => "host:port".to_owned(),
+            Self::List => "list".to_owned(),
+            Self::Map => "names with values".to_owned(),
+            Self::SecretMap => "names with secrets".to_owned(),
+            Self::Tables => "array of tables".to_owned(),
+        }
+    }
+}
+
 // === impl Key ===
 
 impl Key {
