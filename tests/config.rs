@@ -281,6 +281,7 @@ fn the_documentation_lists_every_key_as_it_is() {
     for line in keys::markdown().lines().filter(|line| !line.is_empty()) {
         assert!(page.lines().any(|found| found == line), "docs/configuration.md lacks\n{line}");
     }
+    let (_, page) = page.split_once("## All keys").unwrap();
     let rows = |text: &str| text.lines().filter(|line| line.starts_with("| `")).count();
-    assert_eq!(rows(&page), rows(&keys::markdown()), "the page has rows for keys that are gone");
+    assert_eq!(rows(page), rows(&keys::markdown()), "the page has rows for keys that are gone");
 }
