@@ -3,7 +3,6 @@
 use futures_util::future::BoxFuture;
 
 use crate::domain::fault::SqlFault;
-use crate::domain::mismatch::Mismatch;
 use crate::domain::status::{OutboxEntry, OutboxStatus, SamplingStatus, StatusReport};
 use crate::domain::table::TableName;
 
@@ -11,12 +10,6 @@ use crate::domain::table::TableName;
 pub trait StatusSource: Send + Sync + 'static {
     /// The status now. What cannot be found out stands in its warnings.
     fn status(&self) -> BoxFuture<'_, StatusReport>;
-}
-
-/// The findings of the whole fleet.
-pub trait MismatchList: Send + Sync + 'static {
-    /// Most frequent first, at most `limit`.
-    fn list(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>>;
 }
 
 /// The outbox, seen by an operator.
