@@ -26,3 +26,7 @@ impl fmt::Display for WriteId {
         write!(f, "{}", uuid::Uuid::from_u128(self.0))
     }
 }
+
+/// A moment by the primary's clock, in microseconds since 2000-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OutboxMark(pub i64);

@@ -34,3 +34,22 @@ impl fmt::Display for Side {
         f.write_str(self.as_str())
     }
 }
+
+/// One of something for each side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sides<T> {
+    /// The source's.
+    pub source: T,
+    /// The target's.
+    pub target: T,
+}
+
+impl<T> Sides<T> {
+    /// The one of a side.
+    pub fn of(&self, side: Side) -> &T {
+        match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        }
+    }
+}

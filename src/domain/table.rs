@@ -30,6 +30,15 @@ impl fmt::Display for TableName {
     }
 }
 
+/// A table as a statement names it: the schema is left to the search path where absent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableRef {
+    /// The schema, where the statement names it.
+    pub schema: Option<String>,
+    /// The table.
+    pub name: String,
+}
+
 /// An identifier in double quotes, with quotes in it doubled.
 pub fn quote_identifier(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))

@@ -2,6 +2,9 @@
 //!
 //! `postgres` and `jobs` implement them; rooms are tested against fakes of them.
 
+pub mod admin;
+pub mod reconcile;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -13,9 +16,11 @@ use crate::domain::call::{
 };
 use crate::domain::control::ControlState;
 use crate::domain::fault::SqlFault;
-use crate::domain::key::WriteId;
+use crate::domain::key::{OutboxMark, WriteId};
+use crate::domain::mismatch::Mismatch;
 use crate::domain::pg_type::{Column, PgType};
 use crate::domain::side::Side;
+use crate::domain::table::TableRef;
 
 /// An answer that is still coming. The stream's end is the answer's end; an error
 /// item means that what came before is not the whole.
@@ -142,4 +147,25 @@ pub trait ShadowReads: Send + Sync + 'static {
     fn offer(&self, sample: Sample);
     /// Counts a sample that could not be taken.
     fn skipped(&self, statement: &BoundStatement, reason: &'static str);
+}
+
+/// Asks whether reconciles are still due for tables.
+pub trait PendingKeys: Send + Sync + 'static {
+    /// The present moment by the primary's clock.
+    fn mark(&self) -> BoxFuture<'_, Result<OutboxMark, SqlFault>>;
+    /// Whether the primary's outbox has rows from before the mark that are not forgotten, for
+    /// any of these tables. A table without a schema stands for every table of that name.
+    fn pending<'a>(
+        &'a self,
+        tables: &'a [TableRef],
+        before: OutboxMark,
+    ) -> BoxFuture<'a, Result<bool, SqlFault>>;
+}
+
+/// The fleet's one list of judged samples.
+pub trait MismatchStore: Send + Sync + 'static {
+    /// Adds gathered samples to the list: all or none.
+    fn add<'a>(&'a self, gathered: &'a [Mismatch]) -> BoxFuture<'a, Result<(), SqlFault>>;
+    /// The list, findings first, most frequent first.
+    fn list(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>>;
 }

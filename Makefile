@@ -1,0 +1,34 @@
+# What each command does stands beside it; `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test fmt lint doc audit demo ci
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what build and tests need (apt packages, PostgreSQL 18, a Python environment)
+	@scripts/setup
+
+test: setup ## all tests, on real PostgreSQL 15 and 18 servers of their own
+	cargo test --locked
+
+fmt: ## format the code
+	cargo fmt
+
+lint: setup ## formatting and clippy
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+doc: setup ## the documentation of the code
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+audit: ## licences, bans, sources, and advisories where they can be reached
+	@scripts/audit
+
+demo: ## two databases, segue between them, faults, and a proof at the end (two minutes)
+	@scripts/setup --demo
+	cargo build --locked --release
+	@.build/python/bin/python demo/run
+
+ci: ## what .ci/run does: all of the above but the demo
+	@.ci/run

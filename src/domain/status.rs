@@ -1,0 +1,95 @@
+//! Where the migration and this member stand, for operators.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use crate::domain::control::ControlState;
+use crate::domain::key::{Key, WriteId};
+use crate::domain::verdict::Verdict;
+
+/// One look at everything an operator asks for first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatusReport {
+    /// Phase and epoch.
+    pub control: ControlState,
+    /// Since when the phase holds, where the control row says so.
+    pub phase_since: Option<SystemTime>,
+    /// Why it was entered.
+    pub phase_reason: String,
+    /// What waits for its reconcile.
+    pub outbox: OutboxStatus,
+    /// What is sampled.
+    pub sampling: SamplingStatus,
+    /// Samples judged since this member was started.
+    pub verdicts: BTreeMap<Verdict, u64>,
+    /// Reads since this member was started.
+    pub reads: CallStatus,
+    /// Writes since this member was started.
+    pub writes: CallStatus,
+    /// When this was seen.
+    pub at: SystemTime,
+    /// What an operator should look at now, worst first.
+    pub warnings: Vec<String>,
+}
+
+/// The outbox of the primary.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct OutboxStatus {
+    /// Rows not yet reconciled.
+    pub pending: u64,
+    /// Of these, those that failed so often that they count as stuck.
+    pub stuck: u64,
+    /// Age of the oldest pending row in seconds.
+    pub oldest_age_s: f64,
+    /// Bytes on the primary's disk, forgotten rows included.
+    pub bytes: u64,
+    /// Bytes at which the copy is given up.
+    pub bytes_max: u64,
+    /// Keys that this member reconciled.
+    pub reconciled_total: u64,
+    /// Attempts of this member that failed.
+    pub failed_total: u64,
+}
+
+/// What is sampled, and what was dropped by which reason.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SamplingStatus {
+    /// 0 to 1.
+    pub rate: f64,
+    /// Samples taken since this member was started.
+    pub sampled_total: u64,
+    /// Samples dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// Calls of one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CallStatus {
+    /// All of them.
+    pub total: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// The median of their durations, in milliseconds.
+    pub p50_ms: f64,
+    /// The 99th percentile, in milliseconds.
+    pub p99_ms: f64,
+}
+
+/// One waiting row of the outbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutboxEntry {
+    /// The row of the primary that it names.
+    pub key: Key,
+    /// The write that touched it, where it went through segue.
+    pub write_id: Option<WriteId>,
+    /// When it was captured.
+    pub created_at: SystemTime,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When it is tried again.
+    pub next_attempt_at: SystemTime,
+    /// Why the last attempt failed; empty where none did.
+    pub last_error: String,
+    /// It failed so often that somebody should look.
+    pub stuck: bool,
+}

@@ -1,0 +1,35 @@
+//! What the operators' calls ask of the world.
+
+use futures_util::future::BoxFuture;
+
+use crate::domain::fault::SqlFault;
+use crate::domain::status::{OutboxEntry, OutboxStatus, SamplingStatus, StatusReport};
+use crate::domain::table::TableName;
+
+/// Everything an operator asks for first, in one look.
+pub trait StatusSource: Send + Sync + 'static {
+    /// The status now. What cannot be found out stands in its warnings.
+    fn status(&self) -> BoxFuture<'_, StatusReport>;
+}
+
+/// The outbox, seen by an operator.
+pub trait OutboxAdmin: Send + Sync + 'static {
+    /// Its figures.
+    fn status(&self) -> BoxFuture<'_, Result<OutboxStatus, SqlFault>>;
+    /// Waiting rows, oldest first, at most `limit`.
+    fn list(
+        &self,
+        limit: u32,
+        stuck_only: bool,
+    ) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>>;
+    /// Makes waiting rows due now: of one table of the primary, or of all. Answers how many.
+    fn replay(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>>;
+}
+
+/// The sampling of reads, which can be changed while segue runs.
+pub trait SamplingControl: Send + Sync + 'static {
+    /// Rate and counts.
+    fn status(&self) -> SamplingStatus;
+    /// Sets the rate, 0 to 1, and answers what it was.
+    fn set_rate(&self, rate: f64) -> f64;
+}

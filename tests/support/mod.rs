@@ -1,0 +1,75 @@
+//! Real databases, faults and processes for tests.
+//!
+//! - [`server`]: PostgreSQL servers of their own in temporary folders
+//! - [`database`]: a fresh database for each test, alone or as a pair of source and target
+//! - [`proxy`]: a TCP proxy that pauses, delays, cuts and refuses
+//! - [`bouncer`]: pgbouncer in front of a server
+//! - [`guard`]: ends processes and removes folders, whatever becomes of the test
+//! - [`account`]: which user runs the servers, and which binaries
+
+// Each test binary compiles this module and uses a part of it.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+// A fault of the harness is best seen where it happens; these are tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+pub mod account;
+pub mod bouncer;
+pub mod database;
+pub mod guard;
+pub mod proxy;
+pub mod server;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+pub use bouncer::{Bouncer, PoolMode};
+pub use database::{Database, Pair, connect, try_connect};
+pub use proxy::Proxy;
+pub use server::{Durability, Major, Options, Server, shared};
+
+/// Time between two looks at a condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Asks until `probe` answers, and panics with `what` when `limit` has passed.
+pub async fn eventually<T, F, Fut>(what: &str, limit: Duration, mut probe: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = probe().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// As [`eventually`], for callers without a runtime.
+pub fn eventually_blocking<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Option<T>,
+) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = probe() {
+            return answer;
+        }
+        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// A port of the loopback interface that nobody listens on. It lies below the ports
+/// that outgoing connections are given, so that a server that is stopped for a while
+/// finds it free again.
+pub fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(12_000..32_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! A TCP proxy between segue and a database, which makes the faults of a network.
+//!
+//! It runs on a thread of its own, so that a test that blocks does not stop it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::free_port;
+
+const BUFFER_BYTES: usize = 16 * 1024;
+const UNLIMITED: i64 = i64::MAX;
+
+#[derive(Debug, Clone, Default)]
+struct Faults {
+    paused: bool,
+    refusing: bool,
+    delay: Duration,
+    /// Connections begun under an older number are reset.
+    resets: u64,
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: SocketAddr,
+    /// Bytes that may still go from the server to clients before a connection is cut.
+    allowance: AtomicI64,
+    open: AtomicUsize,
+}
+
+/// A running proxy, which ends with the value.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    faults: watch::Sender<Faults>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Forwards a new port of 127.0.0.1 to `upstream_port` of the same.
+    pub fn start(upstream_port: u16) -> Self {
+        let (faults, watched) = watch::channel(Faults::default());
+        let shared = Arc::new(Shared {
+            upstream: SocketAddr::from(([127, 0, 0, 1], upstream_port)),
+            allowance: AtomicI64::new(UNLIMITED),
+            open: AtomicUsize::new(0),
+        });
+        let port = free_port();
+        let (up, is_up) = std::sync::mpsc::channel();
+        let state = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime can be made")
+                .block_on(listen(port, state, watched, up));
+        });
+        is_up.recv().expect("the proxy listens");
+        Self { port, faults, shared, thread: Some(thread) }
+    }
+
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Connections that are open through it now.
+    pub fn open_connections(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// Holds everything back; connections stay open and new ones are accepted.
+    pub fn pause(&self) {
+        self.faults.send_modify(|faults| faults.paused = true);
+    }
+
+    /// Lets everything through again after [`Proxy::pause`].
+    pub fn resume(&self) {
+        self.faults.send_modify(|faults| faults.paused = false);
+    }
+
+    /// Resets all open connections; new ones are served.
+    pub fn reset(&self) {
+        self.faults.send_modify(|faults| faults.resets += 1);
+    }
+
+    /// Refuses new connections (`true`) or takes them again (`false`). Open ones stay.
+    pub fn refuse(&self, refusing: bool) {
+        self.faults.send_modify(|faults| faults.refusing = refusing);
+    }
+
+    /// Delays each piece of traffic, in both directions.
+    pub fn delay(&self, delay: Duration) {
+        self.faults.send_modify(|faults| faults.delay = delay);
+    }
+
+    /// Resets the connection that carries the server's `bytes`-th byte from now, just
+    /// after that byte. Once; later connections are whole.
+    pub fn cut_after(&self, bytes: u32) {
+        self.shared.allowance.store(i64::from(bytes), Ordering::SeqCst);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.faults.send_modify(|faults| faults.closing = true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn listen(
+    port: u16,
+    shared: Arc<Shared>,
+    mut faults: watch::Receiver<Faults>,
+    up: std::sync::mpsc::Sender<()>,
+) {
+    let mut listener = None;
+    loop {
+        let now = faults.borrow_and_update().clone();
+        if now.closing {
+            return;
+        }
+        if now.refusing {
+            listener = None;
+        } else if listener.is_none() {
+            listener =
+                Some(TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free"));
+            let _ = up.send(());
+        }
+        tokio::select! {
+            changed = faults.changed() => if changed.is_err() { return },
+            accepted = accept(listener.as_ref()) => {
+                tokio::spawn(carry(accepted, Arc::clone(&shared), faults.clone()));
+            }
+        }
+    }
+}
+
+async fn accept(listener: Option<&TcpListener>) -> TcpStream {
+    if let Some(listener) = listener
+        && let Ok((stream, _)) = listener.accept().await
+    {
+        return stream;
+    }
+    std::future::pending().await
+}
+
+/// How a connection through the proxy ends.
+#[derive(PartialEq)]
+enum End {
+    Closed,
+    Reset,
+}
+
+async fn carry(mut client: TcpStream, shared: Arc<Shared>, faults: watch::Receiver<Faults>) {
+    let Ok(mut server) = TcpStream::connect(shared.upstream).await else {
+        let _ = client.set_zero_linger();
+        return;
+    };
+    let _ = client.set_nodelay(true);
+    let _ = server.set_nodelay(true);
+    shared.open.fetch_add(1, Ordering::SeqCst);
+    let born = faults.borrow().resets;
+    let end = {
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        tokio::select! {
+            end = pump(&mut from_client, &mut to_server, faults.clone(), None) => end,
+            end = pump(&mut from_server, &mut to_client, faults.clone(), Some(&shared)) => end,
+            end = until_reset(faults.clone(), born) => end,
+        }
+    };
+    if end == End::Reset {
+        let _ = client.set_zero_linger();
+        let _ = server.set_zero_linger();
+    }
+    drop((client, server));
+    shared.open.fetch_sub(1, Ordering::SeqCst);
+}
+
+async fn until_reset(mut faults: watch::Receiver<Faults>, born: u64) -> End {
+    // An error means that the proxy is gone, and its connections with it.
+    let _ = faults.wait_for(|faults| faults.resets != born || faults.closing).await;
+    End::Reset
+}
+
+async fn pump(
+    from: &mut (impl AsyncReadExt + Unpin),
+    to: &mut (impl AsyncWriteExt + Unpin),
+    mut faults: watch::Receiver<Faults>,
+    counted: Option<&Shared>,
+) -> End {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let length = match from.read(&mut buffer).await {
+            Ok(0) => return End::Closed,
+            Ok(length) => length,
+            Err(_) => return End::Reset,
+        };
+        let delay = faults.borrow().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        if faults.wait_for(|faults| !faults.paused).await.is_err() {
+            return End::Reset;
+        }
+        let (length, cut) = counted.map_or((length, false), |shared| spend(shared, length));
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return End::Reset;
+        }
+        if cut {
+            return End::Reset;
+        }
+    }
+}
+
+/// How many of `length` bytes may pass, and whether the connection is cut after them.
+fn spend(shared: &Shared, length: usize) -> (usize, bool) {
+    let left = shared.allowance.load(Ordering::SeqCst);
+    if left == UNLIMITED {
+        return (length, false);
+    }
+    let wanted = i64::try_from(length).expect("a buffer's length is small");
+    if wanted < left {
+        // One thread runs all connections, so that nothing comes in between.
+        shared.allowance.store(left - wanted, Ordering::SeqCst);
+        return (length, false);
+    }
+    shared.allowance.store(UNLIMITED, Ordering::SeqCst);
+    (usize::try_from(left).unwrap_or(0), true)
+}
