@@ -219,7 +219,8 @@ FROM account ORDER BY id";
     const COUNTERS: &str = "SELECT id::int8, n::int8, '', '', '' FROM counter ORDER BY id";
     for (cut, rounded) in [(ACCOUNTS, ROUNDED), (COUNTERS, COUNTERS)] {
         let held = target.query(rounded, &[]).await.unwrap();
-        let either = [source.query(cut, &[]).await.unwrap(), source.query(rounded, &[]).await.unwrap()];
+        let either =
+            [source.query(cut, &[]).await.unwrap(), source.query(rounded, &[]).await.unwrap()];
         assert_eq!(held.len(), either[0].len(), "row counts differ");
         for (i, row) in held.iter().enumerate() {
             let one = plain(row);
