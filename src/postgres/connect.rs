@@ -29,10 +29,12 @@ const PROBE: &str = "SELECT pg_catalog.pg_backend_pid(), \
      pg_catalog.current_setting('server_version_num'), \
      pg_catalog.concat(pg_catalog.pg_postmaster_start_time(), '/', \
        (SELECT pg_catalog.min(a.backend_start) FROM pg_catalog.pg_stat_activity AS a \
-        WHERE a.backend_type = 'checkpointer'))";
+        WHERE a.backend_type = 'checkpointer')), \
+     (SELECT extract(epoch FROM a.backend_start)::text FROM pg_catalog.pg_stat_activity AS a \
+      WHERE a.pid = pg_catalog.pg_backend_pid())";
 /// CockroachDB has no standby, and nothing to look up after a lost commit.
 const PROBE_COCKROACH: &str = "SELECT pg_catalog.pg_backend_pid(), \
-     pg_catalog.current_setting('transaction_read_only'), 'f', '0', ''";
+     pg_catalog.current_setting('transaction_read_only'), 'f', '0', '', ''";
 
 /// Opens sessions with one database.
 #[derive(Clone)]
@@ -141,8 +143,13 @@ impl Connector {
 
     async fn open_host(&self, host: &Host) -> Result<Opened, SqlFault> {
         let place = host.to_string();
-        let failed =
-            |reason: String| fault::unavailable(self.side, "unavailable.connect", format!("cannot connect to {place}: {reason}"));
+        let failed = |reason: String| {
+            fault::unavailable(
+                self.side,
+                "unavailable.connect",
+                format!("cannot connect to {place}: {reason}"),
+            )
+        };
         let attempt = async {
             let addresses = addresses(host).await.map_err(|error| failed(error.to_string()))?;
             let mut last = failed("its name has no address".to_owned());
@@ -207,6 +214,7 @@ impl Connector {
             in_recovery: text(2) == "t",
             read_only: text(1) == "on",
             incarnation: text(4).to_owned(),
+            backend_start: text(5).to_owned(),
         }
     }
 
@@ -284,7 +292,9 @@ impl Connector {
             "refused.transaction_pooler",
             format!("a transaction pooler stands between segue and {}", self.dsn),
         )
-        .with_hint("connect to the server itself, or set the pooler to session mode (pool_mode=session)")
+        .with_hint(
+            "connect to the server itself, or set the pooler to session mode (pool_mode=session)",
+        )
         .on(self.side))
     }
 }

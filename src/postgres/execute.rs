@@ -15,7 +15,8 @@ pub(super) fn bind(
 ) -> Result<Vec<RawParam>, SqlFault> {
     let wanted = prepared.parameters.len();
     if wanted != values.len() {
-        let message = format!("the statement has {wanted} parameters, but the call {}", values.len());
+        let message =
+            format!("the statement has {wanted} parameters, but the call {}", values.len());
         return Err(SqlFault::new(FaultKind::InvalidArgument, "invalid.parameter_count", message)
             .with_hint("give one value for each of $1, $2, …")
             .on(side));

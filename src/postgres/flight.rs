@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::fault;
 use super::pool::Lease;
 use super::session::Session;
 use super::transactions::Held;
-use super::fault;
 use crate::domain::call::CallContext;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::side::Side;

@@ -12,11 +12,7 @@ use crate::value;
 pub struct RawParam(pub value::Parameter);
 
 impl ToSql for RawParam {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         match &self.0.data {
             None => Ok(IsNull::Yes),
             Some(data) => {

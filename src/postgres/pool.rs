@@ -13,9 +13,9 @@ use deadpool::managed::{
 use tokio_postgres::SimpleQueryMessage;
 
 use super::connect::Connector;
+use super::fault;
 use super::session::Session;
 use super::settings::{Purpose, SessionLimits};
-use super::fault;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 
@@ -257,7 +257,7 @@ impl Manager for Sessions {
 async fn in_transaction(session: &Session) -> bool {
     let at_rest = "SELECT pg_catalog.now() = pg_catalog.statement_timestamp()";
     let Ok(messages) = session.simple_query(at_rest).await else { return true };
-    !messages.iter().any(
-        |message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")),
-    )
+    !messages
+        .iter()
+        .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")))
 }

@@ -172,8 +172,7 @@ async fn start(
     let mut tries_left = usize::from(once_more);
     loop {
         let prepared = session.prepared(&statement.sql).await.map_err(Start::Failed)?;
-        let params =
-            bind(&prepared, &statement.params, session.side()).map_err(Start::NotSent)?;
+        let params = bind(&prepared, &statement.params, session.side()).map_err(Start::NotSent)?;
         match session.query_raw(&prepared.statement, params).await {
             Ok(rows) => return Ok((prepared, rows)),
             Err(error) => {
@@ -223,9 +222,8 @@ impl Collector {
             return Err(self.exceeded(format!("the answer has more than {limit} rows")));
         }
         for index in 0..self.width {
-            let Raw(cell) = row
-                .try_get(index)
-                .map_err(|error| fault::from_error(error, self.side, true))?;
+            let Raw(cell) =
+                row.try_get(index).map_err(|error| fault::from_error(error, self.side, true))?;
             self.builder.push_cell(cell);
         }
         self.builder.end_row();
@@ -316,10 +314,7 @@ impl Reader {
     }
 
     /// No row is there: the call may have to stop, or what has come is handed over.
-    fn poll_waiting(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<RowBatch, SqlFault>>> {
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<RowBatch, SqlFault>>> {
         if let Poll::Ready(stop) = self.stop.poll_unpin(cx) {
             self.flight = None;
             return Poll::Ready(Some(Err(stop.fault(self.collector.side))));
@@ -327,8 +322,7 @@ impl Reader {
         if self.collector.builder.row_count() == 0 {
             return Poll::Pending;
         }
-        let flush =
-            self.flush.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH_AFTER)));
+        let flush = self.flush.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH_AFTER)));
         if flush.poll_unpin(cx).is_pending() {
             return Poll::Pending;
         }

@@ -41,6 +41,8 @@ pub struct ServerFacts {
     pub read_only: bool,
     /// Changes when the server has been restarted or another one has taken its place.
     pub incarnation: String,
+    /// When the process was started, in seconds: tells it from a later one of the same number.
+    pub backend_start: String,
 }
 
 /// A statement as the server prepared it, with its types in segue's words.
@@ -259,7 +261,8 @@ where
     fn look_at_settings(&mut self) {
         let current = REPORTED.map(|name| self.connection.parameter(name));
         if self.watch.armed.load(Ordering::Acquire) {
-            let same = current.iter().zip(&self.baseline).all(|(now, then)| *now == then.as_deref());
+            let same =
+                current.iter().zip(&self.baseline).all(|(now, then)| *now == then.as_deref());
             self.watch.tainted.store(!same, Ordering::Release);
         } else {
             self.baseline = current.map(|value| value.map(str::to_owned));

@@ -56,10 +56,9 @@ fn verifier(
     let Some(roots) = roots else {
         return Ok(Arc::new(Unverified { provider: Arc::clone(provider) }));
     };
-    let inner =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .build()
-            .map_err(|error| format!("sslrootcert cannot be used: {error}"))?;
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| format!("sslrootcert cannot be used: {error}"))?;
     Ok(match dsn.ssl_mode {
         SslMode::VerifyFull => inner,
         SslMode::Disable | SslMode::Prefer | SslMode::Require | SslMode::VerifyCa => {
@@ -156,8 +155,7 @@ impl ServerCertVerifier for AnyName {
     ) -> Result<ServerCertVerified, Error> {
         match self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
             Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName
-                | CertificateError::NotValidForNameContext { .. },
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
             other => other,
         }

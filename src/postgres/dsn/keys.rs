@@ -79,7 +79,9 @@ impl Keys {
             ));
         }
         if self.get("load_balance_hosts").is_some_and(|value| value != "disable") {
-            return Err(DsnError::syntax("load_balance_hosts must be disable: hosts are tried in order"));
+            return Err(DsnError::syntax(
+                "load_balance_hosts must be disable: hosts are tried in order",
+            ));
         }
         let user = self
             .get("user")
@@ -194,7 +196,8 @@ impl Keys {
     }
 
     fn hosts(&self) -> Result<Vec<Host>, DsnError> {
-        let addresses: Vec<_> = self.get("hostaddr").map_or_else(Vec::new, |a| a.split(',').collect());
+        let addresses: Vec<_> =
+            self.get("hostaddr").map_or_else(Vec::new, |a| a.split(',').collect());
         let names: Vec<_> = match self.get("host") {
             Some(names) => names.split(',').collect(),
             None if addresses.is_empty() => vec!["localhost"],

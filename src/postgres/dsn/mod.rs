@@ -213,8 +213,7 @@ impl Dsn {
         }
         let contents = read(path, "passfile")?;
         let name = if host.is_unix() { "localhost" } else { host.name.as_str() };
-        let found =
-            passfile::password_for(&contents, name, host.port, &self.database, &self.user);
+        let found = passfile::password_for(&contents, name, host.port, &self.database, &self.user);
         Ok(found.map(Secret::new))
     }
 }
