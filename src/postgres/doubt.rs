@@ -21,8 +21,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const END_PROCESS: &str = "SELECT pg_catalog.pg_terminate_backend(a.pid) \
      FROM pg_catalog.pg_stat_activity AS a \
      WHERE a.pid = $1 AND extract(epoch FROM a.backend_start)::text = $2";
-const XACT_STATUS: &str =
-    "SELECT pg_catalog.pg_xact_status($1::text::pg_catalog.xid8)::text";
+const XACT_STATUS: &str = "SELECT pg_catalog.pg_xact_status($1::text::pg_catalog.xid8)::text";
 
 /// A new session on which nothing of the lost one can happen any more; `None` where that
 /// cannot be had in time.
@@ -54,10 +53,8 @@ async fn has_ended(session: &Session, lost: &ServerFacts) -> Result<bool, SqlFau
         return Ok(true);
     }
     let params: [&(dyn ToSql + Sync); 2] = [&lost.backend_pid, &lost.backend_start];
-    let found = session
-        .query(END_PROCESS, &params)
-        .await
-        .map_err(|error| session.fault(error, false))?;
+    let found =
+        session.query(END_PROCESS, &params).await.map_err(|error| session.fault(error, false))?;
     Ok(found.is_empty())
 }
 

@@ -162,7 +162,9 @@ impl InFlight {
     pub(super) fn landed(mut self, fault: Option<&SqlFault>) {
         match self.holder.take() {
             Some(Holder::Pooled(lease)) => {
-                if !fault.is_some_and(fault::ends_session) {
+                if fault.is_some_and(fault::ends_session) {
+                    lease.discard();
+                } else {
                     lease.set_busy(false);
                 }
             }

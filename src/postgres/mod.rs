@@ -1,14 +1,19 @@
 //! postgres
 
+mod batch;
 pub mod cancel;
 pub mod cell;
 pub mod connect;
+pub mod database;
 mod describe;
+mod doubt;
 pub mod dsn;
 mod execute;
 pub mod fault;
 mod flight;
+pub mod idempotency;
 pub mod param;
+mod pipeline;
 pub mod pool;
 mod pooler;
 pub mod read;
@@ -17,3 +22,4 @@ pub mod settings;
 pub mod tls;
 pub mod transactions;
 pub mod types;
+mod write;

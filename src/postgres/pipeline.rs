@@ -151,8 +151,7 @@ impl Ran {
     fn take(&mut self, kind: StepKind, result: Result<Done, SqlFault>) {
         match result {
             Ok(done) => {
-                self.succeeded_after_failure =
-                    self.failed.is_some() && kind == StepKind::Statement;
+                self.succeeded_after_failure = self.failed.is_some() && kind == StepKind::Statement;
                 match done {
                     Done::Nothing => {}
                     Done::Item(item) => self.items.push(item),

@@ -118,12 +118,18 @@ impl Session {
         self.busy.store(busy, Ordering::Release);
     }
 
+    /// Says that the session is of no more use, whatever becomes of what runs in it.
+    pub(super) fn poison(&self) {
+        self.watch.poisoned.store(true, Ordering::Release);
+    }
+
     /// Whether another caller may have the session: nothing runs in it, and none of the
     /// settings that the server reports has changed since it was opened.
     pub(super) fn is_clean(&self) -> bool {
         !self.client.is_closed()
             && !self.busy.load(Ordering::Acquire)
             && !self.watch.tainted.load(Ordering::Acquire)
+            && !self.watch.poisoned.load(Ordering::Acquire)
     }
 
     /// A fault from the driver's error, with the server's last words where it has ended
@@ -192,7 +198,7 @@ impl DerefMut for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         // The driver would wait for the statement's end before it closes the connection.
-        if self.busy.load(Ordering::Acquire) {
+        if self.busy.load(Ordering::Acquire) || self.watch.poisoned.load(Ordering::Acquire) {
             self.task.abort();
         }
     }
@@ -229,6 +235,7 @@ impl StatementCache {
 pub(super) struct Watch {
     armed: AtomicBool,
     tainted: AtomicBool,
+    poisoned: AtomicBool,
     last_words: OnceLock<String>,
 }
 
