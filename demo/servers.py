@@ -126,12 +126,14 @@ class Server:
         own = lines[0].strip() == str(self.process.pid)
         return own and len(lines) > 7 and lines[7].strip() == "ready"
 
+    def _lend(self):
+        if not self.account:
+            return []
+        return ["setpriv", "--clear-groups", "--reuid", str(self.account.pw_uid),
+                "--regid", str(self.account.pw_gid), "--"]
+
     def _command(self, program, *arguments):
-        lend = []
-        if self.account:
-            lend = ["setpriv", "--clear-groups", "--reuid", str(self.account.pw_uid),
-                    "--regid", str(self.account.pw_gid), "--"]
-        return [*lend, str(self.programs / program), *map(str, arguments)]
+        return [*self._lend(), str(self.programs / program), *map(str, arguments)]
 
     def _run(self, program, *arguments):
         done = subprocess.run(self._command(program, *arguments), cwd=self.home,
@@ -145,10 +147,9 @@ class Server:
 
     def _reachable(self, folder, home):
         """A checkout below root's home is closed to other accounts: they get a copy."""
-        self.programs = home / "bin"
-        probe = subprocess.run(self._command("postgres", "--version"), cwd="/",
-                               capture_output=True, check=False)
-        if probe.returncode == 0 or not home.exists():
+        # Asked by a shell, since setpriv itself still starts what the account cannot reach.
+        probe = [*self._lend(), "sh", "-c", 'test -x "$0"', str(home / "bin" / "postgres")]
+        if not home.exists() or subprocess.run(probe, cwd="/", check=False).returncode == 0:
             return home
         copy = folder.path / f"postgresql-{self.major}"
         shutil.copytree(home, copy, symlinks=True)
