@@ -1,1 +1,4 @@
 //! postgres
+
+pub mod catalog;
+pub mod schema;
