@@ -3,17 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use deadpool_postgres::Pool;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Statement, Transaction};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::mismatch::{Mismatch, MismatchKey};
-use crate::domain::side::Side;
 use crate::domain::verdict::Verdict;
 use crate::ports::MismatchStore;
 use crate::postgres::fault;
+use crate::postgres::pool::Pool;
 
 /// Counts add up, the latest example stands, and rows that an operator resolved are opened
 /// again by nobody but an operator. Rows are written in the order of their key, so that two
@@ -46,59 +45,71 @@ LIMIT $1";
 #[derive(Debug, Clone)]
 pub struct MismatchTable {
     pool: Pool,
-    side: Side,
 }
 
 // === impl MismatchTable ===
 
 impl MismatchTable {
     /// The list behind a pool of segue's own connections.
-    pub fn new(pool: Pool, side: Side) -> Self {
-        Self { pool, side }
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
     }
 
     async fn add_all(&self, gathered: &[Mismatch]) -> Result<(), SqlFault> {
-        let mut client = fault::checkout(&self.pool, self.side).await?;
-        let failed = |error| fault::from_error(error, self.side, true);
-        let transaction = client.transaction().await.map_err(failed)?;
-        let statement = transaction.prepare_cached(ADD).await.map_err(failed)?;
-        let mut sorted: Vec<&Mismatch> = gathered.iter().collect();
-        sorted.sort_by(|a, b| a.key.cmp(&b.key));
-        for mismatch in sorted {
-            let count = i64::try_from(mismatch.count).unwrap_or(i64::MAX);
-            let rules: Vec<&str> = mismatch.rules.iter().map(String::as_str).collect();
-            transaction
-                .execute(
-                    &statement,
-                    &[
-                        &mismatch.key.fingerprint,
-                        &mismatch.key.verdict.as_str(),
-                        &mismatch.key.category,
-                        &mismatch.statement,
-                        &mismatch.statement_name.as_deref(),
-                        &count,
-                        &mismatch.first_seen,
-                        &mismatch.last_seen,
-                        &mismatch.reason,
-                        &mismatch.rewrite,
-                        &mismatch.example,
-                        &rules,
-                        &mismatch.suspected,
-                    ],
-                )
-                .await
-                .map_err(failed)?;
-        }
-        transaction.commit().await.map_err(failed)
+        let mut session = self.pool.get().await?;
+        let prepared = session.prepared(ADD).await?;
+        let side = session.side();
+        // Dropped before it is committed, it is rolled back.
+        let adding = async {
+            let transaction = session.transaction().await?;
+            let mut sorted: Vec<&Mismatch> = gathered.iter().collect();
+            sorted.sort_by(|a, b| a.key.cmp(&b.key));
+            for mismatch in sorted {
+                add_one(&transaction, &prepared.statement, mismatch).await?;
+            }
+            transaction.commit().await
+        };
+        adding.await.map_err(|error| fault::from_error(error, side, true))
     }
 
     async fn list_some(&self, limit: u32) -> Result<Vec<Mismatch>, SqlFault> {
-        let client = fault::checkout(&self.pool, self.side).await?;
-        let failed = |error| fault::from_error(error, self.side, true);
-        let statement = client.prepare_cached(LIST).await.map_err(failed)?;
-        let rows = client.query(&statement, &[&i64::from(limit)]).await.map_err(failed)?;
-        rows.iter().map(|row| mismatch_of(row).map_err(failed)).collect()
+        let session = self.pool.get().await?;
+        let prepared = session.prepared(LIST).await?;
+        let listing = async {
+            let rows = session.query(&prepared.statement, &[&i64::from(limit)]).await?;
+            rows.iter().map(mismatch_of).collect::<Result<Vec<_>, _>>()
+        };
+        listing.await.map_err(|error| session.fault(error, true))
     }
+}
+
+async fn add_one(
+    transaction: &Transaction<'_>,
+    statement: &Statement,
+    mismatch: &Mismatch,
+) -> Result<u64, tokio_postgres::Error> {
+    let count = i64::try_from(mismatch.count).unwrap_or(i64::MAX);
+    let rules: Vec<&str> = mismatch.rules.iter().map(String::as_str).collect();
+    transaction
+        .execute(
+            statement,
+            &[
+                &mismatch.key.fingerprint,
+                &mismatch.key.verdict.as_str(),
+                &mismatch.key.category,
+                &mismatch.statement,
+                &mismatch.statement_name.as_deref(),
+                &count,
+                &mismatch.first_seen,
+                &mismatch.last_seen,
+                &mismatch.reason,
+                &mismatch.rewrite,
+                &mismatch.example,
+                &rules,
+                &mismatch.suspected,
+            ],
+        )
+        .await
 }
 
 impl MismatchStore for MismatchTable {

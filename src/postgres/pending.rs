@@ -1,6 +1,5 @@
 //! Which tables still have keys waiting in the outbox, for the comparer.
 
-use deadpool_postgres::Pool;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
@@ -9,7 +8,7 @@ use crate::domain::key::OutboxMark;
 use crate::domain::side::Side;
 use crate::domain::table::TableRef;
 use crate::ports::PendingKeys;
-use crate::postgres::fault;
+use crate::postgres::pool::Pool;
 
 const MARK: &str = "
 SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000000)::int8
@@ -38,38 +37,37 @@ SELECT EXISTS (
 #[derive(Debug, Clone)]
 pub struct PendingTables {
     pool: Pool,
-    side: Side,
 }
 
 // === impl PendingTables ===
 
 impl PendingTables {
-    /// Asks the outbox of `side` through a pool of segue's own connections there.
-    pub fn new(pool: Pool, side: Side) -> Self {
-        Self { pool, side }
+    /// Asks the outbox of the primary through a pool of segue's own connections there.
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
     }
 
     async fn mark_now(&self) -> Result<OutboxMark, SqlFault> {
-        let client = fault::checkout(&self.pool, self.side).await?;
-        let failed = |error| fault::from_error(error, self.side, true);
-        let statement = client.prepare_cached(MARK).await.map_err(failed)?;
-        let row = client.query_one(&statement, &[]).await.map_err(failed)?;
-        row.try_get(0).map(OutboxMark).map_err(failed)
+        let session = self.pool.get().await?;
+        let prepared = session.prepared(MARK).await?;
+        let asking = async { session.query_one(&prepared.statement, &[]).await?.try_get(0) };
+        asking.await.map(OutboxMark).map_err(|error| session.fault(error, true))
     }
 
     async fn any_pending(&self, tables: &[TableRef], before: OutboxMark) -> Result<bool, SqlFault> {
-        let client = fault::checkout(&self.pool, self.side).await?;
-        let failed = |error| fault::from_error(error, self.side, true);
-        let statement = client.prepare_cached(PENDING).await.map_err(failed)?;
+        let session = self.pool.get().await?;
+        let prepared = session.prepared(PENDING).await?;
         let schemas: Vec<Option<&str>> =
             tables.iter().map(|table| table.schema.as_deref()).collect();
         let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-        let on_target = self.side == Side::Target;
-        let row = client
-            .query_one(&statement, &[&schemas, &names, &before.0, &on_target])
-            .await
-            .map_err(failed)?;
-        row.try_get(0).map_err(failed)
+        let on_target = session.side() == Side::Target;
+        let asking = async {
+            session
+                .query_one(&prepared.statement, &[&schemas, &names, &before.0, &on_target])
+                .await?
+                .try_get(0)
+        };
+        asking.await.map_err(|error| session.fault(error, true))
     }
 }
 
