@@ -1,0 +1,1 @@
+//! Segue's own tables at start, and what works off the outbox.
