@@ -1,4 +1,5 @@
 //! postgres
 
+pub mod capture;
 pub mod catalog;
 pub mod schema;
