@@ -4,7 +4,7 @@
 //! statement, however many rows it touched. `docs/capture.md` has the forms that were
 //! measured against it.
 
-use crate::domain::table::{TableName, quote_identifier};
+use crate::domain::table::{TableName, quote_identifier, quote_literal};
 use crate::postgres::catalog::KeyColumn;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
@@ -100,8 +100,9 @@ impl Function {
             sql.push_str(&format!("\n    SET {} = {}", quote_identifier(name), list(value)));
         }
         sql.push_str(&format!(
-            "\nAS $segue${}$segue$;\nREVOKE ALL ON FUNCTION segue.{}() FROM PUBLIC;\n",
-            self.body, self.name
+            "\nAS {};\nREVOKE ALL ON FUNCTION segue.{}() FROM PUBLIC;\n",
+            quote_literal(&self.body),
+            self.name
         ));
         sql
     }

@@ -50,7 +50,8 @@ pub(super) fn changed(key: &[KeyColumn]) -> String {
             if column.text_equality {
                 format!("OLD.{name} OPERATOR(pg_catalog.<>) NEW.{name}")
             } else {
-                format!("ROW(OLD.{name}) OPERATOR(pg_catalog.*<>) ROW(NEW.{name})")
+                // The session's settings could hide a difference between texts.
+                format!("pg_catalog.record_image_ne(ROW(OLD.{name}), ROW(NEW.{name}))")
             }
         })
         .collect();
@@ -111,7 +112,7 @@ mod tests {
         assert_eq!(
             changed(&key),
             "OLD.\"Weird \"\"Name\"\"\" OPERATOR(pg_catalog.<>) NEW.\"Weird \"\"Name\"\"\" \
-             OR ROW(OLD.\"Weird \"\"Name\"\"\") OPERATOR(pg_catalog.*<>) ROW(NEW.\"Weird \"\"Name\"\"\")"
+             OR pg_catalog.record_image_ne(ROW(OLD.\"Weird \"\"Name\"\"\"), ROW(NEW.\"Weird \"\"Name\"\"\"))"
         );
     }
 
