@@ -1,7 +1,8 @@
-//! postgres
+//! Everything that speaks to a database; the only place that knows tokio-postgres.
 
 mod batch;
 pub mod cancel;
+pub mod catalog;
 pub mod cell;
 pub mod connect;
 pub mod database;
@@ -17,6 +18,7 @@ mod pipeline;
 pub mod pool;
 mod pooler;
 pub mod read;
+pub mod schema;
 pub mod session;
 pub mod settings;
 pub mod tls;
