@@ -1,1 +1,136 @@
-//! config
+//! What segue is told at its start.
+//!
+//! Raw first (`layers`: flags over `SEGUE_*` over the file over libpq's variables over the
+//! defaults), then checked into one [`Config`]. All faults are found at once. `keys` lists
+//! every key; `docs/configuration.md` must agree with it.
+
+mod compare;
+mod database;
+mod dsn;
+pub mod fault;
+pub mod keys;
+mod layers;
+mod reader;
+mod secret;
+mod sections;
+mod units;
+
+pub use compare::CompareRule;
+pub use database::{Database, Password, Ssl, SslMode};
+pub use fault::{Faults, Origin};
+pub use layers::Sources;
+pub use secret::Secret;
+pub use sections::{
+    Compare, Control, Excluded, Limits, Listen, Outbox, Queries, Sampling, Tables, Telemetry,
+    Transactions,
+};
+
+use crate::domain::side::Side;
+use layers::Layers;
+use reader::Reader;
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The database being left.
+    pub source: Database,
+    /// The database being moved to.
+    pub target: Database,
+    /// Where segue listens.
+    pub listen: Listen,
+    /// What one call may ask for.
+    pub limits: Limits,
+    /// Transactions that span calls.
+    pub transactions: Transactions,
+    /// What is migrated.
+    pub tables: Tables,
+    /// Statements by name.
+    pub queries: Queries,
+    /// Which reads are compared.
+    pub sampling: Sampling,
+    /// How they are compared.
+    pub compare: Compare,
+    /// How keys are reconciled.
+    pub outbox: Outbox,
+    /// What is told, and where.
+    pub telemetry: Telemetry,
+    /// How the control row is followed.
+    pub control: Control,
+    effective: Vec<(String, String, Origin)>,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Gathers the layers and checks them.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong, at once.
+    pub fn load(sources: &Sources) -> Result<Self, Faults> {
+        let mut reader = Reader::new(Layers::gather(sources));
+        let config = Self {
+            source: Database::read(&mut reader, Side::Source),
+            target: Database::read(&mut reader, Side::Target),
+            listen: Listen::read(&mut reader),
+            limits: Limits::read(&mut reader),
+            transactions: Transactions::read(&mut reader),
+            tables: Tables::read(&mut reader),
+            queries: Queries::read(&mut reader),
+            sampling: Sampling::read(&mut reader),
+            compare: Compare::read(&mut reader),
+            outbox: Outbox::read(&mut reader),
+            telemetry: Telemetry::read(&mut reader),
+            control: Control::read(&mut reader),
+            effective: reader.effective(),
+        };
+        config.check_together(&mut reader);
+        reader.finish()?;
+        Ok(config)
+    }
+
+    /// The part that a client of the admin listener needs. The databases need not be known.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it, at once.
+    pub fn load_listen(sources: &Sources) -> Result<Listen, Faults> {
+        let mut reader = Reader::new(Layers::gather(sources));
+        let listen = Listen::read(&mut reader);
+        reader.finish()?;
+        Ok(listen)
+    }
+
+    /// The side's database.
+    pub fn database(&self, side: Side) -> &Database {
+        match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        }
+    }
+
+    /// Every key with its value as it is in force, secrets redacted, and where it came from.
+    pub fn effective(&self) -> &[(String, String, Origin)] {
+        &self.effective
+    }
+
+    fn check_together(&self, reader: &mut Reader) {
+        let place = |database: &Database| (database.hosts.clone(), database.dbname.clone());
+        if !self.source.hosts.is_empty() && place(&self.source) == place(&self.target) {
+            let message = "is the same database as the source; a migration needs two";
+            reader.fault("target.dsn", message);
+        }
+        if self.listen.sql == self.listen.admin && !self.listen.sql.is_empty() {
+            reader.fault("listen.admin", "is the same address as listen.sql");
+        }
+        for side in [Side::Source, Side::Target] {
+            let database = self.database(side);
+            // Each batch takes one connection; control, outbox figures and the janitor others.
+            if database.own_pool_max > 0 && self.outbox.concurrency + 2 > database.own_pool_max {
+                let least = self.outbox.concurrency + 2;
+                let message = format!("is too few for outbox.concurrency; write at least {least}");
+                reader.fault(&format!("{side}.own_pool_max"), message);
+            }
+        }
+    }
+}

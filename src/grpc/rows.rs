@@ -1,39 +1,39 @@
-//! Rows of an answer as `segue.v1.RowBatch`, written straight from PostgreSQL's cells.
+//! `segue.v1.RowBatch` as a buffer that holds its encoded fields already.
 //!
 //! The generated message would be a tree: a `Vec` of rows of `Vec`s of values, each with
-//! its strings. This one is a buffer that already holds the encoded fields.
+//! its strings. [`encode`](crate::grpc::encode) fills this one straight from cells.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use prost::encoding::{self, DecodeContext, WireType};
 use prost::{DecodeError, Message};
 
 use crate::grpc::proto;
 
 /// The field `rows` of `RowBatch`.
-const ROWS_TAG: u32 = 1;
+pub(super) const ROWS_TAG: u32 = 1;
 
-/// `segue.v1.RowBatch`, encoded. Cloning shares the buffer.
+/// `segue.v1.RowBatch`, encoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EncodedRows(Bytes);
+pub struct EncodedRows(BytesMut);
 
 impl EncodedRows {
-    /// Decodes the rows one by one: for clients and tests.
+    /// Takes over encoded fields.
+    pub(super) fn new(fields: BytesMut) -> Self {
+        Self(fields)
+    }
+
+    /// Decodes the rows: for clients and tests.
     ///
     /// # Errors
     ///
     /// [`DecodeError`] where the buffer came from elsewhere and is malformed.
     pub fn rows(&self) -> Result<Vec<proto::Row>, DecodeError> {
-        let mut rest = self.0.clone();
+        let mut rest: &[u8] = &self.0;
         let mut rows = Vec::new();
         while rest.has_remaining() {
-            encoding::decode_key(&mut rest)?;
+            let (_, wire_type) = encoding::decode_key(&mut rest)?;
             let mut row = proto::Row::default();
-            encoding::message::merge(
-                WireType::LengthDelimited,
-                &mut row,
-                &mut rest,
-                DecodeContext::default(),
-            )?;
+            encoding::message::merge(wire_type, &mut row, &mut rest, DecodeContext::default())?;
             rows.push(row);
         }
         Ok(rows)
@@ -55,12 +55,9 @@ impl Message for EncodedRows {
         if tag != ROWS_TAG {
             return encoding::skip_field(wire_type, tag, buf, ctx);
         }
-        let mut row = Bytes::new();
+        let mut row = bytes::Bytes::new();
         encoding::bytes::merge(wire_type, &mut row, buf, ctx)?;
-        let mut joined = BytesMut::with_capacity(self.0.len() + row.len() + 16);
-        joined.put_slice(&self.0);
-        encoding::bytes::encode(ROWS_TAG, &row, &mut joined);
-        self.0 = joined.freeze();
+        encoding::bytes::encode(ROWS_TAG, &row, &mut self.0);
         Ok(())
     }
 

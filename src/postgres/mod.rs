@@ -2,6 +2,7 @@
 
 mod batch;
 pub mod cancel;
+pub mod catalog;
 pub mod cell;
 pub mod connect;
 pub mod database;
@@ -17,6 +18,7 @@ mod pipeline;
 pub mod pool;
 mod pooler;
 pub mod read;
+pub mod schema;
 pub mod session;
 pub mod settings;
 pub mod tls;

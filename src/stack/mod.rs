@@ -1,1 +1,178 @@
-//! stack
+//! The data path, one room a concern, assembled in [`Stack::new`].
+
+pub mod admission;
+pub mod call;
+mod content;
+pub mod describe;
+pub mod dual_write;
+pub mod limit;
+pub mod primary_read;
+pub mod queries;
+pub mod shadow_read;
+mod span;
+pub mod transacted;
+
+use std::sync::Arc;
+
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+
+use crate::domain::control::ControlState;
+use crate::domain::fault::SqlFault;
+use crate::domain::side::Sides;
+use crate::ports::{ControlView, Database, ReconcileWaker, ShadowReads};
+use crate::telemetry::metrics::Metrics;
+
+use admission::{Admission, Statements};
+use call::{
+    CalledStatement, Described, ReadAnswer, ReadCall, TransactionAnswer, TransactionCall,
+    WriteCall, Written,
+};
+use describe::Describe;
+use dual_write::DualWrite;
+use limit::{Limit, Permits};
+use primary_read::PrimaryRead;
+use queries::NamedStatements;
+use shadow_read::ShadowRead;
+use transacted::{OpenTransactions, Transacted, TransactionControl, WriteIds};
+
+/// Limits of the data path.
+#[derive(Debug, Clone, Copy)]
+pub struct Params {
+    /// Calls in progress outside transactions.
+    pub calls_max: usize,
+    /// What is admitted.
+    pub admission: admission::Params,
+}
+
+/// What the data path asks of the world.
+#[derive(Clone)]
+pub struct Parts {
+    /// Statements outside transactions.
+    pub databases: Sides<Arc<dyn Database>>,
+    /// Transactions that span calls.
+    pub transactions: OpenTransactions,
+    /// Where the migration stands.
+    pub control: Arc<dyn ControlView>,
+    /// Told of every write that is captured.
+    pub reconciler: Arc<dyn ReconcileWaker>,
+    /// Takes the samples.
+    pub samples: Arc<dyn ShadowReads>,
+    /// Source of write ids.
+    pub write_ids: WriteIds,
+    /// Statements from the query files.
+    pub named: NamedStatements,
+    /// Counts what is refused.
+    pub metrics: Metrics,
+}
+
+/// The data path. Cloning shares it.
+#[derive(Clone)]
+pub struct Stack {
+    reads: BoxCloneSyncService<ReadCall, ReadAnswer, SqlFault>,
+    writes: BoxCloneSyncService<WriteCall, Written, SqlFault>,
+    transactions: TransactionControl,
+    describe: Describe,
+    control: Arc<dyn ControlView>,
+}
+
+impl Stack {
+    /// Puts the rooms together, innermost first.
+    pub fn new(params: &Params, parts: Parts) -> Self {
+        let Parts { databases, transactions, control, reconciler, samples, write_ids, .. } = parts;
+        let statements = Arc::new(Statements::new(params.admission, parts.named, parts.metrics));
+        let permits = Permits::new(params.calls_max);
+
+        // A read is answered by the primary; shifting will choose between two of these.
+        let reads = PrimaryRead::new(databases.clone());
+        // A share of the answers is offered for comparing while it streams to the caller.
+        let reads = ShadowRead::new(reads, samples);
+        // Reads of a transaction go into it: what they see is not for comparing.
+        let reads = Transacted::new(transactions.clone(), reads);
+        // What is refused never gets further, and the phase is read once, here.
+        let reads =
+            Admission::new(reads, Arc::clone(&statements), Arc::clone(&control), write_ids.clone());
+        // Outermost, so that a call there is no room for costs nothing.
+        let reads = Limit::new(reads, permits.clone());
+
+        // A write is made on the primary, and the reconciler is told that its keys wait.
+        let writes = DualWrite::new(databases.clone(), Arc::clone(&reconciler));
+        // Writes of a transaction go into it: their keys wait only once it is committed.
+        let writes = Transacted::new(transactions.clone(), writes);
+        // As for reads, and here the write gets its id.
+        let writes = Admission::new(
+            writes,
+            Arc::clone(&statements),
+            Arc::clone(&control),
+            write_ids.clone(),
+        );
+        // Reads and writes share the room.
+        let writes = Limit::new(writes, permits);
+
+        Self {
+            reads: BoxCloneSyncService::new(reads),
+            writes: BoxCloneSyncService::new(writes),
+            transactions: TransactionControl::new(
+                transactions,
+                Arc::clone(&control),
+                write_ids,
+                reconciler,
+            ),
+            describe: Describe::new(databases, statements),
+            control,
+        }
+    }
+
+    /// Runs a read.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from being answered; later faults come in the answer's stream.
+    pub async fn read(&self, call: ReadCall) -> Result<ReadAnswer, SqlFault> {
+        self.reads.clone().oneshot(call).await
+    }
+
+    /// Runs a write.
+    ///
+    /// # Errors
+    ///
+    /// Whatever went wrong, with what is known of its effect.
+    pub async fn write(&self, call: WriteCall) -> Result<Written, SqlFault> {
+        self.writes.clone().oneshot(call).await
+    }
+
+    /// Begins, commits or rolls back.
+    ///
+    /// # Errors
+    ///
+    /// Whatever went wrong, with what is known of its effect.
+    pub async fn transaction(&self, call: TransactionCall) -> Result<TransactionAnswer, SqlFault> {
+        self.transactions.clone().oneshot(call).await
+    }
+
+    /// Asks both sides how they prepare a statement.
+    ///
+    /// # Errors
+    ///
+    /// A fault where there is no statement to ask about.
+    pub async fn describe(&self, called: CalledStatement) -> Result<Described, SqlFault> {
+        self.describe.describe(called).await
+    }
+
+    /// Where the migration stands.
+    pub fn control(&self) -> ControlState {
+        self.control.current()
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stack")
+    }
+}

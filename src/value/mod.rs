@@ -39,6 +39,13 @@ mod small;
 mod text;
 mod transcode;
 
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod vectors;
+
 pub use array::Dimensions;
 pub use bind::bind;
 pub use collect::to_value;

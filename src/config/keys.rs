@@ -1,0 +1,433 @@
+//! Every key of the configuration, once.
+//!
+//! The file, the environment, the flags, the defaults, `segue config check` and
+//! `docs/configuration.md` all go by this list.
+
+/// What a key's value must look like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A text that is never printed.
+    Secret,
+    /// A connection string: printed without its password.
+    Dsn,
+    /// A file or a directory.
+    Path,
+    /// A whole number between two bounds.
+    Count(u64, u64),
+    /// A number between 0 and 1.
+    Ratio,
+    /// `true` or `false`.
+    Bool,
+    /// A number with a unit: `250ms`, `5s`, `2m`, `24h`.
+    Duration,
+    /// A number with a unit: `64KiB`, `1GiB`; without one, bytes.
+    Size,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// `host:port`.
+    Address,
+    /// Texts: an array in the file, separated by commas elsewhere.
+    List,
+    /// Names with values: a table in the file, `name=value,name=value` elsewhere.
+    Map,
+    /// As [`Kind::Map`], values never printed.
+    SecretMap,
+    /// An array of tables, in the file only.
+    Tables,
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The table of the file that it stands in.
+    pub section: &'static str,
+    /// Its name in there.
+    pub name: &'static str,
+    /// What its value must look like.
+    pub kind: Kind,
+    /// As it would be written; empty where there is none.
+    pub default: &'static str,
+    /// For people.
+    pub meaning: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+    Key { section: "", name, kind, default, meaning }
+}
+
+/// How TLS is asked for, in the words of libpq.
+pub(super) const SSL_MODES: &[&str] = &["disable", "prefer", "require", "verify-ca", "verify-full"];
+pub(super) const OTLP_PROTOCOLS: &[&str] = &["grpc", "http/protobuf"];
+pub(super) const LOG_FORMATS: &[&str] = &["text", "json"];
+
+const POOL: Kind = Kind::Count(1, 1_000);
+const ANY: Kind = Kind::Count(1, u32::MAX as u64);
+
+const DATABASE: &[Key] = &[
+    key(
+        "dsn",
+        Kind::Dsn,
+        "",
+        "connection string, as a URL or as `key=value` words; may name several hosts",
+    ),
+    key(
+        "host",
+        Kind::Text,
+        "",
+        "host, hosts separated by commas, or the directory of a unix socket; goes before the `dsn`",
+    ),
+    key("port", Kind::Text, "", "port or ports; goes before the `dsn`; 5432 where neither says it"),
+    key("dbname", Kind::Text, "", "database; goes before the `dsn`"),
+    key("user", Kind::Text, "", "role; goes before the `dsn`"),
+    key("password", Kind::Secret, "", "password; better in a file"),
+    key(
+        "password_file",
+        Kind::Path,
+        "",
+        "file whose first line is the password; read at each connect, so that it may be rotated",
+    ),
+    key("passfile", Kind::Path, "", "password file in the format of `.pgpass`"),
+    key(
+        "sslmode",
+        Kind::Choice(SSL_MODES),
+        "prefer",
+        "as in libpq; never less than what is asked for",
+    ),
+    key(
+        "sslrootcert",
+        Kind::Path,
+        "",
+        "certificates of the authorities that are trusted (PEM); the system's where absent",
+    ),
+    key("sslcert", Kind::Path, "", "client certificate (PEM)"),
+    key("sslkey", Kind::Path, "", "key of the client certificate (PEM)"),
+    key(
+        "connect_timeout",
+        Kind::Duration,
+        "5s",
+        "time to open one connection, TLS and login included",
+    ),
+    key(
+        "read_pool_max",
+        POOL,
+        "16",
+        "connections for callers' reads and, on the shadow, for samples",
+    ),
+    key("write_pool_max", POOL, "16", "connections for callers' writes and transactions"),
+    key(
+        "own_pool_max",
+        POOL,
+        "6",
+        "connections for reconcile, control and the outbox; no caller ever waits for one of these",
+    ),
+    key(
+        "pool_wait_max",
+        Kind::Duration,
+        "5s",
+        "time that a call waits for a connection before it fails",
+    ),
+];
+
+const LISTEN: &[Key] = &[
+    key("sql", Kind::Address, "127.0.0.1:7400", "where applications call the `Sql` service"),
+    key(
+        "admin",
+        Kind::Address,
+        "127.0.0.1:7401",
+        "where operators call `Migration`, health and metrics",
+    ),
+    key(
+        "admin_token_file",
+        Kind::Path,
+        "",
+        "file with the bearer token that `Migration` asks for; none is asked for where absent",
+    ),
+    key("drain_timeout", Kind::Duration, "20s", "time that open calls are given after SIGTERM"),
+];
+
+const LIMITS: &[Key] = &[
+    key(
+        "result_rows_max",
+        ANY,
+        "1000000",
+        "rows of one answer; what passes it fails, it is never cut",
+    ),
+    key("result_bytes_max", Kind::Size, "256MiB", "bytes of one answer's values"),
+    key("request_bytes_max", Kind::Size, "16MiB", "bytes of one request"),
+    key("parameters_max", Kind::Count(1, 65_535), "32767", "parameters of one statement"),
+    key("batch_statements_max", Kind::Count(1, 100_000), "1000", "statements of one `Batch`"),
+    key(
+        "calls_max",
+        ANY,
+        "512",
+        "calls at work at once; what is above waits for its deadline at most",
+    ),
+    key("deadline_default", Kind::Duration, "30s", "time of a call that brings no deadline"),
+    key("deadline_max", Kind::Duration, "10m", "longest deadline that a call may bring"),
+    key(
+        "statement_cache",
+        ANY,
+        "2048",
+        "analysed statements that are kept, and prepared ones a connection",
+    ),
+];
+
+const TRANSACTIONS: &[Key] = &[
+    key(
+        "open_max",
+        POOL,
+        "64",
+        "transactions open at once; each has a connection of the write pool",
+    ),
+    key(
+        "idle_max",
+        Kind::Duration,
+        "30s",
+        "time without a call after which a transaction is rolled back",
+    ),
+    key(
+        "total_max",
+        Kind::Duration,
+        "5m",
+        "time since its begin after which a transaction is rolled back",
+    ),
+];
+
+const TABLES: &[Key] = &[
+    key("exclude", Kind::List, "", "tables that are not migrated, `schema.table` or `schema.*`"),
+    key(
+        "map",
+        Kind::Tables,
+        "",
+        "tables by name, each with `source` and `target` as `schema.table`; all with a primary key where absent",
+    ),
+];
+
+const QUERIES: &[Key] = &[
+    key("paths", Kind::List, "", "files of named statements, or directories of `*.sql`"),
+    key("named_only", Kind::Bool, "false", "run named statements only"),
+];
+
+const SAMPLING: &[Key] = &[
+    key("rate", Kind::Ratio, "0.1", "share of the reads that is compared, by trace"),
+    key("statements", Kind::Map, "", "shares of named statements, `name = 0.5`"),
+    key(
+        "concurrency",
+        POOL,
+        "4",
+        "samples compared at once; what comes on top is dropped and counted",
+    ),
+    key("deadline", Kind::Duration, "5s", "time of one sample on the shadow"),
+    key("answer_bytes_max", Kind::Size, "4MiB", "larger answers are not compared"),
+    key("look_again_after", Kind::Duration, "1s", "pause before a difference is looked at again"),
+    key(
+        "pending_wait_max",
+        Kind::Duration,
+        "30s",
+        "time that a difference may wait for the outbox before it is `pending`",
+    ),
+];
+
+const COMPARE: &[Key] = &[
+    key(
+        "show_values",
+        Kind::Bool,
+        "false",
+        "keep values in the examples of `segue mismatches`; they are redacted otherwise",
+    ),
+    key(
+        "findings_max",
+        ANY,
+        "1000",
+        "findings kept in memory; further ones are counted as dropped",
+    ),
+    key("flush_interval", Kind::Duration, "2s", "how often findings are added to the fleet's list"),
+    key("rules", Kind::Tables, "", "rules for statements, tables or columns; see below"),
+];
+
+const OUTBOX: &[Key] = &[
+    key("max_bytes", Kind::Size, "1GiB", "size of the outbox at which the copy is given up"),
+    key("deadline", Kind::Duration, "5s", "time of one batch of keys"),
+    key(
+        "concurrency",
+        Kind::Count(1, 64),
+        "2",
+        "batches at work at once; each takes one connection of the own pool on both sides",
+    ),
+    key("batch_keys_max", Kind::Count(1, 10_000), "500", "keys of one batch"),
+    key(
+        "poll_interval",
+        Kind::Duration,
+        "1s",
+        "how often due rows are looked for when nobody wakes the replayer",
+    ),
+    key("backoff_min", Kind::Duration, "200ms", "pause after the first failure of a key"),
+    key("backoff_max", Kind::Duration, "1m", "longest pause between two attempts"),
+    key(
+        "stuck_after",
+        Kind::Count(1, 1_000),
+        "8",
+        "failed attempts after which a key counts as stuck",
+    ),
+    key(
+        "forgotten_window",
+        Kind::Duration,
+        "1h",
+        "time that reconciled rows are kept, for a side that loses commits in a failover",
+    ),
+];
+
+const TELEMETRY: &[Key] = &[
+    key(
+        "otlp_endpoint",
+        Kind::Text,
+        "",
+        "where traces are sent, `http://host:4317` (gRPC) or `http://host:4318/v1/traces` (HTTP); none where absent",
+    ),
+    key("otlp_protocol", Kind::Choice(OTLP_PROTOCOLS), "grpc", "how traces are sent"),
+    key(
+        "otlp_headers",
+        Kind::SecretMap,
+        "",
+        "headers sent along, for collectors that ask for a token",
+    ),
+    key(
+        "otlp_timeout",
+        Kind::Duration,
+        "5s",
+        "time of one export, and of the last one at shutdown",
+    ),
+    key(
+        "sample_ratio",
+        Kind::Ratio,
+        "1",
+        "share of the traces begun here that is recorded; a caller's decision goes before it",
+    ),
+    key("service_name", Kind::Text, "segue", "name in traces"),
+    key("log_format", Kind::Choice(LOG_FORMATS), "text", "form of the log lines"),
+    key(
+        "log_level",
+        Kind::Text,
+        "info",
+        "`error` to `trace`, or directives such as `info,segue::jobs=debug`",
+    ),
+];
+
+const CONTROL: &[Key] = &[
+    key("poll_interval", Kind::Duration, "1s", "how often the control row is read"),
+    key(
+        "migrate_at_start",
+        Kind::Bool,
+        "true",
+        "bring segue's own tables up to date at start; otherwise `segue init` must",
+    ),
+];
+
+const SECTIONS: &[(&str, &[Key])] = &[
+    ("source", DATABASE),
+    ("target", DATABASE),
+    ("listen", LISTEN),
+    ("limits", LIMITS),
+    ("transactions", TRANSACTIONS),
+    ("tables", TABLES),
+    ("queries", QUERIES),
+    ("sampling", SAMPLING),
+    ("compare", COMPARE),
+    ("outbox", OUTBOX),
+    ("telemetry", TELEMETRY),
+    ("control", CONTROL),
+];
+
+/// All keys, in the order of the documentation.
+pub fn all() -> impl Iterator<Item = Key> {
+    let of = |(section, keys): &(&'static str, &'static [Key])| {
+        let section = *section;
+        keys.iter().map(move |key| Key { section, ..*key })
+    };
+    SECTIONS.iter().flat_map(of)
+}
+
+/// The key of this path, `section.name`.
+pub(super) fn find(path: &str) -> Option<Key> {
+    let (section, name) = path.split_once('.')?;
+    all().find(|key| key.section == section && key.name == name)
+}
+
+/// The tables of `docs/configuration.md`: what `segue config keys` prints.
+pub fn markdown() -> String {
+    let mut page = String::new();
+    for (section, keys) in SECTIONS {
+        // Both databases have the same keys.
+        let title = match *section {
+            "source" => "`[source]` and `[target]`".to_owned(),
+            "target" => continue,
+            other => format!("`[{other}]`"),
+        };
+        page += &format!("### {title}\n\n| key | kind | default | meaning |\n|---|---|---|---|\n");
+        for key in *keys {
+            let default = match key.default {
+                "" => "–".to_owned(),
+                text => format!("`{text}`"),
+            };
+            let kind = key.kind.describe();
+            page += &format!("| `{}` | {kind} | {default} | {} |\n", key.name, key.meaning);
+        }
+        page.push('\n');
+    }
+    page
+}
+
+// === impl Kind ===
+
+impl Kind {
+    fn describe(self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Secret => "secret".to_owned(),
+            Self::Dsn => "connection string".to_owned(),
+            Self::Path => "path".to_owned(),
+            Self::Count(least, most) => format!("number, {least} to {most}"),
+            Self::Ratio => "number, 0 to 1".to_owned(),
+            Self::Bool => "`true` or `false`".to_owned(),
+            Self::Duration => "duration".to_owned(),
+            Self::Size => "size".to_owned(),
+            Self::Choice(words) => {
+                words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+            }
+            Self::Address => "host:port".to_owned(),
+            Self::List => "list".to_owned(),
+            Self::Map => "names with values".to_owned(),
+            Self::SecretMap => "names with secrets".to_owned(),
+            Self::Tables => "array of tables".to_owned(),
+        }
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    /// `section.name`.
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The variable that sets it: `SEGUE_OUTBOX_MAX_BYTES`.
+    pub fn variable(&self) -> String {
+        format!("SEGUE_{}_{}", self.section, self.name).to_ascii_uppercase()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_keys_share_a_variable() {
+        let variables: BTreeSet<_> = all().map(|key| key.variable()).collect();
+        assert_eq!(variables.len(), all().count());
+    }
+}

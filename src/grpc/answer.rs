@@ -1,0 +1,251 @@
+//! Answers as messages: the frames of a `Query`, and the rows of a write.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_util::stream::{BoxStream, Stream};
+
+use crate::domain::answer::RowBatch;
+use crate::domain::call::WriteItem;
+use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::pg_type::Column;
+use crate::domain::side::Side;
+use crate::grpc::encode::RowEncoder;
+use crate::grpc::proto::query_response::Frame;
+use crate::grpc::rows::EncodedRows;
+use crate::grpc::{proto, status};
+use crate::stack::call::ReadAnswer;
+
+/// Typed rows grow on their way: a frame ends when it has so many bytes.
+const FRAME_BYTES: usize = 256 * 1024;
+
+/// The frames of one answer: header, batches, footer. An error is its last item.
+pub(super) struct Frames {
+    side: Side,
+    columns: Arc<[Column]>,
+    batches: BoxStream<'static, Result<RowBatch, SqlFault>>,
+    ready: VecDeque<Frame>,
+    typed: Option<Typed>,
+    row_count: u64,
+    bytes_max: usize,
+    ended: bool,
+}
+
+/// A batch on its way to typed values, as far as it got.
+struct Typed {
+    encoder: RowEncoder,
+    batch: RowBatch,
+    rows_done: u32,
+    bytes_done: usize,
+}
+
+// === impl Frames ===
+
+impl Frames {
+    /// Frames of at most about `bytes_max`, except that a row is never split.
+    pub(super) fn new(answer: ReadAnswer, encoding: proto::Encoding, bytes_max: usize) -> Self {
+        let ReadAnswer { side, stream } = answer;
+        let header = Frame::Header(proto::Header { columns: columns(&stream.columns) });
+        Self {
+            side,
+            columns: stream.columns,
+            batches: stream.batches,
+            ready: [header].into(),
+            typed: (encoding == proto::Encoding::Typed).then(Typed::default),
+            row_count: 0,
+            bytes_max,
+            ended: false,
+        }
+    }
+
+    fn take_batch(&mut self, batch: RowBatch) -> Result<(), SqlFault> {
+        self.row_count += u64::from(batch.row_count());
+        match &mut self.typed {
+            Some(typed) => typed.begin(batch),
+            None if batch.row_count() > 0 => {
+                within(batch.cells().len(), self.bytes_max)?;
+                self.ready.push_back(Frame::Packed(packed(&batch)));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn next_typed(&mut self) -> Result<Option<Frame>, SqlFault> {
+        let Some(typed) = &mut self.typed else { return Ok(None) };
+        let Some(rows) = typed.next_frame(&self.columns, FRAME_BYTES.min(self.bytes_max))? else {
+            return Ok(None);
+        };
+        within(prost::Message::encoded_len(&rows), self.bytes_max)?;
+        Ok(Some(Frame::Rows(rows)))
+    }
+
+    fn fail(&mut self, fault: SqlFault) -> Poll<Option<Result<Frame, SqlFault>>> {
+        self.ended = true;
+        // What is still on its way is of no use to anybody.
+        self.batches = Box::pin(futures_util::stream::empty());
+        Poll::Ready(Some(Err(fault)))
+    }
+}
+
+impl Stream for Frames {
+    type Item = Result<Frame, SqlFault>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(frame) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            match this.next_typed() {
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) => {}
+                Err(fault) => return this.fail(fault),
+            }
+            match ready!(this.batches.as_mut().poll_next(cx)) {
+                Some(Ok(batch)) => {
+                    if let Err(fault) = this.take_batch(batch) {
+                        return this.fail(fault);
+                    }
+                }
+                Some(Err(fault)) => return this.fail(fault),
+                None => {
+                    this.ended = true;
+                    let (row_count, side) = (this.row_count, status::side(this.side).into());
+                    this.ready.push_back(Frame::Footer(proto::Footer { row_count, side }));
+                }
+            }
+        }
+    }
+}
+
+// === impl Typed ===
+
+impl Default for Typed {
+    fn default() -> Self {
+        let (encoder, batch) = (RowEncoder::default(), RowBatch::default());
+        Self { encoder, batch, rows_done: 0, bytes_done: 0 }
+    }
+}
+
+impl Typed {
+    fn begin(&mut self, batch: RowBatch) {
+        self.batch = batch;
+        self.rows_done = 0;
+        self.bytes_done = 0;
+    }
+
+    /// The next rows of the batch, about `bytes` of them; nothing when it is through.
+    fn next_frame(
+        &mut self,
+        columns: &[Column],
+        bytes: usize,
+    ) -> Result<Option<EncodedRows>, SqlFault> {
+        let rest = self.batch.cells().slice(self.bytes_done..);
+        let mut cells = CellReader { rest: &rest };
+        while self.rows_done < self.batch.row_count() && self.encoder.byte_len() < bytes {
+            for column in columns {
+                self.encoder.cell(column, cells.next_cell()?)?;
+            }
+            self.encoder.end_row();
+            self.rows_done += 1;
+        }
+        self.bytes_done += rest.len() - cells.rest.len();
+        Ok((self.encoder.byte_len() > 0).then(|| self.encoder.take()))
+    }
+}
+
+/// Cells in order, and where the last one ended.
+struct CellReader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> CellReader<'a> {
+    fn next_cell(&mut self) -> Result<Option<&'a [u8]>, SqlFault> {
+        self.read().ok_or_else(|| {
+            SqlFault::new(FaultKind::Internal, "batch", "a batch of rows is shorter than it says")
+        })
+    }
+
+    fn read(&mut self) -> Option<Option<&'a [u8]>> {
+        let (length, rest) = self.rest.split_first_chunk()?;
+        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+            self.rest = rest;
+            return Some(None);
+        };
+        let (cell, rest) = rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(Some(cell))
+    }
+}
+
+// === the rows of a write ===
+
+/// What a unary answer says of one statement's rows.
+#[derive(Debug, Default)]
+pub(super) struct Returned {
+    pub(super) columns: Vec<proto::Column>,
+    pub(super) rows: Option<EncodedRows>,
+    pub(super) packed: Option<proto::PackedRows>,
+}
+
+impl Returned {
+    /// Bytes of the rows.
+    pub(super) fn byte_len(&self) -> usize {
+        let typed = self.rows.as_ref().map_or(0, prost::Message::encoded_len);
+        typed + self.packed.as_ref().map_or(0, |packed| packed.cells.len())
+    }
+}
+
+/// The rows of a write's item. The write is done by now, so whatever fails here leaves it
+/// applied.
+pub(super) fn returned(
+    item: &WriteItem,
+    encoding: proto::Encoding,
+    bytes_max: usize,
+) -> Result<Returned, SqlFault> {
+    if item.columns.is_empty() {
+        return Ok(Returned::default());
+    }
+    let columns = columns(&item.columns);
+    let applied = |fault: SqlFault| fault.with_outcome(Outcome::Applied);
+    if encoding == proto::Encoding::Packed {
+        within(item.rows.cells().len(), bytes_max).map_err(applied)?;
+        return Ok(Returned { columns, rows: None, packed: Some(packed(&item.rows)) });
+    }
+    let mut typed = Typed::default();
+    typed.begin(item.rows.clone());
+    let rows = typed.next_frame(&item.columns, bytes_max.saturating_add(1)).map_err(applied)?;
+    let rows = rows.unwrap_or_default();
+    within(prost::Message::encoded_len(&rows), bytes_max).map_err(applied)?;
+    Ok(Returned { columns, rows: Some(rows), packed: None })
+}
+
+/// Columns on the wire.
+pub(super) fn columns(columns: &[Column]) -> Vec<proto::Column> {
+    let column = |column: &Column| proto::Column {
+        name: column.name.clone(),
+        type_name: column.ty.name.clone(),
+        type_oid: column.ty.oid,
+        type_modifier: column.type_modifier,
+    };
+    columns.iter().map(column).collect()
+}
+
+fn packed(batch: &RowBatch) -> proto::PackedRows {
+    proto::PackedRows { row_count: batch.row_count(), cells: batch.cells().clone() }
+}
+
+fn within(bytes: usize, bytes_max: usize) -> Result<(), SqlFault> {
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    let message = format!("a message of {bytes} bytes is larger than the {bytes_max} allowed");
+    Err(SqlFault::new(FaultKind::LimitExceeded, "limit.message_bytes", message)
+        .with_hint("select less at once, or raise limits.message_bytes_max on both ends"))
+}

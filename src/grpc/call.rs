@@ -1,0 +1,200 @@
+//! What every call of `Sql` has: a span under the caller's, a deadline, a token that is
+//! cancelled when the caller goes away, and an end that is counted.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Response, Status};
+use tracing::Span;
+use tracing::field::Empty;
+
+use crate::domain::call::{CallContext, ResultLimits};
+use crate::domain::fault::SqlFault;
+use crate::grpc::answer::Frames;
+use crate::grpc::{metadata, proto, status};
+use crate::telemetry::metrics::{Method, Metrics};
+
+/// One call from its arrival to its end. Dropped before its end, it was cancelled.
+#[derive(Debug)]
+pub(super) struct Call {
+    method: Method,
+    started: Instant,
+    deadline: Instant,
+    cancelled: CancellationToken,
+    span: Span,
+    trace_id: Option<u128>,
+    metrics: Metrics,
+    ended: bool,
+}
+
+/// How long calls may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    pub(super) default: Duration,
+    pub(super) max: Duration,
+}
+
+// === impl Call ===
+
+impl Call {
+    /// A call that has just arrived.
+    pub(super) fn begin(
+        method: Method,
+        metadata: &MetadataMap,
+        deadlines: Deadlines,
+        metrics: &Metrics,
+    ) -> Self {
+        let span = server_span(method);
+        let trace_id = metadata::join_trace(&span, metadata);
+        let started = Instant::now();
+        let timeout = metadata::timeout(metadata).unwrap_or(deadlines.default);
+        Self {
+            method,
+            started,
+            deadline: started + timeout.min(deadlines.max),
+            cancelled: CancellationToken::new(),
+            span,
+            trace_id,
+            metrics: metrics.clone(),
+            ended: false,
+        }
+    }
+
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    pub(super) fn trace_id(&self) -> Option<u128> {
+        self.trace_id
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// What the stack is told of the call.
+    pub(super) fn context(&self, limits: ResultLimits) -> CallContext {
+        CallContext {
+            deadline: Some(self.deadline),
+            routing_key: None,
+            cancelled: self.cancelled.clone(),
+            limits,
+        }
+    }
+
+    /// Ends a call that has one answer.
+    pub(super) fn answer<T>(mut self, result: Result<T, SqlFault>) -> Result<Response<T>, Status> {
+        match result {
+            Ok(message) => {
+                self.end(Code::Ok);
+                Ok(Response::new(message))
+            }
+            Err(fault) => Err(self.fail(&fault)),
+        }
+    }
+
+    /// Ends a call that failed.
+    pub(super) fn fail(&mut self, fault: &SqlFault) -> Status {
+        let status = status::from_fault(fault, Some(self.deadline));
+        if !fault.sqlstate.is_empty() {
+            self.span.record("db.response.status_code", fault.sqlstate.as_str());
+        }
+        self.end(status.code());
+        status
+    }
+
+    fn end(&mut self, code: Code) {
+        self.ended = true;
+        let name = status::name(code);
+        self.span.record("rpc.response.status_code", name);
+        if is_servers_fault(code) {
+            self.span.record("otel.status_code", "ERROR");
+            self.span.record("error.type", name);
+        }
+        self.metrics.call(self.method, name, self.started.elapsed());
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.cancelled.cancel();
+            self.end(Code::Cancelled);
+        }
+    }
+}
+
+/// By OpenTelemetry's conventions a server's span is in error only for these.
+fn is_servers_fault(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}
+
+fn server_span(method: Method) -> Span {
+    let name = match method {
+        Method::Query => "segue.v1.Sql/Query",
+        Method::Execute => "segue.v1.Sql/Execute",
+        Method::Batch => "segue.v1.Sql/Batch",
+        Method::Begin => "segue.v1.Sql/Begin",
+        Method::Commit => "segue.v1.Sql/Commit",
+        Method::Rollback => "segue.v1.Sql/Rollback",
+        Method::Describe => "segue.v1.Sql/Describe",
+        Method::Info => "segue.v1.Sql/Info",
+    };
+    tracing::info_span!(
+        "call",
+        otel.name = name,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        rpc.system.name = "grpc",
+        rpc.method = name,
+        rpc.response.status_code = Empty,
+        db.response.status_code = Empty,
+        error.type = Empty,
+    )
+}
+
+/// The frames of a `Query`, and the call that ends with them.
+pub(super) struct QueryFrames {
+    call: Call,
+    frames: Frames,
+}
+
+// === impl QueryFrames ===
+
+impl QueryFrames {
+    pub(super) fn new(call: Call, frames: Frames) -> Self {
+        Self { call, frames }
+    }
+}
+
+impl Stream for QueryFrames {
+    type Item = Result<proto::QueryResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let span = this.call.span.clone();
+        let polled = span.in_scope(|| Pin::new(&mut this.frames).poll_next(cx));
+        polled.map(|item| match item {
+            Some(Ok(frame)) => {
+                if matches!(frame, proto::query_response::Frame::Footer(_)) {
+                    this.call.end(Code::Ok);
+                }
+                Some(Ok(proto::QueryResponse { frame: Some(frame) }))
+            }
+            Some(Err(fault)) => Some(Err(this.call.fail(&fault))),
+            None => None,
+        })
+    }
+}

@@ -1,0 +1,234 @@
+//! The service `Migration`: the operators' calls.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::mismatch::Mismatch;
+use crate::domain::status::{CallStatus, OutboxEntry, StatusReport};
+use crate::domain::table::TableName;
+use crate::grpc::{proto, status};
+use crate::ports::MismatchStore;
+use crate::ports::admin::{OutboxAdmin, SamplingControl, StatusSource};
+
+/// Entries of a list whose request names no limit, and the most that one gets.
+const LIST_DEFAULT: u32 = 100;
+const LIST_MAX: u32 = 10_000;
+/// Between two answers of `WatchStatus`: the default, and the least.
+const WATCH_DEFAULT: Duration = Duration::from_secs(1);
+const WATCH_MIN: Duration = Duration::from_millis(100);
+
+/// What the operators' calls are answered from.
+#[derive(Clone)]
+pub struct Parts {
+    /// Everything in one look.
+    pub status: Arc<dyn StatusSource>,
+    /// The fleet's list of findings.
+    pub mismatches: Arc<dyn MismatchStore>,
+    /// The primary's outbox.
+    pub outbox: Arc<dyn OutboxAdmin>,
+    /// The rate of samples.
+    pub sampling: Arc<dyn SamplingControl>,
+    /// Ends the watchers when segue stops: they would never end by themselves.
+    pub stop: CancellationToken,
+}
+
+/// The operators' calls.
+#[derive(Clone)]
+pub struct MigrationService {
+    parts: Parts,
+}
+
+// === impl MigrationService ===
+
+impl MigrationService {
+    /// Answers from these.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts }
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+impl std::fmt::Debug for MigrationService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MigrationService")
+    }
+}
+
+#[tonic::async_trait]
+impl proto::migration_server::Migration for MigrationService {
+    type WatchStatusStream = BoxStream<'static, Result<proto::Status, Status>>;
+
+    async fn get_status(
+        &self,
+        _: Request<proto::GetStatusRequest>,
+    ) -> Result<Response<proto::Status>, Status> {
+        Ok(Response::new(report(self.parts.status.status().await)))
+    }
+
+    async fn watch_status(
+        &self,
+        request: Request<proto::WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let interval = match request.get_ref().interval_ms {
+            0 => WATCH_DEFAULT,
+            ms => WATCH_MIN.max(Duration::from_millis(ms.into())),
+        };
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let source = Arc::clone(&self.parts.status);
+        let looks = stream::unfold((ticks, source), |(mut ticks, source)| async move {
+            ticks.tick().await;
+            let now = report(source.status().await);
+            Some((Ok(now), (ticks, source)))
+        });
+        let stop = self.parts.stop.clone().cancelled_owned();
+        Ok(Response::new(looks.take_until(stop).boxed()))
+    }
+
+    async fn list_mismatches(
+        &self,
+        request: Request<proto::ListMismatchesRequest>,
+    ) -> Result<Response<proto::ListMismatchesResponse>, Status> {
+        let found = self.parts.mismatches.list(limit(request.get_ref().limit)).await;
+        let mismatches = found.map_err(|fault| refuse(&fault))?.into_iter().map(mismatch);
+        Ok(Response::new(proto::ListMismatchesResponse { mismatches: mismatches.collect() }))
+    }
+
+    async fn list_outbox(
+        &self,
+        request: Request<proto::ListOutboxRequest>,
+    ) -> Result<Response<proto::ListOutboxResponse>, Status> {
+        let proto::ListOutboxRequest { limit: wanted, stuck_only } = *request.get_ref();
+        let found = self.parts.outbox.list(limit(wanted), stuck_only).await;
+        let entries = found.map_err(|fault| refuse(&fault))?.into_iter().map(entry);
+        Ok(Response::new(proto::ListOutboxResponse { entries: entries.collect() }))
+    }
+
+    async fn replay_outbox(
+        &self,
+        request: Request<proto::ReplayOutboxRequest>,
+    ) -> Result<Response<proto::ReplayOutboxResponse>, Status> {
+        let table = table(&request.get_ref().table).map_err(|fault| refuse(&fault))?;
+        let made_due = self.parts.outbox.replay(table).await.map_err(|fault| refuse(&fault))?;
+        Ok(Response::new(proto::ReplayOutboxResponse { made_due }))
+    }
+
+    async fn set_sampling(
+        &self,
+        request: Request<proto::SetSamplingRequest>,
+    ) -> Result<Response<proto::SetSamplingResponse>, Status> {
+        let rate = request.get_ref().rate;
+        if !(0.0..=1.0).contains(&rate) {
+            let message = format!("a rate of {rate} is not between 0 and 1");
+            let fault = SqlFault::new(FaultKind::InvalidArgument, "invalid.rate", message);
+            return Err(refuse(&fault));
+        }
+        let previous_rate = self.parts.sampling.set_rate(rate);
+        tracing::info!(rate, previous_rate, "the sampling rate was set");
+        Ok(Response::new(proto::SetSamplingResponse { previous_rate }))
+    }
+}
+
+fn refuse(fault: &SqlFault) -> Status {
+    status::from_fault(fault, None)
+}
+
+fn limit(wanted: u32) -> u32 {
+    if wanted == 0 { LIST_DEFAULT } else { wanted.min(LIST_MAX) }
+}
+
+fn table(given: &str) -> Result<Option<TableName>, SqlFault> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let (schema, name) = given.split_once('.').ok_or_else(|| {
+        let message = format!("{given:?} is not a table: write it as schema.table");
+        SqlFault::new(FaultKind::InvalidArgument, "invalid.table", message)
+    })?;
+    Ok(Some(TableName::new(schema, name)))
+}
+
+fn at(time: SystemTime) -> Option<prost_types::Timestamp> {
+    Some(time.into())
+}
+
+fn report(report: StatusReport) -> proto::Status {
+    let StatusReport { control, outbox, sampling, .. } = report;
+    let verdicts = report.verdicts.into_iter().map(|(verdict, count)| proto::VerdictCount {
+        verdict: verdict.as_str().to_owned(),
+        count,
+    });
+    proto::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        phase: control.phase.as_str().to_owned(),
+        epoch: control.epoch,
+        phase_since: report.phase_since.and_then(at),
+        phase_reason: report.phase_reason,
+        outbox: Some(proto::OutboxStatus {
+            pending: outbox.pending,
+            stuck: outbox.stuck,
+            oldest_age_s: outbox.oldest_age_s,
+            bytes: outbox.bytes,
+            max_bytes: outbox.bytes_max,
+            reconciled_total: outbox.reconciled_total,
+            failed_total: outbox.failed_total,
+        }),
+        sampling: Some(proto::SamplingStatus {
+            rate: sampling.rate,
+            sampled_total: sampling.sampled_total,
+            dropped: sampling.dropped.into_iter().collect(),
+        }),
+        verdicts: verdicts.collect(),
+        reads: Some(calls(report.reads)),
+        writes: Some(calls(report.writes)),
+        at: at(report.at),
+        warnings: report.warnings,
+    }
+}
+
+fn calls(calls: CallStatus) -> proto::CallStatus {
+    let CallStatus { total, failed, p50_ms, p99_ms } = calls;
+    proto::CallStatus { total, failed, p50_ms, p99_ms }
+}
+
+fn mismatch(found: Mismatch) -> proto::Mismatch {
+    proto::Mismatch {
+        fingerprint: found.key.fingerprint,
+        verdict: found.key.verdict.as_str().to_owned(),
+        category: found.key.category,
+        statement: found.statement,
+        statement_name: found.statement_name.as_deref().unwrap_or_default().to_owned(),
+        count: found.count,
+        first_seen: at(found.first_seen),
+        last_seen: at(found.last_seen),
+        reason: found.reason,
+        rewrite: found.rewrite,
+        example: found.example,
+        rules: found.rules.into_iter().collect(),
+        suspected: found.suspected,
+    }
+}
+
+fn entry(entry: OutboxEntry) -> proto::OutboxEntry {
+    proto::OutboxEntry {
+        table: entry.key.table.to_string(),
+        key: entry.key.values.unwrap_or_default(),
+        write_id: entry.write_id.map(|id| id.to_string()).unwrap_or_default(),
+        created_at: at(entry.created_at),
+        attempts: entry.attempts,
+        next_attempt_at: at(entry.next_attempt_at),
+        last_error: entry.last_error,
+        stuck: entry.stuck,
+    }
+}

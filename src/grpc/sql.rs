@@ -1,0 +1,365 @@
+//! The service `Sql`: requests become calls of the stack, answers become messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use tonic::{Request, Response, Status};
+use tracing::Instrument;
+
+use crate::domain::call::ResultLimits;
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::key::WriteId;
+use crate::grpc::answer::{self, Frames};
+use crate::grpc::call::{Call, Deadlines, QueryFrames};
+use crate::grpc::{proto, request, status};
+use crate::stack::Stack;
+use crate::stack::call::{ReadCall, TransactionAnswer, TransactionCall, WriteCall, Written};
+use crate::telemetry::metrics::{Method, Metrics};
+
+/// Bytes of a message beside its rows.
+const ENVELOPE_BYTES: usize = 1024;
+
+/// Limits of the calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Params {
+    /// Limits of one answer.
+    pub result: ResultLimits,
+    /// Bytes of one message, in either direction.
+    pub message_bytes_max: usize,
+    /// The deadline of a call that has none.
+    pub deadline_default: Duration,
+    /// The longest deadline.
+    pub deadline_max: Duration,
+    /// The longest idle time of a transaction, and its default.
+    pub transaction_idle_max: Duration,
+    /// The longest time of a transaction, and its default.
+    pub transaction_total_max: Duration,
+    /// Open transactions.
+    pub transactions_max: u32,
+    /// Parameters of one statement.
+    pub parameters_max: u32,
+    /// Statements of one batch.
+    pub batch_statements_max: u32,
+    /// Only statements of the query files are run.
+    pub named_only: bool,
+}
+
+/// The application's calls.
+#[derive(Debug, Clone)]
+pub struct SqlService {
+    stack: Stack,
+    params: Arc<Params>,
+    metrics: Metrics,
+}
+
+// === impl SqlService ===
+
+impl SqlService {
+    /// Serves a stack.
+    pub fn new(stack: Stack, params: Params, metrics: Metrics) -> Self {
+        Self { stack, params: Arc::new(params), metrics }
+    }
+
+    fn begin_call<T>(&self, method: Method, request: &Request<T>) -> Call {
+        let deadlines =
+            Deadlines { default: self.params.deadline_default, max: self.params.deadline_max };
+        Call::begin(method, request.metadata(), deadlines, &self.metrics)
+    }
+
+    /// Bytes of one message's rows: the message has other fields too.
+    fn rows_bytes_max(&self) -> usize {
+        self.params.message_bytes_max.saturating_sub(ENVELOPE_BYTES)
+    }
+
+    /// A unary answer fits one message, and is refused before the write is committed.
+    fn unary_limits(&self) -> ResultLimits {
+        let ResultLimits { rows_max, bytes_max } = self.params.result;
+        ResultLimits { rows_max, bytes_max: bytes_max.min(self.rows_bytes_max() as u64) }
+    }
+
+    async fn run_query(&self, call: &Call, given: proto::QueryRequest) -> Result<Frames, SqlFault> {
+        let encoding = request::encoding(given.encoding)?;
+        let mut context = call.context(self.params.result);
+        context.routing_key = request::routing_key(&given.routing_key)?;
+        let read = ReadCall {
+            statement: request::statement(given.statement)?,
+            transaction: request::transaction(&given.transaction_id)?,
+            must_see: request::consistency_token(&given.consistency_token)?,
+            trace_id: call.trace_id(),
+            context,
+        };
+        let answer = self.stack.read(read).await?;
+        Ok(Frames::new(answer, encoding, self.rows_bytes_max()))
+    }
+
+    async fn run_execute(
+        &self,
+        call: &Call,
+        given: proto::ExecuteRequest,
+    ) -> Result<proto::ExecuteResponse, SqlFault> {
+        let encoding = request::encoding(given.encoding)?;
+        request::consistency_token(&given.consistency_token)?;
+        let mut context = call.context(self.unary_limits());
+        context.routing_key = request::routing_key(&given.routing_key)?;
+        let write = WriteCall {
+            statements: vec![request::statement(given.statement)?],
+            transaction: request::transaction(&given.transaction_id)?,
+            idempotency_key: request::idempotency_key(&given.idempotency_key)?,
+            context,
+        };
+        let in_transaction = write.transaction.is_some();
+        let Written { answer, must_see } = self.stack.write(write).await?;
+        let item = answer.items.first().ok_or_else(no_item)?;
+        let returned = answer::returned(item, encoding, self.rows_bytes_max())?;
+        Ok(proto::ExecuteResponse {
+            affected_rows: item.affected_rows,
+            columns: returned.columns,
+            rows: returned.rows,
+            packed: returned.packed,
+            write_id: if in_transaction { String::new() } else { answer.write_id.to_string() },
+            consistency_token: token(must_see),
+            replayed: answer.replayed,
+        })
+    }
+
+    async fn run_batch(
+        &self,
+        call: &Call,
+        given: proto::BatchRequest,
+    ) -> Result<proto::BatchResponse, SqlFault> {
+        let encoding = request::encoding(given.encoding)?;
+        let statements = given.statements.into_iter().enumerate().map(|(index, given)| {
+            request::statement(Some(given)).map_err(|mut fault| {
+                fault.message = format!("statement {}: {}", index + 1, fault.message);
+                fault
+            })
+        });
+        let mut context = call.context(self.unary_limits());
+        context.routing_key = request::routing_key(&given.routing_key)?;
+        let write = WriteCall {
+            statements: statements.collect::<Result<_, _>>()?,
+            transaction: None,
+            idempotency_key: request::idempotency_key(&given.idempotency_key)?,
+            context,
+        };
+        let Written { answer, must_see } = self.stack.write(write).await?;
+        let mut bytes_left = self.rows_bytes_max();
+        let mut items = Vec::with_capacity(answer.items.len());
+        for item in &answer.items {
+            let returned = answer::returned(item, encoding, bytes_left)?;
+            bytes_left = bytes_left.saturating_sub(returned.byte_len());
+            items.push(proto::BatchItem {
+                affected_rows: item.affected_rows,
+                columns: returned.columns,
+                rows: returned.rows,
+                packed: returned.packed,
+            });
+        }
+        Ok(proto::BatchResponse {
+            items,
+            write_id: answer.write_id.to_string(),
+            consistency_token: token(must_see),
+            replayed: answer.replayed,
+        })
+    }
+
+    async fn run_begin(
+        &self,
+        call: &Call,
+        given: &proto::BeginRequest,
+    ) -> Result<proto::BeginResponse, SqlFault> {
+        let Params { transaction_idle_max, transaction_total_max, .. } = *self.params;
+        let options =
+            request::transaction_options(given, transaction_idle_max, transaction_total_max)?;
+        let context = call.context(self.unary_limits());
+        match self.stack.transaction(TransactionCall::Begin(options, context)).await? {
+            TransactionAnswer::Begun(id) => {
+                Ok(proto::BeginResponse { transaction_id: request::transaction_text(id) })
+            }
+            _ => Err(no_item()),
+        }
+    }
+
+    async fn run_commit(
+        &self,
+        call: &Call,
+        given: &proto::CommitRequest,
+    ) -> Result<proto::CommitResponse, SqlFault> {
+        let id = request::transaction_required(&given.transaction_id)?;
+        let context = call.context(self.unary_limits());
+        match self.stack.transaction(TransactionCall::Commit(id, context)).await? {
+            TransactionAnswer::Committed { write_id, must_see } => Ok(proto::CommitResponse {
+                write_id: write_id.to_string(),
+                consistency_token: token(must_see),
+            }),
+            _ => Err(no_item()),
+        }
+    }
+
+    async fn run_rollback(
+        &self,
+        given: &proto::RollbackRequest,
+    ) -> Result<proto::RollbackResponse, SqlFault> {
+        let id = request::transaction_required(&given.transaction_id)?;
+        self.stack.transaction(TransactionCall::Rollback(id)).await?;
+        Ok(proto::RollbackResponse {})
+    }
+
+    async fn run_describe(
+        &self,
+        call: &Call,
+        given: proto::DescribeRequest,
+    ) -> Result<proto::DescribeResponse, SqlFault> {
+        let statement = request::statement(given.statement)?;
+        let described = self.stack.describe(statement);
+        let described = tokio::time::timeout_at(call.deadline().into(), described)
+            .await
+            .map_err(|_| deadline_passed())??;
+        let sides = described.sides.into_iter().map(|(side, result)| {
+            let side = status::side(side).into();
+            match result {
+                Ok(description) => proto::SideDescription {
+                    side,
+                    parameter_types: description
+                        .parameters
+                        .iter()
+                        .map(|ty| ty.name.clone())
+                        .collect(),
+                    columns: answer::columns(&description.columns),
+                    error: None,
+                },
+                Err(fault) => proto::SideDescription {
+                    side,
+                    error: Some(status::sql_error(&fault)),
+                    ..proto::SideDescription::default()
+                },
+            }
+        });
+        Ok(proto::DescribeResponse { sides: sides.collect() })
+    }
+
+    fn run_info(&self) -> proto::InfoResponse {
+        let control = self.stack.control();
+        let params = &self.params;
+        proto::InfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            phase: control.phase.as_str().to_owned(),
+            epoch: control.epoch,
+            limits: Some(proto::Limits {
+                max_result_rows: params.result.rows_max,
+                max_result_bytes: params.result.bytes_max,
+                max_request_bytes: params.message_bytes_max as u64,
+                max_parameters: params.parameters_max,
+                max_batch_statements: params.batch_statements_max,
+                max_transaction_idle_ms: millis(params.transaction_idle_max),
+                max_transaction_total_ms: millis(params.transaction_total_max),
+                max_open_transactions: params.transactions_max,
+                named_statements_only: params.named_only,
+            }),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl proto::sql_server::Sql for SqlService {
+    type QueryStream = BoxStream<'static, Result<proto::QueryResponse, Status>>;
+
+    async fn query(
+        &self,
+        request: Request<proto::QueryRequest>,
+    ) -> Result<Response<Self::QueryStream>, Status> {
+        let mut call = self.begin_call(Method::Query, &request);
+        let span = call.span().clone();
+        let frames = self.run_query(&call, request.into_inner()).instrument(span).await;
+        match frames {
+            Ok(frames) => Ok(Response::new(QueryFrames::new(call, frames).boxed())),
+            Err(fault) => Err(call.fail(&fault)),
+        }
+    }
+
+    async fn execute(
+        &self,
+        request: Request<proto::ExecuteRequest>,
+    ) -> Result<Response<proto::ExecuteResponse>, Status> {
+        let call = self.begin_call(Method::Execute, &request);
+        let span = call.span().clone();
+        let result = self.run_execute(&call, request.into_inner()).instrument(span).await;
+        call.answer(result)
+    }
+
+    async fn batch(
+        &self,
+        request: Request<proto::BatchRequest>,
+    ) -> Result<Response<proto::BatchResponse>, Status> {
+        let call = self.begin_call(Method::Batch, &request);
+        let span = call.span().clone();
+        let result = self.run_batch(&call, request.into_inner()).instrument(span).await;
+        call.answer(result)
+    }
+
+    async fn begin(
+        &self,
+        request: Request<proto::BeginRequest>,
+    ) -> Result<Response<proto::BeginResponse>, Status> {
+        let call = self.begin_call(Method::Begin, &request);
+        let span = call.span().clone();
+        let result = self.run_begin(&call, request.get_ref()).instrument(span).await;
+        call.answer(result)
+    }
+
+    async fn commit(
+        &self,
+        request: Request<proto::CommitRequest>,
+    ) -> Result<Response<proto::CommitResponse>, Status> {
+        let call = self.begin_call(Method::Commit, &request);
+        let span = call.span().clone();
+        let result = self.run_commit(&call, request.get_ref()).instrument(span).await;
+        call.answer(result)
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<proto::RollbackRequest>,
+    ) -> Result<Response<proto::RollbackResponse>, Status> {
+        let call = self.begin_call(Method::Rollback, &request);
+        let span = call.span().clone();
+        let result = self.run_rollback(request.get_ref()).instrument(span).await;
+        call.answer(result)
+    }
+
+    async fn describe(
+        &self,
+        request: Request<proto::DescribeRequest>,
+    ) -> Result<Response<proto::DescribeResponse>, Status> {
+        let call = self.begin_call(Method::Describe, &request);
+        let span = call.span().clone();
+        let result = self.run_describe(&call, request.into_inner()).instrument(span).await;
+        call.answer(result)
+    }
+
+    async fn info(
+        &self,
+        request: Request<proto::InfoRequest>,
+    ) -> Result<Response<proto::InfoResponse>, Status> {
+        let call = self.begin_call(Method::Info, &request);
+        call.answer(Ok(self.run_info()))
+    }
+}
+
+fn token(must_see: Option<WriteId>) -> String {
+    must_see.map(|id| id.to_string()).unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn no_item() -> SqlFault {
+    SqlFault::new(FaultKind::Internal, "answer", "the answer does not belong to the call")
+}
+
+fn deadline_passed() -> SqlFault {
+    SqlFault::new(FaultKind::DeadlineExceeded, "deadline", "the deadline passed")
+}

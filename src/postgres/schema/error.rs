@@ -1,0 +1,98 @@
+//! What can go wrong while segue's schema or its triggers are put in place.
+
+use tokio_postgres::error::SqlState;
+
+use crate::domain::side::Side;
+
+/// A failure to set a database up, with the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The role may not do it; somebody who may can run `sql`.
+    #[error(
+        "{side}: role {role:?} may not {action}: {message}; run this as a role that may, then try again:\n{sql}"
+    )]
+    Privilege {
+        /// Where.
+        side: Side,
+        /// Who was refused.
+        role: String,
+        /// What was refused: `make segue's schema`.
+        action: String,
+        /// What the server said.
+        message: String,
+        /// What to run.
+        sql: String,
+    },
+    /// The schema is not up to date and may not be changed here.
+    #[error(
+        "{side}: segue's schema is at version {found}, this segue needs {needed}; run `segue init`, or this:\n{sql}"
+    )]
+    Outdated {
+        /// Where.
+        side: Side,
+        /// The version found, 0 for none.
+        found: i32,
+        /// The version needed.
+        needed: i32,
+        /// What to run.
+        sql: String,
+    },
+    /// The schema is of a newer segue.
+    #[error(
+        "{side}: segue's schema is at version {found}, newer than the {known} that this segue knows; use the newer segue"
+    )]
+    Newer {
+        /// Where.
+        side: Side,
+        /// The version found.
+        found: i32,
+        /// The newest version known.
+        known: i32,
+    },
+    /// A table's lock was not to be had in time.
+    #[error(
+        "{side}: table {table} was in use for {waited_ms} ms, so that no trigger could be put on it without holding up its writers; held by {holders}; end those, or try again later"
+    )]
+    Locked {
+        /// Where.
+        side: Side,
+        /// Which table.
+        table: String,
+        /// How long it was tried.
+        waited_ms: u128,
+        /// Processes that hold it and what they do.
+        holders: String,
+    },
+    /// This kind of server has no capture yet.
+    #[error("{side}: capture is not available on CockroachDB yet")]
+    Unsupported {
+        /// Where.
+        side: Side,
+    },
+    /// The database refused, or was lost.
+    #[error("{side}: {source}")]
+    Database {
+        /// Where.
+        side: Side,
+        /// What it said.
+        source: tokio_postgres::Error,
+    },
+}
+
+// === impl SetupError ===
+
+impl SetupError {
+    /// A failure that the database reported.
+    pub(in crate::postgres) fn database(side: Side) -> impl Fn(tokio_postgres::Error) -> Self {
+        move |source| Self::Database { side, source }
+    }
+
+    /// The SQLSTATE, where a database spoke.
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        match self {
+            Self::Database { source, .. } => source.code(),
+            Self::Privilege { .. } => Some(&SqlState::INSUFFICIENT_PRIVILEGE),
+            _ => None,
+        }
+    }
+}

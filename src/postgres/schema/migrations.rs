@@ -1,0 +1,102 @@
+//! The versions of segue's own schema, in order.
+
+use std::fmt::Write;
+
+/// What kind of server a script is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavour {
+    /// PostgreSQL.
+    PostgreSql,
+    /// CockroachDB: has no outbox yet, so that it can be a target but not turned back from.
+    CockroachDb,
+}
+
+// === impl Flavour ===
+
+impl Flavour {
+    /// Told from what `version()` answers.
+    pub fn of_version(version: &str) -> Self {
+        if version.contains("CockroachDB") { Self::CockroachDb } else { Self::PostgreSql }
+    }
+}
+
+/// Partitions of the outbox. They are a ring: each takes the rows of one window of
+/// [`SLOT_SECONDS`], and is emptied before its turn comes again.
+pub const OUTBOX_SLOTS: i16 = 12;
+
+/// How long new outbox rows go to the same partition.
+pub const SLOT_SECONDS: i32 = 600;
+
+/// One version. Its SQL may be run again and changes nothing then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Migration {
+    pub(super) version: i32,
+    sql: fn(Flavour) -> String,
+}
+
+// === impl Migration ===
+
+impl Migration {
+    /// The statements for a server, each ended by a semicolon.
+    pub(super) fn sql(self, flavour: Flavour) -> String {
+        (self.sql)(flavour)
+    }
+}
+
+/// In order. A version that has been released is never changed: a new one is added.
+pub(super) const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
+    Migration { version: 2, sql: outbox },
+];
+
+/// What must be there before versions can be noted.
+pub(super) const FOUNDATION: &str = "\
+CREATE SCHEMA IF NOT EXISTS segue;
+CREATE TABLE IF NOT EXISTS segue.schema_version (
+    version int4 NOT NULL PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+";
+
+/// The statement that notes a version.
+pub(super) fn note(version: i32) -> String {
+    format!(
+        "INSERT INTO segue.schema_version (version) VALUES ({version}) ON CONFLICT (version) DO NOTHING;\n"
+    )
+}
+
+/// The outbox. It has no sequence, since `lastval()` belongs to the application, and no
+/// unique index, since its writers must never wait for one another. Rows are deleted with
+/// their partition, never one by one. `REPLICA IDENTITY FULL` keeps a publication `FOR ALL
+/// TABLES` from refusing the updates that forget rows.
+fn outbox(flavour: Flavour) -> String {
+    if flavour == Flavour::CockroachDb {
+        return String::new();
+    }
+    let mut sql = String::from(
+        "CREATE TABLE IF NOT EXISTS segue.outbox (
+    slot int2 NOT NULL,
+    table_id int4 NOT NULL,
+    key text[],
+    write_id uuid,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    attempts int4 NOT NULL DEFAULT 0,
+    last_error text,
+    forgotten_at timestamptz
+) PARTITION BY LIST (slot);
+CREATE INDEX IF NOT EXISTS outbox_due ON segue.outbox (next_attempt_at) WHERE forgotten_at IS NULL;
+",
+    );
+    for slot in 0..OUTBOX_SLOTS {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            sql,
+            "CREATE TABLE IF NOT EXISTS segue.outbox_{slot} PARTITION OF segue.outbox
+    FOR VALUES IN ({slot}) WITH (autovacuum_vacuum_scale_factor = 0.05);
+ALTER TABLE segue.outbox_{slot} REPLICA IDENTITY FULL;
+"
+        );
+    }
+    sql
+}

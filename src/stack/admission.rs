@@ -1,0 +1,333 @@
+//! Admits calls: a name becomes SQL, the SQL is analysed, what is refused is refused here,
+//! and the phase is read once. Behind this room nobody asks again what a statement is.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_util::future::BoxFuture;
+use tower::Service;
+
+use crate::domain::call::{BoundStatement, CallContext, Idempotency};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::ports::ControlView;
+use crate::stack::call::{
+    CalledStatement, Read, ReadAnswer, ReadCall, Text, Write, WriteCall, Written,
+};
+use crate::stack::content;
+use crate::stack::queries::NamedStatements;
+use crate::stack::transacted::WriteIds;
+use crate::statement::{Analysis, Cache};
+use crate::telemetry::metrics::Metrics;
+
+/// What admission goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Params {
+    /// Only statements of the query files are run.
+    pub named_only: bool,
+    /// Longest SQL text.
+    pub statement_bytes_max: usize,
+    /// Parameters of one statement.
+    pub parameters_max: usize,
+    /// Statements of one batch.
+    pub batch_statements_max: usize,
+    /// Analysed statements that are remembered.
+    pub cache_capacity: usize,
+}
+
+/// What is known of statements; shared by everybody who admits.
+pub struct Statements {
+    params: Params,
+    named: NamedStatements,
+    cache: Cache,
+    metrics: Metrics,
+}
+
+/// Admits calls to `inner`.
+#[derive(Clone)]
+pub struct Admission<S> {
+    inner: S,
+    statements: Arc<Statements>,
+    control: Arc<dyn ControlView>,
+    write_ids: WriteIds,
+}
+
+// === impl Statements ===
+
+impl Statements {
+    /// Knows the named statements, and remembers others.
+    pub fn new(params: Params, named: NamedStatements, metrics: Metrics) -> Self {
+        Self { params, named, cache: Cache::new(params.cache_capacity), metrics }
+    }
+
+    /// The limits it goes by.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The statement's SQL and what is known of it.
+    ///
+    /// # Errors
+    ///
+    /// A fault where there is no such name, the SQL cannot be read, or a limit is passed.
+    pub fn resolve(
+        &self,
+        called: CalledStatement,
+    ) -> Result<(BoundStatement, Arc<Analysis>), SqlFault> {
+        let CalledStatement { text, params } = called;
+        if params.len() > self.params.parameters_max {
+            let (given, max) = (params.len(), self.params.parameters_max);
+            return Err(SqlFault::new(
+                FaultKind::LimitExceeded,
+                "limit.parameters",
+                format!("{given} parameters are more than the {max} that are allowed"),
+            )
+            .with_hint("pass an array, or raise limits.parameters_max"));
+        }
+        match text {
+            Text::Name(name) => {
+                let named = self.named.get(&name).ok_or_else(|| unknown_name(&name))?;
+                let (sql, name) = (Arc::clone(&named.sql), Some(Arc::clone(&named.name)));
+                Ok((BoundStatement { sql, name, params }, Arc::clone(&named.analysis)))
+            }
+            Text::Sql(sql) => {
+                let analysis = self.analyse(&sql).inspect_err(|fault| self.count(fault))?;
+                Ok((BoundStatement { sql, name: None, params }, analysis))
+            }
+        }
+    }
+
+    fn analyse(&self, sql: &str) -> Result<Arc<Analysis>, SqlFault> {
+        if self.params.named_only {
+            return Err(refused(
+                "refused.unnamed",
+                "only named statements are run here",
+                "add the statement to a query file and call it by its name",
+            ));
+        }
+        if sql.len() > self.params.statement_bytes_max {
+            let (given, max) = (sql.len(), self.params.statement_bytes_max);
+            return Err(SqlFault::new(
+                FaultKind::LimitExceeded,
+                "limit.statement_bytes",
+                format!("a statement of {given} bytes is longer than the {max} that are allowed"),
+            )
+            .with_hint("pass values as parameters, or raise limits.statement_bytes_max"));
+        }
+        if sql.contains('\0') {
+            let message = "a statement cannot hold a NUL character";
+            return Err(SqlFault::new(FaultKind::InvalidArgument, "invalid.nul", message));
+        }
+        self.cache.get(sql)
+    }
+
+    fn check(&self, analysis: &Analysis, transaction: Scope) -> Result<(), SqlFault> {
+        let verdict = match (&analysis.refusal, transaction) {
+            (Some(refusal), _) => Err(refusal.clone()),
+            (None, Scope::Alone) if analysis.transaction_only => Err(refused(
+                "refused.outside_transaction",
+                format!("{} has no effect outside a transaction", analysis.summary),
+                "call Begin first and pass its transaction_id",
+            )),
+            _ => Ok(()),
+        };
+        verdict.inspect_err(|fault| self.count(fault))
+    }
+
+    fn check_read(&self, analysis: &Analysis) -> Result<(), SqlFault> {
+        if !analysis.writes {
+            return Ok(());
+        }
+        let fault = refused(
+            "refused.write_in_query",
+            format!("{} writes, and Query only reads", analysis.summary),
+            "call Execute",
+        );
+        self.count(&fault);
+        Err(fault)
+    }
+
+    fn count(&self, fault: &SqlFault) {
+        if fault.kind == FaultKind::Refused {
+            self.metrics.refused(fault.reason);
+        }
+    }
+}
+
+impl std::fmt::Debug for Statements {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Statements").field("params", &self.params).finish_non_exhaustive()
+    }
+}
+
+/// Where a statement runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Alone,
+    InTransaction,
+}
+
+// === impl Admission ===
+
+impl<S> Admission<S> {
+    /// Puts admission before a service.
+    pub fn new(
+        inner: S,
+        statements: Arc<Statements>,
+        control: Arc<dyn ControlView>,
+        write_ids: WriteIds,
+    ) -> Self {
+        Self { inner, statements, control, write_ids }
+    }
+
+    fn admit_read(&self, call: ReadCall) -> Result<Read, SqlFault> {
+        not_over(&call.context)?;
+        let (statement, analysis) = self.statements.resolve(call.statement)?;
+        let scope = if call.transaction.is_some() { Scope::InTransaction } else { Scope::Alone };
+        self.statements.check(&analysis, scope)?;
+        self.statements.check_read(&analysis)?;
+        Ok(Read {
+            statement,
+            analysis,
+            control: self.control.current(),
+            transaction: call.transaction,
+            must_see: call.must_see,
+            trace_id: call.trace_id,
+            context: call.context,
+        })
+    }
+
+    fn admit_write(&self, call: WriteCall) -> Result<Write, SqlFault> {
+        not_over(&call.context)?;
+        self.check_count(call.statements.len())?;
+        if call.transaction.is_some() && call.idempotency_key.is_some() {
+            return Err(SqlFault::new(
+                FaultKind::InvalidArgument,
+                "invalid.idempotency_key",
+                "an idempotency key cannot be given inside a transaction",
+            )
+            .with_hint("leave it out; Commit tells whether the transaction took effect"));
+        }
+        // The statements of a batch share a transaction of their own.
+        let alone = call.transaction.is_none() && call.statements.len() == 1;
+        let scope = if alone { Scope::Alone } else { Scope::InTransaction };
+        let mut writes = false;
+        let mut summary: Option<Arc<str>> = None;
+        let mut statements = Vec::with_capacity(call.statements.len());
+        for (index, called) in call.statements.into_iter().enumerate() {
+            let admitted = self.statements.resolve(called).and_then(|(statement, analysis)| {
+                self.statements.check(&analysis, scope)?;
+                Ok((statement, analysis))
+            });
+            let (statement, analysis) =
+                if alone { admitted? } else { admitted.map_err(|fault| at(index, fault))? };
+            writes |= analysis.writes;
+            summary = Some(match summary {
+                None => analysis.summary.as_str().into(),
+                Some(_) => "BATCH".into(),
+            });
+            statements.push(statement);
+        }
+        let idempotency = call
+            .idempotency_key
+            .map(|key| Idempotency { key, content: content::hash(&statements) });
+        Ok(Write {
+            statements,
+            writes,
+            summary: summary.unwrap_or_default(),
+            control: self.control.current(),
+            transaction: call.transaction,
+            idempotency,
+            write_id: (self.write_ids)(),
+            context: call.context,
+        })
+    }
+
+    fn check_count(&self, count: usize) -> Result<(), SqlFault> {
+        let max = self.statements.params.batch_statements_max.max(1);
+        if count == 0 {
+            let message = "there is no statement to run";
+            return Err(SqlFault::new(FaultKind::InvalidArgument, "invalid.statement", message));
+        }
+        if count > max {
+            return Err(SqlFault::new(
+                FaultKind::LimitExceeded,
+                "limit.batch_statements",
+                format!("{count} statements are more than the {max} that a batch may have"),
+            )
+            .with_hint("split the batch, or raise limits.batch_statements_max"));
+        }
+        Ok(())
+    }
+}
+
+impl<S: std::fmt::Debug> std::fmt::Debug for Admission<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admission").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<S> Service<ReadCall> for Admission<S>
+where
+    S: Service<Read, Response = ReadAnswer, Error = SqlFault>,
+    S::Future: Send + 'static,
+{
+    type Response = ReadAnswer;
+    type Error = SqlFault;
+    type Future = BoxFuture<'static, Result<ReadAnswer, SqlFault>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SqlFault>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: ReadCall) -> Self::Future {
+        match self.admit_read(call) {
+            Ok(read) => Box::pin(self.inner.call(read)),
+            Err(fault) => Box::pin(async move { Err(fault) }),
+        }
+    }
+}
+
+impl<S> Service<WriteCall> for Admission<S>
+where
+    S: Service<Write, Response = Written, Error = SqlFault>,
+    S::Future: Send + 'static,
+{
+    type Response = Written;
+    type Error = SqlFault;
+    type Future = BoxFuture<'static, Result<Written, SqlFault>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SqlFault>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: WriteCall) -> Self::Future {
+        match self.admit_write(call) {
+            Ok(write) => Box::pin(self.inner.call(write)),
+            Err(fault) => Box::pin(async move { Err(fault) }),
+        }
+    }
+}
+
+fn not_over(context: &CallContext) -> Result<(), SqlFault> {
+    if context.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        let message = "the deadline had passed before the statement was sent";
+        return Err(SqlFault::new(FaultKind::DeadlineExceeded, "deadline", message));
+    }
+    Ok(())
+}
+
+fn refused(reason: &'static str, message: impl Into<String>, hint: &str) -> SqlFault {
+    SqlFault::new(FaultKind::Refused, reason, message).with_hint(hint)
+}
+
+fn unknown_name(name: &str) -> SqlFault {
+    let message = format!("there is no statement named {name:?} in the query files");
+    SqlFault::new(FaultKind::NotFound, "unknown.statement", message)
+        .with_hint("add it to a query file and restart the sidecar")
+}
+
+fn at(index: usize, mut fault: SqlFault) -> SqlFault {
+    fault.message = format!("statement {}: {}", index + 1, fault.message);
+    fault
+}

@@ -1,0 +1,152 @@
+//! Calls as they enter the stack, as they go through it, and their answers.
+
+use std::sync::Arc;
+
+use crate::domain::call::{
+    BoundStatement, CallContext, Idempotency, TransactionId, TransactionOptions, WriteAnswer,
+};
+use crate::domain::control::ControlState;
+use crate::domain::fault::SqlFault;
+use crate::domain::key::WriteId;
+use crate::domain::side::Side;
+use crate::domain::value::Value;
+use crate::ports::{AnswerStream, Description};
+use crate::statement::Analysis;
+
+/// What a caller named: SQL, or a statement of the query files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Text {
+    /// The SQL itself.
+    Sql(Arc<str>),
+    /// A name from the query files.
+    Name(Arc<str>),
+}
+
+/// A statement as the caller gave it.
+#[derive(Debug, Clone)]
+pub struct CalledStatement {
+    /// What to run.
+    pub text: Text,
+    /// One for each `$n`.
+    pub params: Arc<[Value]>,
+}
+
+/// A read that asks to be admitted.
+#[derive(Debug, Clone)]
+pub struct ReadCall {
+    /// What to run.
+    pub statement: CalledStatement,
+    /// Where it runs inside a transaction.
+    pub transaction: Option<TransactionId>,
+    /// The write that it must see.
+    pub must_see: Option<WriteId>,
+    /// Keeps the samples of one trace together.
+    pub trace_id: Option<u128>,
+    /// Deadline, limits and the rest.
+    pub context: CallContext,
+}
+
+/// A write that asks to be admitted.
+#[derive(Debug, Clone)]
+pub struct WriteCall {
+    /// What to run, in order: all or none.
+    pub statements: Vec<CalledStatement>,
+    /// Where it runs inside a transaction.
+    pub transaction: Option<TransactionId>,
+    /// Makes a repeated write have effect once.
+    pub idempotency_key: Option<Arc<str>>,
+    /// Deadline, limits and the rest.
+    pub context: CallContext,
+}
+
+/// A read that was admitted.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// What to run.
+    pub statement: BoundStatement,
+    /// What is known of it.
+    pub analysis: Arc<Analysis>,
+    /// The state of the migration that it was admitted under.
+    pub control: ControlState,
+    /// As in [`ReadCall`].
+    pub transaction: Option<TransactionId>,
+    /// As in [`ReadCall`].
+    pub must_see: Option<WriteId>,
+    /// As in [`ReadCall`].
+    pub trace_id: Option<u128>,
+    /// As in [`ReadCall`].
+    pub context: CallContext,
+}
+
+/// A write that was admitted.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// What to run, in order.
+    pub statements: Vec<BoundStatement>,
+    /// Whether any of them writes; a plain SELECT may come this way too.
+    pub writes: bool,
+    /// What it does in few words, for traces.
+    pub summary: Arc<str>,
+    /// The state of the migration that it was admitted under.
+    pub control: ControlState,
+    /// As in [`WriteCall`].
+    pub transaction: Option<TransactionId>,
+    /// Key and content, where the caller gave a key.
+    pub idempotency: Option<Idempotency>,
+    /// What is announced to the database.
+    pub write_id: WriteId,
+    /// As in [`WriteCall`].
+    pub context: CallContext,
+}
+
+/// The answer to a read: it is still coming.
+#[derive(Debug)]
+pub struct ReadAnswer {
+    /// The side that answers.
+    pub side: Side,
+    /// Columns, and batches as they come.
+    pub stream: AnswerStream,
+}
+
+/// The answer to a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// What the primary answered.
+    pub answer: WriteAnswer,
+    /// The write that a later read must name to be sure to see it.
+    pub must_see: Option<WriteId>,
+}
+
+/// A call about a transaction that spans calls.
+#[derive(Debug, Clone)]
+pub enum TransactionCall {
+    /// Opens one.
+    Begin(TransactionOptions, CallContext),
+    /// Commits it.
+    Commit(TransactionId, CallContext),
+    /// Rolls it back.
+    Rollback(TransactionId),
+}
+
+/// The answer to a [`TransactionCall`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionAnswer {
+    /// It is open.
+    Begun(TransactionId),
+    /// It is on the primary.
+    Committed {
+        /// What was announced to the database.
+        write_id: WriteId,
+        /// As in [`Written`].
+        must_see: Option<WriteId>,
+    },
+    /// Nothing of it remains.
+    RolledBack,
+}
+
+/// How each side prepares a statement.
+#[derive(Debug)]
+pub struct Described {
+    /// Source first.
+    pub sides: [(Side, Result<Description, SqlFault>); 2],
+}

@@ -1,0 +1,102 @@
+//! Writes on the primary; the shadow follows by the outbox.
+//!
+//! The primary records the touched keys in the transaction of the write itself. All that is
+//! left to do here is to wake the reconciler. *If we crash before that, the outbox still has
+//! the rows*, and whoever looks into it next finds them.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use tower::Service;
+use tracing::Instrument;
+
+use crate::domain::control::ControlState;
+use crate::domain::fault::{Outcome, SqlFault};
+use crate::domain::side::Sides;
+use crate::ports::{Database, ReconcileWaker, WriteRequest};
+use crate::stack::call::{Write, Written};
+use crate::stack::span;
+
+/// Writes outside transactions.
+#[derive(Clone)]
+pub struct DualWrite {
+    databases: Sides<Arc<dyn Database>>,
+    reconciler: Arc<dyn ReconcileWaker>,
+}
+
+/// Wakes the reconciler when it is dropped: after the answer, or when the caller has gone and
+/// the write goes on without it. Waking it too often costs one look into the outbox.
+pub(super) struct WakeOnDrop(Option<Arc<dyn ReconcileWaker>>);
+
+// === impl DualWrite ===
+
+impl DualWrite {
+    /// Writes to these, and wakes that.
+    pub fn new(databases: Sides<Arc<dyn Database>>, reconciler: Arc<dyn ReconcileWaker>) -> Self {
+        Self { databases, reconciler }
+    }
+}
+
+impl std::fmt::Debug for DualWrite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DualWrite")
+    }
+}
+
+impl Service<Write> for DualWrite {
+    type Response = Written;
+    type Error = SqlFault;
+    type Future = BoxFuture<'static, Result<Written, SqlFault>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), SqlFault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, write: Write) -> Self::Future {
+        let side = write.control.phase.primary();
+        let database = Arc::clone(self.databases.of(side));
+        let span = span::statement(side, &write.summary);
+        let mut wake = WakeOnDrop::new(&self.reconciler, write.control, write.writes);
+        let request = WriteRequest {
+            statements: write.statements,
+            write_id: write.write_id,
+            idempotency: write.idempotency,
+            context: write.context,
+        };
+        let answer = async move { database.write(request).await };
+        Box::pin(async move {
+            let answer = answer.instrument(span.clone()).await;
+            wake.disarm_if_nothing_was_written(&answer);
+            let answer = span::note_fault(&span, answer)?;
+            Ok(Written { answer, must_see: None })
+        })
+    }
+}
+
+// === impl WakeOnDrop ===
+
+impl WakeOnDrop {
+    /// Armed where something may be written that is captured.
+    pub(super) fn new(
+        reconciler: &Arc<dyn ReconcileWaker>,
+        control: ControlState,
+        writes: bool,
+    ) -> Self {
+        Self((writes && control.phase.captures()).then(|| Arc::clone(reconciler)))
+    }
+
+    pub(super) fn disarm_if_nothing_was_written<T>(&mut self, answer: &Result<T, SqlFault>) {
+        if answer.as_ref().is_err_and(|fault| fault.outcome == Outcome::NotApplied) {
+            self.0 = None;
+        }
+    }
+}
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        if let Some(reconciler) = &self.0 {
+            reconciler.wake();
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Routes a read to the side that answers it.
+//!
+//! Today that is always the primary of the phase the call was admitted under. Shifting reads
+//! by degrees will be a room around this one.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use tower::Service;
+use tracing::Instrument;
+
+use crate::domain::fault::SqlFault;
+use crate::domain::side::Sides;
+use crate::ports::{Database, ReadRequest};
+use crate::stack::call::{Read, ReadAnswer};
+use crate::stack::span;
+
+/// Runs reads on the primary.
+#[derive(Clone)]
+pub struct PrimaryRead {
+    databases: Sides<Arc<dyn Database>>,
+}
+
+// === impl PrimaryRead ===
+
+impl PrimaryRead {
+    /// Reads from these.
+    pub fn new(databases: Sides<Arc<dyn Database>>) -> Self {
+        Self { databases }
+    }
+}
+
+impl std::fmt::Debug for PrimaryRead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PrimaryRead")
+    }
+}
+
+impl Service<Read> for PrimaryRead {
+    type Response = ReadAnswer;
+    type Error = SqlFault;
+    type Future = BoxFuture<'static, Result<ReadAnswer, SqlFault>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), SqlFault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, read: Read) -> Self::Future {
+        let side = read.control.phase.primary();
+        let database = Arc::clone(self.databases.of(side));
+        let span = span::statement(side, &read.analysis.summary);
+        let request = ReadRequest { statement: read.statement, context: read.context };
+        let answer = async move { database.read(request).await };
+        Box::pin(async move {
+            let answer = answer.instrument(span.clone()).await;
+            let stream = span::note_fault(&span, answer)?;
+            Ok(ReadAnswer { side, stream: span::follow(span, stream) })
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! The parse tree as a generic tree, so that a walk misses no node.
+//!
+//! The typed tree has some 270 kinds of nodes; a walk by hand over the ones that seem to
+//! matter would miss a write in a corner of the grammar.
+
+use serde_json::Value;
+
+use crate::domain::table::TableRef;
+
+/// A node's kind and its fields, where the value is a node.
+///
+/// Fields of a fixed type carry no kind in the tree; the ones that matter here are known
+/// by their fields.
+pub(crate) fn node(value: &Value) -> Option<(&str, &Value)> {
+    let object = value.as_object()?;
+    if let Some(inner) = object.get("node")
+        && object.len() == 1
+    {
+        return inner.as_object()?.iter().next().map(|(kind, body)| (kind.as_str(), body));
+    }
+    let kind = if object.contains_key("relpersistence") && object.contains_key("relname") {
+        "RangeVar"
+    } else if object.contains_key("funcname") && object.contains_key("agg_star") {
+        "FuncCall"
+    } else if object.contains_key("target_list") && object.contains_key("limit_option") {
+        "SelectStmt"
+    } else if object.contains_key("table_space_name") && object.contains_key("on_commit") {
+        "IntoClause"
+    } else {
+        return None;
+    };
+    Some((kind, value))
+}
+
+/// Visits every node under `value`, parents first.
+pub(crate) fn walk<'a>(value: &'a Value, visit: &mut impl FnMut(&'a str, &'a Value)) {
+    if let Some((kind, body)) = node(value) {
+        visit(kind, body);
+        return children(body, |child| walk(child, visit));
+    }
+    children(value, |child| walk(child, visit));
+}
+
+fn children<'a>(value: &'a Value, mut each: impl FnMut(&'a Value)) {
+    match value {
+        Value::Array(items) => items.iter().for_each(each),
+        Value::Object(fields) => fields.values().for_each(&mut each),
+        _ => {}
+    }
+}
+
+/// A text field; empty where it is absent.
+pub(crate) fn text<'a>(body: &'a Value, field: &str) -> &'a str {
+    body.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A number field; 0 where it is absent.
+pub(crate) fn number(body: &Value, field: &str) -> i64 {
+    body.get(field).and_then(Value::as_i64).unwrap_or_default()
+}
+
+/// A field that is true.
+pub(crate) fn flag(body: &Value, field: &str) -> bool {
+    body.get(field).and_then(Value::as_bool).unwrap_or_default()
+}
+
+/// A list field; empty where it is absent.
+pub(crate) fn list<'a>(body: &'a Value, field: &str) -> &'a [Value] {
+    body.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The texts of a list of names.
+pub(crate) fn names<'a>(body: &'a Value, field: &str) -> Vec<&'a str> {
+    list(body, field).iter().filter_map(|item| Some(text(node(item)?.1, "sval"))).collect()
+}
+
+/// The name of a called function in lower case: without `pg_catalog`, with any other schema.
+pub(crate) fn function_name(call: &Value) -> String {
+    let names = names(call, "funcname");
+    match names.as_slice() {
+        ["pg_catalog", name] | [name] => (*name).to_owned(),
+        other => other.join("."),
+    }
+}
+
+/// The value of a constant: a text, a number or a truth value.
+pub(crate) fn constant(value: &Value) -> Option<&Value> {
+    let (kind, body) = node(value)?;
+    if kind != "AConst" {
+        return None;
+    }
+    body.get("val")?.as_object()?.values().next()?.as_object()?.values().next()
+}
+
+/// The same tree without positions, to compare expressions by.
+pub(crate) fn without_locations(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(name, _)| *name != "location")
+            .map(|(name, field)| (name.clone(), without_locations(field)))
+            .collect(),
+        Value::Array(items) => items.iter().map(without_locations).collect(),
+        other => other.clone(),
+    }
+}
+
+/// Tables that a statement names, without the names of its `WITH` queries.
+pub(crate) fn tables(root: &Value) -> Vec<TableRef> {
+    let mut found = Vec::new();
+    collect_tables(root, &[], &mut found);
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn collect_tables<'a>(value: &'a Value, hidden: &[&'a str], found: &mut Vec<TableRef>) {
+    let body = match node(value) {
+        Some(("RangeVar", body)) => {
+            let (schema, name) = (text(body, "schemaname"), text(body, "relname"));
+            if !schema.is_empty() || !hidden.contains(&name) {
+                let schema = (!schema.is_empty()).then(|| schema.to_owned());
+                found.push(TableRef { schema, name: name.to_owned() });
+            }
+            return;
+        }
+        Some((_, body)) => body,
+        None => value,
+    };
+    let mut hidden = hidden.to_vec();
+    if let Some(with) = body.get("with_clause").filter(|with| with.is_object()) {
+        let queries: Vec<_> = list(with, "ctes").iter().filter_map(node).map(|(_, b)| b).collect();
+        if flag(with, "recursive") {
+            hidden.extend(queries.iter().map(|query| text(query, "ctename")));
+        }
+        for query in queries {
+            // Without RECURSIVE a query does not see its own name, nor the later ones.
+            collect_tables(query, &hidden, found);
+            hidden.push(text(query, "ctename"));
+        }
+    }
+    match body {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                if name != "with_clause" {
+                    collect_tables(field, &hidden, found);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|i| collect_tables(i, &hidden, found)),
+        _ => {}
+    }
+}

@@ -1,0 +1,287 @@
+//! The configuration from outside: precedence, faults all at once, nothing secret printed.
+
+use std::fs;
+use std::time::Duration;
+
+use segue::config::{CompareRule, Config, Excluded, Password, Sources, SslMode, keys};
+use segue::domain::table::{TableMapping, TableName};
+
+const DATABASES: &str = r#"
+[source]
+dsn = "postgres://app:hunter2@db1,db2:5433/shop?sslmode=verify-full"
+[target]
+dsn = "host=crdb port=26257 user=app dbname=shop"
+"#;
+
+struct Given {
+    folder: tempfile::TempDir,
+    sources: Sources,
+}
+
+fn given(file: &str) -> Given {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("segue.toml");
+    fs::write(&path, file).unwrap();
+    Given { folder, sources: Sources { file: Some(path), ..Sources::default() } }
+}
+
+impl Given {
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.sources.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn flag(mut self, key: &str, value: &str) -> Self {
+        self.sources.flags.push((key.to_owned(), value.to_owned(), format!("--set {key}")));
+        self
+    }
+
+    fn config(&self) -> Config {
+        Config::load(&self.sources).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    /// The faults as printed, without the folder.
+    fn faults(&self) -> Vec<String> {
+        let faults = Config::load(&self.sources).unwrap_err();
+        let folder = format!("{}/", self.folder.path().display());
+        faults.0.iter().map(|fault| fault.to_string().replace(&folder, "")).collect()
+    }
+}
+
+#[test]
+fn two_databases_are_enough() {
+    let config = given(DATABASES).config();
+    let hosts = [("db1".to_owned(), 5432), ("db2".to_owned(), 5433)];
+    assert_eq!(config.source.hosts, hosts, "a host of a URL without a port has the default one");
+    assert_eq!(config.source.ssl.mode, SslMode::VerifyFull);
+    assert_eq!(config.target.ssl.mode, SslMode::Prefer);
+    assert_eq!(config.target.conninfo, "dbname='shop' host='crdb' port='26257' user='app'");
+    assert_eq!(config.target.password, Password::None);
+    assert_eq!(config.listen.sql, "127.0.0.1:7400");
+    assert_eq!(config.outbox.max_bytes, 1 << 30);
+    assert_eq!(config.outbox.deadline, Duration::from_secs(5));
+    assert_eq!(config.sampling.rate, 0.1);
+    assert!(!config.compare.show_values && config.control.migrate_at_start);
+}
+
+#[test]
+fn flags_go_before_variables_before_the_file_before_libpq() {
+    let file = format!("{DATABASES}user = \"from_file\"\n[sampling]\nrate = 0.2\n");
+    let low = given(&file).variable("PGUSER", "from_libpq").variable("PGPASSWORD", "p");
+    assert_eq!(low.config().target.user, "from_file");
+    assert_eq!(low.config().source.user, "app", "a word of the dsn goes before libpq's variable");
+    assert!(
+        matches!(low.config().target.password, Password::Given(secret) if secret.expose() == "p")
+    );
+    assert_eq!(low.config().sampling.rate, 0.2);
+    let middle = low
+        .variable("SEGUE_SAMPLING_RATE", "0.3")
+        .variable("SEGUE_TARGET_DSN", "postgres://from_variable@elsewhere/shop");
+    assert_eq!(middle.config().sampling.rate, 0.3);
+    assert_eq!(middle.config().target.user, "from_variable", "a higher layer's dsn is the dsn");
+    let high = middle.flag("sampling.rate", "0.4").flag("target.user", "from_flag");
+    assert_eq!(high.config().sampling.rate, 0.4);
+    assert_eq!(high.config().target.user, "from_flag");
+    assert_eq!(high.config().target.hosts, [("elsewhere".to_owned(), 5432)]);
+}
+
+#[test]
+fn libpq_never_says_where_the_target_is() {
+    let file = "[source]\n[target]\nuser = \"u\"\n";
+    let found = given(file).variable("PGHOST", "db").variable("PGUSER", "u").faults();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("target.host: nothing says where the database is"), "{found:#?}");
+}
+
+#[test]
+fn all_faults_come_at_once_with_line_key_value_and_remedy() {
+    let file = r#"[source]
+dsn = "postgres://app:hunter2@db/shop?sslmode=verify_full"
+[target]
+dsn = "secret-without-form"
+sslmode = "allow"
+sslcert = "/nowhere/client.pem"
+[listen]
+sql = "7400"
+[limits]
+result_rows_max = 0
+deadline_default = "1h"
+[transactions]
+idle_max = 30
+[sampling]
+rate = 10
+statments = { get_order = 1 }
+[outbox]
+max_byte = "1GiB"
+max_bytes = "much"
+stuck_after = "eight"
+[compare]
+show_values = "no"
+[[compare.rules]]
+table = "orders"
+precision = 9
+[[compare.rules]]
+column = "total"
+tolerance = 0.1
+[tables]
+exclude = "public.audit"
+[[tables.map]]
+target = "public.b"
+[telemetry]
+otlp_protocol = "http"
+[outboks]
+x = 1
+"#;
+    let found = given(file).variable("SEGUE_SAMPLING_RATES", "1").flag("limit.x", "1").faults();
+    let expected = [
+        "segue.toml:2: source.dsn = \"dbname=shop host=db password=[redacted] sslmode=verify_full user=app\": sslmode is not one of disable, prefer, require, verify-ca, verify-full",
+        "segue.toml:4: target.dsn = \"[redacted]\": it is neither a URL nor `key=value` words",
+        "segue.toml:5: target.sslmode = \"allow\": the choices are disable,",
+        "segue.toml:6: target.sslcert = \"/nowhere/client.pem\": the file cannot be read:",
+        "segue.toml:8: listen.sql = \"7400\": is not an address:",
+        "segue.toml:10: limits.result_rows_max = 0: is not between 1 and 4294967295",
+        "segue.toml:11: limits.deadline_default = \"1h\": is longer than limits.deadline_max",
+        "segue.toml:13: transactions.idle_max = \"30\": a duration needs a unit; write \"30s\" or \"30ms\"",
+        "segue.toml:15: sampling.rate = 10: is not a number between 0 and 1",
+        "segue.toml:16: sampling.statments: unknown key; did you mean \"statements\"?",
+        "segue.toml:18: outbox.max_byte: unknown key; did you mean \"max_bytes\"?",
+        "segue.toml:19: outbox.max_bytes = \"much\": is not a size; write it as",
+        "segue.toml:20: outbox.stuck_after = eight: is not a whole number",
+        "segue.toml:22: compare.show_values = no: is neither true nor false",
+        "segue.toml:24: compare.rules.table = \"orders\": is not schema.table; write \"public.orders\"",
+        "segue.toml:25: compare.rules.precision = \"9\": is not between 0 and 6",
+        "segue.toml:28: compare.rules.tolerance = \"0.1\": unknown key",
+        "segue.toml:30: tables.exclude: is of type string; write an array of texts",
+        "segue.toml:31: tables.map: names no source; write source = \"public.orders\"",
+        "segue.toml:34: telemetry.otlp_protocol = \"http\": the choices are grpc, http/protobuf",
+        "segue.toml:35: outboks: unknown section; did you mean \"outbox\"?",
+        "SEGUE_SAMPLING_RATES: unknown variable; did you mean \"SEGUE_SAMPLING_RATE\"?",
+        "--set limit.x: limit.x: unknown key",
+    ];
+    for wanted in expected {
+        assert!(found.iter().any(|fault| fault.starts_with(wanted)), "{wanted}\nnot in {found:#?}");
+    }
+    let lines: Vec<usize> = found
+        .iter()
+        .filter_map(|fault| fault.strip_prefix("segue.toml:")?.split(':').next()?.parse().ok())
+        .collect();
+    assert!(lines.is_sorted(), "{found:#?}");
+    assert!(!found.concat().contains("hunter2") && !found.concat().contains("secret"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_fatal() {
+    let mut sources = given(DATABASES).sources;
+    sources.file = Some("/nowhere/segue.toml".into());
+    let faults = Config::load(&sources).unwrap_err().to_string();
+    assert!(faults.contains("/nowhere/segue.toml:1: the file cannot be read"), "{faults}");
+}
+
+#[test]
+fn what_is_not_toml_is_told_without_quoting_it() {
+    let found = given("[source]\ndsn = \"postgres://a:hunter2@b/c\n[listen]\nsql = 1 2\n").faults();
+    assert!(
+        found.iter().any(|fault| fault.starts_with("segue.toml:2: the file is not TOML")),
+        "{found:#?}"
+    );
+    assert!(
+        found.iter().any(|fault| fault.starts_with("segue.toml:4: the file is not TOML")),
+        "{found:#?}"
+    );
+    assert!(!found.concat().contains("hunter2"), "{found:#?}");
+}
+
+#[test]
+fn nothing_prints_a_secret() {
+    let file = format!(
+        "{DATABASES}password = \"hunter3\"\n[telemetry]\notlp_headers = {{ authorization = \"hunter4\" }}\n"
+    );
+    let config = given(&file).config();
+    let printed = format!("{config:?} {:?}", config.effective());
+    assert!(!printed.contains("hunter"), "{printed}");
+    assert!(
+        matches!(&config.source.password, Password::Given(secret) if secret.expose() == "hunter2")
+    );
+    assert_eq!(config.telemetry.otlp_headers[0].1.expose(), "hunter4");
+}
+
+#[test]
+fn one_database_on_both_sides_is_refused() {
+    let found =
+        given("[source]\ndsn = \"postgres://a@h/d\"\n[target]\ndsn = \"host=h user=b dbname=d\"\n")
+            .faults();
+    assert!(found[0].contains("is the same database as the source"), "{found:#?}");
+}
+
+#[test]
+fn two_passwords_of_one_layer_are_refused_and_a_higher_one_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    fs::write(&path, "x\n").unwrap();
+    let file = format!("{DATABASES}password_file = {path:?}\n");
+    assert_eq!(given(&file).config().target.password, Password::File(path.clone()));
+    let higher = given(&file).variable("SEGUE_TARGET_PASSWORD", "y").config();
+    assert!(matches!(higher.target.password, Password::Given(secret) if secret.expose() == "y"));
+    let found = given(&format!("{file}password = \"y\"\n")).faults();
+    assert!(found[0].contains("there is a password_file as well"), "{found:#?}");
+}
+
+#[test]
+fn tables_and_rules() {
+    let file = format!(
+        "{DATABASES}
+[tables]
+exclude = [\"audit.*\", \"public.log\"]
+[[tables.map]]
+source = \"public.orders\"
+target = \"shop.orders\"
+[[tables.map]]
+source = \"public.items\"
+[[compare.rules]]
+table = \"public.orders\"
+column = \"total\"
+float_tolerance = 1e-9
+[[compare.rules]]
+statement = \"list_orders\"
+unordered = true
+"
+    );
+    let config = given(&file).config();
+    let excluded =
+        [Excluded::Schema("audit".to_owned()), Excluded::Table(TableName::new("public", "log"))];
+    assert_eq!(config.tables.excluded, excluded);
+    let orders = TableName::new("public", "orders");
+    let mapped = TableMapping { source: orders.clone(), target: TableName::new("shop", "orders") };
+    assert_eq!(config.tables.mapped[0], mapped);
+    assert_eq!(config.tables.mapped[1].target, TableName::new("public", "items"));
+    let rule = CompareRule {
+        table: Some(orders),
+        column: Some("total".to_owned()),
+        float_tolerance: Some(1e-9),
+        ..CompareRule::default()
+    };
+    assert_eq!(config.compare.rules[0], rule);
+    assert!(config.compare.rules[1].unordered);
+}
+
+#[test]
+fn variables_that_kubernetes_makes_are_no_fault() {
+    let given = given(DATABASES)
+        .variable("SEGUE_PORT", "tcp://10.0.0.1:7400")
+        .variable("SEGUE_SERVICE_HOST", "10.0.0.1")
+        .variable("SEGUE_SERVICE_PORT_SQL", "7400")
+        .variable("SEGUE_PORT_7400_TCP_ADDR", "10.0.0.1");
+    given.config();
+}
+
+/// Regenerate with `segue config keys`.
+#[test]
+fn the_documentation_lists_every_key_as_it_is() {
+    let page = fs::read_to_string("docs/configuration.md").unwrap();
+    for line in keys::markdown().lines().filter(|line| !line.is_empty()) {
+        assert!(page.lines().any(|found| found == line), "docs/configuration.md lacks\n{line}");
+    }
+    let (_, page) = page.split_once("## All keys").unwrap();
+    let rows = |text: &str| text.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(rows(page), rows(&keys::markdown()), "the page has rows for keys that are gone");
+}

@@ -1,0 +1,297 @@
+//! The shape of `src/`: which module may use which, what stays pure, how long a file may be.
+//!
+//! The order of the layers is read from the `# Layout` of `src/lib.rs`, so that the
+//! map and the rule cannot differ. Code under `#[cfg(test)]` is free.
+
+#[path = "imports/paths.rs"]
+mod paths;
+
+use std::path::{Path, PathBuf};
+
+use paths::paths_in;
+
+const LINES_MAX: usize = 400;
+const TESTS_BEGIN: &str = "#[cfg(test)]\nmod ";
+/// Any module may use it, and it may use nothing but the words of the domain.
+const LEAF: &str = "telemetry";
+const WORDS: &str = "domain";
+
+/// Crates that only some modules may name.
+const KEPT_TO: [(&str, &[&str]); 12] = [
+    ("tokio_postgres", &["postgres"]),
+    ("deadpool_postgres", &["postgres"]),
+    ("tokio_postgres_rustls", &["postgres"]),
+    ("tonic", &["grpc", "app", "cli"]),
+    ("tonic_health", &["grpc", "app", "cli"]),
+    ("tonic_prost", &["grpc", "app", "cli"]),
+    ("tonic_reflection", &["grpc", "app", "cli"]),
+    ("tonic_types", &["grpc", "app", "cli"]),
+    ("prost", &["grpc", "app", "cli"]),
+    ("prost_types", &["grpc", "app", "cli"]),
+    ("pg_query", &["statement"]),
+    ("anyhow", &["cli", "main"]),
+];
+
+/// Modules that do no I/O and read no clock and no dice.
+const PURE: [&str; 4] = ["domain", "compare", "statement", "value"];
+
+/// What they may not name: beginnings of paths.
+const IMPURE: [&[&str]; 8] = [
+    &["tokio"],
+    &["rand"],
+    &["std", "net"],
+    &["std", "fs"],
+    &["std", "env"],
+    &["std", "process"],
+    &["std", "thread"],
+    &["std", "io", "stdin"],
+];
+
+/// What they may not name: ends of paths.
+const CLOCKS: [[&str; 2]; 2] = [["Instant", "now"], ["SystemTime", "now"]];
+
+/// The layers from the top down; the modules of one layer are siblings.
+struct Layout(Vec<Vec<String>>);
+
+impl Layout {
+    /// Reads the list under `# Layout`: the names before the colon of each item.
+    fn of(library: &str) -> Self {
+        let doc = library.lines().skip_while(|line| !line.contains("# Layout"));
+        let items = doc.filter_map(|line| line.strip_prefix("//! - "));
+        let names = |item: &str| {
+            let (names, _) = item.split_once(':')?;
+            Some(names.split('`').skip(1).step_by(2).map(str::to_owned).collect())
+        };
+        Self(items.filter_map(names).collect())
+    }
+
+    fn layer_of(&self, module: &str) -> Option<usize> {
+        self.0.iter().position(|layer| layer.iter().any(|name| name == module))
+    }
+
+    /// Why `from` may not use `to`, if it may not.
+    fn objection(&self, from: &str, to: &str) -> Option<String> {
+        if from == to || from == "main" || from == "lib" || (to == LEAF && from != WORDS) {
+            return None;
+        }
+        if to == LEAF {
+            return Some(format!("{from} may not use {to}"));
+        }
+        if from == LEAF {
+            return (to != WORDS).then(|| format!("{LEAF} is a leaf and may not use {to}"));
+        }
+        match (self.layer_of(from), self.layer_of(to)) {
+            (None, _) => Some(format!("{from} has no place in the layout of src/lib.rs")),
+            // A name at the root that is no module, such as a generated one.
+            (_, None) => None,
+            (Some(above), Some(below)) if above < below => None,
+            (Some(same), Some(layer)) if same == layer => {
+                Some(format!("{from} may not use its sibling {to}"))
+            }
+            _ => Some(format!("{from} may not use {to}, which lies above it")),
+        }
+    }
+}
+
+/// What is wrong in one file; `place` is its path below `src/`.
+fn faults(layout: &Layout, place: &str, text: &str) -> Vec<String> {
+    let code = text.split_once(TESTS_BEGIN).map_or(text, |(code, _)| code);
+    let module = place.split(['/', '.']).next().unwrap_or(place);
+    let mut faults = Vec::new();
+    let lines = code.lines().count();
+    if lines > LINES_MAX {
+        faults.push(format!("{lines} lines without tests, more than {LINES_MAX}"));
+    }
+    for path in paths_in(code) {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        faults.extend(objection(layout, module, &absolute(place, &path)));
+    }
+    faults.sort();
+    faults.dedup();
+    faults.into_iter().map(|fault| format!("src/{place}: {fault}")).collect()
+}
+
+/// A path through `super` as one from `crate`, where it leaves its own top module.
+fn absolute<'a>(place: &'a str, path: &[&'a str]) -> Vec<&'a str> {
+    let ups = path.iter().take_while(|segment| **segment == "super").count();
+    if ups == 0 {
+        return path.to_vec();
+    }
+    let own: Vec<&str> =
+        place.trim_end_matches(".rs").split('/').filter(|segment| *segment != "mod").collect();
+    let kept = own.len().saturating_sub(ups);
+    let mut full = vec!["crate"];
+    full.extend(&own[..kept]);
+    full.extend(&path[ups..]);
+    full
+}
+
+fn objection(layout: &Layout, module: &str, path: &[&str]) -> Option<String> {
+    match path {
+        ["crate", to, ..] => return layout.objection(module, to),
+        // Only the command's own file sees the library from outside.
+        ["segue", ..] if module != "main" => {
+            return Some("says `segue::` where it means `crate::`".to_owned());
+        }
+        _ => {}
+    }
+    let written = path.join("::");
+    let first = path.first()?;
+    if let Some((name, homes)) = KEPT_TO.iter().find(|(name, _)| name == first)
+        && !homes.contains(&module)
+    {
+        return Some(format!("{name} is kept to {}, here: {written}", homes.join(", ")));
+    }
+    let impure = IMPURE.iter().any(|beginning| path.starts_with(beginning))
+        || CLOCKS.iter().any(|end| path.ends_with(end));
+    (PURE.contains(&module) && impure)
+        .then(|| format!("{module} is pure and may not name {written}"))
+}
+
+fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        // A file of tests alone is declared under `#[cfg(test)]` by its parent.
+        if path.file_stem().is_some_and(|stem| stem == "tests") {
+            continue;
+        }
+        if path.is_dir() {
+            files_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn imports_point_down_and_files_stay_short() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let library = std::fs::read_to_string(source.join("lib.rs")).unwrap();
+    let layout = Layout::of(&library);
+    assert!(layout.0.len() >= 7, "the layout of src/lib.rs was not understood: {:?}", layout.0);
+    let mut files = Vec::new();
+    files_below(&source, &mut files);
+    let mut found = Vec::new();
+    for file in files {
+        let place = file.strip_prefix(&source).unwrap().to_str().unwrap().to_owned();
+        found.extend(faults(&layout, &place, &std::fs::read_to_string(&file).unwrap()));
+    }
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+#[cfg(test)]
+mod planted {
+    use super::*;
+
+    const LIBRARY: &str = "//! # Layout\n//!\n//! - [`cli`]: commands\n//! - [`app`]: parts\n\
+        //! - [`grpc`], [`postgres`]: the world: all of it\n//! - [`stack`]: the path\n\
+        //! - [`compare`], [`ports`]: judging\n//! - [`value`]: values\n//! - [`domain`]: words\n";
+
+    #[track_caller]
+    fn check(place: &str, text: &str, wanted: &[&str]) {
+        let found = faults(&Layout::of(LIBRARY), place, text);
+        let wanted: Vec<_> = wanted.iter().map(|fault| format!("src/{place}: {fault}")).collect();
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn a_path_upwards_or_aside_is_found_however_it_is_written() {
+        let aside = "grpc may not use its sibling postgres";
+        check("grpc/mod.rs", "use crate::postgres::Pool;", &[aside]);
+        check("grpc/sql.rs", "use crate::{domain::key, postgres};", &[aside]);
+        check("grpc/sql.rs", "fn f() { crate::postgres::go() }", &[aside]);
+        check("grpc/sql.rs", "use super::super::postgres::Pool;", &[aside]);
+        check("grpc/mod.rs", "use super::postgres::Pool;", &[aside]);
+        let upwards = "stack may not use grpc, which lies above it";
+        check(
+            "stack/mod.rs",
+            "use crate::{\n    domain,\n    grpc::{self, server},\n};",
+            &[upwards],
+        );
+        check(
+            "elsewhere.rs",
+            "use crate::domain;",
+            &["elsewhere has no place in the layout of src/lib.rs"],
+        );
+        check("grpc/mod.rs", "use segue::stack;", &["says `segue::` where it means `crate::`"]);
+    }
+
+    #[test]
+    fn paths_downwards_tests_comments_and_texts_are_free() {
+        check("grpc/mod.rs", "use crate::{stack, telemetry, domain::key::Key};", &[]);
+        check("grpc/sql.rs", "use super::server::Server;", &[]);
+        check("main.rs", "fn main() { segue::cli::run() }", &[]);
+        check("grpc/mod.rs", "#[cfg(test)]\nmod tests { use crate::postgres; }", &[]);
+        check("grpc/mod.rs", "// crate::postgres\n/* crate::postgres /* */ crate::cli */", &[]);
+        check("grpc/mod.rs", "const A: &str = \"\\\"crate::postgres\";", &[]);
+        check(
+            "grpc/mod.rs",
+            "const A: &str = r#\"\"crate::postgres\"#; const Q: char = '\"';",
+            &[],
+        );
+        check("grpc/mod.rs", "fn f<'a>(s: &'a str) { g('\\'', s) } // crate::cli", &[]);
+    }
+
+    #[test]
+    fn crates_are_kept_to_their_modules() {
+        check(
+            "stack/mod.rs",
+            "use tonic::Status;",
+            &["tonic is kept to grpc, app, cli, here: tonic::Status"],
+        );
+        check("app/mod.rs", "use tonic::Status; use ::prost::Message;", &[]);
+        check(
+            "grpc/mod.rs",
+            "fn f(c: &tokio_postgres::Client) {}",
+            &["tokio_postgres is kept to postgres, here: tokio_postgres::Client"],
+        );
+        check("postgres/mod.rs", "use tokio_postgres::Client;", &[]);
+        check(
+            "app/mod.rs",
+            "fn f() -> anyhow::Result<()> { Ok(()) }",
+            &["anyhow is kept to cli, main, here: anyhow::Result"],
+        );
+    }
+
+    #[test]
+    fn the_core_is_pure() {
+        check(
+            "domain/key.rs",
+            "use std::{fmt, fs::File}; use std::time::Instant;",
+            &["domain is pure and may not name std::fs::File"],
+        );
+        check(
+            "compare/mod.rs",
+            "fn f() { let a = std::time::Instant::now(); }",
+            &["compare is pure and may not name std::time::Instant::now"],
+        );
+        check(
+            "value/mod.rs",
+            "use tokio::sync::Mutex; use tokio_util::sync::X; use rand::Rng;",
+            &[
+                "value is pure and may not name rand::Rng",
+                "value is pure and may not name tokio::sync::Mutex",
+            ],
+        );
+        check("stack/mod.rs", "fn f() { std::time::Instant::now(); }", &[]);
+    }
+
+    #[test]
+    fn the_leaf_stays_a_leaf() {
+        check(
+            "telemetry/mod.rs",
+            "use crate::domain::side::Side; use crate::stack;",
+            &["telemetry is a leaf and may not use stack"],
+        );
+        check("domain/mod.rs", "use crate::telemetry;", &["domain may not use telemetry"]);
+    }
+
+    #[test]
+    fn a_long_file_is_found_without_its_tests() {
+        let long = "//\n".repeat(LINES_MAX + 1);
+        check("stack/long.rs", &long, &["401 lines without tests, more than 400"]);
+        let tested = format!("{}#[cfg(test)]\nmod tests {{\n{long}}}", "//\n".repeat(LINES_MAX));
+        check("stack/long.rs", &tested, &[]);
+    }
+}
