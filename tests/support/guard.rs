@@ -9,23 +9,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::account::Account;
 
-/// `$1` is the folder. A server gets five seconds to end by itself, because only then
-/// it gives its shared memory back.
-const SCRIPT: &str = r#"
-folder=$1
-cd /
-while read -r _; do :; done
-inside() { find /proc -maxdepth 2 -name cwd -lname "$folder*" 2>/dev/null | cut -d/ -f3; }
-signal() { for pid in $(inside); do kill -s "$1" "$pid" 2>/dev/null; done; }
-signal CONT
-if read -r postmaster 2>/dev/null <"$folder/data/postmaster.pid"; then
-  kill -s QUIT "$postmaster" 2>/dev/null
-  tries=0
-  while [ -n "$(inside)" ] && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
-fi
-while [ -n "$(inside)" ]; do signal KILL; sleep 0.1; done
-rm -rf "$folder"
-"#;
+const SCRIPT: &str = include_str!("guard.sh");
 
 /// Owns a temporary folder and the processes that work in it.
 #[derive(Debug)]

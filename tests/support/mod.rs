@@ -2,6 +2,7 @@
 //!
 //! - [`server`]: PostgreSQL servers of their own in temporary folders
 //! - [`database`]: a fresh database for each test, alone or as a pair of source and target
+//! - [`segue`]: the command itself as a process
 //! - [`proxy`]: a TCP proxy that pauses, delays, cuts and refuses
 //! - [`bouncer`]: pgbouncer in front of a server
 //! - [`guard`]: ends processes and removes folders, whatever becomes of the test
@@ -17,6 +18,7 @@ pub mod bouncer;
 pub mod database;
 pub mod guard;
 pub mod proxy;
+pub mod segue;
 pub mod server;
 
 use std::future::Future;
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant};
 pub use bouncer::{Bouncer, PoolMode};
 pub use database::{Database, Pair, connect, try_connect};
 pub use proxy::Proxy;
+pub use segue::Segue;
 pub use server::{Durability, Major, Options, Server, shared};
 
 /// Time between two looks at a condition.

@@ -1,0 +1,186 @@
+//! The `segue` command as a process of its own.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::account::Account;
+use super::database::Pair;
+use super::guard::{Guard, signal};
+use super::{eventually, free_port};
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// A configuration file and the sidecar that runs with it. The process ends with the
+/// value or with the test's process.
+#[derive(Debug)]
+pub struct Segue {
+    sql_port: u16,
+    admin_port: u16,
+    config: PathBuf,
+    process: Option<Child>,
+    // Dropped last: it ends the process and removes the folder.
+    guard: Guard,
+}
+
+impl Segue {
+    /// Writes a configuration: the two databases, free ports, and `sections`, which is
+    /// TOML without `[source]`, `[target]` and `[listen]`.
+    pub fn prepare(source_dsn: &str, target_dsn: &str, sections: &str) -> Self {
+        let guard = Guard::over_new_folder(&Account::Own);
+        let (sql_port, admin_port) = (free_port(), free_port());
+        let config = guard.folder().join("segue.toml");
+        let text = format!(
+            "[source]\ndsn = \"{source_dsn}\"\n[target]\ndsn = \"{target_dsn}\"\n\
+             [listen]\nsql = \"127.0.0.1:{sql_port}\"\nadmin = \"127.0.0.1:{admin_port}\"\n\
+             {sections}\n"
+        );
+        std::fs::write(&config, text).expect("the folder can be written");
+        Self { sql_port, admin_port, config, process: None, guard }
+    }
+
+    /// Prepares, initialises for `phase`, and serves.
+    pub async fn serving(pair: &Pair, phase: &str, sections: &str) -> Self {
+        let mut segue = Self::prepare(pair.source.dsn(), pair.target.dsn(), sections);
+        segue.succeed(&["init", "--phase", phase]);
+        segue.serve().await;
+        segue
+    }
+
+    /// Runs a subcommand with the configuration.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("segue can be run")
+    }
+
+    /// Runs a subcommand that must succeed; gives what it printed.
+    pub fn succeed(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(
+            output.status.success(),
+            "segue {arguments:?} failed: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Starts the sidecar and waits until its health says so.
+    pub async fn serve(&mut self) {
+        self.spawn();
+        let endpoint = Endpoint::from_shared(self.admin_address()).expect("an address is valid");
+        let asked = || async {
+            let mut health = HealthClient::new(endpoint.connect().await.ok()?);
+            let answer = health.check(HealthCheckRequest::default()).await.ok()?;
+            (answer.into_inner().status() == ServingStatus::Serving).then_some(())
+        };
+        let healthy = eventually("segue serves", START_LIMIT, asked);
+        let ended = async {
+            loop {
+                if let Some(status) = self.process.as_mut().and_then(|it| it.try_wait().ok()?) {
+                    return status;
+                }
+                tokio::time::sleep(super::POLL_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = healthy => {}
+            status = ended => panic!("segue ended with {status}:\n{}", self.logs()),
+        }
+    }
+
+    /// Starts the sidecar without waiting for anything.
+    pub fn spawn(&mut self) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .expect("the log can be written");
+        let process = self
+            .command(&["serve"])
+            .stdout(log.try_clone().expect("a file handle can be copied"))
+            .stderr(log)
+            .spawn()
+            .expect("segue can be run");
+        self.process = Some(process);
+    }
+
+    /// Where `Sql` is served.
+    pub fn sql_address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.sql_port)
+    }
+
+    /// Where `Migration`, health and metrics are served.
+    pub fn admin_address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin_port)
+    }
+
+    /// What all runs of the sidecar have written.
+    pub fn logs(&self) -> String {
+        let bytes = std::fs::read(self.log_file()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Asks it to end by SIGTERM and waits; gives whether it ended well.
+    pub async fn terminate(&mut self) -> bool {
+        let Some(mut process) = self.process.take() else { return false };
+        signal("TERM", &[process.id()]);
+        let process = std::cell::RefCell::new(&mut process);
+        eventually("segue ends after SIGTERM", STOP_LIMIT, || async {
+            process.borrow_mut().try_wait().expect("a child can be asked")
+        })
+        .await
+        .success()
+    }
+
+    /// Freezes it (`STOP`), lets it go on (`CONT`), or sends any other signal.
+    pub fn signal(&self, name: &str) {
+        if let Some(process) = &self.process {
+            signal(name, &[process.id()]);
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_segue"));
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(&self.config)
+            // The guard finds it by its folder.
+            .current_dir(self.guard.folder())
+            .stdin(Stdio::null());
+        for (name, _) in std::env::vars() {
+            // What the developer's shell says must not change a test.
+            if name.starts_with("SEGUE_") || name.starts_with("PG") || name.starts_with("OTEL_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.guard.folder().join("segue.log")
+    }
+}
+
+impl Drop for Segue {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- segue's log:\n{}", self.logs());
+        }
+        self.kill();
+    }
+}
