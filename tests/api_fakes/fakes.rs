@@ -27,8 +27,10 @@ use segue::ports::{
     ShadowReads, Transactions, WriteRequest,
 };
 use segue::stack::queries::NamedStatements;
+use segue::stack::watch::Watch;
 use segue::stack::{self, Stack, admission};
 use segue::telemetry::metrics::Metrics;
+use segue::telemetry::spans::{Peer, Writers};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -320,6 +322,11 @@ impl Server {
             write_ids: Arc::new(move || WriteId(u128::from(ids.fetch_add(1, Ordering::Relaxed)))),
             named: NamedStatements::parse([("orders.sql", file)]).unwrap(),
             metrics: metrics.clone(),
+            watch: Watch::new(
+                Sides { source: peer(Side::Source), target: peer(Side::Target) },
+                Arc::new(Writers::new(100)),
+                metrics.clone(),
+            ),
         };
         let admission = admission::Params {
             named_only: options.named_only,
@@ -368,6 +375,10 @@ impl Server {
     pub async fn client(&self) -> SqlClient<Channel> {
         SqlClient::connect(format!("http://{}", self.address)).await.unwrap()
     }
+}
+
+fn peer(side: Side) -> Peer {
+    Peer { side, address: "localhost".to_owned(), port: 5432, namespace: "app".to_owned() }
 }
 
 pub fn serve_params(drain_max: Duration) -> serve::Params {
