@@ -1,1 +1,14 @@
-//! compare
+//! Judging two answers to one statement.
+//!
+//! Pure: no I/O, no clock, no dice. Equal types and equal bytes are a match and nothing is
+//! decoded; otherwise values are compared by what they mean, and the verdict names every
+//! rule it took.
+//!
+//! - [`compare`]: two answers, one verdict
+//! - [`cell::judge`]: two cells of a column; reconcile uses it as well
+//! - [`rewrite::machine`]: rewrites that tell a difference of dialects from one of data
+//! - [`with_evidence`]: what the rewritten statement's answers say about the first verdict
+//! - [`catalogue`]: the known differences, why they are, and how to write around them
+
+pub mod cell;
+pub mod rules;

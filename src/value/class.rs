@@ -145,14 +145,20 @@ fn by_oid(oid: u32) -> Option<Scalar> {
 }
 
 fn by_name(ty: &PgType) -> Option<Scalar> {
-    if ty.schema == CATALOGUE {
-        return BUILT_IN.iter().find(|(_, _, name, _)| *name == ty.name).map(|found| found.3);
-    }
     match ty.name.as_str() {
         "citext" => Some(Scalar::Citext),
         "hstore" => Some(Scalar::Hstore),
+        name if ty.schema == CATALOGUE => {
+            BUILT_IN.iter().find(|(_, _, built_in, _)| *built_in == name).map(|found| found.3)
+        }
         _ => None,
     }
+}
+
+/// Whether the type's bytes are an object id of its database (`regclass` and its kin), so
+/// that they mean another object, or none, in another database.
+pub(crate) fn holds_object_id(ty: &PgType) -> bool {
+    ty.oid < FIRST_USER_OID && ty.name.starts_with("reg")
 }
 
 impl<'a> Class<'a> {

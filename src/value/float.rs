@@ -92,17 +92,15 @@ fn shortest(
     print: impl Fn(Option<usize>) -> String,
     reads_back: impl Fn(&str) -> bool,
 ) -> Decimal {
-    let text = print(None);
-    let first = split(&text);
-    if !fraction.is_multiple_of(2) {
-        return first;
-    }
+    let first = split(&print(None));
     let (significand, exponent) = if biased_exponent == 0 {
         (fraction, layout.exponent_min)
     } else {
         let exponent = i64::try_from(biased_exponent).unwrap_or(1) - 1 + layout.exponent_min;
         (fraction | (1 << layout.fraction_bits), exponent)
     };
+    // Only an even significand draws to itself what stands between it and the next.
+    let even = fraction.is_multiple_of(2);
     // Below the smallest number of a binade the next float is half as far away.
     let narrow = fraction == 0 && biased_exponent > 1;
     let on_edge = |decimal: &Decimal| {
@@ -111,19 +109,20 @@ fn shortest(
         } else {
             significand > 0 && is_exactly(decimal, 2 * significand - 1, exponent - 1)
         };
-        lower || is_exactly(decimal, 2 * significand + 1, exponent - 1)
+        even && (lower || is_exactly(decimal, 2 * significand + 1, exponent - 1))
     };
-    if !on_edge(&first) {
-        return first;
-    }
-    for precision in first.digits.len()..=layout.digits_max {
+    let written = |precision: usize| {
         let text = print(Some(precision.saturating_sub(1)));
         let candidate = split(&text);
-        if reads_back(&text) && !on_edge(&candidate) {
-            return candidate;
-        }
+        (reads_back(&text) && !on_edge(&candidate)).then_some(candidate)
+    };
+    // Of two decimals equally near, the printing with a precision takes the even one.
+    let shortest = first.digits.len();
+    match written(shortest) {
+        Some(decimal) => decimal,
+        None if !on_edge(&first) => first,
+        None => (shortest + 1..=layout.digits_max).find_map(written).unwrap_or(first),
     }
-    first
 }
 
 /// Takes `1.2345e-7` apart, trailing zeros away.

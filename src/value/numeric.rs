@@ -56,6 +56,9 @@ impl<'a> NumericCell<'a> {
         if number.groups().any(|group| group >= GROUP_LIMIT) {
             return Err(reader.malformed("a digit is out of range"));
         }
+        if number.hides_digits() {
+            return Err(reader.malformed("there are digits beyond the scale"));
+        }
         Ok(number)
     }
 
@@ -85,6 +88,16 @@ impl<'a> NumericCell<'a> {
         })
     }
 
+    /// Whether the scale leaves out digits that count. The server never sends such.
+    fn hides_digits(&self) -> bool {
+        let shown = i64::from(self.scale);
+        self.groups().zip(0i64..).any(|(group, index)| {
+            let places = (index - i64::from(self.weight)) * i64::from(GROUP);
+            let hidden = u32::try_from((places - shown).clamp(0, i64::from(GROUP))).unwrap_or(0);
+            u32::from(group) % 10u32.pow(hidden) != 0
+        })
+    }
+
     /// The group that stands for 10,000 to the power of `power`.
     fn group(&self, power: i32) -> u16 {
         let index = i32::from(self.weight).saturating_sub(power);
@@ -108,12 +121,14 @@ impl fmt::Display for NumericCell<'_> {
             NEGATIVE => f.write_str("-")?,
             _ => {}
         }
-        if self.weight < 0 {
-            f.write_str("0")?;
-        } else {
-            write!(f, "{}", self.group(i32::from(self.weight)))?;
-            for power in (0..i32::from(self.weight)).rev() {
-                write!(f, "{:04}", self.group(power))?;
+        let first = (0..=i32::from(self.weight)).rev().find(|power| self.group(*power) != 0);
+        match first {
+            None => f.write_str("0")?,
+            Some(first) => {
+                write!(f, "{}", self.group(first))?;
+                for power in (0..first).rev() {
+                    write!(f, "{:04}", self.group(power))?;
+                }
             }
         }
         let mut left = i32::from(self.scale);
@@ -337,6 +352,24 @@ mod tests {
         for text in ["1e131072", "1e-16384", "1e9223372036854775807"] {
             assert_eq!(encode(text, &mut out), Err(NumericFault::Range), "{text}");
         }
+    }
+
+    #[test]
+    fn cells_are_taken_as_other_servers_may_write_them() {
+        let cell = |weight: i16, scale: u16, groups: &[u16]| {
+            let mut out = BytesMut::new();
+            out.put_u16(u16::try_from(groups.len()).unwrap());
+            out.put_i16(weight);
+            out.put_u16(POSITIVE);
+            out.put_u16(scale);
+            groups.iter().for_each(|group| out.put_u16(*group));
+            NumericCell::new(&out).map(|cell| cell.to_string())
+        };
+        assert_eq!(cell(1, 0, &[0, 12]).unwrap(), "12");
+        assert_eq!(cell(0, 2, &[1, 5000]).unwrap(), "1.50");
+        assert!(cell(0, 2, &[1, 5010]).is_err());
+        assert!(cell(-1, 0, &[1]).is_err());
+        assert!(cell(0, 0, &[10_000]).is_err());
     }
 
     #[test]

@@ -33,7 +33,7 @@ fn numbers_out_of_range_are_named_with_their_type_and_range() {
         refused("float8", &Value::Int64((1 << 53) + 1)),
         "9007199254740993 has no exact float8"
     );
-    assert_eq!(refused("float4", &Value::Double(1e300)).split(' ').last(), Some("float4"));
+    assert_eq!(refused("float4", &Value::Double(1e300)).split(' ').next_back(), Some("float4"));
     assert!(refused("float8", &Value::Numeric("1e400".into())).contains("out of range"));
     assert!(refused("float8", &Value::Numeric("1e-400".into())).contains("out of range"));
 }
@@ -135,6 +135,15 @@ fn arrays_get_the_object_ids_of_the_other_side() {
     let over = transcode(&here, &there, &cell).unwrap().data.unwrap();
     assert_eq!(over[8..12], 60_000u32.to_be_bytes());
     assert_eq!(over[12..], cell[12..]);
+}
+
+#[test]
+fn object_ids_of_one_database_do_not_go_to_another() {
+    let simple = crate::domain::pg_type::TypeKind::Simple;
+    let regclass = made(2205, "regclass", simple.clone());
+    assert!(transcode(&regclass, &regclass, &[0, 0, 4, 0]).is_err());
+    let (here, there) = (made(50_000, "vector", simple.clone()), made(60_000, "vector", simple));
+    assert_eq!(transcode(&here, &there, &[1]), Ok(Parameter::binary(&[1u8][..])));
 }
 
 #[test]
