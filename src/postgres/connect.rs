@@ -1,0 +1,321 @@
+//! Opening sessions: hosts in order, TLS, login, then what the purpose asks for.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::config::SslMode as DriverSslMode;
+use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::cancel::{Address, Canceller};
+use super::dsn::{ChannelBinding, Dsn, Host, SslMode, TargetSession};
+use super::session::{Driver, ServerFacts, Session, Watch};
+use super::settings::{Purpose, SessionLimits, session_sql};
+use super::{fault, pooler, tls};
+use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::side::Side;
+
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+const PROBE: &str = "SELECT pg_catalog.pg_backend_pid(), \
+     pg_catalog.current_setting('transaction_read_only'), \
+     pg_catalog.pg_is_in_recovery(), \
+     pg_catalog.current_setting('server_version_num'), \
+     pg_catalog.concat(pg_catalog.pg_postmaster_start_time(), '/', \
+       (SELECT pg_catalog.min(a.backend_start) FROM pg_catalog.pg_stat_activity AS a \
+        WHERE a.backend_type = 'checkpointer')), \
+     (SELECT extract(epoch FROM a.backend_start)::text FROM pg_catalog.pg_stat_activity AS a \
+      WHERE a.pid = pg_catalog.pg_backend_pid())";
+/// CockroachDB has no standby, and nothing to look up after a lost commit.
+const PROBE_COCKROACH: &str = "SELECT pg_catalog.pg_backend_pid(), \
+     pg_catalog.current_setting('transaction_read_only'), 'f', '0', '', ''";
+
+/// Opens sessions with one database.
+#[derive(Clone)]
+pub struct Connector {
+    side: Side,
+    dsn: Arc<Dsn>,
+    tls: MakeRustlsConnect,
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector")
+            .field("side", &self.side)
+            .field("dsn", &self.dsn.to_string())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection that is open and logged in, but not yet a session.
+struct Opened {
+    client: Client,
+    facts: ServerFacts,
+    canceller: Canceller,
+    watch: Arc<Watch>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+// === impl Connector ===
+
+impl Connector {
+    /// A connector; certificates are read here, once.
+    ///
+    /// # Errors
+    ///
+    /// A sentence naming the file that cannot be used.
+    pub fn new(side: Side, dsn: Dsn) -> Result<Self, String> {
+        let tls = tls::connector(&dsn)?;
+        Ok(Self { side, dsn: Arc::new(dsn), tls })
+    }
+
+    /// Which database it connects to.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The connection string, which prints without its secrets.
+    pub fn dsn(&self) -> &Dsn {
+        &self.dsn
+    }
+
+    /// Opens a session with the usual limits of its purpose.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` with the last host's reason; `Refused` behind a transaction pooler.
+    pub async fn connect(&self, purpose: Purpose) -> Result<Session, SqlFault> {
+        self.connect_with(purpose, SessionLimits::for_purpose(purpose)).await
+    }
+
+    /// Opens a session with limits of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connector::connect`].
+    pub async fn connect_with(
+        &self,
+        purpose: Purpose,
+        limits: SessionLimits,
+    ) -> Result<Session, SqlFault> {
+        let opened = Box::pin(self.open_wanted()).await?;
+        self.check_pooler(&opened).await?;
+        let sql = session_sql(purpose, limits);
+        opened.client.simple_query(&sql).await.map_err(|error| {
+            self.connect_fault(fault::from_error(error, self.side, false), "a session's settings")
+        })?;
+        let Opened { client, facts, canceller, watch, task } = opened;
+        Ok(Session::new(client, facts, canceller, watch, task))
+    }
+
+    /// The first host that answers and is what `target_session_attrs` wants.
+    async fn open_wanted(&self) -> Result<Opened, SqlFault> {
+        let wanted = self.dsn.target_session;
+        let passes: &[TargetSession] = match wanted {
+            TargetSession::PreferStandby => &[TargetSession::Standby, TargetSession::Any],
+            _ => std::slice::from_ref(&wanted),
+        };
+        let mut last = None;
+        for &pass in passes {
+            for host in &self.dsn.hosts {
+                match self.open_host(host).await {
+                    Ok(opened) if fits(&opened.facts, pass) => return Ok(opened),
+                    Ok(_) => last = Some(self.unwanted(host, pass)),
+                    Err(fault) => last = Some(fault),
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            fault::unavailable(self.side, "unavailable.connect", "no host is named")
+        }))
+    }
+
+    fn unwanted(&self, host: &Host, wanted: TargetSession) -> SqlFault {
+        let message = format!("{host} is not the kind of session wanted ({wanted:?})");
+        fault::unavailable(self.side, "unavailable.target_session", message)
+    }
+
+    async fn open_host(&self, host: &Host) -> Result<Opened, SqlFault> {
+        let place = host.to_string();
+        let failed = |reason: String| {
+            fault::unavailable(
+                self.side,
+                "unavailable.connect",
+                format!("cannot connect to {place}: {reason}"),
+            )
+        };
+        let attempt = async {
+            let addresses = addresses(host).await.map_err(|error| failed(error.to_string()))?;
+            let mut last = failed("its name has no address".to_owned());
+            for address in addresses {
+                match self.open(host, address).await {
+                    Ok(opened) => return Ok(opened),
+                    Err(fault) => last = self.connect_fault(fault, &place),
+                }
+            }
+            Err(last)
+        };
+        tokio::time::timeout(self.dsn.connect_timeout, attempt)
+            .await
+            .unwrap_or_else(|_| Err(failed("no answer within connect_timeout".to_owned())))
+    }
+
+    /// Whatever went wrong on the way to a session: no statement was sent.
+    fn connect_fault(&self, mut fault: SqlFault, place: &str) -> SqlFault {
+        fault.kind = FaultKind::Unavailable;
+        fault.outcome = Outcome::NotApplied;
+        fault.retryable = true;
+        fault.reason = "unavailable.connect";
+        fault.message = format!("cannot connect to {place}: {}", fault.message);
+        fault.on(self.side)
+    }
+
+    async fn open(&self, host: &Host, address: Address) -> Result<Opened, SqlFault> {
+        let config = self.driver_config(host, &address)?;
+        let (client, connection) = config
+            .connect(self.tls.clone())
+            .await
+            .map_err(|error| fault::from_error(error, self.side, false))?;
+        let is_cockroach = connection.parameter("crdb_version").is_some();
+        let watch = Arc::new(Watch::default());
+        let task = tokio::spawn(Driver::new(connection, Arc::clone(&watch)));
+        let probe = if is_cockroach { PROBE_COCKROACH } else { PROBE };
+        let answer = client
+            .simple_query(probe)
+            .await
+            .map_err(|error| fault::from_error(error, self.side, false))?;
+        let facts = self.facts(&answer, is_cockroach);
+        let canceller = Canceller {
+            token: client.cancel_token(),
+            address,
+            hostname: host.name.clone(),
+            tls: self.tls.clone(),
+        };
+        Ok(Opened { client, facts, canceller, watch, task })
+    }
+
+    fn facts(&self, answer: &[SimpleQueryMessage], is_cockroach: bool) -> ServerFacts {
+        let row = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let text = |index: usize| row.and_then(|row| row.get(index)).unwrap_or_default();
+        ServerFacts {
+            side: self.side,
+            backend_pid: text(0).parse().unwrap_or_default(),
+            version: text(3).parse().unwrap_or_default(),
+            is_cockroach,
+            in_recovery: text(2) == "t",
+            read_only: text(1) == "on",
+            incarnation: text(4).to_owned(),
+            backend_start: text(5).to_owned(),
+        }
+    }
+
+    fn driver_config(
+        &self,
+        host: &Host,
+        address: &Address,
+    ) -> Result<tokio_postgres::Config, SqlFault> {
+        let dsn = &self.dsn;
+        let mut config = tokio_postgres::Config::new();
+        config
+            .user(&dsn.user)
+            .dbname(&dsn.database)
+            .application_name(&dsn.application_name)
+            .port(host.port)
+            .connect_timeout(dsn.connect_timeout)
+            .keepalives(true)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES)
+            .tcp_user_timeout(TCP_USER_TIMEOUT)
+            .ssl_mode(match dsn.ssl_mode {
+                // A unix socket has no TLS, and needs none.
+                _ if host.is_unix() => DriverSslMode::Disable,
+                SslMode::Disable => DriverSslMode::Disable,
+                SslMode::Prefer => DriverSslMode::Prefer,
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+                    DriverSslMode::Require
+                }
+            })
+            .channel_binding(match dsn.channel_binding {
+                ChannelBinding::Disable => tokio_postgres::config::ChannelBinding::Disable,
+                ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
+                ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
+            });
+        match address {
+            Address::Tcp(address) => config.host(&host.name).hostaddr(address.ip()),
+            Address::Unix(_) => config.host_path(&host.name),
+        };
+        if let Some(options) = &dsn.options {
+            config.options(options);
+        }
+        let password = dsn.password(host).map_err(|error| {
+            fault::unavailable(self.side, "unavailable.password", error.to_string())
+        })?;
+        if let Some(password) = password {
+            config.password(password.expose());
+        }
+        Ok(config)
+    }
+
+    /// Refuses a transaction pooler. Only where the login's process id is not the server's
+    /// does this cost more than a look.
+    async fn check_pooler(&self, opened: &Opened) -> Result<(), SqlFault> {
+        let announced = pooler::announced_process_id(&opened.canceller.token).await;
+        if announced.is_ok_and(|announced| announced == opened.facts.backend_pid) {
+            return Ok(());
+        }
+        let second = Box::pin(self.open_wanted()).await?;
+        let pools = pooler::pools_transactions(&opened.client, &second.client);
+        let found = match tokio::time::timeout(self.dsn.connect_timeout, pools).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => {
+                let fault = fault::from_error(error, self.side, false);
+                return Err(self.connect_fault(fault, "the database through its pooler"));
+            }
+            // The second transaction holds the only server connection there is.
+            Err(_) => true,
+        };
+        if !found {
+            return Ok(());
+        }
+        Err(SqlFault::new(
+            FaultKind::Refused,
+            "refused.transaction_pooler",
+            format!("a transaction pooler stands between segue and {}", self.dsn),
+        )
+        .with_hint(
+            "connect to the server itself, or set the pooler to session mode (pool_mode=session)",
+        )
+        .on(self.side))
+    }
+}
+
+fn fits(facts: &ServerFacts, wanted: TargetSession) -> bool {
+    let read_only = facts.read_only || facts.in_recovery;
+    match wanted {
+        TargetSession::Any | TargetSession::PreferStandby => true,
+        TargetSession::ReadWrite => !read_only,
+        TargetSession::ReadOnly => read_only,
+        TargetSession::Primary => !facts.in_recovery,
+        TargetSession::Standby => facts.in_recovery,
+    }
+}
+
+async fn addresses(host: &Host) -> io::Result<Vec<Address>> {
+    if host.is_unix() {
+        let path = Path::new(&host.name).join(format!(".s.PGSQL.{}", host.port));
+        return Ok(vec![Address::Unix(path)]);
+    }
+    let name = host.address.as_deref().unwrap_or(&host.name);
+    let found = tokio::net::lookup_host((name, host.port)).await?;
+    Ok(found.map(|address: SocketAddr| Address::Tcp(address)).collect())
+}

@@ -1,0 +1,50 @@
+//! Passwords from files: a file of its own, or libpq's `~/.pgpass`.
+
+use std::path::Path;
+
+/// The password in `hostname:port:database:username:password` lines that fits, with `*` for
+/// anything and `\` before `:` and `\` in a field.
+pub(super) fn password_for(
+    contents: &str,
+    host: &str,
+    port: u16,
+    database: &str,
+    user: &str,
+) -> Option<String> {
+    let port = port.to_string();
+    contents.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let mut fields = fields(line);
+        if fields.len() != 5 {
+            return None;
+        }
+        let password = fields.pop()?;
+        let wanted = [host, port.as_str(), database, user];
+        let fits = fields.iter().zip(wanted).all(|(field, value)| field == "*" || field == value);
+        fits.then_some(password)
+    })
+}
+
+fn fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        let literal = match character {
+            ':' if fields.len() < 5 => {
+                fields.push(String::new());
+                continue;
+            }
+            '\\' => characters.next(),
+            other => Some(other),
+        };
+        if let Some(last) = fields.last_mut() {
+            last.extend(literal);
+        }
+    }
+    fields
+}
+
+/// Whether others than its owner may read the file: libpq ignores such a password file.
+pub(super) fn readable_by_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}

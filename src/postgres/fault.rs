@@ -1,0 +1,128 @@
+//! What tokio-postgres reports, in segue's own terms.
+
+use std::error::Error as _;
+
+use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
+
+use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::side::Side;
+
+/// A write reached a read-only session or a standby.
+pub const READ_ONLY: &str = "25006";
+/// The statement was cancelled, by its timeout or by a request.
+pub const CANCELED: &str = "57014";
+/// CockroachDB does not know whether the statement was committed.
+const COMPLETION_UNKNOWN: &str = "40003";
+
+/// A fault from an error of the driver. `sent` says whether the statement may have
+/// reached the server: only a statement that surely has not is `Unavailable`.
+///
+/// A fault that the server reported leaves nothing applied, but for the classes that say
+/// otherwise; a lost connection leaves the outcome unknown, and it is for the caller that
+/// knows more to say more.
+#[allow(clippy::needless_pass_by_value)]
+pub fn from_error(error: tokio_postgres::Error, side: Side, sent: bool) -> SqlFault {
+    match error.as_db_error() {
+        Some(db) => from_db_error(db, side, sent),
+        None => from_driver(&error, side, sent),
+    }
+}
+
+fn from_db_error(db: &DbError, side: Side, sent: bool) -> SqlFault {
+    let code = db.code().code();
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let mut fault = SqlFault::new(kind_of(code, db, sent), "", db.message()).on(side);
+    code.clone_into(&mut fault.sqlstate);
+    fault.detail = text(db.detail());
+    fault.hint = text(db.hint());
+    fault.schema = text(db.schema());
+    fault.table = text(db.table());
+    fault.column = text(db.column());
+    fault.constraint = text(db.constraint());
+    if let Some(ErrorPosition::Original(position)) = db.position() {
+        fault.position = *position;
+    }
+    fault.retryable = is_retryable(db.code()) || fault.kind == FaultKind::Unavailable;
+    if code == COMPLETION_UNKNOWN || fault.kind == FaultKind::ConnectionLost {
+        fault.outcome = Outcome::Unknown;
+    }
+    fault
+}
+
+/// 57P01 to 57P05 and the like end the session: before the statement was sent that means
+/// there is no connection, afterwards that it was lost.
+fn kind_of(code: &str, db: &DbError, sent: bool) -> FaultKind {
+    match code {
+        CANCELED if db.message().contains("statement timeout") => FaultKind::DeadlineExceeded,
+        CANCELED => FaultKind::Cancelled,
+        "57P01" | "57P02" | "57P04" | "57P05" if sent => FaultKind::ConnectionLost,
+        _ if code.starts_with("08") && sent => FaultKind::ConnectionLost,
+        _ if !sent && (code.starts_with("08") || code.starts_with("57P") || code == "53300") => {
+            FaultKind::Unavailable
+        }
+        _ => FaultKind::Database,
+    }
+}
+
+fn is_retryable(code: &SqlState) -> bool {
+    *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED
+}
+
+fn from_driver(error: &tokio_postgres::Error, side: Side, sent: bool) -> SqlFault {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(": ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    if sent {
+        SqlFault::new(
+            FaultKind::ConnectionLost,
+            "connection.lost",
+            format!("the connection was lost after the statement had been sent: {message}"),
+        )
+        .with_outcome(Outcome::Unknown)
+        .on(side)
+    } else {
+        unavailable(side, "unavailable.connect", message)
+    }
+}
+
+/// The statement was surely not sent.
+pub fn unavailable(side: Side, reason: &'static str, message: impl Into<String>) -> SqlFault {
+    SqlFault::new(FaultKind::Unavailable, reason, message).on(side).retryable()
+}
+
+/// Whether the session behind this fault is of no more use.
+pub fn ends_session(fault: &SqlFault) -> bool {
+    matches!(fault.kind, FaultKind::ConnectionLost | FaultKind::Unavailable)
+}
+
+/// A read that would have written: the session is read-only, and the way out is `Execute`.
+#[must_use]
+pub fn as_refused_write(mut fault: SqlFault) -> SqlFault {
+    if fault.sqlstate == READ_ONLY {
+        fault.kind = FaultKind::Refused;
+        fault.reason = "refused.write_in_query";
+        fault.message = format!("a query would have written: {}", fault.message);
+        "send statements that write through Execute, Batch or a transaction"
+            .clone_into(&mut fault.hint);
+    }
+    fault
+}
+
+/// The caller's deadline passed.
+pub fn deadline_exceeded(side: Side, place: &str) -> SqlFault {
+    SqlFault::new(
+        FaultKind::DeadlineExceeded,
+        "deadline",
+        format!("the call's deadline passed {place}"),
+    )
+    .on(side)
+}
+
+/// The caller went away.
+pub fn cancelled(side: Side) -> SqlFault {
+    SqlFault::new(FaultKind::Cancelled, "cancelled", "the caller cancelled the call").on(side)
+}

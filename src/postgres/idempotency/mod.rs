@@ -1,0 +1,176 @@
+//! Writes that have effect once, however often they are sent.
+//!
+//! The key is inserted first, in the write's own transaction: a second call with it waits
+//! for the first by the unique index, and then finds the first answer. *If we crash here*,
+//! key, effect and answer are there together or not at all.
+
+mod encoding;
+
+use tokio_postgres::types::{ToSql, Type};
+
+use super::pipeline::{Done, Step, StepKind};
+use super::session::Session;
+use crate::domain::call::{Idempotency, WriteAnswer, WriteItem};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::key::WriteId;
+
+/// Bytes of a key.
+const KEY_BYTES_MAX: usize = 255;
+/// Bytes of an answer that is kept with its key.
+const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
+/// Rows that the janitor removes in one statement, so that it holds no lock for long.
+const EXPIRE_ROWS_MAX: i64 = 1000;
+
+const INSERT: &str = "INSERT INTO segue.idempotency (key, content, created_at) \
+     VALUES ($1, $2, pg_catalog.clock_timestamp())";
+const KEEP: &str = "UPDATE segue.idempotency SET response = $2 WHERE key = $1";
+const LOOK_UP: &str = "SELECT content, response FROM segue.idempotency WHERE key = $1";
+const EXPIRE: &str = "DELETE FROM segue.idempotency WHERE key IN \
+     (SELECT key FROM segue.idempotency \
+      WHERE created_at < pg_catalog.clock_timestamp() - interval '24 hours' LIMIT $1)";
+
+/// What is known of a key.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// It was never committed.
+    Nothing,
+    /// The first answer.
+    Answer(WriteAnswer),
+}
+
+/// Refuses keys that are empty or too long.
+pub(super) fn check_key(idempotency: &Idempotency) -> Result<(), SqlFault> {
+    let length = idempotency.key.len();
+    if (1..=KEY_BYTES_MAX).contains(&length) && !idempotency.key.contains('\0') {
+        return Ok(());
+    }
+    let message = format!(
+        "the idempotency key has {length} bytes, but must have 1 to {KEY_BYTES_MAX}, none of them zero"
+    );
+    Err(SqlFault::new(FaultKind::InvalidArgument, "idempotency.key", message))
+}
+
+/// Takes the key. A duplicate is an error, so that the statements after it in the pipeline
+/// do not run.
+pub(super) fn insert<'a>(session: &'a Session, idempotency: &'a Idempotency) -> Step<'a> {
+    let content: &[u8] = &idempotency.content;
+    execute(session, StepKind::Key, INSERT, Type::BYTEA, &idempotency.key, content.to_vec())
+}
+
+/// Keeps the answer with its key.
+///
+/// # Errors
+///
+/// `LimitExceeded` before anything is committed, where the answer is too large to be kept.
+pub(super) fn keep<'a>(
+    session: &'a Session,
+    idempotency: &'a Idempotency,
+    write_id: WriteId,
+    items: &[WriteItem],
+) -> Result<Step<'a>, SqlFault> {
+    let response = encoding::encode(write_id, items);
+    if response.len() > RESPONSE_BYTES_MAX {
+        let message = format!(
+            "the answer has {} bytes, but at most {RESPONSE_BYTES_MAX} are kept with an idempotency key",
+            response.len()
+        );
+        return Err(SqlFault::new(FaultKind::LimitExceeded, "idempotency.answer_bytes", message)
+            .with_hint("return less, or send the call without a key")
+            .on(session.side()));
+    }
+    Ok(execute(session, StepKind::Response, KEEP, Type::BYTEA, &idempotency.key, response))
+}
+
+/// Typed by us, so that a first use needs no round trip for preparing it.
+fn execute<'a>(
+    session: &'a Session,
+    kind: StepKind,
+    sql: &'static str,
+    second: Type,
+    key: &'a str,
+    bytes: Vec<u8>,
+) -> Step<'a> {
+    let work = Box::pin(async move {
+        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&key, Type::TEXT), (&bytes, second)];
+        session
+            .execute_typed(sql, &params)
+            .await
+            .map_err(|error| without_schema(session.fault(error, true)))?;
+        Ok(Done::Nothing)
+    });
+    Step { kind, work }
+}
+
+/// `undefined_table` here is not the caller's fault.
+fn without_schema(mut fault: SqlFault) -> SqlFault {
+    if fault.sqlstate == "42P01" || fault.sqlstate == "3F000" {
+        fault.kind = FaultKind::Precondition;
+        fault.reason = "idempotency.no_schema";
+        "run segue init, or send the call without a key".clone_into(&mut fault.hint);
+    }
+    fault
+}
+
+/// The answer kept with a key.
+///
+/// # Errors
+///
+/// `Precondition` where the key was used with other content.
+pub(super) async fn look_up(
+    session: &Session,
+    idempotency: &Idempotency,
+) -> Result<Seen, SqlFault> {
+    let key: &str = &idempotency.key;
+    let rows = session
+        .query_typed(LOOK_UP, &[(&key, Type::TEXT)])
+        .await
+        .map_err(|error| without_schema(session.fault(error, false)))?;
+    let Some(row) = rows.first() else { return Ok(Seen::Nothing) };
+    let broken = |what: String| {
+        SqlFault::new(FaultKind::Internal, "idempotency.response", what).on(session.side())
+    };
+    let content: Vec<u8> = row.try_get(0).map_err(|error| broken(error.to_string()))?;
+    let response: Option<Vec<u8>> = row.try_get(1).map_err(|error| broken(error.to_string()))?;
+    if content != idempotency.content {
+        let message = format!(
+            "the idempotency key '{}' was used for another call less than a day ago",
+            idempotency.key
+        );
+        return Err(SqlFault::new(FaultKind::Precondition, "idempotency.content_differs", message)
+            .with_hint("use a new key for each new write")
+            .on(session.side()));
+    }
+    let (write_id, items) = response
+        .and_then(|response| encoding::decode(&response))
+        .ok_or_else(|| broken("the answer kept with the idempotency key cannot be read".into()))?;
+    Ok(Seen::Answer(WriteAnswer { items, write_id, replayed: true }))
+}
+
+/// Inserts the key of a write in doubt again: success means that the first can never commit
+/// (its process has been ended), a duplicate that it did.
+pub(super) async fn insert_again(
+    session: &Session,
+    idempotency: &Idempotency,
+) -> Result<Seen, SqlFault> {
+    let lost = |error| session.fault(error, false);
+    session.batch_execute("BEGIN").await.map_err(lost)?;
+    let inserted = insert(session, idempotency).work.await;
+    session.batch_execute("ROLLBACK").await.map_err(lost)?;
+    match inserted {
+        Ok(_) => Ok(Seen::Nothing),
+        Err(fault) if fault.sqlstate == "23505" => look_up(session, idempotency).await,
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Removes keys older than a day, a bounded number at a time, and says how many there were.
+///
+/// # Errors
+///
+/// The database's fault.
+pub async fn expire(session: &Session) -> Result<u64, SqlFault> {
+    session
+        .execute_typed(EXPIRE, &[(&EXPIRE_ROWS_MAX, Type::INT8)])
+        .await
+        .map_err(|error| without_schema(session.fault(error, true)))
+}

@@ -1,0 +1,43 @@
+//! Parameters on their way into the driver, already in the server's format.
+
+use std::error::Error;
+
+use bytes::BytesMut;
+use tokio_postgres::types::{Format, IsNull, ToSql, Type};
+
+use crate::value;
+
+/// A bound parameter: its bytes go to the wire as they are.
+#[derive(Debug, Clone)]
+pub struct RawParam(pub value::Parameter);
+
+impl ToSql for RawParam {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match &self.0.data {
+            None => Ok(IsNull::Yes),
+            Some(data) => {
+                out.extend_from_slice(data);
+                Ok(IsNull::No)
+            }
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn to_sql_checked(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.to_sql(ty, out)
+    }
+
+    fn encode_format(&self, _: &Type) -> Format {
+        match self.0.format {
+            value::Format::Binary => Format::Binary,
+            value::Format::Text => Format::Text,
+        }
+    }
+}

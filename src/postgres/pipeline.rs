@@ -1,0 +1,268 @@
+//! Several requests on one session in one round trip.
+//!
+//! The driver sends a request when its future is first polled, and answers come in the order
+//! of the requests; so all are polled once, in order, and then awaited one after the other.
+//! Each request ends with its own `Sync`: within a transaction a failed one makes all later
+//! ones fail, COMMIT included, which the server then takes as ROLLBACK. That is why any
+//! error before it is fatal here, whatever COMMIT itself says.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_postgres::SimpleQueryMessage;
+
+use super::execute::bind;
+use super::flight::{Stop, stopped};
+use super::param::RawParam;
+use super::read::Collector;
+use super::session::{Prepared, ServerFacts, Session};
+use crate::domain::answer::RowBatch;
+use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteItem};
+use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::pg_type::Column;
+
+/// For the answer to COMMIT, which is never cancelled.
+const COMMIT_LIMIT: Duration = Duration::from_secs(30);
+/// `pg_current_xact_id_if_assigned` came with this version.
+const XID_VERSION_MIN: u32 = 130_000;
+
+/// A statement with its parameters, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Ready {
+    prepared: Arc<Prepared>,
+    params: Vec<RawParam>,
+}
+
+impl Ready {
+    /// Whether it returns rows.
+    pub(super) fn returns_rows(&self) -> bool {
+        !self.prepared.columns.is_empty()
+    }
+}
+
+/// Prepares and binds all statements before any is sent.
+pub(super) async fn make_ready(
+    session: &Session,
+    statements: &[BoundStatement],
+) -> Result<Vec<Ready>, SqlFault> {
+    let mut ready = Vec::with_capacity(statements.len());
+    for statement in statements {
+        let prepared = session.prepared(&statement.sql).await?;
+        let params = bind(&prepared, &statement.params, session.side())?;
+        ready.push(Ready { prepared, params });
+    }
+    Ok(ready)
+}
+
+/// How far a pipeline has come, for deciding whether it may be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// A cancelled BEGIN would let the statements after it commit one by one.
+    Beginning,
+    /// The statements run.
+    Running,
+    /// A cancelled COMMIT may have been half done.
+    Ending,
+}
+
+/// What one step of a pipeline came to.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// It has nothing to tell.
+    Nothing,
+    /// A statement's answer.
+    Item(WriteItem),
+    /// The transaction's id, where it has one.
+    Xid(Option<String>),
+}
+
+/// Which step of a pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StepKind {
+    /// BEGIN with the write announced.
+    Begin,
+    /// The idempotency key.
+    Key,
+    /// One of the caller's statements.
+    Statement,
+    /// The first answer, kept with its key.
+    Response,
+    /// The transaction's id.
+    Xid,
+    /// COMMIT.
+    Commit,
+}
+
+/// A request to be sent.
+pub(super) struct Step<'a> {
+    pub(super) kind: StepKind,
+    pub(super) work: BoxFuture<'a, Result<Done, SqlFault>>,
+}
+
+/// What a pipeline came to: the step that failed first, and what the others answered.
+#[derive(Debug, Default)]
+pub(super) struct Ran {
+    pub(super) items: Vec<WriteItem>,
+    pub(super) xid: Option<String>,
+    pub(super) failed: Option<(StepKind, SqlFault)>,
+    /// A statement succeeded after a failed one.
+    pub(super) succeeded_after_failure: bool,
+}
+
+/// Sends all steps and collects what they come to, in order.
+pub(super) async fn run(mut steps: Vec<Step<'_>>, progress: &watch::Sender<Progress>) -> Ran {
+    let mut results: Vec<Option<Result<Done, SqlFault>>> = Vec::new();
+    poll_fn(|cx| {
+        for step in &mut steps {
+            results.push(match step.work.as_mut().poll(cx) {
+                Poll::Ready(result) => Some(result),
+                Poll::Pending => None,
+            });
+        }
+        Poll::Ready(())
+    })
+    .await;
+    let statements_last =
+        steps.iter().rposition(|step| matches!(step.kind, StepKind::Statement | StepKind::Key));
+    let mut ran = Ran::default();
+    for (index, (mut step, early)) in steps.into_iter().zip(results).enumerate() {
+        let result = match early {
+            Some(result) => result,
+            None => step.work.as_mut().await,
+        };
+        if step.kind == StepKind::Begin {
+            progress.send_replace(Progress::Running);
+        }
+        if statements_last == Some(index) {
+            progress.send_replace(Progress::Ending);
+        }
+        ran.take(step.kind, result);
+    }
+    ran
+}
+
+impl Ran {
+    fn take(&mut self, kind: StepKind, result: Result<Done, SqlFault>) {
+        match result {
+            Ok(done) => {
+                self.succeeded_after_failure = self.failed.is_some() && kind == StepKind::Statement;
+                match done {
+                    Done::Nothing => {}
+                    Done::Item(item) => self.items.push(item),
+                    Done::Xid(xid) => self.xid = xid,
+                }
+            }
+            Err(fault) => {
+                // The first error is the cause; those after it only say that there was one.
+                if self.failed.is_none() {
+                    self.failed = Some((kind, fault));
+                }
+            }
+        }
+    }
+}
+
+/// Waits until a pipeline should be cancelled, and may be.
+pub(super) async fn stopped_while_running(
+    context: &CallContext,
+    mut progress: watch::Receiver<Progress>,
+) -> Stop {
+    // The sender outlives the pipeline, so waiting does not fail.
+    let _ = progress.wait_for(|progress| *progress != Progress::Beginning).await;
+    let ending = async {
+        let _ = progress.wait_for(|progress| *progress == Progress::Ending).await;
+        std::future::pending::<Stop>().await
+    };
+    tokio::select! {
+        biased;
+        stop = ending => stop,
+        stop = stopped(context) => stop,
+    }
+}
+
+// Steps.
+
+/// A command without parameters or rows.
+pub(super) fn command(session: &Session, kind: StepKind, sql: String) -> Step<'_> {
+    let work = Box::pin(async move {
+        session.batch_execute(&sql).await.map_err(|error| session.fault(error, true))?;
+        Ok(Done::Nothing)
+    });
+    Step { kind, work }
+}
+
+/// COMMIT, the answer to which is awaited for a time only.
+pub(super) fn commit(session: &Session) -> Step<'_> {
+    let work = Box::pin(async move {
+        let mut answer = pin!(session.batch_execute("COMMIT"));
+        match tokio::time::timeout(COMMIT_LIMIT, &mut answer).await {
+            Ok(answer) => answer.map_err(|error| session.fault(error, true))?,
+            Err(_) => {
+                return Err(SqlFault::new(
+                    FaultKind::ConnectionLost,
+                    "connection.lost",
+                    format!("no answer to COMMIT within {} s", COMMIT_LIMIT.as_secs()),
+                )
+                .with_outcome(Outcome::Unknown)
+                .on(session.side()));
+            }
+        }
+        Ok(Done::Nothing)
+    });
+    Step { kind: StepKind::Commit, work }
+}
+
+/// The transaction's id, where the server can tell. It fails in a failed transaction, and
+/// so guards the COMMIT after it.
+pub(super) fn xid<'a>(session: &'a Session, facts: &ServerFacts) -> Option<Step<'a>> {
+    if facts.is_cockroach || facts.version < XID_VERSION_MIN {
+        return None;
+    }
+    let work = Box::pin(async move {
+        let answer = session
+            .simple_query("SELECT pg_catalog.pg_current_xact_id_if_assigned()")
+            .await
+            .map_err(|error| session.fault(error, true))?;
+        let xid = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        Ok(Done::Xid(xid))
+    });
+    Some(Step { kind: StepKind::Xid, work })
+}
+
+/// One of the caller's statements.
+pub(super) fn statement(session: &Session, ready: Ready, limits: ResultLimits) -> Step<'_> {
+    let work = Box::pin(async move { execute(session, ready, limits).await.map(Done::Item) });
+    Step { kind: StepKind::Statement, work }
+}
+
+/// Executes one statement and collects what it returns.
+pub(super) async fn execute(
+    session: &Session,
+    ready: Ready,
+    limits: ResultLimits,
+) -> Result<WriteItem, SqlFault> {
+    let Ready { prepared, params } = ready;
+    let lost = |error| session.fault(error, true);
+    let statement = &prepared.statement;
+    if prepared.columns.is_empty() {
+        let affected_rows = session.execute_raw(statement, params).await.map_err(lost)?;
+        let columns: Arc<[Column]> = Arc::clone(&prepared.columns);
+        return Ok(WriteItem { affected_rows, columns, rows: RowBatch::default() });
+    }
+    let mut rows = pin!(session.query_raw(statement, params).await.map_err(lost)?);
+    let mut collector = Collector::new(prepared.columns.len(), limits, session.side());
+    while let Some(row) = rows.try_next().await.map_err(lost)? {
+        collector.push(&row)?;
+    }
+    let affected_rows = rows.rows_affected().unwrap_or_default();
+    Ok(WriteItem { affected_rows, columns: Arc::clone(&prepared.columns), rows: collector.take() })
+}

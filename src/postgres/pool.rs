@@ -1,0 +1,263 @@
+//! Sessions kept open, a pool for each purpose.
+//!
+//! A pool never hands over a session in which something still runs or whose settings have
+//! been changed; such a session is closed and replaced.
+
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use deadpool::Runtime;
+use deadpool::managed::{
+    Manager, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
+};
+use tokio_postgres::SimpleQueryMessage;
+
+use super::connect::Connector;
+use super::fault;
+use super::session::Session;
+use super::settings::{Purpose, SessionLimits};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::side::Side;
+
+/// A session that has rested longer is asked whether it still lives.
+const REST_MAX: Duration = Duration::from_secs(30);
+/// For that question.
+const RECYCLE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a pool needs to know.
+#[derive(Debug, Clone)]
+pub struct Params {
+    /// What its sessions are for.
+    pub purpose: Purpose,
+    /// Sessions at most.
+    pub size_max: usize,
+    /// How long a caller waits for one.
+    pub wait_max: Duration,
+    /// Limits that the server enforces on its sessions.
+    pub limits: SessionLimits,
+}
+
+impl Params {
+    /// A pool of so many sessions, with the usual limits.
+    pub fn new(purpose: Purpose, size_max: usize, wait_max: Duration) -> Self {
+        Self { purpose, size_max, wait_max, limits: SessionLimits::for_purpose(purpose) }
+    }
+}
+
+/// A pool of sessions. Clones share it.
+#[derive(Clone)]
+pub struct Pool {
+    inner: deadpool::managed::Pool<Sessions>,
+    side: Side,
+    purpose: Purpose,
+    wait_max: Duration,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let status = self.inner.status();
+        f.debug_struct("Pool")
+            .field("side", &self.side)
+            .field("purpose", &self.purpose)
+            .field("size", &status.size)
+            .field("waiting", &status.waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a pool stands, for gauges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// Sessions that may be open.
+    pub size_max: usize,
+    /// Sessions that are open.
+    pub open: usize,
+    /// Of these, at rest.
+    pub idle: usize,
+    /// Callers that wait.
+    pub waiting: usize,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// A pool; sessions are opened when they are first needed.
+    ///
+    /// # Errors
+    ///
+    /// `Internal` outside a runtime.
+    pub fn new(connector: Connector, params: Params) -> Result<Self, SqlFault> {
+        let side = connector.side();
+        let Params { purpose, size_max, wait_max, limits } = params;
+        let timeouts =
+            Timeouts { wait: Some(wait_max), create: None, recycle: Some(RECYCLE_LIMIT) };
+        let inner = deadpool::managed::Pool::builder(Sessions { connector, purpose, limits })
+            .max_size(size_max.max(1))
+            .timeouts(timeouts)
+            .queue_mode(deadpool::managed::QueueMode::Lifo)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| {
+                SqlFault::new(FaultKind::Internal, "pool.build", error.to_string()).on(side)
+            })?;
+        Ok(Self { inner, side, purpose, wait_max })
+    }
+
+    /// Which database its sessions are with.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Opens sessions like the pool's.
+    pub fn connector(&self) -> &Connector {
+        &self.inner.manager().connector
+    }
+
+    /// A session, waited for no longer than the pool's limit.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: no statement was sent.
+    pub async fn get(&self) -> Result<Lease, SqlFault> {
+        self.get_until(None).await
+    }
+
+    /// A session, waited for no longer than the pool's limit and until the deadline.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, or `DeadlineExceeded` where the deadline came first.
+    pub async fn get_until(&self, deadline: Option<Instant>) -> Result<Lease, SqlFault> {
+        let Some(deadline) = deadline else {
+            return self.inner.get().await.map(Lease::new).map_err(|e| self.fault(e));
+        };
+        let deadline = tokio::time::Instant::from_std(deadline);
+        match tokio::time::timeout_at(deadline, self.inner.get()).await {
+            Ok(got) => got.map(Lease::new).map_err(|error| self.fault(error)),
+            Err(_) => Err(fault::deadline_exceeded(
+                self.side,
+                &format!("before a {} session was free", self.purpose.as_str()),
+            )),
+        }
+    }
+
+    /// How the pool stands.
+    pub fn status(&self) -> PoolStatus {
+        let status = self.inner.status();
+        PoolStatus {
+            size_max: status.max_size,
+            open: status.size,
+            idle: status.available,
+            waiting: status.waiting,
+        }
+    }
+
+    /// Hands out no more sessions.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
+    fn fault(&self, error: PoolError<SqlFault>) -> SqlFault {
+        let purpose = self.purpose.as_str();
+        match error {
+            PoolError::Backend(fault) => fault,
+            PoolError::Timeout(TimeoutType::Wait) => fault::unavailable(
+                self.side,
+                "unavailable.pool_wait",
+                format!(
+                    "no {purpose} session was free within {} ms; all {} are in use",
+                    self.wait_max.as_millis(),
+                    self.inner.status().max_size,
+                ),
+            ),
+            PoolError::Closed => {
+                fault::unavailable(self.side, "unavailable.shutdown", "segue is shutting down")
+            }
+            other => fault::unavailable(self.side, "unavailable.pool", other.to_string()),
+        }
+    }
+}
+
+/// A session on loan; it goes back when dropped.
+#[derive(Debug)]
+pub struct Lease {
+    object: Object<Sessions>,
+}
+
+// === impl Lease ===
+
+impl Lease {
+    fn new(object: Object<Sessions>) -> Self {
+        Self { object }
+    }
+
+    /// Takes the session out of its pool and closes it.
+    pub fn discard(self) {
+        let session = Object::take(self.object);
+        session.set_busy(true);
+    }
+}
+
+impl Deref for Lease {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.object
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.object
+    }
+}
+
+/// Opens and checks the sessions of a pool.
+struct Sessions {
+    connector: Connector,
+    purpose: Purpose,
+    limits: SessionLimits,
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("purpose", &self.purpose).finish_non_exhaustive()
+    }
+}
+
+impl Manager for Sessions {
+    type Type = Session;
+    type Error = SqlFault;
+
+    async fn create(&self) -> Result<Session, SqlFault> {
+        Box::pin(self.connector.connect_with(self.purpose, self.limits)).await
+    }
+
+    async fn recycle(&self, session: &mut Session, metrics: &Metrics) -> RecycleResult<SqlFault> {
+        if !session.is_clean() {
+            return Err(RecycleError::message("the session is closed, in use or changed"));
+        }
+        // Until it is known to be at rest, dropping it must not wait for what it runs.
+        session.set_busy(true);
+        if self.purpose == Purpose::Own {
+            // Its users speak to the driver themselves, so only the server knows whether
+            // they left a transaction open.
+            if in_transaction(session).await {
+                return Err(RecycleError::message("the session was left in a transaction"));
+            }
+        } else if metrics.last_used() > REST_MAX {
+            session.check_connection().await.map_err(|error| session.fault(error, false))?;
+        }
+        session.set_busy(false);
+        Ok(())
+    }
+}
+
+/// In an open transaction `now()` stands still; in a failed one nothing can be asked.
+async fn in_transaction(session: &Session) -> bool {
+    let at_rest = "SELECT pg_catalog.now() = pg_catalog.statement_timestamp()";
+    let Ok(messages) = session.simple_query(at_rest).await else { return true };
+    !messages
+        .iter()
+        .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")))
+}

@@ -1,0 +1,332 @@
+//! Reads: rows from the wire into packed batches.
+//!
+//! An answer that fits one batch is read before anything is returned, and its session is
+//! back in its pool by then. A longer one is read by a task of its own that stays at most
+//! two batches ahead of whoever takes them; the driver in turn stops reading from the server
+//! when nobody takes its rows.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt};
+use futures_util::{FutureExt, Stream};
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+use tokio_postgres::{Row, RowStream};
+use tokio_util::task::TaskTracker;
+
+use super::cell::Raw;
+use super::execute::{bind, is_stale};
+use super::fault;
+use super::flight::{Holder, InFlight, Stop, stopped, unless_stopped};
+use super::pool::{Lease, Pool};
+use super::session::{Prepared, Session};
+use crate::domain::answer::{RowBatch, RowBatchBuilder};
+use crate::domain::call::{BoundStatement, CallContext, ResultLimits};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::pg_type::Column;
+use crate::domain::side::Side;
+use crate::ports::{AnswerStream, ReadRequest};
+
+/// A batch is closed when it has so many bytes or rows.
+const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_ROWS: u32 = 8192;
+/// Rows that have come are not kept back longer for those that have not.
+const FLUSH_AFTER: Duration = Duration::from_millis(25);
+/// Batches that wait for whoever takes them.
+const BATCHES_AHEAD: usize = 1;
+
+/// Where reads outside transactions get their sessions. Today each has one to itself;
+/// shared, pipelined connections would come in here.
+#[derive(Debug, Clone)]
+pub struct ReadConnections {
+    pool: Pool,
+}
+
+// === impl ReadConnections ===
+
+impl ReadConnections {
+    /// Reads over the sessions of a pool.
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    /// The pool, for gauges.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(super) async fn lease(&self, deadline: Option<Instant>) -> Result<Lease, SqlFault> {
+        self.pool.get_until(deadline).await
+    }
+}
+
+/// Runs a read on a session of its own.
+pub(super) async fn read(
+    connections: &ReadConnections,
+    tasks: &TaskTracker,
+    request: ReadRequest,
+) -> Result<AnswerStream, SqlFault> {
+    let ReadRequest { statement, context } = request;
+    let side = connections.pool.side();
+    let lease = connections.lease(context.deadline);
+    let lease = unless_stopped(&context, side, lease).await?;
+    read_in(Holder::Pooled(lease), tasks, &statement, context).await
+}
+
+/// Runs a read in a session that somebody lends.
+pub(super) async fn read_in(
+    holder: Holder,
+    tasks: &TaskTracker,
+    statement: &BoundStatement,
+    context: CallContext,
+) -> Result<AnswerStream, SqlFault> {
+    let once_more = matches!(holder, Holder::Pooled(_));
+    let side = holder.side();
+    let flight = InFlight::new(holder);
+    let started = unless_stopped_in(&flight, &context, statement, once_more).await;
+    let (prepared, rows) = match started {
+        Ok(started) => started,
+        Err(Start::Stopped(fault)) => return Err(fault),
+        Err(Start::Failed(fault)) => {
+            flight.landed(Some(&fault));
+            return Err(fault::as_refused_write(fault));
+        }
+        Err(Start::NotSent(fault)) => {
+            flight.landed(None);
+            return Err(fault);
+        }
+    };
+    let columns = Arc::clone(&prepared.columns);
+    let limits = context.limits;
+    let reader = Reader {
+        rows: Box::pin(rows),
+        stop: async move { stopped(&context).await }.boxed(),
+        flush: None,
+        collector: Collector::new(columns.len(), limits, side),
+        flight: Some(flight),
+    };
+    answer(reader, columns, tasks).await
+}
+
+/// The first batch, and with it the whole answer where that is short.
+async fn answer(
+    mut reader: Reader,
+    columns: Arc<[Column]>,
+    tasks: &TaskTracker,
+) -> Result<AnswerStream, SqlFault> {
+    let first = reader.next().await.transpose()?;
+    if reader.flight.is_none() {
+        let batches = stream::iter(first.map(Ok)).boxed();
+        return Ok(AnswerStream { columns, batches });
+    }
+    let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+    tasks.spawn(async move {
+        let mut next = first.map(Ok);
+        while let Some(batch) = next {
+            if sender.send(batch).await.is_err() {
+                // Whoever took the batches has gone; dropping the reader cancels the rest.
+                return;
+            }
+            next = tokio::select! {
+                () = sender.closed() => return,
+                batch = reader.next() => batch,
+            };
+        }
+    });
+    let batches = tokio_stream::wrappers::ReceiverStream::new(receiver).boxed();
+    Ok(AnswerStream { columns, batches })
+}
+
+enum Start {
+    /// The call must not go on; what runs is cancelled.
+    Stopped(SqlFault),
+    /// The server refused.
+    Failed(SqlFault),
+    /// The call is wrong, the server never saw it.
+    NotSent(SqlFault),
+}
+
+async fn unless_stopped_in(
+    flight: &InFlight,
+    context: &CallContext,
+    statement: &BoundStatement,
+    once_more: bool,
+) -> Result<(Arc<Prepared>, RowStream), Start> {
+    let session = flight.session().map_err(Start::NotSent)?;
+    tokio::select! {
+        biased;
+        started = start(session, statement, once_more) => started,
+        stop = stopped(context) => Err(Start::Stopped(stop.fault(session.side()))),
+    }
+}
+
+async fn start(
+    session: &Session,
+    statement: &BoundStatement,
+    once_more: bool,
+) -> Result<(Arc<Prepared>, RowStream), Start> {
+    let mut tries_left = usize::from(once_more);
+    loop {
+        let prepared = session.prepared(&statement.sql).await.map_err(Start::Failed)?;
+        let params = bind(&prepared, &statement.params, session.side()).map_err(Start::NotSent)?;
+        match session.query_raw(&prepared.statement, params).await {
+            Ok(rows) => return Ok((prepared, rows)),
+            Err(error) => {
+                let fault = session.fault(error, true);
+                if tries_left == 0 || !is_stale(&fault) {
+                    return Err(Start::Failed(read_lost(fault)));
+                }
+                tries_left -= 1;
+                session.forget_prepared();
+            }
+        }
+    }
+}
+
+/// A read changes nothing, so a lost connection leaves nothing in doubt and it may be made
+/// again.
+fn read_lost(mut fault: SqlFault) -> SqlFault {
+    if fault.kind == FaultKind::ConnectionLost {
+        fault.outcome = crate::domain::fault::Outcome::NotApplied;
+        fault.retryable = true;
+    }
+    fault
+}
+
+/// Packs rows into batches and keeps the answer within its limits.
+#[derive(Debug)]
+pub(super) struct Collector {
+    builder: RowBatchBuilder,
+    width: usize,
+    limits: ResultLimits,
+    side: Side,
+    rows: u64,
+    bytes_before: u64,
+}
+
+// === impl Collector ===
+
+impl Collector {
+    pub(super) fn new(width: usize, limits: ResultLimits, side: Side) -> Self {
+        Self { builder: RowBatchBuilder::default(), width, limits, side, rows: 0, bytes_before: 0 }
+    }
+
+    pub(super) fn push(&mut self, row: &Row) -> Result<(), SqlFault> {
+        self.rows += 1;
+        if self.rows > self.limits.rows_max {
+            let limit = self.limits.rows_max;
+            return Err(self.exceeded(format!("the answer has more than {limit} rows")));
+        }
+        for index in 0..self.width {
+            let Raw(cell) =
+                row.try_get(index).map_err(|error| fault::from_error(error, self.side, true))?;
+            self.builder.push_cell(cell);
+        }
+        self.builder.end_row();
+        if self.bytes() > self.limits.bytes_max {
+            let limit = self.limits.bytes_max;
+            return Err(self.exceeded(format!("the answer has more than {limit} bytes")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn take(&mut self) -> RowBatch {
+        self.bytes_before = self.bytes();
+        self.builder.take()
+    }
+
+    /// Bytes of the whole answer so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes_before + self.builder.byte_len() as u64
+    }
+
+    fn is_full(&self) -> bool {
+        self.builder.byte_len() >= BATCH_BYTES || self.builder.row_count() >= BATCH_ROWS
+    }
+
+    fn exceeded(&self, message: String) -> SqlFault {
+        SqlFault::new(FaultKind::LimitExceeded, "limit.answer", message)
+            .with_hint("ask for less with LIMIT or a narrower condition, or raise the limit")
+            .on(self.side)
+    }
+}
+
+/// The rows of one answer as a stream of batches. While it has its flight the statement may
+/// be running.
+struct Reader {
+    rows: Pin<Box<RowStream>>,
+    stop: BoxFuture<'static, Stop>,
+    flush: Option<Pin<Box<Sleep>>>,
+    collector: Collector,
+    flight: Option<InFlight>,
+}
+
+impl Stream for Reader {
+    type Item = Result<RowBatch, SqlFault>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.flight.is_none() {
+            return Poll::Ready(None);
+        }
+        loop {
+            match this.rows.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(row))) => {
+                    if let Err(fault) = this.collector.push(&row) {
+                        // The statement still runs: dropping the flight cancels it.
+                        this.flight = None;
+                        return Poll::Ready(Some(Err(fault)));
+                    }
+                    if this.collector.is_full() {
+                        this.flush = None;
+                        return Poll::Ready(Some(Ok(this.collector.take())));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(this.fail(error)))),
+                Poll::Ready(None) => {
+                    if let Some(flight) = this.flight.take() {
+                        flight.landed(None);
+                    }
+                    let last = this.collector.take();
+                    return Poll::Ready((last.row_count() > 0).then_some(Ok(last)));
+                }
+                Poll::Pending => return this.poll_waiting(cx),
+            }
+        }
+    }
+}
+
+impl Reader {
+    fn fail(&mut self, error: tokio_postgres::Error) -> SqlFault {
+        let Some(flight) = self.flight.take() else {
+            return fault::from_error(error, self.collector.side, true);
+        };
+        let fault = match flight.session() {
+            Ok(session) => read_lost(session.fault(error, true)),
+            Err(fault) => fault,
+        };
+        flight.landed(Some(&fault));
+        fault::as_refused_write(fault)
+    }
+
+    /// No row is there: the call may have to stop, or what has come is handed over.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<RowBatch, SqlFault>>> {
+        if let Poll::Ready(stop) = self.stop.poll_unpin(cx) {
+            self.flight = None;
+            return Poll::Ready(Some(Err(stop.fault(self.collector.side))));
+        }
+        if self.collector.builder.row_count() == 0 {
+            return Poll::Pending;
+        }
+        let flush = self.flush.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH_AFTER)));
+        if flush.poll_unpin(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.flush = None;
+        Poll::Ready(Some(Ok(self.collector.take())))
+    }
+}

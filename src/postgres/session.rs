@@ -1,0 +1,311 @@
+//! One session with a server: the driver's client and what segue knows about it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
+
+use super::cancel::Canceller;
+use super::{fault, types};
+use crate::domain::fault::SqlFault;
+use crate::domain::pg_type::{Column, PgType};
+use crate::domain::side::Side;
+
+/// Statements kept prepared in one session.
+const STATEMENTS_MAX: usize = 256;
+/// Longer texts are prepared each time: a cache of them would not be bounded in bytes.
+const CACHED_SQL_BYTES_MAX: usize = 32 * 1024;
+
+/// What a server said of itself when the session was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Which database of the migration.
+    pub side: Side,
+    /// The process that serves the session.
+    pub backend_pid: i32,
+    /// `server_version_num`; 0 where it is not PostgreSQL.
+    pub version: u32,
+    /// CockroachDB rather than PostgreSQL.
+    pub is_cockroach: bool,
+    /// A standby.
+    pub in_recovery: bool,
+    /// Whether transactions begin read-only.
+    pub read_only: bool,
+    /// Changes when the server has been restarted or another one has taken its place.
+    pub incarnation: String,
+    /// When the process was started, in seconds: tells it from a later one of the same number.
+    pub backend_start: String,
+}
+
+/// A statement as the server prepared it, with its types in segue's words.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The driver's handle.
+    pub statement: Statement,
+    /// Types of `$1`, `$2`, ….
+    pub parameters: Vec<Arc<PgType>>,
+    /// The result's columns.
+    pub columns: Arc<[Column]>,
+}
+
+/// A session. It derefs to the driver's client.
+pub struct Session {
+    client: Client,
+    facts: Arc<ServerFacts>,
+    canceller: Canceller,
+    statements: Mutex<StatementCache>,
+    watch: Arc<Watch>,
+    busy: AtomicBool,
+    task: JoinHandle<()>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("side", &self.facts.side)
+            .field("backend_pid", &self.facts.backend_pid)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    pub(super) fn new(
+        client: Client,
+        facts: ServerFacts,
+        canceller: Canceller,
+        watch: Arc<Watch>,
+        task: JoinHandle<()>,
+    ) -> Self {
+        watch.armed.store(true, Ordering::Release);
+        Self {
+            client,
+            facts: Arc::new(facts),
+            canceller,
+            statements: Mutex::default(),
+            watch,
+            busy: AtomicBool::new(false),
+            task,
+        }
+    }
+
+    /// What the server said of itself.
+    pub fn facts(&self) -> &Arc<ServerFacts> {
+        &self.facts
+    }
+
+    /// Which database of the migration.
+    pub fn side(&self) -> Side {
+        self.facts.side
+    }
+
+    /// Cancels what the session runs.
+    pub fn canceller(&self) -> &Canceller {
+        &self.canceller
+    }
+
+    /// Says that the session has begun something that must end before another may have it.
+    pub(super) fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Ordering::Release);
+    }
+
+    /// Says that the session is of no more use, whatever becomes of what runs in it.
+    pub(super) fn poison(&self) {
+        self.watch.poisoned.store(true, Ordering::Release);
+    }
+
+    /// Whether another caller may have the session: nothing runs in it, and none of the
+    /// settings that the server reports has changed since it was opened.
+    pub(super) fn is_clean(&self) -> bool {
+        !self.client.is_closed()
+            && !self.busy.load(Ordering::Acquire)
+            && !self.watch.tainted.load(Ordering::Acquire)
+            && !self.watch.poisoned.load(Ordering::Acquire)
+    }
+
+    /// A fault from the driver's error, with the server's last words where it has ended
+    /// the session.
+    pub fn fault(&self, error: tokio_postgres::Error, sent: bool) -> SqlFault {
+        let mut fault = fault::from_error(error, self.facts.side, sent);
+        if fault::ends_session(&fault)
+            && let Some(last_words) = self.watch.last_words.get()
+        {
+            fault.message = format!("{}: {last_words}", fault.message);
+        }
+        fault
+    }
+
+    /// Prepares a statement, or finds it prepared.
+    ///
+    /// # Errors
+    ///
+    /// The server's fault; nothing has been executed.
+    pub async fn prepared(&self, sql: &str) -> Result<Arc<Prepared>, SqlFault> {
+        if let Some(found) = self.statements().get(sql) {
+            return Ok(found);
+        }
+        let statement = self.client.prepare(sql).await.map_err(|error| {
+            let mut fault = self.fault(error, false);
+            // Preparing executes nothing, so a lost connection leaves nothing in doubt.
+            fault.outcome = crate::domain::fault::Outcome::NotApplied;
+            fault
+        })?;
+        let prepared = Arc::new(Prepared {
+            parameters: statement.params().iter().map(types::pg_type).collect(),
+            columns: types::columns(statement.columns()),
+            statement,
+        });
+        if sql.len() <= CACHED_SQL_BYTES_MAX {
+            self.statements().insert(sql, &prepared);
+        }
+        Ok(prepared)
+    }
+
+    /// Forgets all prepared statements and types: the schema has changed.
+    pub fn forget_prepared(&self) {
+        self.statements().entries.clear();
+        self.client.clear_type_cache();
+    }
+
+    fn statements(&self) -> std::sync::MutexGuard<'_, StatementCache> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The driver would wait for the statement's end before it closes the connection.
+        if self.busy.load(Ordering::Acquire) || self.watch.poisoned.load(Ordering::Acquire) {
+            self.task.abort();
+        }
+    }
+}
+
+/// Prepared statements, the least recently used of which make room.
+#[derive(Debug, Default)]
+struct StatementCache {
+    entries: HashMap<Arc<str>, (Arc<Prepared>, u64)>,
+    uses: u64,
+}
+
+impl StatementCache {
+    fn get(&mut self, sql: &str) -> Option<Arc<Prepared>> {
+        self.uses += 1;
+        let (prepared, used) = self.entries.get_mut(sql)?;
+        *used = self.uses;
+        Some(Arc::clone(prepared))
+    }
+
+    fn insert(&mut self, sql: &str, prepared: &Arc<Prepared>) {
+        if self.entries.len() >= STATEMENTS_MAX {
+            let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(key) = oldest.map(|(key, _)| Arc::clone(key)) {
+                self.entries.remove(&key);
+            }
+        }
+        self.entries.insert(sql.into(), (Arc::clone(prepared), self.uses));
+    }
+}
+
+/// What the connection's task notices.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    armed: AtomicBool,
+    tainted: AtomicBool,
+    poisoned: AtomicBool,
+    last_words: OnceLock<String>,
+}
+
+/// Settings that servers report, in which one caller must not find another's.
+const REPORTED: [&str; 6] = [
+    "default_transaction_read_only",
+    "TimeZone",
+    "DateStyle",
+    "IntervalStyle",
+    "search_path",
+    "standard_conforming_strings",
+];
+
+/// Drives a connection, and compares the reported settings with those of the beginning.
+pub(super) struct Driver<S, T> {
+    pub(super) connection: Connection<S, T>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) baseline: [Option<String>; REPORTED.len()],
+}
+
+impl<S, T> Driver<S, T>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    pub(super) fn new(connection: Connection<S, T>, watch: Arc<Watch>) -> Self {
+        Self { connection, watch, baseline: Default::default() }
+    }
+
+    fn look_at_settings(&mut self) {
+        let current = REPORTED.map(|name| self.connection.parameter(name));
+        if self.watch.armed.load(Ordering::Acquire) {
+            let same =
+                current.iter().zip(&self.baseline).all(|(now, then)| *now == then.as_deref());
+            self.watch.tainted.store(!same, Ordering::Release);
+        } else {
+            self.baseline = current.map(|value| value.map(str::to_owned));
+        }
+    }
+}
+
+impl<S, T> Future for Driver<S, T>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.connection.poll_message(cx) {
+                Poll::Pending => {
+                    self.look_at_settings();
+                    return Poll::Pending;
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => {
+                    tracing::debug!(severity = notice.severity(), "{}", notice.message());
+                }
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => {
+                    let words = error.as_db_error().map_or_else(
+                        || error.to_string(),
+                        |db| format!("{} ({})", db.message(), db.code().code()),
+                    );
+                    // The first error ends the loop, so nothing was said before.
+                    let _ = self.watch.last_words.set(words);
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! An open transaction, and the one call that has it at a time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::domain::fault::SqlFault;
+use crate::domain::key::WriteId;
+use crate::postgres::pool::Lease;
+use crate::postgres::session::Session;
+
+/// A transaction that spans calls. Its session goes back to the pool with the last `Arc`,
+/// and is closed there unless the transaction has ended.
+#[derive(Debug)]
+pub(super) struct Open {
+    lease: Lease,
+    pub(super) write_id: WriteId,
+    pub(super) idle_max: Duration,
+    pub(super) ends_at: Instant,
+    in_use: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    last_used: Instant,
+    /// Why the transaction can only be rolled back.
+    failed: Option<String>,
+    /// Its id, once it has written.
+    xid: Option<String>,
+}
+
+// === impl Open ===
+
+impl Open {
+    pub(super) fn new(
+        lease: Lease,
+        write_id: WriteId,
+        idle_max: Duration,
+        total_max: Duration,
+    ) -> Self {
+        let now = Instant::now();
+        let state = State { last_used: now, failed: None, xid: None };
+        Self {
+            lease,
+            write_id,
+            idle_max,
+            ends_at: now + total_max,
+            in_use: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it is rolled back if no call comes: `None` while a call has it.
+    pub(super) fn expires_idle_at(&self) -> Option<Instant> {
+        let in_use = self.in_use.load(Ordering::Acquire);
+        (!in_use).then(|| self.state().last_used + self.idle_max)
+    }
+}
+
+/// The call's hold on a transaction, given back when dropped.
+#[derive(Debug)]
+pub(in crate::postgres) struct Held {
+    open: Arc<Open>,
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Takes hold, unless another call has it.
+    pub(super) fn take(open: &Arc<Open>) -> Option<Self> {
+        let was_in_use = open.in_use.swap(true, Ordering::AcqRel);
+        (!was_in_use).then(|| Self { open: Arc::clone(open) })
+    }
+
+    pub(in crate::postgres) fn session(&self) -> &Session {
+        &self.open.lease
+    }
+
+    /// The transaction can only be rolled back, to a savepoint or as a whole.
+    pub(in crate::postgres) fn fail(&mut self, fault: &SqlFault) {
+        self.open.state().failed = Some(fault.to_string());
+    }
+
+    /// A statement succeeded: in a failed transaction that can only have been
+    /// `ROLLBACK TO SAVEPOINT`.
+    pub(in crate::postgres) fn recover(&mut self) {
+        self.open.state().failed = None;
+    }
+
+    pub(super) fn failed(&self) -> Option<String> {
+        self.open.state().failed.clone()
+    }
+
+    pub(super) fn xid(&self) -> Option<String> {
+        self.open.state().xid.clone()
+    }
+
+    pub(super) fn set_xid(&mut self, xid: Option<String>) {
+        if xid.is_some() {
+            self.open.state().xid = xid;
+        }
+    }
+
+    pub(super) fn open(&self) -> &Open {
+        &self.open
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.open.state().last_used = Instant::now();
+        self.open.in_use.store(false, Ordering::Release);
+    }
+}

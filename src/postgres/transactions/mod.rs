@@ -1,0 +1,5 @@
+//! Transactions that span calls.
+
+mod held;
+
+pub(super) use held::Held;
