@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Puts the parts together, starts them, and stops them in order.
 
 pub mod databases;
@@ -274,3 +275,10 @@ async fn listen(address: &str, key: &'static str) -> Result<TcpListener, AppErro
         .await
         .map_err(|source| AppError::Listen { address: address.to_owned(), key, source })
 }
+=======
+//! Puts the parts together.
+
+pub mod listen;
+pub mod queries;
+pub mod status;
+>>>>>>> main

@@ -1,98 +1,122 @@
-//! Everything an operator asks for first, gathered from where it is known.
+//! Everything an operator asks for first, gathered from the parts.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::control::Control;
-use crate::domain::status::{OutboxStatus, StatusReport};
+use crate::domain::status::{CallStatus, OutboxStatus, SamplingStatus, StatusReport};
 use crate::domain::verdict::Verdict;
-use crate::jobs::shadow_reads::ShadowReader;
 use crate::ports::admin::{OutboxAdmin, SamplingControl, StatusSource};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{CallTotals, Metrics};
 
-/// Age of the oldest waiting key from which an operator should look.
-const OLD_S: f64 = 60.0;
-/// Share of the outbox's limit from which an operator should look.
-const FULL: f64 = 0.5;
+/// How long the outbox may take to tell its figures.
+const OUTBOX_LIMIT: Duration = Duration::from_secs(2);
+/// An older pending row deserves a look.
+const AGE_WARN_S: f64 = 60.0;
+/// So does an outbox that has filled this share of its limit.
+const BYTES_WARN: f64 = 0.5;
+const MEDIAN: f64 = 0.5;
+const P99: f64 = 0.99;
 
-/// Asks all of it.
-pub(super) struct StatusOfAll {
-    control: Control,
-    metrics: Metrics,
-    outbox: Arc<dyn OutboxAdmin>,
-    samples: ShadowReader,
+/// Gathers the status.
+#[derive(Clone)]
+pub struct StatusGatherer {
+    /// The control row.
+    pub control: Control,
+    /// The primary's outbox.
+    pub outbox: Arc<dyn OutboxAdmin>,
+    /// What is sampled.
+    pub sampling: Arc<dyn SamplingControl>,
+    /// Counts of this member.
+    pub metrics: Metrics,
 }
 
-// === impl StatusOfAll ===
+// === impl StatusGatherer ===
 
-impl StatusOfAll {
-    pub(super) fn new(
-        control: Control,
-        metrics: Metrics,
-        outbox: Arc<dyn OutboxAdmin>,
-        samples: ShadowReader,
-    ) -> Self {
-        Self { control, metrics, outbox, samples }
-    }
-
-    async fn look(&self) -> StatusReport {
-        let mut warnings = Vec::new();
-        let outbox = self.outbox.status().await.unwrap_or_else(|fault| {
-            warnings.push(format!("the outbox cannot be read: {fault}"));
-            OutboxStatus::default()
-        });
+impl StatusGatherer {
+    async fn gather(&self) -> StatusReport {
         let row = self.control.row();
-        let seen = self.metrics.snapshot();
+        let counts = self.metrics.snapshot();
+        let mut warnings = Vec::new();
+        let outbox = match tokio::time::timeout(OUTBOX_LIMIT, self.outbox.status()).await {
+            Ok(Ok(outbox)) => outbox,
+            Ok(Err(fault)) => {
+                warnings.push(format!("the outbox cannot be read: {fault}"));
+                OutboxStatus::default()
+            }
+            Err(_) => {
+                warnings.push(format!("the outbox did not answer within {OUTBOX_LIMIT:?}"));
+                OutboxStatus::default()
+            }
+        };
+        let sampling = self.sampling.status();
+        let verdicts = counts.verdicts;
         warn_of_outbox(&outbox, &mut warnings);
-        let data = seen.verdicts.get(&Verdict::Data).copied().unwrap_or_default();
-        if data > 0 {
-            warnings.push(format!(
-                "{data} samples found different data on the two sides; see `segue mismatches`"
-            ));
-        }
+        warn_of_data(verdicts.get(&Verdict::Data).copied(), &sampling, &mut warnings);
         StatusReport {
             control: row.state,
             phase_since: Some(row.changed_at),
             phase_reason: row.reason,
             outbox,
-            sampling: self.samples.status(),
-            verdicts: seen.verdicts,
-            reads: seen.reads,
-            writes: seen.writes,
+            sampling,
+            verdicts,
+            reads: calls(&counts.reads),
+            writes: calls(&counts.writes),
             at: SystemTime::now(),
             warnings,
         }
     }
 }
 
-impl StatusSource for StatusOfAll {
+impl std::fmt::Debug for StatusGatherer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StatusGatherer").field("control", &self.control).finish_non_exhaustive()
+    }
+}
+
+impl StatusSource for StatusGatherer {
     fn status(&self) -> BoxFuture<'_, StatusReport> {
-        self.look().boxed()
+        self.gather().boxed()
+    }
+}
+
+fn calls(totals: &CallTotals) -> CallStatus {
+    CallStatus {
+        total: totals.total,
+        failed: totals.failed,
+        p50_ms: totals.latency.quantile_ms(MEDIAN),
+        p99_ms: totals.latency.quantile_ms(P99),
     }
 }
 
 fn warn_of_outbox(outbox: &OutboxStatus, warnings: &mut Vec<String>) {
     if outbox.stuck > 0 {
+        let stuck = outbox.stuck;
+        warnings.push(format!("{stuck} keys are stuck: see `segue outbox --stuck`"));
+    }
+    let filled = outbox.bytes as f64 / outbox.bytes_max.max(1) as f64;
+    if outbox.bytes_max > 0 && filled >= BYTES_WARN {
+        let percent = filled * 100.0;
         warnings.push(format!(
-            "{} outbox rows are stuck; see `segue outbox --stuck` for the reasons",
-            outbox.stuck
+            "the outbox has {percent:.0} % of outbox.max_bytes; at 100 % the copy is given up"
         ));
     }
-    #[allow(clippy::cast_precision_loss)]
-    let share = outbox.bytes as f64 / outbox.bytes_max.max(1) as f64;
-    if share >= FULL {
-        let percent = share * 100.0;
-        warnings.push(format!(
-            "the outbox fills {percent:.0} % of outbox.max_bytes; at 100 % the copy is given up"
-        ));
+    if outbox.oldest_age_s >= AGE_WARN_S {
+        let age = outbox.oldest_age_s;
+        warnings
+            .push(format!("the oldest key has waited for {age:.0} s: is the shadow reachable?"));
     }
-    if outbox.oldest_age_s >= OLD_S {
-        warnings.push(format!(
-            "the oldest waiting key is {:.0} s old; is the shadow reachable?",
-            outbox.oldest_age_s
-        ));
+}
+
+fn warn_of_data(data: Option<u64>, sampling: &SamplingStatus, warnings: &mut Vec<String>) {
+    if let Some(count) = data.filter(|count| *count > 0) {
+        warnings.push(format!("{count} samples found different data: see `segue mismatches`"));
+    }
+    let dropped: u64 = sampling.dropped.values().sum();
+    if dropped > sampling.sampled_total && sampling.sampled_total > 0 {
+        warnings.push(format!("{dropped} samples were dropped, more than were compared"));
     }
 }
