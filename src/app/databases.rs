@@ -129,43 +129,11 @@ fn state(pool: &Pool) -> PoolState {
     }
 }
 
-/// The checked configuration of a side as the connection string that the driver's room reads.
-/// The environment has had its say already.
+/// The environment has had its say in the configuration already.
 fn dsn(config: &config::Database) -> Result<Dsn, String> {
-    use std::fmt::Write;
-    let mut text = config.conninfo.clone();
-    let mut word = |name: &str, value: &str| {
-        let value = value.replace('\\', "\\\\").replace('\'', "\\'");
-        // Writing to a String cannot fail.
-        let _ = write!(text, " {name}='{value}'");
-    };
-    word("sslmode", ssl_mode(config.ssl.mode));
-    if let Some(path) = &config.ssl.root_cert {
-        word("sslrootcert", &path.to_string_lossy());
-    }
-    if let Some((certificate, key)) = &config.ssl.client_cert {
-        word("sslcert", &certificate.to_string_lossy());
-        word("sslkey", &key.to_string_lossy());
-    }
-    word("connect_timeout", &config.connect_timeout.as_secs().max(1).to_string());
-    match &config.password {
-        config::Password::Given(secret) => word("password", secret.expose()),
-        config::Password::Passfile(path) => word("passfile", &path.to_string_lossy()),
-        config::Password::None | config::Password::File(_) => {}
-    }
-    let dsn = Dsn::parse(&text, |_| None).map_err(|error| error.to_string())?;
-    Ok(match &config.password {
-        config::Password::File(path) => dsn.with_password_file(path),
-        _ => dsn,
+    let dsn = Dsn::parse(config.conninfo.expose(), |_| None).map_err(|error| error.to_string())?;
+    Ok(match &config.password_file {
+        Some(path) => dsn.with_password_file(path),
+        None => dsn,
     })
-}
-
-fn ssl_mode(mode: config::SslMode) -> &'static str {
-    match mode {
-        config::SslMode::Disable => "disable",
-        config::SslMode::Prefer => "prefer",
-        config::SslMode::Require => "require",
-        config::SslMode::VerifyCa => "verify-ca",
-        config::SslMode::VerifyFull => "verify-full",
-    }
 }

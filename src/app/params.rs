@@ -2,27 +2,26 @@
 
 use std::time::Duration;
 
+use crate::app::{AppError, listen};
 use crate::compare::rules::{Rule, Rules};
 use crate::config::Config;
+use crate::control;
 use crate::domain::call::ResultLimits;
-use crate::grpc::{serve, sql};
+use crate::domain::side::{Side, Sides};
+use crate::grpc::auth::Token;
+use crate::grpc::sql;
 use crate::jobs::shadow_reads::{self, SamplingParams};
 use crate::stack::{self, admission};
-use crate::control;
+use crate::telemetry::spans::Peer;
 
 const CONTROL_READ_MAX: Duration = Duration::from_secs(5);
 const CONNECTIONS_MAX: usize = 10_000;
 const STREAMS_MAX: u32 = 1_000;
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a difference must show before it is believed.
 const LOOKS: u32 = 2;
 
 pub(super) fn control(config: &Config) -> control::Params {
-    control::Params {
-        poll_interval: config.control.poll_interval,
-        read_timeout: CONTROL_READ_MAX,
-    }
+    control::Params { poll_interval: config.control.poll_interval, read_timeout: CONTROL_READ_MAX }
 }
 
 pub(super) fn stack(config: &Config) -> stack::Params {
@@ -58,14 +57,35 @@ pub(super) fn sql(config: &Config) -> sql::Params {
     }
 }
 
-pub(super) fn serving(config: &Config) -> serve::Params {
-    serve::Params {
+/// Reads the operators' token from its file.
+pub(super) fn listen(config: &Config) -> Result<listen::Params, AppError> {
+    let admin_token = match &config.listen.admin_token_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| AppError::Token { path: path.display().to_string(), error })?;
+            Some(Token::new(text.trim()))
+        }
+        None => None,
+    };
+    Ok(listen::Params {
+        sql: config.listen.sql.clone(),
+        admin: config.listen.admin.clone(),
+        admin_token,
         connections_max: CONNECTIONS_MAX,
         streams_max: STREAMS_MAX,
-        keepalive_interval: KEEPALIVE_INTERVAL,
-        keepalive_timeout: KEEPALIVE_TIMEOUT,
+        message_bytes_max: config.limits.request_bytes_max,
         drain_max: config.listen.drain_timeout,
-    }
+    })
+}
+
+/// The databases as traces name them: of several hosts the first.
+pub(super) fn peers(config: &Config) -> Sides<Peer> {
+    let peer = |side| {
+        let database = config.database(side);
+        let (address, port) = database.hosts.first().cloned().unwrap_or_default();
+        Peer { side, address, port, namespace: database.dbname.clone() }
+    };
+    Sides { source: peer(Side::Source), target: peer(Side::Target) }
 }
 
 pub(super) fn shadow_reads(config: &Config) -> shadow_reads::Params {

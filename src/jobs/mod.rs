@@ -1,3 +1,5 @@
 //! What runs beside the callers: reconciling, comparing, keeping house.
 
+pub mod janitor;
+pub mod replayer;
 pub mod shadow_reads;

@@ -2,6 +2,7 @@
 
 mod batch;
 pub mod cancel;
+pub mod capture;
 pub mod catalog;
 pub mod cell;
 pub mod connect;
@@ -15,12 +16,13 @@ pub mod fault;
 mod flight;
 pub mod idempotency;
 pub mod mismatch;
+pub mod outbox;
 pub mod param;
-pub mod pending;
 mod pipeline;
 pub mod pool;
 mod pooler;
 pub mod read;
+pub mod reconcile;
 pub mod schema;
 pub mod session;
 pub mod settings;
