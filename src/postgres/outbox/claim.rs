@@ -67,10 +67,7 @@ const CLAIM: &str = "\
 /// # Errors
 ///
 /// What the database reports.
-pub async fn claim(
-    client: &Lease,
-    limits: ClaimLimits,
-) -> Result<(Claim, u64), SqlFault> {
+pub async fn claim(client: &Lease, limits: ClaimLimits) -> Result<(Claim, u64), SqlFault> {
     let claim = client.prepared(CLAIM).await?;
     let rows = client.query(&claim.statement, &[&limits.rows_max]).await.map_err(said(client))?;
     let due = rows.iter().map(due_row).collect::<Result<Vec<_>, _>>().map_err(said(client))?;

@@ -11,9 +11,10 @@
 
 pub mod backoff;
 pub mod claim;
+pub mod list;
 
 pub mod settle;
-
+pub mod upkeep;
 
 use crate::postgres::pool::{Lease, Pool};
 
@@ -56,6 +57,8 @@ impl Outbox {
 }
 
 /// The driver's error as a fault of the session's side.
-pub(in crate::postgres) fn said(client: &Lease) -> impl Fn(tokio_postgres::Error) -> SqlFault + Copy {
+pub(in crate::postgres) fn said(
+    client: &Lease,
+) -> impl Fn(tokio_postgres::Error) -> SqlFault + Copy {
     |error| client.fault(error, true)
 }

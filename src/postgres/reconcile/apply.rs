@@ -68,17 +68,11 @@ pub async fn apply(client: &Lease, side: Side, tables: &[Planned<'_>]) -> Result
     Ok(changed)
 }
 
-async fn remove(
-    client: &Lease,
-    side: Side,
-    table: &TableKeys,
-    keys: &[usize],
-) -> Result<(), Halt> {
+async fn remove(client: &Lease, side: Side, table: &TableKeys, keys: &[usize]) -> Result<(), Halt> {
     if keys.is_empty() {
         return Ok(());
     }
-    let statement =
-        client.prepared(&table.shape.delete_by_keys()).await.map_err(of_fault)?;
+    let statement = client.prepared(&table.shape.delete_by_keys()).await.map_err(of_fault)?;
     let arrays = table.arrays(keys.iter().copied());
     let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
     let rows = client.execute(&statement.statement, &params).await.map_err(on(side))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::table::TableName;
 use crate::postgres::outbox::RowKey;
+use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::apply::{Planned, apply};
 use crate::postgres::reconcile::cells::equal;
 use crate::postgres::reconcile::conflict;
@@ -14,12 +15,9 @@ use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::lock::{LOCK_KEYS, SHARE_TABLES, TABLE_LOCK_CLASS, slot};
 use crate::postgres::reconcile::plan::{Removal, plan};
 use crate::postgres::reconcile::read::{TableKeys, read_all};
-use crate::postgres::reconcile::session::{
-    ForeignKeys, Transaction, begin_primary, begin_shadow,
-};
+use crate::postgres::reconcile::session::{ForeignKeys, Transaction, begin_primary, begin_shadow};
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::shapes::ShapeMap;
-use crate::postgres::reconcile::Reconciler;
 
 /// Both sides' rows of a set, table by table.
 struct Readings {
@@ -170,7 +168,12 @@ fn group(keys: &BTreeSet<RowKey>, shapes: &ShapeMap) -> Result<Vec<TableKeys>, H
             }
             Some(Ok(shape)) => bad.push((
                 key.clone(),
-                format!("the key has {} parts, that of {} {}", key.values.len(), shape.primary, shape.key.len()),
+                format!(
+                    "the key has {} parts, that of {} {}",
+                    key.values.len(),
+                    shape.primary,
+                    shape.key.len()
+                ),
             )),
             Some(Err(reason)) => bad.push((key.clone(), reason.clone())),
             None => bad.push((
@@ -179,7 +182,11 @@ fn group(keys: &BTreeSet<RowKey>, shapes: &ShapeMap) -> Result<Vec<TableKeys>, H
             )),
         }
     }
-    if bad.is_empty() { Ok(parents_first(tables.into_values().collect())) } else { Err(Halt::Keys(bad)) }
+    if bad.is_empty() {
+        Ok(parents_first(tables.into_values().collect()))
+    } else {
+        Err(Halt::Keys(bad))
+    }
 }
 
 /// Parents before children. Tables in a circle stay in the order of their ids.
@@ -212,7 +219,8 @@ async fn lock(shadow: &Transaction, tables: &[TableKeys]) -> Result<(), Halt> {
     let client = shadow.client()?;
     let share = client.prepared(SHARE_TABLES).await.map_err(of_fault)?;
     let keys = client.prepared(LOCK_KEYS).await.map_err(of_fault)?;
-    let (ids, slots): (Vec<i32>, Vec<i32>) = (ids.into_iter().collect(), slots.into_iter().collect());
+    let (ids, slots): (Vec<i32>, Vec<i32>) =
+        (ids.into_iter().collect(), slots.into_iter().collect());
     client.query(&share.statement, &[&TABLE_LOCK_CLASS, &ids]).await.map_err(on)?;
     client.execute(&keys.statement, &[&slots]).await.map_err(on)?;
     Ok(())

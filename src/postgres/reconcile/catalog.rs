@@ -100,8 +100,7 @@ pub async fn load(
     primary_side: Side,
     ignored: &IgnoredColumns,
 ) -> Result<HashMap<i32, Shape>, (Side, tokio_postgres::Error)> {
-    let tables =
-        primary.query(TABLES, &[]).await.map_err(|error| (primary_side, error))?;
+    let tables = primary.query(TABLES, &[]).await.map_err(|error| (primary_side, error))?;
     let mut shapes = HashMap::with_capacity(tables.len());
     for row in tables {
         let text = |index| row.try_get::<_, String>(index).unwrap_or_default();
@@ -153,7 +152,8 @@ async fn load_one(
             nulls_equal: row.try_get(3).map_err(at)?,
         });
     }
-    let references = references(shadow, &shadow_name).await.map_err(|error| (shadow_side, error))?;
+    let references =
+        references(shadow, &shadow_name).await.map_err(|error| (shadow_side, error))?;
     let nothing = BTreeSet::new();
     let ignored = ignored.get(&primary_name).unwrap_or(&nothing);
     Ok(assemble(&on_primary, &on_shadow, key, &unique_columns, ignored).map(
@@ -317,7 +317,9 @@ fn key_column(
     let find = |side: &SideColumns, role: &str| -> Result<Column, String> {
         if side.key_equals.len() != primary.key_equals.len() || !side.key_equals.contains_key(name)
         {
-            return Err(format!("the {role}'s primary key is not the one that {name:?} belongs to"));
+            return Err(format!(
+                "the {role}'s primary key is not the one that {name:?} belongs to"
+            ));
         }
         side.columns
             .iter()

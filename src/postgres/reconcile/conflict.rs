@@ -33,11 +33,12 @@ pub async fn holders(
     for table in tables {
         let shape = &table.table.shape;
         for index in shape.uniques.iter().filter(|index| !any_named || named(index)) {
-            let statement =
-                client.prepared(&holder_sql(shape, index)).await.map_err(of_fault)?;
+            let statement = client.prepared(&holder_sql(shape, index)).await.map_err(of_fault)?;
             let plan = &table.plan;
             let changed = plan.updates.iter().map(|update| update.key);
-            for key in changed.chain(plan.inserts.iter().copied()).chain(plan.reinserts.iter().copied()) {
+            for key in
+                changed.chain(plan.inserts.iter().copied()).chain(plan.reinserts.iter().copied())
+            {
                 let Some(params) = wanted(table, key) else { continue };
                 let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| p as _).collect();
                 for row in client.query(&statement.statement, &params).await.map_err(on(side))? {
@@ -75,16 +76,11 @@ fn holder_sql(shape: &TableShape, index: &UniqueIndex) -> String {
         .enumerate()
         .map(|(n, (ty, name))| format!("${}::{ty} AS {name}", n + 1))
         .collect();
-    let parts: Vec<String> = index
-        .parts
-        .iter()
-        .enumerate()
-        .map(|(n, part)| format!("({part}) AS segue_u{n}"))
-        .collect();
+    let parts: Vec<String> =
+        index.parts.iter().enumerate().map(|(n, part)| format!("({part}) AS segue_u{n}")).collect();
     let equals = if index.nulls_equal { "IS NOT DISTINCT FROM" } else { "=" };
-    let matches: Vec<String> = (0..index.parts.len())
-        .map(|n| format!("t.segue_u{n} {equals} w.segue_u{n}"))
-        .collect();
+    let matches: Vec<String> =
+        (0..index.parts.len()).map(|n| format!("t.segue_u{n} {equals} w.segue_u{n}")).collect();
     let condition =
         index.predicate.as_ref().map(|text| format!(" WHERE {text}")).unwrap_or_default();
     format!(
@@ -151,7 +147,9 @@ pub fn parents<'a>(
             let Some(parent) = shape_of(reference) else { continue };
             let plan = &table.plan;
             let written = plan.updates.iter().map(|update| update.key);
-            for key in written.chain(plan.inserts.iter().copied()).chain(plan.reinserts.iter().copied()) {
+            for key in
+                written.chain(plan.inserts.iter().copied()).chain(plan.reinserts.iter().copied())
+            {
                 if let Some(values) = parent_key(table, key, reference, parent) {
                     found.insert(RowKey { table_id: parent.table_id, values });
                 }

@@ -171,7 +171,12 @@ impl Reconciler {
                     }
                     if set.len() == before {
                         // The fault is that of a row which stands in the way.
-                        halve(set, "a row that stands in its way cannot be done", &mut sets, &mut report);
+                        halve(
+                            set,
+                            "a row that stands in its way cannot be done",
+                            &mut sets,
+                            &mut report,
+                        );
                     } else {
                         sets.push(set);
                     }
@@ -208,7 +213,8 @@ impl Reconciler {
                 )));
             }
             let limit = self.params.deadline;
-            let tried = tokio::time::timeout(limit, self.attempt(&all, learned.holders_first)).await;
+            let tried =
+                tokio::time::timeout(limit, self.attempt(&all, learned.holders_first)).await;
             match tried.unwrap_or(Err(Halt::Late)) {
                 Ok(changed) => return Ok(changed),
                 Err(Halt::Grow(more)) => {

@@ -125,8 +125,10 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_written() {
-        let primary = [row(&["1", "a", "x"]), row(&["2", "b", "~y"]), None, row(&["4", "d", "z"]), None];
-        let shadow = [row(&["1", "a", "old"]), row(&["2", "b", "y"]), row(&["3", "c", "x"]), None, None];
+        let primary =
+            [row(&["1", "a", "x"]), row(&["2", "b", "~y"]), None, row(&["4", "d", "z"]), None];
+        let shadow =
+            [row(&["1", "a", "old"]), row(&["2", "b", "y"]), row(&["3", "c", "x"]), None, None];
         let plan = judged(&primary, &shadow, false, &BTreeSet::new());
         assert_eq!(plan.updates, [Update { key: 0, pairs: vec![2] }]);
         assert_eq!(plan.deletes, [2]);

@@ -54,8 +54,7 @@ async fn read_table(
     table: &TableKeys,
 ) -> Result<Vec<Option<Image>>, Halt> {
     let on = on(side);
-    let statement =
-        client.prepared(&table.shape.select_by_keys(role)).await.map_err(of_fault)?;
+    let statement = client.prepared(&table.shape.select_by_keys(role)).await.map_err(of_fault)?;
     let known = match role {
         Role::Primary => &table.shape.primary_columns,
         Role::Shadow => &table.shape.shadow_columns,

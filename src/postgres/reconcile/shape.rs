@@ -124,11 +124,7 @@ impl TableShape {
             .map(|n| format!("pg_catalog.unnest(${n}::pg_catalog.text[])"))
             .collect();
         let names: Vec<String> = (1..=self.key.len()).map(|n| format!("k{n}")).collect();
-        format!(
-            "ROWS FROM ({}) WITH ORDINALITY AS k({}, n)",
-            arrays.join(", "),
-            names.join(", ")
-        )
+        format!("ROWS FROM ({}) WITH ORDINALITY AS k({}, n)", arrays.join(", "), names.join(", "))
     }
 
     /// `t."id" = k.k1::integer AND …`: the cast stands on the key's side, so that the primary

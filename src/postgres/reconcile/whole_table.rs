@@ -98,10 +98,8 @@ impl Reconciler {
         };
         let transaction = Transaction::open(pool, &begin).await?;
         let client = transaction.client()?;
-        let listing = client
-            .prepared(&page_sql(shape, role, after.is_some()))
-            .await
-            .map_err(of_fault)?;
+        let listing =
+            client.prepared(&page_sql(shape, role, after.is_some())).await.map_err(of_fault)?;
         let params: Vec<&(dyn ToSql + Sync)> =
             after.unwrap_or_default().iter().map(|text| text as _).collect();
         let rows =
