@@ -2,6 +2,7 @@
 
 mod batch;
 pub mod cancel;
+pub mod capture;
 pub mod catalog;
 pub mod cell;
 pub mod connect;
