@@ -5,6 +5,7 @@ mod args;
 mod config;
 mod mismatches;
 mod outbox;
+mod phase;
 mod print;
 mod serve;
 mod setup;
