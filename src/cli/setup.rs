@@ -68,7 +68,7 @@ pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Resul
         CaptureCommand::Install { print: false } => install(&mut source, &config.tables).await,
         CaptureCommand::Remove { print: false } => {
             let taken = capture::remove(&mut source, &params).await?;
-            print::out(&format!("capture taken away from {}\n", counted(taken, "table")));
+            print::out(&format!("capture taken away: {}\n", counted(taken, "trigger")));
             Ok(())
         }
         CaptureCommand::Remove { print: true } => {
