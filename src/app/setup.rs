@@ -84,14 +84,31 @@ pub async fn install_capture(
 /// # Errors
 ///
 /// Whatever the database says.
-pub async fn print_capture(config: &Config, databases: &Databases) -> Result<String, AppError> {
-    let (mappings, _) = tables(config, databases).await?;
+pub async fn print_capture(
+    config: &Config,
+    databases: &Databases,
+) -> Result<(String, Vec<Refusal>), AppError> {
+    let (mappings, mut refused) = tables(config, databases).await?;
     let session = databases.own().of(Side::Source).get().await?;
     let params = capture::Params::new(Side::Source);
-    Ok(capture::print(&session, &params, &mappings).await?.0)
+    let (sql, more) = capture::print(&session, &params, &mappings).await?;
+    refused.extend(more);
+    Ok((sql, refused))
 }
 
-/// Takes capture off the source; answers how many tables had it.
+/// Makes capture on the source do nothing, at once and without a lock on any table of the
+/// application. Called after the phase has changed: until then writes are to be captured.
+///
+/// # Errors
+///
+/// Whatever the database says.
+pub async fn switch_capture_off(databases: &Databases) -> Result<(), AppError> {
+    let session = databases.own().of(Side::Source).get().await?;
+    capture::give_up(&**session).await.map_err(|error| session.fault(error, true))?;
+    Ok(())
+}
+
+/// Takes capture off the source; answers how many triggers there were.
 ///
 /// # Errors
 ///

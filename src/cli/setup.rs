@@ -1,27 +1,29 @@
 //! `segue init` and `segue capture`.
 
-use std::fmt::Write;
-
 use anyhow::Result;
 
 use crate::app::databases::Databases;
 use crate::app::setup;
+use crate::cli::Refused;
 use crate::cli::args::CaptureCommand;
-use crate::cli::{Refused, print};
+use crate::cli::print::{self, counted};
 use crate::config::{Config, Sources};
 use crate::control::PhaseChange;
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
-use crate::postgres::capture::Report;
+use crate::postgres::capture::Refusal;
 use crate::postgres::schema::{self, Flavour, Permission};
 
 /// Phases that a single sidecar can be set to by hand; the others come about by their own
 /// commands, with gates.
 const BY_HAND: [Phase; 3] = [Phase::SourceOnly, Phase::DualWrite, Phase::ShadowRead];
 
-pub(super) async fn init(sources: &Sources, phase: Option<Phase>, print: bool) -> Result<()> {
+/// Segue's own tables on both sides, capture on the source, and the phase where one is named.
+///
+/// If we crash here, whatever was done stands, and the next init goes on from there.
+pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) -> Result<()> {
     let config = Config::load(sources)?;
-    if let Some(phase) = phase.filter(|phase| !BY_HAND.contains(phase)) {
+    if let Some(phase) = wanted.filter(|phase| !BY_HAND.contains(phase)) {
         let allowed = BY_HAND.map(Phase::as_str).join(", ");
         let message = format!("phase {phase} cannot be set by hand; these can: {allowed}");
         return Err(Refused(message).into());
@@ -35,17 +37,27 @@ pub(super) async fn init(sources: &Sources, phase: Option<Phase>, print: bool) -
     let databases = Databases::open(&config)?;
     let migrated = setup::migrate(&databases, Permission::Change).await?;
     for (side, done) in [(Side::Source, &migrated.source), (Side::Target, &migrated.target)] {
-        let what = if done.from == done.to { "was there already" } else { "made" };
-        print::out(&format!("{side}: schema segue, version {}: {what}\n", done.to));
+        print::out(&match (done.from, done.to) {
+            (from, to) if from == to => format!("{side}: segue's tables are of version {to}\n"),
+            (0, to) => format!("{side}: made segue's tables, version {to}\n"),
+            (from, to) => format!("{side}: segue's tables went from version {from} to {to}\n"),
+        });
     }
-    // Capture stands before any phase relies on it.
-    show(&setup::install_capture(&config, &databases).await?);
-    if let Some(phase) = phase {
-        let changed_by = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
-        let reason = "segue init".to_owned();
-        let change = PhaseChange { phase, reason, changed_by };
-        let state = setup::change_phase(&databases, &change).await?;
-        print::out(&format!("phase: {} (epoch {})\n", state.phase, state.epoch));
+    // Capture stands before any phase relies on it, and goes after the last that does.
+    if wanted.is_none_or(Phase::captures) {
+        install(&config, &databases).await?;
+    }
+    let Some(phase) = wanted else { return Ok(()) };
+    let change = PhaseChange {
+        phase,
+        reason: "segue init".to_owned(),
+        changed_by: std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()),
+    };
+    let state = setup::change_phase(&databases, &change).await?;
+    print::out(&format!("phase {}, epoch {}\n", state.phase, state.epoch));
+    if !phase.captures() {
+        setup::switch_capture_off(&databases).await?;
+        print::out("capture: off\n");
     }
     Ok(())
 }
@@ -54,29 +66,37 @@ pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Resul
     let config = Config::load(sources)?;
     let databases = Databases::open(&config)?;
     match command {
-        CaptureCommand::Install { print: false } => {
-            show(&setup::install_capture(&config, &databases).await?);
-        }
+        CaptureCommand::Install { print: false } => install(&config, &databases).await?,
         CaptureCommand::Install { print: true } | CaptureCommand::Print => {
-            print::out(&setup::print_capture(&config, &databases).await?);
+            let (sql, refused) = setup::print_capture(&config, &databases).await?;
+            print::out(&sql);
+            tell_refused(&refused, "-- ");
         }
         CaptureCommand::Remove => {
-            let tables = setup::remove_capture(&databases).await?;
-            print::out(&format!("capture removed from {tables} tables\n"));
+            let taken = setup::remove_capture(&databases).await?;
+            print::out(&format!("capture taken away: {}\n", counted(taken, "trigger")));
         }
     }
     Ok(())
 }
 
-fn show(report: &Report) {
-    let mut text = String::new();
-    for captured in &report.captured {
-        let what = if captured.changed { "installed" } else { "was there already" };
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "capture on {}: {what}", captured.mapping.source);
+async fn install(config: &Config, databases: &Databases) -> Result<()> {
+    let report = setup::install_capture(config, databases).await?;
+    let changed = report.captured.iter().filter(|it| it.changed).count() as u64;
+    let all = counted(report.captured.len() as u64, "table");
+    print::out(&format!("capture: {all}, {} changed\n", print::count(changed)));
+    tell_refused(&report.refused, "  ");
+    // A table that was named and cannot be captured would diverge in silence.
+    if !config.tables.mapped.is_empty() && !report.refused.is_empty() {
+        let message = "a table of tables.map cannot be captured; see above".to_owned();
+        return Err(Refused(message).into());
     }
-    for refused in &report.refused {
-        let _ = writeln!(text, "not migrated: {} ({})", refused.message, refused.reason);
+    Ok(())
+}
+
+fn tell_refused(refused: &[Refusal], margin: &str) {
+    for refusal in refused {
+        let Refusal { table, reason, message } = refusal;
+        print::out(&format!("{margin}not migrated: {table}: {message} ({reason})\n"));
     }
-    print::out(&text);
 }
