@@ -233,12 +233,16 @@ fn category(found: &Found<'_>, couples: &[Couple]) -> Option<&'static str> {
     let citext = found.pairs.iter().any(|pair| {
         (pair.primary.ty.base().name == "citext") != (pair.shadow.ty.base().name == "citext")
     });
-    let text_output = couples.iter().flat_map(|couple| &couple.differing).any(|at| {
-        found
-            .pairs
-            .get(*at)
-            .is_some_and(|pair| !pair.stored && is_text(&pair.primary.ty.base().name))
-    });
+    // A spelling differs where there are two of them: NULL is no text.
+    let spelt = |couple: &Couple, at: &usize| {
+        let is_text =
+            found.pairs.get(*at).is_some_and(|p| !p.stored && is_text(&p.primary.ty.base().name));
+        is_text
+            && matches!(found.primary.row(couple.primary).get(*at), Some(Some(_)))
+            && matches!(found.shadow.row(couple.shadow).get(*at), Some(Some(_)))
+    };
+    let text_output =
+        couples.iter().all(|couple| couple.differing.iter().all(|at| spelt(couple, at)));
     let plausible = |category: &str| match category {
         "int_division" | "shift_width" | "bit_precedence" | "collation_case"
         | "format_function" => computed || selects,
