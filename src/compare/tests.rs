@@ -230,7 +230,7 @@ fn rewrites_are_what_they_say() {
     );
     check(
         "SELECT id FROM t WHERE name < 'b'",
-        &["SELECT id FROM t WHERE (name COLLATE \"C\") < 'b'"],
+        &["SELECT id FROM t WHERE name COLLATE \"C\" < 'b'"],
     );
     check("DELETE FROM t WHERE qty / 2 = 3", &[]);
 }
