@@ -149,6 +149,15 @@ fn side(side: Side, database: &Database, tasks: &TaskTracker) -> Side1 {
 
 impl Server {
     pub async fn start(source_sql: &str, target_sql: &str) -> Self {
+        Self::start_with(source_sql, target_sql, Duration::from_secs(30)).await
+    }
+
+    /// With another deadline for calls that bring none.
+    pub async fn start_with(
+        source_sql: &str,
+        target_sql: &str,
+        deadline_default: Duration,
+    ) -> Self {
         let pair = Pair::fresh(source_sql, target_sql).await;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
@@ -195,7 +204,7 @@ impl Server {
         let params = sql::Params {
             result: ResultLimits { rows_max: 100_000, bytes_max: 64 << 20 },
             message_bytes_max,
-            deadline_default: Duration::from_secs(30),
+            deadline_default,
             deadline_max: Duration::from_secs(60),
             transaction_idle_max: Duration::from_secs(10),
             transaction_total_max: Duration::from_secs(30),
