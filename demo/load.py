@@ -24,15 +24,24 @@ PLANTED_CUSTOMER = 200
 # Orders above this one are made by the load; a thread's ids begin at its number of these.
 IDS_OF_A_THREAD = 10_000_000
 
-# Statements that answer differently on the target, by the category they must be found as.
+# Statements that answer differently on the target: what of them the report is known by
+# (constants in it are replaced), the statement, its parameters.
 PLANTED = {
-    "int_division": ("SELECT id FROM orders WHERE id <= 2000 AND qty / 2 = 3 ORDER BY id", ()),
-    "json_as_text": ("SELECT id, md5(prefs::text) AS digest FROM customers"
-                     " WHERE id BETWEEN $1 AND $2 ORDER BY id", (QUIET_MIN, QUIET_MIN + 9)),
-    "collation_order": ("SELECT id, name FROM customers WHERE id BETWEEN $1 AND $2"
-                        " ORDER BY name", (QUIET_MIN, QUIET_MAX)),
-    "to_char_numeric": ("SELECT id, to_char(credit, 'FM999990.00') AS credit FROM customers"
-                        " WHERE id = $1", (QUIET_MIN,)),
+    "integer division": (
+        "qty /",
+        "SELECT id FROM orders WHERE id <= 2000 AND qty / 2 = 3 ORDER BY id", ()),
+    "text of a JSON document": (
+        "md5(prefs",
+        "SELECT id, md5(prefs::text) AS digest FROM customers WHERE id BETWEEN $1 AND $2"
+        " ORDER BY id", (QUIET_MIN, QUIET_MIN + 9)),
+    "order of text": (
+        "order by name",
+        "SELECT id, name FROM customers WHERE id BETWEEN $1 AND $2 ORDER BY name",
+        (QUIET_MIN, QUIET_MAX)),
+    "a function that the target lacks": (
+        "to_char(credit",
+        "SELECT id, to_char(credit, 'FM999990.00') AS credit FROM customers WHERE id = $1",
+        (QUIET_MIN,)),
 }
 
 READS = [
@@ -44,6 +53,7 @@ READS = [
      lambda: (random.randint(1, QUIET_MAX),)),
     ("SELECT id, title, token FROM tickets WHERE id = $1", lambda: (random.randint(1, 50),)),
 ]
+PLANTED_READ_MARK = "select credit from customers"
 PLANTED_READ = "SELECT credit FROM customers WHERE id = $1"
 
 
@@ -131,7 +141,8 @@ class Load:
 
     def _reader(self, number):
         sql = Sql(self.sql_port)
-        planted = list(PLANTED.values()) + [(PLANTED_READ, (PLANTED_CUSTOMER,))]
+        planted = [(statement, params) for _, statement, params in PLANTED.values()]
+        planted.append((PLANTED_READ, (PLANTED_CUSTOMER,)))
         with psycopg.connect(self.baseline_dsn, autocommit=True) as direct:
             while not self._stop.wait(PAUSE_S * random.uniform(0.5, 1.5)):
                 if random.random() < 0.1:

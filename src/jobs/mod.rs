@@ -1,1 +1,4 @@
 //! jobs
+
+pub mod janitor;
+pub mod replayer;

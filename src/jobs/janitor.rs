@@ -1,0 +1,122 @@
+//! Keeps segue's own tables small, at intervals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::fault::SqlFault;
+use crate::ports::reconcile::{OutboxSize, Upkeep};
+
+/// What the janitor needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Params {
+    /// Between two looks at the ring.
+    pub ring: Duration,
+    /// Between two looks at the idempotency keys.
+    pub idempotency: Duration,
+    /// Between two looks at the outbox's size.
+    pub size: Duration,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            ring: Duration::from_secs(60),
+            idempotency: Duration::from_secs(300),
+            size: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Told that the copy was given up, with the bytes that the outbox had then.
+pub type GivenUp = dyn Fn(u64) + Send + Sync;
+
+/// Runs until it is stopped. A fault is logged, and the next interval tries again.
+pub async fn run(
+    params: Params,
+    upkeep: Arc<dyn Upkeep>,
+    given_up: Arc<GivenUp>,
+    stop: CancellationToken,
+) {
+    let every = |period| {
+        let mut interval = interval(period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        interval
+    };
+    let (mut ring, mut idempotency) = (every(params.ring), every(params.idempotency));
+    let mut size = every(params.size);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ring.tick() => noted("truncate_ring", upkeep.truncate_ring().await),
+            _ = idempotency.tick() => {
+                noted("expire_idempotency", upkeep.expire_idempotency().await);
+            }
+            _ = size.tick() => match upkeep.check_size().await {
+                Ok(OutboxSize::GivenUp { bytes }) => given_up(bytes),
+                Ok(OutboxSize::Within { .. }) => {}
+                Err(fault) => noted("check_size", Err(fault)),
+            },
+        }
+    }
+}
+
+fn noted(task: &'static str, done: Result<u64, SqlFault>) {
+    match done {
+        Ok(0) => {}
+        Ok(count) => tracing::debug!(task, count, "tidied up"),
+        Err(fault) => tracing::warn!(task, %fault, "could not tidy up; the next turn tries again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::domain::fault::FaultKind;
+
+    #[derive(Default)]
+    struct Fake {
+        rings: AtomicU64,
+        sizes: AtomicU64,
+    }
+
+    impl Upkeep for Fake {
+        fn truncate_ring(&self) -> BoxFuture<'_, Result<u64, SqlFault>> {
+            self.rings.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { Err(SqlFault::new(FaultKind::Unavailable, "test", "away")) })
+        }
+
+        fn expire_idempotency(&self) -> BoxFuture<'_, Result<u64, SqlFault>> {
+            Box::pin(async { Ok(1) })
+        }
+
+        fn check_size(&self) -> BoxFuture<'_, Result<OutboxSize, SqlFault>> {
+            self.sizes.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { Ok(OutboxSize::GivenUp { bytes: 7 }) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn faults_do_not_end_it_and_giving_up_is_told() {
+        let fake = Arc::new(Fake::default());
+        let told = Arc::new(AtomicU64::new(0));
+        let teller = Arc::clone(&told);
+        let stop = CancellationToken::new();
+        let given_up = Arc::new(move |bytes| {
+            teller.fetch_add(bytes, Ordering::SeqCst);
+        });
+        let task =
+            tokio::spawn(run(Params::default(), Arc::clone(&fake) as _, given_up, stop.clone()));
+        tokio::time::sleep(Duration::from_secs(121)).await;
+        stop.cancel();
+        task.await.unwrap();
+        assert_eq!(fake.rings.load(Ordering::SeqCst), 3);
+        assert_eq!(told.load(Ordering::SeqCst), 7 * fake.sizes.load(Ordering::SeqCst));
+    }
+}

@@ -1,0 +1,172 @@
+//! Claiming what is due: many outbox rows, gathered into few keys.
+
+use std::collections::BTreeMap;
+
+use crate::domain::fault::SqlFault;
+use crate::postgres::outbox::{RowKey, said};
+use crate::postgres::pool::Lease;
+
+/// Where an outbox row is, as long as the claim holds its lock.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowPlace {
+    /// The part of the ring.
+    pub slot: i16,
+    /// `ctid` in it, as text.
+    pub ctid: String,
+}
+
+/// The claimed outbox rows of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedRows {
+    /// The rows, all of them locked.
+    pub places: Vec<RowPlace>,
+    /// The most attempts that any of them has behind it.
+    pub attempts: u32,
+}
+
+/// What one claim took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing is due that nobody else holds.
+    Nothing,
+    /// Keys with their outbox rows.
+    Keys(BTreeMap<RowKey, ClaimedRows>),
+    /// A table that was truncated.
+    WholeTable(i32, ClaimedRows),
+}
+
+/// Bounds of one claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimLimits {
+    /// Outbox rows that are looked at and locked.
+    pub rows_max: i64,
+    /// Keys that are taken; further rows are released with the transaction.
+    pub keys_max: usize,
+}
+
+/// One row as the claim read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct DueRow {
+    place: RowPlace,
+    table_id: i32,
+    key: Option<Vec<String>>,
+    attempts: u32,
+}
+
+/// Due rows, oldest first. `statement_timestamp()` and not the volatile clock, so that the
+/// partial index bounds the scan. What another member holds is passed over.
+const CLAIM: &str = "\
+    SELECT slot, ctid::text, table_id, key, attempts FROM segue.outbox \
+    WHERE forgotten_at IS NULL AND next_attempt_at <= pg_catalog.statement_timestamp() \
+    ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED";
+
+/// Claims what is due in the client's open transaction, and tells how many rows were locked.
+///
+/// If we crash here, the locks go with the connection, and the rows are due as before.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn claim(client: &Lease, limits: ClaimLimits) -> Result<(Claim, u64), SqlFault> {
+    let claim = client.prepared(CLAIM).await?;
+    let rows = client.query(&claim.statement, &[&limits.rows_max]).await.map_err(said(client))?;
+    let due = rows.iter().map(due_row).collect::<Result<Vec<_>, _>>().map_err(said(client))?;
+    Ok((gather(due, limits.keys_max), rows.len() as u64))
+}
+
+fn due_row(row: &tokio_postgres::Row) -> Result<DueRow, tokio_postgres::Error> {
+    Ok(DueRow {
+        place: RowPlace { slot: row.try_get(0)?, ctid: row.try_get(1)? },
+        table_id: row.try_get(2)?,
+        key: row.try_get(3)?,
+        attempts: u32::try_from(row.try_get::<_, i32>(4)?).unwrap_or(0),
+    })
+}
+
+/// Gathers rows by key. A whole-table row at the head is taken alone, with all that was
+/// claimed of its table: they are older, newer or equal, and the whole table covers them.
+/// One that comes later ends the batch for its table only.
+fn gather(due: Vec<DueRow>, keys_max: usize) -> Claim {
+    let Some(first) = due.first() else {
+        return Claim::Nothing;
+    };
+    if first.key.is_none() {
+        let table_id = first.table_id;
+        let mut claimed = ClaimedRows { places: Vec::new(), attempts: 0 };
+        for row in due.into_iter().filter(|row| row.table_id == table_id && row.key.is_none()) {
+            claimed.attempts = claimed.attempts.max(row.attempts);
+            claimed.places.push(row.place);
+        }
+        return Claim::WholeTable(table_id, claimed);
+    }
+    let mut keys: BTreeMap<RowKey, ClaimedRows> = BTreeMap::new();
+    for row in due {
+        let Some(values) = row.key else { continue };
+        let key = RowKey { table_id: row.table_id, values };
+        if keys.len() >= keys_max && !keys.contains_key(&key) {
+            continue;
+        }
+        let claimed =
+            keys.entry(key).or_insert_with(|| ClaimedRows { places: Vec::new(), attempts: 0 });
+        claimed.attempts = claimed.attempts.max(row.attempts);
+        claimed.places.push(row.place);
+    }
+    Claim::Keys(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(table_id: i32, key: Option<&str>, ctid: &str, attempts: u32) -> DueRow {
+        DueRow {
+            place: RowPlace { slot: 0, ctid: ctid.to_owned() },
+            table_id,
+            key: key.map(|value| vec![value.to_owned()]),
+            attempts,
+        }
+    }
+
+    #[test]
+    fn rows_of_one_key_are_one_key() {
+        let rows = vec![
+            due(1, Some("a"), "(0,1)", 0),
+            due(1, Some("b"), "(0,2)", 0),
+            due(1, Some("a"), "(0,3)", 4),
+            due(2, Some("a"), "(0,4)", 0),
+        ];
+        let Claim::Keys(keys) = gather(rows, 10) else { panic!("keys expected") };
+        assert_eq!(keys.len(), 3);
+        let first = &keys[&RowKey { table_id: 1, values: vec!["a".to_owned()] }];
+        assert_eq!(first.places.len(), 2);
+        assert_eq!(first.attempts, 4);
+    }
+
+    #[test]
+    fn keys_are_bounded_but_all_rows_of_a_taken_key_come_along() {
+        let rows = vec![
+            due(1, Some("a"), "(0,1)", 0),
+            due(1, Some("b"), "(0,2)", 0),
+            due(1, Some("a"), "(0,3)", 0),
+        ];
+        let Claim::Keys(keys) = gather(rows, 1) else { panic!("keys expected") };
+        assert_eq!(keys.len(), 1);
+        assert_eq!(keys.values().next().map(|rows| rows.places.len()), Some(2));
+    }
+
+    #[test]
+    fn a_truncated_table_is_taken_alone() {
+        let rows = vec![
+            due(1, None, "(0,1)", 2),
+            due(1, Some("a"), "(0,2)", 0),
+            due(1, None, "(0,3)", 1),
+            due(2, None, "(0,4)", 0),
+        ];
+        let Claim::WholeTable(1, claimed) = gather(rows, 10) else { panic!("table expected") };
+        assert_eq!(claimed.places.len(), 2);
+        assert_eq!(claimed.attempts, 2);
+        let later = vec![due(1, Some("a"), "(0,2)", 0), due(1, None, "(0,1)", 0)];
+        assert!(matches!(gather(later, 10), Claim::Keys(keys) if keys.len() == 1));
+        assert_eq!(gather(Vec::new(), 10), Claim::Nothing);
+    }
+}

@@ -1,0 +1,224 @@
+//! What operators and the comparer ask of the outbox.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::BoxFuture;
+
+use crate::domain::fault::SqlFault;
+use crate::domain::key::{Key, OutboxMark, WriteId};
+use crate::domain::side::Side;
+use crate::domain::status::{OutboxEntry, OutboxStatus};
+use crate::domain::table::{TableName, TableRef};
+use crate::ports::PendingKeys;
+use crate::ports::admin::OutboxAdmin;
+use crate::postgres::outbox::{Outbox, said};
+
+/// Failed attempts from which on a row counts as stuck.
+pub const STUCK_ATTEMPTS: i32 = 5;
+
+const STATUS: &str = "\
+    SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE attempts >= $1), \
+        coalesce(pg_catalog.date_part('epoch', \
+            pg_catalog.clock_timestamp() - pg_catalog.min(created_at)), 0), \
+        (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(p.relid)), 0)::int8 \
+            FROM pg_catalog.pg_partition_tree('segue.outbox') AS p WHERE p.isleaf) \
+    FROM segue.outbox WHERE forgotten_at IS NULL";
+
+const LIST: &str = "\
+    SELECT t.source_schema, t.source_name, t.target_schema, t.target_name, o.key, \
+        o.write_id::text, o.created_at, o.attempts, o.next_attempt_at, o.last_error, o.table_id \
+    FROM segue.outbox AS o LEFT JOIN segue.migrated_table AS t USING (table_id) \
+    WHERE o.forgotten_at IS NULL AND o.attempts >= $1 ORDER BY o.created_at LIMIT $2";
+
+/// Rows that a member holds are on their way already, and are passed over.
+const REPLAY: &str = "\
+    WITH waiting AS ( \
+        SELECT o.slot, o.ctid AS place FROM segue.outbox AS o \
+        WHERE o.forgotten_at IS NULL AND o.next_attempt_at > pg_catalog.now() \
+            AND ($1::int4 IS NULL OR o.table_id = $1) FOR UPDATE SKIP LOCKED) \
+    UPDATE segue.outbox AS o SET next_attempt_at = pg_catalog.now() FROM waiting AS w \
+    WHERE o.slot = w.slot AND o.ctid = w.place";
+
+const MARK: &str = "\
+    SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() \
+        - '2000-01-01 00:00:00+00'::timestamptz) * 1000000)::int8";
+
+/// A name that is no migrated table's may be a view over any of them.
+const PENDING: &str = "\
+    WITH asked AS (SELECT * FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS s(schema, n) \
+        JOIN pg_catalog.unnest($2::text[]) WITH ORDINALITY AS r(name, n) USING (n)), \
+    tables AS (SELECT table_id, \
+        CASE WHEN $3 THEN source_schema ELSE target_schema END AS schema, \
+        CASE WHEN $3 THEN source_name ELSE target_name END AS name FROM segue.migrated_table), \
+    known AS (SELECT a.n, t.table_id FROM asked AS a JOIN tables AS t \
+        ON t.name = a.name AND (a.schema = '' OR a.schema = t.schema)), \
+    unknown AS (SELECT 1 FROM asked AS a WHERE a.n NOT IN (SELECT n FROM known)) \
+    SELECT EXISTS (SELECT FROM segue.outbox AS o WHERE o.forgotten_at IS NULL \
+        AND o.created_at < '2000-01-01 00:00:00+00'::timestamptz + $4 * '1 microsecond'::interval \
+        AND (o.table_id IN (SELECT table_id FROM known) OR EXISTS (SELECT FROM unknown)))";
+
+/// Keys that this member reconciled, and attempts that failed.
+pub type Totals = dyn Fn() -> (u64, u64) + Send + Sync;
+
+/// The outbox for operators.
+pub struct OutboxOperations {
+    outbox: Outbox,
+    bytes_max: u64,
+    totals: Arc<Totals>,
+}
+
+impl std::fmt::Debug for OutboxOperations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OutboxOperations").field("outbox", &self.outbox).finish_non_exhaustive()
+    }
+}
+
+impl OutboxOperations {
+    /// `totals` tells what the replayer has done.
+    pub fn new(outbox: Outbox, bytes_max: u64, totals: Arc<Totals>) -> Self {
+        Self { outbox, bytes_max, totals }
+    }
+}
+
+impl Outbox {
+    /// Waiting rows, stuck ones, the oldest one's age, bytes on disk.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub async fn status(&self) -> Result<OutboxStatus, SqlFault> {
+        let client = self.client().await?;
+        let row = client.query_one(STATUS, &[&STUCK_ATTEMPTS]).await.map_err(said(&client))?;
+        let count = |index| row.try_get::<_, i64>(index).map(|count| count.max(0).unsigned_abs());
+        Ok(OutboxStatus {
+            pending: count(0).map_err(said(&client))?,
+            stuck: count(1).map_err(said(&client))?,
+            oldest_age_s: row.try_get(2).map_err(said(&client))?,
+            bytes: count(3).map_err(said(&client))?,
+            ..OutboxStatus::default()
+        })
+    }
+
+    /// Waiting rows, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub async fn list(&self, limit: u32, stuck_only: bool) -> Result<Vec<OutboxEntry>, SqlFault> {
+        let client = self.client().await?;
+        let attempts = if stuck_only { STUCK_ATTEMPTS } else { 0 };
+        let rows = client.query(LIST, &[&attempts, &i64::from(limit)]).await;
+        let rows = rows.map_err(said(&client))?;
+        let side = self.side();
+        let entries = rows.iter().map(|row| entry(row, side)).collect::<Result<_, _>>();
+        entries.map_err(said(&client))
+    }
+
+    /// Makes waiting rows due now.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports; `NotFound` for a table that is not migrated.
+    pub async fn replay(&self, table: Option<&TableName>) -> Result<u64, SqlFault> {
+        let client = self.client().await?;
+        let mut table_id: Option<i32> = None;
+        if let Some(table) = table {
+            let side = match self.side() {
+                Side::Source => "source",
+                Side::Target => "target",
+            };
+            let sql = format!(
+                "SELECT table_id FROM segue.migrated_table \
+                 WHERE {side}_schema = $1 AND {side}_name = $2"
+            );
+            let found = client.query_opt(&sql, &[&table.schema, &table.name]).await;
+            let Some(row) = found.map_err(said(&client))? else {
+                let kind = crate::domain::fault::FaultKind::NotFound;
+                return Err(SqlFault::new(
+                    kind,
+                    "outbox.table",
+                    format!("table {table} is not migrated; the outbox has no rows of it"),
+                ));
+            };
+            table_id = Some(row.try_get(0).map_err(said(&client))?);
+        }
+        client.execute(REPLAY, &[&table_id]).await.map_err(said(&client))
+    }
+}
+
+fn entry(row: &tokio_postgres::Row, side: Side) -> Result<OutboxEntry, tokio_postgres::Error> {
+    let first = if side == Side::Source { 0 } else { 2 };
+    let schema: Option<String> = row.try_get(first)?;
+    let name: Option<String> = row.try_get(first + 1)?;
+    let table_id: i32 = row.try_get(10)?;
+    let table = match (schema, name) {
+        (Some(schema), Some(name)) => TableName::new(schema, name),
+        _ => TableName::new("?", format!("table id {table_id}")),
+    };
+    let attempts: i32 = row.try_get(7)?;
+    let write_id: Option<String> = row.try_get(5)?;
+    let write_id = write_id.and_then(|text| text.parse::<uuid::Uuid>().ok());
+    Ok(OutboxEntry {
+        key: Key { table, values: row.try_get(4)? },
+        write_id: write_id.map(|id| WriteId(id.as_u128())),
+        created_at: row.try_get::<_, SystemTime>(6)?,
+        attempts: u32::try_from(attempts).unwrap_or(0),
+        next_attempt_at: row.try_get::<_, SystemTime>(8)?,
+        last_error: row.try_get::<_, Option<String>>(9)?.unwrap_or_default(),
+        stuck: attempts >= STUCK_ATTEMPTS,
+    })
+}
+
+impl OutboxAdmin for OutboxOperations {
+    fn status(&self) -> BoxFuture<'_, Result<OutboxStatus, SqlFault>> {
+        Box::pin(async move {
+            let (reconciled_total, failed_total) = (self.totals)();
+            let status = self.outbox.status().await?;
+            Ok(OutboxStatus { bytes_max: self.bytes_max, reconciled_total, failed_total, ..status })
+        })
+    }
+
+    fn list(
+        &self,
+        limit: u32,
+        stuck_only: bool,
+    ) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>> {
+        Box::pin(self.outbox.list(limit, stuck_only))
+    }
+
+    fn replay(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
+        Box::pin(async move { self.outbox.replay(table.as_ref()).await })
+    }
+}
+
+impl PendingKeys for Outbox {
+    fn mark(&self) -> BoxFuture<'_, Result<OutboxMark, SqlFault>> {
+        Box::pin(async move {
+            let client = self.client().await?;
+            let row = client.query_one(MARK, &[]).await.map_err(said(&client))?;
+            row.try_get(0).map(OutboxMark).map_err(said(&client))
+        })
+    }
+
+    fn pending<'a>(
+        &'a self,
+        tables: &'a [TableRef],
+        before: OutboxMark,
+    ) -> BoxFuture<'a, Result<bool, SqlFault>> {
+        Box::pin(async move {
+            let client = self.client().await?;
+            let schemas: Vec<&str> =
+                tables.iter().map(|table| table.schema.as_deref().unwrap_or("")).collect();
+            let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+            let on_source = self.side() == Side::Source;
+            let before = before.0 as f64;
+            let pending = client.prepared(PENDING).await?;
+            let row = client
+                .query_one(&pending.statement, &[&schemas, &names, &on_source, &before])
+                .await
+                .map_err(said(&client))?;
+            row.try_get(0).map_err(said(&client))
+        })
+    }
+}

@@ -1,0 +1,64 @@
+//! The outbox of the primary: keys whose shadow row may be stale.
+//!
+//! Rows are written by capture in the transaction of the application's write, and leave
+//! only by being forgotten after the shadow's commit. A row is named by `(slot, ctid)`: the
+//! claim holds its lock, so nobody can move it before it is settled.
+//!
+//! - [`claim`]: takes what is due, locked for one transaction
+//! - [`settle`]: forgets exactly the claimed rows, or gives them back with the reason
+//! - [`list`]: what operators and the comparer ask
+//! - [`upkeep`]: the ring, the window of forgotten rows, the size, giving up
+
+pub mod backoff;
+pub mod claim;
+pub mod list;
+
+pub mod settle;
+pub mod upkeep;
+
+use crate::postgres::pool::{Lease, Pool};
+
+use crate::domain::fault::SqlFault;
+use crate::domain::side::Side;
+
+/// Primary-key values of one row of a migrated table, by the table's small id.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowKey {
+    /// `segue.migrated_table.table_id`, the same on both sides.
+    pub table_id: i32,
+    /// As PostgreSQL's text, in the order of the key's columns.
+    pub values: Vec<String>,
+}
+
+/// The way to one side's outbox.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    pool: Pool,
+}
+
+impl Outbox {
+    /// The outbox behind a pool.
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    /// The side whose outbox this is.
+    pub fn side(&self) -> Side {
+        self.pool.side()
+    }
+
+    pub(in crate::postgres) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(in crate::postgres) async fn client(&self) -> Result<Lease, SqlFault> {
+        self.pool.get().await
+    }
+}
+
+/// The driver's error as a fault of the session's side.
+pub(in crate::postgres) fn said(
+    client: &Lease,
+) -> impl Fn(tokio_postgres::Error) -> SqlFault + Copy {
+    |error| client.fault(error, true)
+}

@@ -1,0 +1,116 @@
+//! What becomes of claimed rows: forgotten, or given back with the reason.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+
+use crate::domain::fault::SqlFault;
+use crate::postgres::outbox::claim::RowPlace;
+use crate::postgres::outbox::said;
+use crate::postgres::pool::Lease;
+
+/// Bytes of a reason that are kept: enough to act on, little enough to keep for many rows.
+const REASON_BYTES_MAX: usize = 2000;
+
+/// Marks exactly these rows as forgotten, in the transaction that claimed them. The shadow
+/// must have committed before.
+///
+/// If we crash before this is committed, the rows are reconciled again, which changes
+/// nothing.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn forget(
+    client: &Lease,
+    places: impl IntoIterator<Item = &RowPlace>,
+) -> Result<u64, SqlFault> {
+    let by_slot = by_slot(places);
+    let updates = by_slot.into_iter().map(|(slot, ctids)| async move {
+        // The slot stands in the text, so that only its leaf is planned and locked.
+        let sql = format!(
+            "UPDATE segue.outbox SET forgotten_at = pg_catalog.clock_timestamp() \
+             WHERE slot = {slot} AND ctid = ANY ($1::text::tid[])"
+        );
+        let forget = client.prepared(&sql).await?;
+        client.execute(&forget.statement, &[&ctids]).await.map_err(said(client))
+    });
+    Ok(try_join_all(updates).await?.into_iter().sum())
+}
+
+/// Gives rows back: they wait, and keep the reason.
+///
+/// If we crash before this is committed, they are simply due as before.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn fail(
+    client: &Lease,
+    places: impl IntoIterator<Item = &RowPlace>,
+    reason: &str,
+    wait: Duration,
+) -> Result<u64, SqlFault> {
+    let mut rows = 0;
+    let wait_s = wait.as_secs_f64();
+    let reason = clipped(reason);
+    for (slot, ctids) in by_slot(places) {
+        let sql = format!(
+            "UPDATE segue.outbox SET attempts = attempts + 1, last_error = $2, \
+             next_attempt_at = pg_catalog.clock_timestamp() \
+                 + pg_catalog.make_interval(secs => $3) \
+             WHERE slot = {slot} AND ctid = ANY ($1::text::tid[])"
+        );
+        let fail = client.prepared(&sql).await?;
+        let given_back = client.execute(&fail.statement, &[&ctids, &reason, &wait_s]).await;
+        rows += given_back.map_err(said(client))?;
+    }
+    Ok(rows)
+}
+
+/// PostgreSQL's text of a `tid[]` for each slot.
+fn by_slot<'a>(places: impl IntoIterator<Item = &'a RowPlace>) -> BTreeMap<i16, String> {
+    let mut slots: BTreeMap<i16, String> = BTreeMap::new();
+    for place in places {
+        let text = slots.entry(place.slot).or_default();
+        text.push(if text.is_empty() { '{' } else { ',' });
+        text.push('"');
+        text.push_str(&place.ctid);
+        text.push('"');
+    }
+    for text in slots.values_mut() {
+        text.push('}');
+    }
+    slots
+}
+
+fn clipped(reason: &str) -> &str {
+    let mut end = reason.len().min(REASON_BYTES_MAX);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_gathered_by_slot() {
+        let place = |slot, ctid: &str| RowPlace { slot, ctid: ctid.to_owned() };
+        let places = [place(1, "(0,1)"), place(0, "(2,3)"), place(1, "(0,2)")];
+        let slots = by_slot(&places);
+        assert_eq!(slots[&0], "{\"(2,3)\"}");
+        assert_eq!(slots[&1], "{\"(0,1)\",\"(0,2)\"}");
+    }
+
+    #[test]
+    fn a_long_reason_is_clipped_between_characters() {
+        let reason = "ä".repeat(REASON_BYTES_MAX);
+        assert_eq!(clipped(&reason).len(), REASON_BYTES_MAX);
+        let odd = format!("x{reason}");
+        assert_eq!(clipped(&odd).len(), REASON_BYTES_MAX - 1);
+    }
+}

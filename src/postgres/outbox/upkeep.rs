@@ -1,0 +1,212 @@
+//! The ring, the window of forgotten rows, the size of the outbox, and giving the copy up.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::domain::fault::SqlFault;
+use crate::ports::reconcile::{OutboxSize, Upkeep};
+use crate::postgres::outbox::{Outbox, said};
+use crate::postgres::pool::Lease;
+use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
+
+/// What the upkeep needs to know.
+#[derive(Debug, Clone)]
+pub struct UpkeepParams {
+    /// How long forgotten rows are kept, for a failover that lost what they stand for.
+    pub window: Duration,
+    /// How long a part of the ring is waited for before it is left for another time.
+    pub lock_wait: Duration,
+    /// Bytes at which the copy is given up.
+    pub bytes_max: u64,
+    /// How long answers for idempotency keys are kept.
+    pub idempotency_kept: Duration,
+    /// Rows that one statement removes.
+    pub rows_max: i64,
+    /// Gives capture up on the primary, as SQL: installed functions become no-ops.
+    pub give_up_sql: String,
+}
+
+/// Keeps the primary's outbox small.
+#[derive(Debug)]
+pub struct OutboxUpkeep {
+    outbox: Outbox,
+    params: UpkeepParams,
+}
+
+/// Parts that are not written to now nor soon. `slot` is as capture computes it.
+fn resting_slots() -> String {
+    format!(
+        "SELECT s::int2 FROM pg_catalog.generate_series(0, {OUTBOX_SLOTS} - 1) AS g(s), \
+         LATERAL (SELECT pg_catalog.mod(s - pg_catalog.mod(pg_catalog.floor( \
+             pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) / {SLOT_SECONDS})::int8, \
+             {OUTBOX_SLOTS}) + {OUTBOX_SLOTS}, {OUTBOX_SLOTS}) AS ahead) AS a \
+         WHERE a.ahead NOT IN (0, 1) ORDER BY 1"
+    )
+}
+
+/// Whether a part has rows, and whether one of them must stay.
+fn state_of(slot: i16) -> String {
+    format!(
+        "SELECT EXISTS (SELECT FROM segue.outbox_{slot}), \
+         EXISTS (SELECT FROM segue.outbox_{slot} WHERE forgotten_at IS NULL) \
+         OR EXISTS (SELECT FROM segue.outbox_{slot} WHERE forgotten_at > \
+             pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $1))"
+    )
+}
+
+impl OutboxUpkeep {
+    /// The upkeep of one outbox.
+    pub fn new(outbox: Outbox, params: UpkeepParams) -> Self {
+        Self { outbox, params }
+    }
+
+    async fn truncate(&self) -> Result<u64, SqlFault> {
+        let client = self.outbox.client().await?;
+        let slots = client.query(&resting_slots(), &[]).await.map_err(said(&client))?;
+        let mut emptied = 0;
+        for row in slots {
+            let slot: i16 = row.try_get(0).map_err(said(&client))?;
+            emptied += u64::from(self.truncate_slot(&client, slot).await?);
+        }
+        Ok(emptied)
+    }
+
+    /// Looks first without a lock, then again under it: what was inserted in between stays.
+    /// If we crash here, the transaction is rolled back.
+    async fn truncate_slot(&self, client: &Lease, slot: i16) -> Result<bool, SqlFault> {
+        if !self.may_truncate(client, slot).await? {
+            self.thin_out(client, slot).await?;
+            return Ok(false);
+        }
+        let begin = format!(
+            "BEGIN; SET LOCAL lock_timeout = {}; LOCK TABLE segue.outbox_{slot} IN ACCESS EXCLUSIVE MODE",
+            self.params.lock_wait.as_millis().max(1)
+        );
+        let ended = match client.batch_execute(&begin).await {
+            Ok(()) => match self.may_truncate(client, slot).await {
+                Ok(true) => {
+                    let sql = format!("TRUNCATE segue.outbox_{slot}; COMMIT");
+                    client.batch_execute(&sql).await.map(|()| true).map_err(said(client))
+                }
+                other => other.map(|_| false),
+            },
+            // Somebody uses it: another time.
+            Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => Ok(false),
+            Err(error) => Err(said(client)(error)),
+        };
+        if !matches!(ended, Ok(true)) {
+            client.batch_execute("ROLLBACK").await.map_err(said(client))?;
+        }
+        ended
+    }
+
+    async fn may_truncate(&self, client: &Lease, slot: i16) -> Result<bool, SqlFault> {
+        let window_s = self.params.window.as_secs_f64();
+        let row = client.query_one(&state_of(slot), &[&window_s]).await.map_err(said(client))?;
+        let has_rows: bool = row.try_get(0).map_err(said(client))?;
+        let must_stay: bool = row.try_get(1).map_err(said(client))?;
+        Ok(has_rows && !must_stay)
+    }
+
+    /// A stuck row keeps its part from being emptied; what is old and forgotten beside it
+    /// goes row by row, so that the part does not grow at each turn of the ring.
+    async fn thin_out(&self, client: &Lease, slot: i16) -> Result<(), SqlFault> {
+        let sql = format!(
+            "DELETE FROM segue.outbox_{slot} WHERE ctid = ANY (ARRAY(SELECT ctid \
+             FROM segue.outbox_{slot} WHERE forgotten_at < pg_catalog.clock_timestamp() \
+                 - pg_catalog.make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))"
+        );
+        // Three windows: time enough for the whole part to be emptied at once instead.
+        let age_s = self.params.window.as_secs_f64() * 3.0;
+        client.execute(&sql, &[&age_s, &self.params.rows_max]).await.map_err(said(client))?;
+        Ok(())
+    }
+
+    async fn expire(&self) -> Result<u64, SqlFault> {
+        let client = self.outbox.client().await?;
+        let sql = "DELETE FROM segue.idempotency WHERE key = ANY (ARRAY(SELECT key \
+            FROM segue.idempotency WHERE created_at < pg_catalog.clock_timestamp() \
+                - pg_catalog.make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))";
+        let kept_s = self.params.idempotency_kept.as_secs_f64();
+        client.execute(sql, &[&kept_s, &self.params.rows_max]).await.map_err(said(&client))
+    }
+
+    async fn check(&self) -> Result<OutboxSize, SqlFault> {
+        let bytes = self.outbox.status().await?.bytes;
+        if bytes <= self.params.bytes_max {
+            return Ok(OutboxSize::Within { bytes });
+        }
+        let reason = format!(
+            "the outbox has {bytes} bytes, more than outbox_max_bytes = {}: the copy is given up \
+             before it fills the primary's disk",
+            self.params.bytes_max
+        );
+        tracing::error!(side = %self.outbox.side(), "{reason}; start again with dual_write and a backfill");
+        self.give_up(&reason).await?;
+        Ok(OutboxSize::GivenUp { bytes })
+    }
+
+    /// Back to `source_only`. First capture becomes a no-op and the control row says why, in
+    /// one transaction that locks no table of the application; then the outbox is emptied.
+    ///
+    /// If we crash between the two, the outbox is too large still, and the next look does
+    /// both again.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub async fn give_up(&self, reason: &str) -> Result<(), SqlFault> {
+        let client = self.outbox.client().await?;
+        let begin = format!("BEGIN; {}", self.params.give_up_sql);
+        client.batch_execute(&begin).await.map_err(said(&client))?;
+        client
+            .execute(
+                "UPDATE segue.control SET phase = 'source_only', epoch = epoch + 1, reason = $1, \
+                 changed_by = 'segue', changed_at = pg_catalog.clock_timestamp() \
+                 WHERE phase <> 'source_only'",
+                &[&reason],
+            )
+            .await
+            .map_err(said(&client))?;
+        client.batch_execute("COMMIT").await.map_err(said(&client))?;
+        for slot in 0..OUTBOX_SLOTS {
+            let sql = format!(
+                "BEGIN; SET LOCAL lock_timeout = {}; TRUNCATE segue.outbox_{slot}; COMMIT",
+                self.params.lock_wait.as_millis().max(1)
+            );
+            if let Err(error) = client.batch_execute(&sql).await {
+                client.batch_execute("ROLLBACK").await.map_err(said(&client))?;
+                tracing::warn!(slot, %error, "part of the outbox is in use and is emptied later");
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes forgotten rows of the window due again: after a failover one side may lack what
+    /// they stand for. Answers how many.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub async fn recall_window(&self) -> Result<u64, SqlFault> {
+        let client = self.outbox.client().await?;
+        let sql = "UPDATE segue.outbox SET forgotten_at = NULL, \
+            next_attempt_at = pg_catalog.clock_timestamp() WHERE forgotten_at IS NOT NULL";
+        client.execute(sql, &[]).await.map_err(said(&client))
+    }
+}
+
+impl Upkeep for OutboxUpkeep {
+    fn truncate_ring(&self) -> BoxFuture<'_, Result<u64, SqlFault>> {
+        Box::pin(self.truncate())
+    }
+
+    fn expire_idempotency(&self) -> BoxFuture<'_, Result<u64, SqlFault>> {
+        Box::pin(self.expire())
+    }
+
+    fn check_size(&self) -> BoxFuture<'_, Result<OutboxSize, SqlFault>> {
+        Box::pin(self.check())
+    }
+}

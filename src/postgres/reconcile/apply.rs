@@ -1,0 +1,194 @@
+//! Writing a plan on the shadow, in few round trips.
+
+use std::collections::BTreeMap;
+
+use crate::postgres::pool::Lease;
+use futures_util::future::join_all;
+use tokio_postgres::types::ToSql;
+
+use crate::domain::side::Side;
+use crate::postgres::outbox::RowKey;
+use crate::postgres::param::RawParam;
+use crate::postgres::reconcile::cells::{carry, keep};
+use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::image::Image;
+use crate::postgres::reconcile::plan::TablePlan;
+use crate::postgres::reconcile::read::TableKeys;
+use crate::value::Parameter;
+
+/// Rows of one INSERT, largest first: few texts, so that few statements are prepared.
+const INSERT_ROWS: [usize; 3] = [64, 8, 1];
+/// The protocol's limit on the parameters of one statement.
+const PARAMETERS_MAX: usize = 65_535;
+
+/// One table's part of a set, read and planned.
+#[derive(Debug)]
+pub struct Planned<'a> {
+    /// The table and its keys.
+    pub table: &'a TableKeys,
+    /// The primary's rows.
+    pub primary: &'a [Option<Image>],
+    /// The shadow's rows.
+    pub shadow: &'a [Option<Image>],
+    /// What is to be written.
+    pub plan: TablePlan,
+}
+
+/// One statement with its parameters, and the rows that it must affect.
+struct Write {
+    sql: String,
+    params: Vec<RawParam>,
+    rows: u64,
+}
+
+/// Writes all tables' plans: first everything that goes out, children before parents, then
+/// what changes and what comes in, parents before children. `tables` stand in that order.
+///
+/// # Errors
+///
+/// What the database reports; [`Halt::Keys`] where a value does not fit the shadow's type.
+pub async fn apply(client: &Lease, side: Side, tables: &[Planned<'_>]) -> Result<u64, Halt> {
+    let mut changed = 0;
+    for table in tables.iter().rev() {
+        let plan = &table.plan;
+        let out: Vec<usize> = plan.deletes.iter().chain(&plan.reinserts).copied().collect();
+        remove(client, side, table.table, &out).await?;
+        changed += plan.deletes.len() as u64;
+    }
+    for table in tables {
+        let mut bad = Vec::new();
+        let mut writes = updates(table, &mut bad);
+        writes.extend(inserts(table, &table.plan.inserts, false, &mut bad));
+        writes.extend(inserts(table, &table.plan.reinserts, true, &mut bad));
+        if !bad.is_empty() {
+            return Err(Halt::Keys(bad));
+        }
+        changed += run(client, side, table.table, writes).await?;
+    }
+    Ok(changed)
+}
+
+async fn remove(client: &Lease, side: Side, table: &TableKeys, keys: &[usize]) -> Result<(), Halt> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let statement = client.prepared(&table.shape.delete_by_keys()).await.map_err(of_fault)?;
+    let arrays = table.arrays(keys.iter().copied());
+    let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
+    let rows = client.execute(&statement.statement, &params).await.map_err(on(side))?;
+    expect_rows(table, rows, keys.len() as u64)
+}
+
+fn updates(table: &Planned<'_>, bad: &mut Vec<(RowKey, String)>) -> Vec<Write> {
+    let shape = &table.table.shape;
+    let mut writes = Vec::with_capacity(table.plan.updates.len());
+    for update in &table.plan.updates {
+        let Some(image) = &table.primary[update.key] else { continue };
+        let cells = update.pairs.iter().map(|index| {
+            let pair = &shape.pairs[*index];
+            carry(pair, image.cell(pair.primary))
+        });
+        match cells.collect::<Result<Vec<_>, _>>() {
+            Ok(mut params) => {
+                let key = &table.table.keys[update.key];
+                params.extend(
+                    key.iter().map(|text| RawParam(Parameter::text(text.clone().into_bytes()))),
+                );
+                writes.push(Write { sql: shape.update_one(&update.pairs), params, rows: 1 });
+            }
+            Err(reason) => bad.push((row_key(table, update.key), reason)),
+        }
+    }
+    writes
+}
+
+fn inserts(
+    table: &Planned<'_>,
+    keys: &[usize],
+    whole: bool,
+    bad: &mut Vec<(RowKey, String)>,
+) -> Vec<Write> {
+    let shape = &table.table.shape;
+    let own: &[usize] = if whole { &shape.shadow_only } else { &[] };
+    let width = shape.pairs.len() + own.len();
+    let mut writes = Vec::new();
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let rows = INSERT_ROWS
+            .into_iter()
+            .find(|rows| *rows <= rest.len() && rows * width <= PARAMETERS_MAX)
+            .unwrap_or(1);
+        let (now, later) = rest.split_at(rows);
+        rest = later;
+        let mut params = Vec::with_capacity(rows * width);
+        for key in now {
+            let Some(image) = &table.primary[*key] else { continue };
+            let cells = shape.pairs.iter().map(|pair| carry(pair, image.cell(pair.primary)));
+            match cells.collect::<Result<Vec<_>, _>>() {
+                Ok(cells) => params.extend(cells),
+                Err(reason) => bad.push((row_key(table, *key), reason)),
+            }
+            if let Some(before) = &table.shadow[*key] {
+                params.extend(own.iter().map(|index| keep(before.cell(*index))));
+            }
+        }
+        writes.push(Write { sql: shape.insert_many(rows, whole), params, rows: rows as u64 });
+    }
+    writes
+}
+
+/// Sends all statements before the first answer is awaited.
+async fn run(
+    client: &Lease,
+    side: Side,
+    table: &TableKeys,
+    writes: Vec<Write>,
+) -> Result<u64, Halt> {
+    let mut statements = BTreeMap::new();
+    for write in &writes {
+        if !statements.contains_key(write.sql.as_str()) {
+            let statement = client.prepared(&write.sql).await.map_err(of_fault)?;
+            statements.insert(write.sql.as_str(), statement);
+        }
+    }
+    let answers = join_all(writes.iter().filter_map(|write| {
+        let statement = statements.get(write.sql.as_str())?;
+        Some(client.execute_raw(&statement.statement, write.params.iter()))
+    }))
+    .await;
+    let mut changed = 0;
+    let mut first: Option<Halt> = None;
+    for (answer, write) in answers.into_iter().zip(&writes) {
+        match answer {
+            Ok(rows) => {
+                changed += rows;
+                if let Err(halt) = expect_rows(table, rows, write.rows) {
+                    first.get_or_insert(halt);
+                }
+            }
+            // After the first error the rest only say that the transaction is aborted.
+            Err(error) if error.code().is_some_and(|code| code.code() == "25P02") => {}
+            Err(error) => {
+                first.get_or_insert_with(|| on(side)(error));
+            }
+        }
+    }
+    first.map_or(Ok(changed), Err)
+}
+
+/// A rule, a trigger that fires always or row security would swallow a write without an
+/// error: that must not pass for done.
+fn expect_rows(table: &TableKeys, rows: u64, wanted: u64) -> Result<(), Halt> {
+    if rows == wanted {
+        return Ok(());
+    }
+    Err(Halt::Set(format!(
+        "the shadow's table {} took {rows} of {wanted} rows; look for a rule or a trigger there \
+         that swallows writes",
+        table.shape.shadow
+    )))
+}
+
+fn row_key(table: &Planned<'_>, key: usize) -> RowKey {
+    RowKey { table_id: table.table.shape.table_id, values: table.table.keys[key].clone() }
+}

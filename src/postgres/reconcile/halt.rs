@@ -1,0 +1,70 @@
+//! Why an attempt ended before its commit, in terms of what to do next.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::Error;
+
+use crate::domain::fault::SqlFault;
+use crate::domain::side::Side;
+use crate::postgres::fault;
+use crate::postgres::outbox::RowKey;
+
+/// An attempt's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Halt {
+    /// A side is away: nothing can be done for any key now.
+    Away(SqlFault),
+    /// A serialization failure or a deadlock: the same again.
+    Again(SqlFault),
+    /// The set must grow by these keys.
+    Grow(BTreeSet<RowKey>),
+    /// These keys, if any, hold unique values that the set needs; they join it, and rows that
+    /// give up a unique value are taken out first.
+    Holders(BTreeSet<RowKey>),
+    /// A unique value is held by a row; the attempt finds out by which.
+    Unique(SqlFault),
+    /// A row refers to one that is missing, or is referred to.
+    ForeignKey(SqlFault),
+    /// The tables are no longer what they were.
+    Stale(SqlFault),
+    /// These keys cannot be done, whatever the others are.
+    Keys(Vec<(RowKey, String)>),
+    /// Some key of the set cannot be done.
+    Set(String),
+    /// The attempt took too long.
+    Late,
+    /// A crash point was reached.
+    Crash(&'static str),
+}
+
+/// What an error of a side means for the attempt.
+pub fn classify(error: Error, side: Side) -> Halt {
+    of_fault(fault::from_error(error, side, true))
+}
+
+/// What a fault of a side means for the attempt.
+pub fn of_fault(fault: SqlFault) -> Halt {
+    let state = fault.sqlstate.as_str();
+    match state {
+        _ if fault::ends_session(&fault) => Halt::Away(fault),
+        // 40003: the commit's outcome is unknown. Reconciling again settles it either way.
+        "40001" | "40P01" | "40003" | "55P03" => Halt::Again(fault),
+        "23505" | "23P01" => Halt::Unique(fault),
+        "23503" => Halt::ForeignKey(fault),
+        "57014" => Halt::Late,
+        "25006" => Halt::Away(fault),
+        "0A000" if fault.message.contains("cached plan") => Halt::Stale(fault),
+        "42703" | "42P01" | "42804" => Halt::Stale(fault),
+        // Out of memory may be one row's doing; the rest of these classes is the server's state.
+        "53200" => Halt::Set(fault.to_string()),
+        _ if ["08", "53", "57", "58"].iter().any(|class| state.starts_with(class)) => {
+            Halt::Away(fault)
+        }
+        _ => Halt::Set(fault.to_string()),
+    }
+}
+
+/// [`classify`] for `map_err`.
+pub fn on(side: Side) -> impl Fn(Error) -> Halt + Copy {
+    move |error| classify(error, side)
+}

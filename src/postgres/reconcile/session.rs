@@ -1,0 +1,102 @@
+//! The two transactions of an attempt: the shadow's, which locks and writes, and the
+//! primary's, which is opened after the locks and only reads.
+
+use std::time::Duration;
+
+use crate::postgres::pool::{Lease, Pool};
+
+use crate::domain::side::Side;
+use crate::postgres::reconcile::halt::{Halt, on};
+
+/// What foreign keys of the shadow mean for reconcile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignKeys {
+    /// `session_replication_role = replica`: rows are copied, and the primary's integrity is
+    /// the shadow's.
+    Replica,
+    /// They stay active: parents before children, children out before parents.
+    Active,
+}
+
+/// A connection in a transaction. Dropped without [`Transaction::end`], the connection is
+/// closed, and with it the transaction.
+#[derive(Debug)]
+pub struct Transaction {
+    client: Option<Lease>,
+    side: Side,
+}
+
+impl Transaction {
+    /// Opens one by the statements of `begin`.
+    ///
+    /// # Errors
+    ///
+    /// [`Halt::Away`] where no connection is to be had, or what the database reports.
+    pub async fn open(pool: &Pool, begin: &str) -> Result<Self, Halt> {
+        let client = pool.get().await.map_err(Halt::Away)?;
+        let transaction = Self { client: Some(client), side: pool.side() };
+        transaction.client()?.batch_execute(begin).await.map_err(on(pool.side()))?;
+        Ok(transaction)
+    }
+
+    /// The connection.
+    ///
+    /// # Errors
+    ///
+    /// Never while the transaction is open.
+    pub fn client(&self) -> Result<&Lease, Halt> {
+        self.client.as_ref().ok_or(Halt::Crash("transaction has ended"))
+    }
+
+    /// Its side.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Ends it by `COMMIT` or `ROLLBACK`, and gives the connection back to its pool.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports; the connection is closed then.
+    pub async fn end(mut self, how: &str) -> Result<(), Halt> {
+        self.client()?.batch_execute(how).await.map_err(on(self.side))?;
+        drop(self.client.take());
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            client.discard();
+        }
+    }
+}
+
+/// Begins the shadow's transaction. READ COMMITTED, so that what is read after the lock was
+/// waited for is what its last holder committed.
+pub fn begin_shadow(foreign_keys: ForeignKeys, deadline: Duration) -> String {
+    let deadline_ms = deadline.as_millis().max(1);
+    let role = match foreign_keys {
+        ForeignKeys::Replica => "; SET LOCAL session_replication_role = replica",
+        ForeignKeys::Active => "",
+    };
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE{role}; \
+         SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; \
+         SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = {deadline_ms}; \
+         SET LOCAL lock_timeout = {deadline_ms}; \
+         SET LOCAL idle_in_transaction_session_timeout = {idle_ms}",
+        idle_ms = deadline_ms * 4
+    )
+}
+
+/// Begins the primary's reading transaction: one state for all tables of the set.
+pub fn begin_primary(deadline: Duration) -> String {
+    let deadline_ms = deadline.as_millis().max(1);
+    format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+         SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; \
+         SET LOCAL statement_timeout = {deadline_ms}"
+    )
+}

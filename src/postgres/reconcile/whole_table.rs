@@ -1,0 +1,146 @@
+//! After `TRUNCATE`: every row of a table.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use tokio_postgres::types::ToSql;
+
+use crate::postgres::outbox::RowKey;
+use crate::postgres::pool::Pool;
+use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::lock::{PASS_TABLE, TABLE_LOCK_CLASS};
+use crate::postgres::reconcile::session::{Transaction, begin_primary, begin_shadow};
+use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::reconcile::{Reconciler, Report, Stopped};
+
+/// Keys of one page.
+const PAGE_KEYS: i64 = 500;
+
+impl Reconciler {
+    /// Reconciles every key that either side has, page by page, until `until`. The report is
+    /// that of all pages; [`Stopped::Late`] means that there is more to do.
+    ///
+    /// A reconcile that read the primary before the `TRUNCATE` may still be about to insert a
+    /// row that no listing shows. So the table's lock is taken and released first: all of
+    /// those have ended then, and whoever comes later reads what we read.
+    pub async fn whole_table(&self, table_id: i32, until: Instant) -> Report {
+        let mut report = Report::default();
+        if let Err(halt) = self.every_key(table_id, until, &mut report).await {
+            match halt {
+                Halt::Away(fault) => report.stopped = Some(Stopped::Away(fault)),
+                Halt::Crash(_) => report.stopped = Some(Stopped::Crash),
+                Halt::Late => report.stopped = Some(Stopped::Late),
+                Halt::Set(reason) => report.failed.push((no_key(table_id), reason)),
+                other => report.failed.push((no_key(table_id), format!("{other:?}"))),
+            }
+        }
+        report
+    }
+
+    async fn every_key(
+        &self,
+        table_id: i32,
+        until: Instant,
+        report: &mut Report,
+    ) -> Result<(), Halt> {
+        let shapes = self.shapes().await?;
+        let shape = match shapes.get(&table_id) {
+            Some(Ok(shape)) => shape,
+            Some(Err(reason)) => return Err(Halt::Set(reason.clone())),
+            None => {
+                return Err(Halt::Set(format!(
+                    "table id {table_id} is not in segue.migrated_table"
+                )));
+            }
+        };
+        let begin = begin_shadow(self.params.foreign_keys, self.params.deadline);
+        let barrier = Transaction::open(&self.shadow, &begin).await?;
+        let params: [&(dyn ToSql + Sync); 2] = [&TABLE_LOCK_CLASS, &table_id];
+        barrier.client()?.query(PASS_TABLE, &params).await.map_err(on(barrier.side()))?;
+        barrier.end("COMMIT").await?;
+        for role in [Role::Shadow, Role::Primary] {
+            let mut after: Option<Vec<String>> = None;
+            loop {
+                let page = self.page(shape, role, after.as_deref()).await?;
+                let Some(last) = page.last().cloned() else { break };
+                let full = i64::try_from(page.len()).unwrap_or(i64::MAX) >= PAGE_KEYS;
+                let keys: BTreeSet<RowKey> =
+                    page.into_iter().map(|values| RowKey { table_id, values }).collect();
+                let of_page = self.reconcile(keys).await;
+                report.changed += of_page.changed;
+                report.failed.extend(of_page.failed);
+                if of_page.stopped.is_some() {
+                    report.stopped = of_page.stopped;
+                    return Ok(());
+                }
+                if !full {
+                    break;
+                }
+                if Instant::now() > until {
+                    return Err(Halt::Late);
+                }
+                after = Some(last);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next keys of one side, in the order of its index.
+    async fn page(
+        &self,
+        shape: &TableShape,
+        role: Role,
+        after: Option<&[String]>,
+    ) -> Result<Vec<Vec<String>>, Halt> {
+        let (pool, begin): (&Pool, String) = match role {
+            Role::Primary => (&self.primary, begin_primary(self.params.deadline)),
+            Role::Shadow => (&self.shadow, begin_primary(self.params.deadline)),
+        };
+        let transaction = Transaction::open(pool, &begin).await?;
+        let client = transaction.client()?;
+        let listing =
+            client.prepared(&page_sql(shape, role, after.is_some())).await.map_err(of_fault)?;
+        let params: Vec<&(dyn ToSql + Sync)> =
+            after.unwrap_or_default().iter().map(|text| text as _).collect();
+        let rows =
+            client.query(&listing.statement, &params).await.map_err(on(transaction.side()))?;
+        let mut keys = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let values = (0..row.len()).map(|index| row.try_get(index)).collect::<Result<_, _>>();
+            keys.push(values.map_err(on(transaction.side()))?);
+        }
+        transaction.end("ROLLBACK").await?;
+        Ok(keys)
+    }
+}
+
+fn page_sql(shape: &TableShape, role: Role, after: bool) -> String {
+    let columns: Vec<String> = shape.key.iter().map(|key| format!("t.{}", key.name)).collect();
+    let condition = if after {
+        let bounds: Vec<String> = shape
+            .key
+            .iter()
+            .enumerate()
+            .map(|(n, key)| {
+                let cast = match role {
+                    Role::Primary => &key.primary_cast,
+                    Role::Shadow => &key.shadow_cast,
+                };
+                format!("${}::pg_catalog.text::{cast}", n + 1)
+            })
+            .collect();
+        format!(" WHERE ({}) > ({})", columns.join(", "), bounds.join(", "))
+    } else {
+        String::new()
+    };
+    format!(
+        "SELECT {} FROM {} AS t{condition} ORDER BY {} LIMIT {PAGE_KEYS}",
+        shape.key_texts(),
+        shape.quoted(role),
+        columns.join(", ")
+    )
+}
+
+fn no_key(table_id: i32) -> RowKey {
+    RowKey { table_id, values: Vec::new() }
+}
