@@ -4,7 +4,7 @@
 .PHONY: help setup test fmt lint doc audit demo ci
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what build and tests need (apt packages, PostgreSQL 18, a Python environment)
 	@scripts/setup

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use segue::config::{CompareRule, Config, Excluded, Password, Sources, SslMode, keys};
+use segue::config::{CompareRule, Config, Excluded, Sources, keys};
 use segue::domain::table::{TableMapping, TableName};
 
 const DATABASES: &str = r#"
@@ -53,10 +53,11 @@ fn two_databases_are_enough() {
     let config = given(DATABASES).config();
     let hosts = [("db1".to_owned(), 5432), ("db2".to_owned(), 5433)];
     assert_eq!(config.source.hosts, hosts, "a host of a URL without a port has the default one");
-    assert_eq!(config.source.ssl.mode, SslMode::VerifyFull);
-    assert_eq!(config.target.ssl.mode, SslMode::Prefer);
-    assert_eq!(config.target.conninfo, "dbname='shop' host='crdb' port='26257' user='app'");
-    assert_eq!(config.target.password, Password::None);
+    assert!(config.source.conninfo.expose().contains("sslmode='verify-full'"));
+    let target =
+        "connect_timeout='5' dbname='shop' host='crdb' port='26257' sslmode='prefer' user='app'";
+    assert_eq!(config.target.conninfo.expose(), target);
+    assert_eq!(config.target.password_file, None);
     assert_eq!(config.listen.sql, "127.0.0.1:7400");
     assert_eq!(config.outbox.max_bytes, 1 << 30);
     assert_eq!(config.outbox.deadline, Duration::from_secs(5));
@@ -70,9 +71,7 @@ fn flags_go_before_variables_before_the_file_before_libpq() {
     let low = given(&file).variable("PGUSER", "from_libpq").variable("PGPASSWORD", "p");
     assert_eq!(low.config().target.user, "from_file");
     assert_eq!(low.config().source.user, "app", "a word of the dsn goes before libpq's variable");
-    assert!(
-        matches!(low.config().target.password, Password::Given(secret) if secret.expose() == "p")
-    );
+    assert!(low.config().target.conninfo.expose().contains("password='p'"));
     assert_eq!(low.config().sampling.rate, 0.2);
     let middle = low
         .variable("SEGUE_SAMPLING_RATE", "0.3")
@@ -199,9 +198,7 @@ fn nothing_prints_a_secret() {
     let config = given(&file).config();
     let printed = format!("{config:?} {:?}", config.effective());
     assert!(!printed.contains("hunter"), "{printed}");
-    assert!(
-        matches!(&config.source.password, Password::Given(secret) if secret.expose() == "hunter2")
-    );
+    assert!(config.source.conninfo.expose().contains("hunter2"));
     assert_eq!(config.telemetry.otlp_headers[0].1.expose(), "hunter4");
 }
 
@@ -219,9 +216,10 @@ fn two_passwords_of_one_layer_are_refused_and_a_higher_one_wins() {
     let path = folder.path().join("password");
     fs::write(&path, "x\n").unwrap();
     let file = format!("{DATABASES}password_file = {path:?}\n");
-    assert_eq!(given(&file).config().target.password, Password::File(path.clone()));
+    assert_eq!(given(&file).config().target.password_file, Some(path.clone()));
     let higher = given(&file).variable("SEGUE_TARGET_PASSWORD", "y").config();
-    assert!(matches!(higher.target.password, Password::Given(secret) if secret.expose() == "y"));
+    assert!(higher.target.conninfo.expose().contains("password='y'"));
+    assert_eq!(higher.target.password_file, None);
     let found = given(&format!("{file}password = \"y\"\n")).faults();
     assert!(found[0].contains("there is a password_file as well"), "{found:#?}");
 }

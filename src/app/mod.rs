@@ -1,1 +1,5 @@
-//! app
+//! Puts the parts together.
+
+pub mod listen;
+pub mod queries;
+pub mod status;

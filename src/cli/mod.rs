@@ -1,1 +1,110 @@
-//! cli
+//! The commands. The only place for `anyhow`, and for printing.
+
+mod admin;
+mod args;
+mod config;
+mod mismatches;
+mod outbox;
+mod print;
+mod serve;
+mod setup;
+mod status;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tonic::Code;
+
+use crate::config::Sources;
+use args::{Cli, Command, ConfigCommand, OutboxCommand};
+
+/// How a command ended, short of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// As it should.
+    Done,
+    /// There are differences that somebody has to look at.
+    Differences,
+}
+
+/// Segue or a database said no, and would say it again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+const FAILED: u8 = 1;
+const DIFFERENCES: u8 = 3;
+const REFUSED: u8 = 4;
+
+/// Runs the command line. Wrong usage ends with 2, by way of clap.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Differences) => ExitCode::from(DIFFERENCES),
+        Err(error) => {
+            // Nothing sensible is left to do when the output cannot be written.
+            let _ = writeln!(std::io::stderr(), "segue: {}", explained(&error));
+            ExitCode::from(if is_refusal(&error) { REFUSED } else { FAILED })
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Ending> {
+    let sources = cli.settings.sources();
+    match cli.command {
+        Command::Config(ConfigCommand::Check) => config::check(&sources).map(|()| Ending::Done),
+        Command::Config(ConfigCommand::Keys) => {
+            config::list();
+            Ok(Ending::Done)
+        }
+        command => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            runtime.context("the runtime cannot be started")?.block_on(talk(command, &sources))
+        }
+    }
+}
+
+/// The commands that talk to somebody.
+async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
+    match command {
+        // Handled without a runtime.
+        Command::Config(_) => {}
+        Command::Serve => serve::run(sources).await?,
+        Command::Init { phase, print } => setup::init(sources, phase, print).await?,
+        Command::Capture(command) => setup::capture(sources, command).await?,
+        Command::Status { watch, json } => {
+            status::run(&mut admin::connect(sources).await?, watch, json).await?;
+        }
+        Command::Mismatches { json, limit } => {
+            return mismatches::run(&mut admin::connect(sources).await?, json, limit).await;
+        }
+        Command::Outbox { command: Some(OutboxCommand::Replay { table }), json, .. } => {
+            outbox::replay(&mut admin::connect(sources).await?, table, json).await?;
+        }
+        Command::Outbox { command: None, stuck, json, limit } => {
+            outbox::list(&mut admin::connect(sources).await?, stuck, json, limit).await?;
+        }
+    }
+    Ok(Ending::Done)
+}
+
+/// The error with its causes. A gRPC status is told by its message, which is for people.
+fn explained(error: &anyhow::Error) -> String {
+    if let Some(status) = error.downcast_ref::<tonic::Status>() {
+        let way_out = match status.code() {
+            Code::Unauthenticated => "; see listen.admin_token_file",
+            _ => "",
+        };
+        return format!("{}{way_out}", status.message());
+    }
+    format!("{error:#}")
+}
+
+fn is_refusal(error: &anyhow::Error) -> bool {
+    let status = error.downcast_ref::<tonic::Status>();
+    let refused = [Code::FailedPrecondition, Code::PermissionDenied, Code::Unauthenticated];
+    error.is::<Refused>() || status.is_some_and(|status| refused.contains(&status.code()))
+}

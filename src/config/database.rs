@@ -12,19 +12,16 @@ use crate::domain::side::Side;
 /// How a side is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
-    /// The connection string as `key='value'` words that tokio-postgres reads: all of it but
-    /// TLS and the password, which stand below.
-    pub conninfo: String,
+    /// The whole connection string as `key='value'` words: TLS, password and timeout too.
+    pub conninfo: Secret,
+    /// The file whose first line is the password, read at each connect.
+    pub password_file: Option<PathBuf>,
     /// Hosts and ports in their order, for logs and traces.
     pub hosts: Vec<(String, u16)>,
     /// The database's name.
     pub dbname: String,
     /// The role.
     pub user: String,
-    /// Where the password comes from.
-    pub password: Password,
-    /// TLS.
-    pub ssl: Ssl,
     /// Time to open one connection.
     pub connect_timeout: Duration,
     /// Connections for callers' reads and for samples.
@@ -37,69 +34,37 @@ pub struct Database {
     pub pool_wait_max: Duration,
 }
 
-/// Where a password comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Password {
-    /// There is none.
-    #[default]
-    None,
-    /// It was given.
-    Given(Secret),
-    /// The first line of a file, read at each connect.
-    File(PathBuf),
-    /// A file in the format of `.pgpass`, looked up at each connect.
-    Passfile(PathBuf),
-}
-
-/// How TLS is used, in libpq's terms.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ssl {
-    /// What is asked for.
-    pub mode: SslMode,
-    /// Authorities; the system's where absent.
-    pub root_cert: Option<PathBuf>,
-    /// Client certificate and its key.
-    pub client_cert: Option<(PathBuf, PathBuf)>,
-}
-
-/// libpq's `sslmode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SslMode {
-    /// Never.
-    Disable,
-    /// Where the server can.
-    #[default]
-    Prefer,
-    /// Always; the certificate is checked only where authorities are named.
-    Require,
-    /// Always, from a trusted authority.
-    VerifyCa,
-    /// Always, from a trusted authority, in the host's name.
-    VerifyFull,
-}
-
 const PORT_DEFAULT: u16 = 5432;
-/// Words that have a key of their own; the key goes before the connection string.
-const OWN_KEYS: &[&str] = &["host", "port", "dbname", "user"];
-/// Words that are handed on as something else than the connection string.
-const NOT_HANDED_ON: &[&str] =
-    &["password", "passfile", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout"];
+/// Words that have a key of their own, laid over the connection string.
+const OWN_KEYS: &[&str] = &[
+    "host",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "passfile",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+];
+/// Of these, names of files that must be readable.
+const FILES: &[&str] = &["passfile", "sslrootcert", "sslcert", "sslkey"];
+/// What libpq reads as `the authorities of the system`.
+const SYSTEM_ROOTS: &str = "system";
 
 // === impl Database ===
 
 impl Database {
     pub(super) fn read(reader: &mut Reader, side: Side) -> Self {
         let key = |name: &str| format!("{side}.{name}");
-        let mut words = Self::words(reader, side);
-        let password = Self::password(reader, side, &words);
-        let ssl = Ssl::read(reader, side, &words);
-        let connect_timeout = match words.get("connect_timeout").map(|text| text.parse::<u64>()) {
-            Some(Ok(seconds)) if seconds > 0 && is_fallback(reader, &key("connect_timeout")) => {
-                Duration::from_secs(seconds)
-            }
-            _ => reader.duration(&key("connect_timeout")),
-        };
-        words.retain(|word, _| !NOT_HANDED_ON.contains(&word.as_str()));
+        let mut words = words(reader, side);
+        check_tls(reader, side, &words);
+        let password_file = password_file(reader, side, &mut words);
+        let connect_timeout = connect_timeout(reader, side, &words);
+        // libpq counts whole seconds; a shorter time is kept by whoever connects.
+        let whole = connect_timeout.as_secs_f64().ceil().max(1.0);
+        words.insert("connect_timeout".to_owned(), format!("{whole}"));
         let word = |name: &str| words.get(name).cloned().unwrap_or_default();
         let user = word("user");
         let dbname = match word("dbname") {
@@ -107,12 +72,11 @@ impl Database {
             name => name,
         };
         Self {
-            hosts: Self::hosts(reader, side, &word("host"), &word("port")),
+            hosts: hosts(reader, side, &word("host"), &word("port")),
             dbname,
             user,
-            conninfo: dsn::write(&words),
-            password,
-            ssl,
+            conninfo: Secret::new(dsn::write(&words)),
+            password_file,
             connect_timeout,
             read_pool_max: reader.count(&key("read_pool_max")),
             write_pool_max: reader.count(&key("write_pool_max")),
@@ -120,131 +84,104 @@ impl Database {
             pool_wait_max: reader.duration(&key("pool_wait_max")),
         }
     }
+}
 
-    /// The connection string with the keys of their own laid over it, and libpq's variables
-    /// below it.
-    fn words(reader: &mut Reader, side: Side) -> Words {
-        let dsn_key = format!("{side}.dsn");
-        let mut words = match reader.text(&dsn_key).map(|text| dsn::parse(&text)) {
-            None => Words::new(),
-            Some(Ok(words)) => words,
-            Some(Err(message)) => {
-                reader.fault(&dsn_key, message);
-                return Words::new();
-            }
-        };
-        for name in OWN_KEYS {
-            let key = format!("{side}.{name}");
-            if let Some(value) = reader.text(&key)
-                && !(is_fallback(reader, &key) && words.contains_key(*name))
-            {
-                words.insert((*name).to_owned(), value);
-            }
+/// The connection string with the keys of their own laid over it, and libpq's variables
+/// below it.
+fn words(reader: &mut Reader, side: Side) -> Words {
+    let dsn_key = format!("{side}.dsn");
+    let mut words = match reader.text(&dsn_key).map(|text| dsn::parse(&text)) {
+        None => Words::new(),
+        Some(Ok(words)) => words,
+        Some(Err(message)) => {
+            reader.fault(&dsn_key, message);
+            // So that what it may have said is not missed as well.
+            ["host", "user"].map(|word| (word.to_owned(), "unknown".to_owned())).into()
         }
-        for (name, needed_for) in [("host", "where the database is"), ("user", "who asks")] {
-            if !words.contains_key(name) {
-                let example = format!("postgres://user@host:5432/{side}_db");
-                let message = format!("nothing says {needed_for}; write dsn = \"{example}\"");
-                reader.fault(&format!("{side}.{name}"), message);
-            }
+    };
+    for name in OWN_KEYS {
+        let key = format!("{side}.{name}");
+        let Some(value) = reader.text(&key) else { continue };
+        if FILES.contains(name) && value != SYSTEM_ROOTS {
+            reader.readable(&key);
         }
-        words
+        if !(is_fallback(reader, &key) && words.contains_key(*name)) {
+            words.insert((*name).to_owned(), value);
+        }
     }
-
-    fn password(reader: &mut Reader, side: Side, words: &Words) -> Password {
-        let key = |name: &str| format!("{side}.{name}");
-        let file = reader.readable(&key("password_file"));
-        let passfile = reader.readable(&key("passfile"));
-        let given = reader.secret(&key("password"));
-        let given_here = given.filter(|_| !is_fallback(reader, &key("password")));
-        let (of_file, of_given) =
-            (reader.origin(&key("password_file")), reader.origin(&key("password")));
-        if file.is_some() && given_here.is_some() && of_file.rank() == of_given.rank() {
-            reader.fault(&key("password"), "there is a password_file as well; keep one of them");
+    for (name, needed_for) in [("host", "where the database is"), ("user", "who asks")] {
+        if !words.contains_key(name) {
+            let example = format!("postgres://user@host:5432/{side}_db");
+            let message = format!("nothing says {needed_for}; write dsn = \"{example}\"");
+            reader.fault(&format!("{side}.{name}"), message);
         }
-        if let Some(file) =
-            file.filter(|_| given_here.is_none() || of_file.rank() > of_given.rank())
-        {
-            return Password::File(file);
-        }
-        let in_dsn = || words.get("password").map(|text| Secret::new(text.clone()));
-        if let Some(secret) = given_here.or_else(in_dsn).or_else(|| reader.secret(&key("password")))
-        {
-            return Password::Given(secret);
-        }
-        let passfile = passfile.or_else(|| words.get("passfile").map(PathBuf::from));
-        passfile.map_or(Password::None, Password::Passfile)
     }
+    words
+}
 
-    fn hosts(reader: &mut Reader, side: Side, hosts: &str, ports: &str) -> Vec<(String, u16)> {
-        let hosts: Vec<&str> = hosts.split(',').filter(|host| !host.is_empty()).collect();
-        let ports: Vec<&str> = ports.split(',').collect();
-        if ports.len() > 1 && ports.len() != hosts.len() {
-            let message = format!(
-                "{} ports for {} hosts; name one for all or one for each",
-                ports.len(),
-                hosts.len()
-            );
-            reader.fault(&format!("{side}.port"), message);
+fn check_tls(reader: &mut Reader, side: Side, words: &Words) {
+    let key = |name: &str| format!("{side}.{name}");
+    let mode = words.get("sslmode").map(String::as_str).unwrap_or_default();
+    if reader.text(&key("sslmode")).as_deref() == Some(mode) {
+        reader.choice(&key("sslmode"), SSL_MODES);
+    } else if !SSL_MODES.contains(&mode) {
+        reader.fault(&key("dsn"), format!("sslmode is not one of {}", SSL_MODES.join(", ")));
+    }
+    match (words.contains_key("sslcert"), words.contains_key("sslkey")) {
+        (true, false) => {
+            reader.fault(&key("sslkey"), "a client certificate needs its key; set sslkey");
         }
-        let mut found = Vec::with_capacity(hosts.len());
-        for (index, host) in hosts.iter().enumerate() {
-            let port = ports.get(index).or(ports.first()).copied().unwrap_or_default();
-            let port = if port.is_empty() { Ok(PORT_DEFAULT) } else { port.parse() };
-            match port {
-                Ok(port) => found.push(((*host).to_owned(), port)),
-                Err(_) => reader.fault(&format!("{side}.port"), "is not a port, 1 to 65535"),
-            }
+        (false, true) => {
+            reader.fault(&key("sslcert"), "a client key needs its certificate; set sslcert");
         }
-        found
+        _ => {}
     }
 }
 
-// === impl Ssl ===
+/// The password's file, where it is what counts; other passwords are then taken away.
+fn password_file(reader: &mut Reader, side: Side, words: &mut Words) -> Option<PathBuf> {
+    let (file_key, given_key) = (format!("{side}.password_file"), format!("{side}.password"));
+    let file = reader.readable(&file_key)?;
+    let (of_file, of_given) = (reader.origin(&file_key).rank(), reader.origin(&given_key).rank());
+    if of_given > of_file {
+        return None;
+    }
+    if of_given == of_file {
+        reader.fault(&given_key, "there is a password_file as well; keep one of them");
+    }
+    words.remove("password");
+    Some(file)
+}
 
-impl Ssl {
-    fn read(reader: &mut Reader, side: Side, words: &Words) -> Self {
-        let key = |name: &str| format!("{side}.{name}");
-        let mode = match words.get("sslmode") {
-            Some(mode) if is_fallback(reader, &key("sslmode")) => {
-                SSL_MODES.iter().position(|known| known == mode).unwrap_or_else(|| {
-                    let choices = SSL_MODES.join(", ");
-                    reader.fault(&key("dsn"), format!("sslmode is not one of {choices}"));
-                    0
-                })
-            }
-            _ => reader.choice(&key("sslmode"), SSL_MODES),
-        };
-        let mut file = |name: &str| {
-            let fallback = is_fallback(reader, &key(name));
-            match words.get(name).filter(|_| fallback) {
-                Some(path) => Some(PathBuf::from(path)),
-                None => reader.readable(&key(name)),
-            }
-        };
-        let (root_cert, cert, client_key) = (file("sslrootcert"), file("sslcert"), file("sslkey"));
-        let client_cert = match (cert, client_key) {
-            (Some(cert), Some(client_key)) => Some((cert, client_key)),
-            (Some(_), None) => {
-                reader.fault(&key("sslkey"), "a client certificate needs its key; set sslkey");
-                None
-            }
-            (None, Some(_)) => {
-                reader.fault(&key("sslcert"), "a client key needs its certificate; set sslcert");
-                None
-            }
-            (None, None) => None,
-        };
-        Self { mode: SslMode::ALL.get(mode).copied().unwrap_or_default(), root_cert, client_cert }
+fn connect_timeout(reader: &mut Reader, side: Side, words: &Words) -> Duration {
+    let key = format!("{side}.connect_timeout");
+    match words.get("connect_timeout").map(|text| text.parse::<u64>()) {
+        Some(Ok(seconds)) if seconds > 0 && is_fallback(reader, &key) => {
+            Duration::from_secs(seconds)
+        }
+        _ => reader.duration(&key),
     }
 }
 
-// === impl SslMode ===
-
-impl SslMode {
-    /// In the order of libpq's words.
-    const ALL: [Self; 5] =
-        [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
+fn hosts(reader: &mut Reader, side: Side, hosts: &str, ports: &str) -> Vec<(String, u16)> {
+    let key = format!("{side}.port");
+    let hosts: Vec<&str> = hosts.split(',').filter(|host| !host.is_empty()).collect();
+    let ports: Vec<&str> = ports.split(',').collect();
+    if ports.len() > 1 && ports.len() != hosts.len() {
+        let (ports, hosts) = (ports.len(), hosts.len());
+        let way_out = "name one for all or one for each";
+        reader.fault(&key, format!("{ports} ports for {hosts} hosts; {way_out}"));
+    }
+    let mut found = Vec::with_capacity(hosts.len());
+    for (index, host) in hosts.iter().enumerate() {
+        let port = ports.get(index).or(ports.first()).copied().unwrap_or_default();
+        let port = if port.is_empty() { Ok(PORT_DEFAULT) } else { port.parse() };
+        match port {
+            Ok(port) => found.push(((*host).to_owned(), port)),
+            Err(_) => reader.fault(&key, "is not a port, 1 to 65535"),
+        }
+    }
+    found
 }
 
 /// Whether the connection string goes before this key: it does where it stands in a higher

@@ -25,9 +25,14 @@ pub(super) const KNOWN: &[&str] = &[
     "application_name",
     "options",
     "target_session_attrs",
+    "channel_binding",
+    "load_balance_hosts",
+    "client_encoding",
     "keepalives",
     "keepalives_idle",
-    "channel_binding",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
 ];
 
 /// Reads one. The error never quotes it.

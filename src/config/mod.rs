@@ -16,7 +16,7 @@ mod sections;
 mod units;
 
 pub use compare::CompareRule;
-pub use database::{Database, Password, Ssl, SslMode};
+pub use database::Database;
 pub use fault::{Faults, Origin};
 pub use layers::Sources;
 pub use secret::Secret;

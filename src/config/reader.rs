@@ -9,7 +9,7 @@ use crate::config::dsn;
 use crate::config::fault::{Fault, Faults, Origin, nearest};
 use crate::config::keys::{self, Kind};
 use crate::config::layers::{Entry, Layers, Raw, RawTable};
-use crate::config::secret::{REDACTED, Secret};
+use crate::config::secret::REDACTED;
 use crate::config::units;
 
 /// Every getter answers something, so that one fault does not hide the next; what it answers
@@ -64,10 +64,6 @@ impl Reader {
             Raw::Text(text) if !text.is_empty() => Some(text.clone()),
             _ => None,
         }
-    }
-
-    pub(super) fn secret(&self, path: &str) -> Option<Secret> {
-        self.text(path).map(Secret::new)
     }
 
     /// A file that must be readable now, whenever it is used.

@@ -358,9 +358,9 @@ impl Telemetry {
         let otlp_endpoint = reader.text("telemetry.otlp_endpoint");
         if let Some(endpoint) = &otlp_endpoint
             && !endpoint.starts_with("http://")
-            && !endpoint.starts_with("https://")
         {
-            let message = "is not a URL; write \"http://localhost:4317\"";
+            let message = "is not a URL of plain http; write \"http://localhost:4317\", the \
+                           address of a collector beside segue, which may speak TLS to the next";
             reader.fault("telemetry.otlp_endpoint", message);
         }
         let headers = reader.map("telemetry.otlp_headers");

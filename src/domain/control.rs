@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use crate::domain::side::Side;
 
@@ -111,4 +112,19 @@ pub struct ControlState {
     pub epoch: u64,
     /// Where the migration stands.
     pub phase: Phase,
+}
+
+/// The row of `segue.control` in one database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ControlRow {
+    /// Epoch and phase.
+    pub state: ControlState,
+    /// Share of the reads that the target answers while they are shifted, 0 to 100.
+    pub target_percentage: f64,
+    /// Why it was changed last.
+    pub reason: String,
+    /// Who changed it last.
+    pub changed_by: String,
+    /// When, by that database's clock.
+    pub changed_at: SystemTime,
 }

@@ -64,11 +64,15 @@ impl Frames {
         self.row_count += u64::from(batch.row_count());
         match &mut self.typed {
             Some(typed) => typed.begin(batch),
-            None if batch.row_count() > 0 => {
-                within(batch.cells().len(), self.bytes_max)?;
-                self.ready.push_back(Frame::Packed(packed(&batch)));
+            None if batch.cells().len() <= self.bytes_max => {
+                if batch.row_count() > 0 {
+                    self.ready.push_back(Frame::Packed(packed(&batch)));
+                }
             }
-            None => {}
+            None => {
+                let parts = split(&batch, self.columns.len(), self.bytes_max)?;
+                self.ready.extend(parts.into_iter().map(Frame::Packed));
+            }
         }
         Ok(())
     }
@@ -140,7 +144,8 @@ impl Typed {
         self.bytes_done = 0;
     }
 
-    /// The next rows of the batch, about `bytes` of them; nothing when it is through.
+    /// The next rows of the batch: as many as fit `bytes`, one at least; nothing when it is
+    /// through.
     fn next_frame(
         &mut self,
         columns: &[Column],
@@ -148,15 +153,19 @@ impl Typed {
     ) -> Result<Option<EncodedRows>, SqlFault> {
         let rest = self.batch.cells().slice(self.bytes_done..);
         let mut cells = CellReader { rest: &rest };
-        while self.rows_done < self.batch.row_count() && self.encoder.byte_len() < bytes {
+        let mut full = None;
+        while full.is_none() && self.rows_done < self.batch.row_count() {
             for column in columns {
                 self.encoder.cell(column, cells.next_cell()?)?;
+            }
+            if self.encoder.byte_len() > 0 && self.encoder.byte_len_with_row() > bytes {
+                full = Some(self.encoder.take());
             }
             self.encoder.end_row();
             self.rows_done += 1;
         }
         self.bytes_done += rest.len() - cells.rest.len();
-        Ok((self.encoder.byte_len() > 0).then(|| self.encoder.take()))
+        Ok(full.or_else(|| (self.encoder.byte_len() > 0).then(|| self.encoder.take())))
     }
 }
 
@@ -220,8 +229,8 @@ pub(super) fn returned(
     }
     let mut typed = Typed::default();
     typed.begin(item.rows.clone());
-    let rows = typed.next_frame(&item.columns, bytes_max.saturating_add(1)).map_err(applied)?;
-    let rows = rows.unwrap_or_default();
+    // All of them in one, so that a limit that is passed is told with their whole size.
+    let rows = typed.next_frame(&item.columns, usize::MAX).map_err(applied)?.unwrap_or_default();
     within(prost::Message::encoded_len(&rows), bytes_max).map_err(applied)?;
     Ok(Returned { columns, rows: Some(rows), packed: None })
 }
@@ -239,6 +248,32 @@ pub(super) fn columns(columns: &[Column]) -> Vec<proto::Column> {
 
 fn packed(batch: &RowBatch) -> proto::PackedRows {
     proto::PackedRows { row_count: batch.row_count(), cells: batch.cells().clone() }
+}
+
+/// A batch that fits no message as several that do; a row is never split.
+fn split(
+    batch: &RowBatch,
+    columns: usize,
+    bytes_max: usize,
+) -> Result<Vec<proto::PackedRows>, SqlFault> {
+    let whole = batch.cells();
+    let mut parts = Vec::new();
+    let mut cells = CellReader { rest: whole };
+    let (mut begin, mut end, mut row_count) = (0, 0, 0);
+    for _ in 0..batch.row_count() {
+        for _ in 0..columns {
+            cells.next_cell()?;
+        }
+        let row_end = whole.len() - cells.rest.len();
+        within(row_end - end, bytes_max)?;
+        if row_end - begin > bytes_max {
+            parts.push(proto::PackedRows { row_count, cells: whole.slice(begin..end) });
+            (begin, row_count) = (end, 0);
+        }
+        (end, row_count) = (row_end, row_count + 1);
+    }
+    parts.push(proto::PackedRows { row_count, cells: whole.slice(begin..end) });
+    Ok(parts)
 }
 
 fn within(bytes: usize, bytes_max: usize) -> Result<(), SqlFault> {

@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Response, Status};
 use tracing::Span;
-use tracing::field::Empty;
 
 use crate::domain::call::{CallContext, ResultLimits};
 use crate::domain::fault::SqlFault;
 use crate::grpc::answer::Frames;
 use crate::grpc::{metadata, proto, status};
 use crate::telemetry::metrics::{Method, Metrics};
+use crate::telemetry::{names, spans};
 
 /// One call from its arrival to its end. Dropped before its end, it was cancelled.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Call {
     pub(super) fn fail(&mut self, fault: &SqlFault) -> Status {
         let status = status::from_fault(fault, Some(self.deadline));
         if !fault.sqlstate.is_empty() {
-            self.span.record("db.response.status_code", fault.sqlstate.as_str());
+            self.span.record(names::DB_RESPONSE_STATUS_CODE, fault.sqlstate.as_str());
         }
         self.end(status.code());
         status
@@ -110,10 +110,10 @@ impl Call {
     fn end(&mut self, code: Code) {
         self.ended = true;
         let name = status::name(code);
-        self.span.record("rpc.response.status_code", name);
+        self.span.record(names::RPC_RESPONSE_STATUS_CODE, name);
         if is_servers_fault(code) {
             self.span.record("otel.status_code", "ERROR");
-            self.span.record("error.type", name);
+            self.span.record(names::ERROR_TYPE, name);
         }
         self.metrics.call(self.method, name, self.started.elapsed());
     }
@@ -152,17 +152,7 @@ fn server_span(method: Method) -> Span {
         Method::Describe => "segue.v1.Sql/Describe",
         Method::Info => "segue.v1.Sql/Info",
     };
-    tracing::info_span!(
-        "call",
-        otel.name = name,
-        otel.kind = "server",
-        otel.status_code = Empty,
-        rpc.system.name = "grpc",
-        rpc.method = name,
-        rpc.response.status_code = Empty,
-        db.response.status_code = Empty,
-        error.type = Empty,
-    )
+    spans::call(name)
 }
 
 /// The frames of a `Query`, and the call that ends with them.

@@ -63,6 +63,11 @@ impl RowEncoder {
         })
     }
 
+    /// Bytes of the complete rows, were the row being written one of them.
+    pub(super) fn byte_len_with_row(&self) -> usize {
+        self.rows.len() + delimited_len(ROWS_TAG, self.row.len())
+    }
+
     /// Ends the row being written.
     pub(super) fn end_row(&mut self) {
         encode_key(ROWS_TAG, WireType::LengthDelimited, &mut self.rows);

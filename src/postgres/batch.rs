@@ -108,24 +108,8 @@ async fn supervised_run(
     request: &WriteRequest,
 ) -> Result<Ran, SqlFault> {
     let (progress, watched) = watch::channel(Progress::Beginning);
-    let stopped_by = std::sync::Mutex::new(None);
-    let stop = async {
-        let stop = pipeline::stopped_while_running(&request.context, watched).await;
-        if let Ok(mut by) = stopped_by.lock() {
-            *by = Some(stop);
-        }
-        stop
-    };
     let work = async { Ok(pipeline::run(steps, &progress).await) };
-    let mut ran = supervised(session, work, stop).await?;
-    let by: Option<Stop> = stopped_by.lock().ok().and_then(|by| *by);
-    if let (Some(by), Some((_, fault))) = (by, &mut ran.failed)
-        && fault.sqlstate == super::fault::CANCELED
-    {
-        *fault =
-            SqlFault { sqlstate: std::mem::take(&mut fault.sqlstate), ..by.fault(session.side()) };
-    }
-    Ok(ran)
+    pipeline::supervised_run(session, work, &request.context, watched).await
 }
 
 /// Keeps the first answer with its key, and commits.

@@ -150,6 +150,19 @@ impl InFlight {
         Self { holder: Some(holder) }
     }
 
+    /// Takes the session out as it is: a transaction has begun in it.
+    pub(super) fn into_holder(mut self) -> Option<Holder> {
+        self.holder.take()
+    }
+
+    /// The transaction, where one lends the session.
+    pub(super) fn held(&mut self) -> Option<&mut Held> {
+        match &mut self.holder {
+            Some(Holder::Transaction(held)) => Some(held),
+            _ => None,
+        }
+    }
+
     /// The session; `None` only after it has been given back.
     pub(super) fn session(&self) -> Result<&Session, SqlFault> {
         self.holder.as_deref().ok_or_else(|| {
@@ -168,8 +181,8 @@ impl InFlight {
                     lease.set_busy(false);
                 }
             }
+            // The session stays busy until the transaction has ended.
             Some(Holder::Transaction(mut held)) => {
-                held.session().set_busy(false);
                 if let Some(fault) = fault {
                     held.fail(fault);
                 }
@@ -201,13 +214,15 @@ async fn settle(holder: Holder) {
         Holder::Pooled(lease) if rested => lease.set_busy(false),
         Holder::Pooled(lease) => lease.discard(),
         Holder::Transaction(mut held) => {
-            // What the dropped statement came to is known only to the server.
+            // What the dropped statement came to is known only to the server; a failed
+            // transaction refuses any statement.
             let asked = held.session().simple_query("SELECT 1").await;
             if let Err(error) = asked {
                 let fault = held.session().fault(error, true);
                 held.fail(&fault);
-            } else if rested {
-                held.session().set_busy(false);
+            }
+            if !rested {
+                held.session().poison();
             }
         }
     }

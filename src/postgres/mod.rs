@@ -1,4 +1,4 @@
-//! postgres
+//! Everything that speaks to a database; the only place that knows tokio-postgres.
 
 mod batch;
 pub mod cancel;
@@ -13,13 +13,11 @@ mod execute;
 pub mod fault;
 mod flight;
 pub mod idempotency;
-pub mod outbox;
 pub mod param;
 mod pipeline;
 pub mod pool;
 mod pooler;
 pub mod read;
-pub mod reconcile;
 pub mod schema;
 pub mod session;
 pub mod settings;

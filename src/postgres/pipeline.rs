@@ -8,7 +8,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::execute::bind;
-use super::flight::{Stop, stopped};
+use super::fault::CANCELED;
+use super::flight::{Stop, stopped, supervised};
 use super::param::RawParam;
 use super::read::Collector;
 use super::session::{Prepared, ServerFacts, Session};
@@ -168,8 +169,30 @@ impl Ran {
     }
 }
 
+/// Runs a pipeline; a stop cancels it while that is safe, and then is its fault.
+pub(super) async fn supervised_run(
+    session: &Session,
+    work: impl Future<Output = Result<Ran, SqlFault>>,
+    context: &CallContext,
+    progress: watch::Receiver<Progress>,
+) -> Result<Ran, SqlFault> {
+    let stopped_by = OnceLock::new();
+    let stop = async {
+        let stop = stopped_while_running(context, progress).await;
+        *stopped_by.get_or_init(|| stop)
+    };
+    let mut ran = supervised(session, work, stop).await?;
+    if let (Some(by), Some((_, fault))) = (stopped_by.get(), &mut ran.failed)
+        && fault.sqlstate == CANCELED
+    {
+        let sqlstate = std::mem::take(&mut fault.sqlstate);
+        *fault = SqlFault { sqlstate, ..by.fault(session.side()) };
+    }
+    Ok(ran)
+}
+
 /// Waits until a pipeline should be cancelled, and may be.
-pub(super) async fn stopped_while_running(
+async fn stopped_while_running(
     context: &CallContext,
     mut progress: watch::Receiver<Progress>,
 ) -> Stop {

@@ -226,14 +226,19 @@ impl std::fmt::Debug for Sessions {
 }
 
 impl Manager for Sessions {
-    type Type = Session;
+    // Sessions are large, and move with every loan.
+    type Type = Box<Session>;
     type Error = SqlFault;
 
-    async fn create(&self) -> Result<Session, SqlFault> {
-        Box::pin(self.connector.connect_with(self.purpose, self.limits)).await
+    async fn create(&self) -> Result<Box<Session>, SqlFault> {
+        Box::pin(self.connector.connect_with(self.purpose, self.limits)).await.map(Box::new)
     }
 
-    async fn recycle(&self, session: &mut Session, metrics: &Metrics) -> RecycleResult<SqlFault> {
+    async fn recycle(
+        &self,
+        session: &mut Box<Session>,
+        metrics: &Metrics,
+    ) -> RecycleResult<SqlFault> {
         if !session.is_clean() {
             return Err(RecycleError::message("the session is closed, in use or changed"));
         }

@@ -177,11 +177,14 @@ async fn start(
             Ok(rows) => return Ok((prepared, rows)),
             Err(error) => {
                 let fault = session.fault(error, true);
-                if tries_left == 0 || !is_stale(&fault) {
+                if !is_stale(&fault) {
                     return Err(Start::Failed(read_lost(fault)));
                 }
-                tries_left -= 1;
                 session.forget_prepared();
+                if tries_left == 0 {
+                    return Err(Start::Failed(fault.retryable()));
+                }
+                tries_left -= 1;
             }
         }
     }

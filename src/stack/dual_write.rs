@@ -16,13 +16,15 @@ use crate::domain::fault::{Outcome, SqlFault};
 use crate::domain::side::Sides;
 use crate::ports::{Database, ReconcileWaker, WriteRequest};
 use crate::stack::call::{Write, Written};
-use crate::stack::span;
+use crate::stack::watch::Watch;
+use crate::telemetry::metrics::Purpose;
 
 /// Writes outside transactions.
 #[derive(Clone)]
 pub struct DualWrite {
     databases: Sides<Arc<dyn Database>>,
     reconciler: Arc<dyn ReconcileWaker>,
+    watch: Watch,
 }
 
 /// Wakes the reconciler when it is dropped: after the answer, or when the caller has gone and
@@ -33,8 +35,12 @@ pub(super) struct WakeOnDrop(Option<Arc<dyn ReconcileWaker>>);
 
 impl DualWrite {
     /// Writes to these, and wakes that.
-    pub fn new(databases: Sides<Arc<dyn Database>>, reconciler: Arc<dyn ReconcileWaker>) -> Self {
-        Self { databases, reconciler }
+    pub fn new(
+        databases: Sides<Arc<dyn Database>>,
+        reconciler: Arc<dyn ReconcileWaker>,
+        watch: Watch,
+    ) -> Self {
+        Self { databases, reconciler, watch }
     }
 }
 
@@ -56,7 +62,8 @@ impl Service<Write> for DualWrite {
     fn call(&mut self, write: Write) -> Self::Future {
         let side = write.control.phase.primary();
         let database = Arc::clone(self.databases.of(side));
-        let span = span::statement(side, &write.summary);
+        let watched = self.watch.begin(side, Purpose::Write, &write.summary);
+        let watch = self.watch.clone();
         let mut wake = WakeOnDrop::new(&self.reconciler, write.control, write.writes);
         let request = WriteRequest {
             statements: write.statements,
@@ -66,9 +73,12 @@ impl Service<Write> for DualWrite {
         };
         let answer = async move { database.write(request).await };
         Box::pin(async move {
-            let answer = answer.instrument(span.clone()).await;
+            let answer = answer.instrument(watched.span()).await;
             wake.disarm_if_nothing_was_written(&answer);
-            let answer = span::note_fault(&span, answer)?;
+            let answer = watched.note(answer)?;
+            if wake.is_armed() {
+                watch.captured(&watched, answer.write_id);
+            }
             Ok(Written { answer, must_see: None })
         })
     }
@@ -84,6 +94,10 @@ impl WakeOnDrop {
         writes: bool,
     ) -> Self {
         Self((writes && control.phase.captures()).then(|| Arc::clone(reconciler)))
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.0.is_some()
     }
 
     pub(super) fn disarm_if_nothing_was_written<T>(&mut self, answer: &Result<T, SqlFault>) {

@@ -9,8 +9,8 @@ pub mod limit;
 pub mod primary_read;
 pub mod queries;
 pub mod shadow_read;
-mod span;
 pub mod transacted;
+pub mod watch;
 
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ use primary_read::PrimaryRead;
 use queries::NamedStatements;
 use shadow_read::ShadowRead;
 use transacted::{OpenTransactions, Transacted, TransactionControl, WriteIds};
+use watch::Watch;
 
 /// Limits of the data path.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +65,8 @@ pub struct Parts {
     pub named: NamedStatements,
     /// Counts what is refused.
     pub metrics: Metrics,
+    /// Shows each statement to operators.
+    pub watch: Watch,
 }
 
 /// The data path. Cloning shares it.
@@ -79,16 +82,17 @@ pub struct Stack {
 impl Stack {
     /// Puts the rooms together, innermost first.
     pub fn new(params: &Params, parts: Parts) -> Self {
-        let Parts { databases, transactions, control, reconciler, samples, write_ids, .. } = parts;
+        let Parts { databases, transactions, control, reconciler, samples, .. } = parts;
+        let Parts { write_ids, watch, .. } = parts;
         let statements = Arc::new(Statements::new(params.admission, parts.named, parts.metrics));
         let permits = Permits::new(params.calls_max);
 
         // A read is answered by the primary; shifting will choose between two of these.
-        let reads = PrimaryRead::new(databases.clone());
+        let reads = PrimaryRead::new(databases.clone(), watch.clone());
         // A share of the answers is offered for comparing while it streams to the caller.
         let reads = ShadowRead::new(reads, samples);
         // Reads of a transaction go into it: what they see is not for comparing.
-        let reads = Transacted::new(transactions.clone(), reads);
+        let reads = Transacted::new(transactions.clone(), reads, watch.clone());
         // What is refused never gets further, and the phase is read once, here.
         let reads =
             Admission::new(reads, Arc::clone(&statements), Arc::clone(&control), write_ids.clone());
@@ -96,9 +100,9 @@ impl Stack {
         let reads = Limit::new(reads, permits.clone());
 
         // A write is made on the primary, and the reconciler is told that its keys wait.
-        let writes = DualWrite::new(databases.clone(), Arc::clone(&reconciler));
+        let writes = DualWrite::new(databases.clone(), Arc::clone(&reconciler), watch.clone());
         // Writes of a transaction go into it: their keys wait only once it is committed.
-        let writes = Transacted::new(transactions.clone(), writes);
+        let writes = Transacted::new(transactions.clone(), writes, watch.clone());
         // As for reads, and here the write gets its id.
         let writes = Admission::new(
             writes,
@@ -117,6 +121,7 @@ impl Stack {
                 Arc::clone(&control),
                 write_ids,
                 reconciler,
+                watch,
             ),
             describe: Describe::new(databases, statements),
             control,

@@ -14,20 +14,22 @@ use crate::domain::fault::SqlFault;
 use crate::domain::side::Sides;
 use crate::ports::{Database, ReadRequest};
 use crate::stack::call::{Read, ReadAnswer};
-use crate::stack::span;
+use crate::stack::watch::Watch;
+use crate::telemetry::metrics::Purpose;
 
 /// Runs reads on the primary.
 #[derive(Clone)]
 pub struct PrimaryRead {
     databases: Sides<Arc<dyn Database>>,
+    watch: Watch,
 }
 
 // === impl PrimaryRead ===
 
 impl PrimaryRead {
     /// Reads from these.
-    pub fn new(databases: Sides<Arc<dyn Database>>) -> Self {
-        Self { databases }
+    pub fn new(databases: Sides<Arc<dyn Database>>, watch: Watch) -> Self {
+        Self { databases, watch }
     }
 }
 
@@ -49,13 +51,13 @@ impl Service<Read> for PrimaryRead {
     fn call(&mut self, read: Read) -> Self::Future {
         let side = read.control.phase.primary();
         let database = Arc::clone(self.databases.of(side));
-        let span = span::statement(side, &read.analysis.summary);
+        let watched = self.watch.begin(side, Purpose::Read, &read.analysis.summary);
         let request = ReadRequest { statement: read.statement, context: read.context };
         let answer = async move { database.read(request).await };
         Box::pin(async move {
-            let answer = answer.instrument(span.clone()).await;
-            let stream = span::note_fault(&span, answer)?;
-            Ok(ReadAnswer { side, stream: span::follow(span, stream) })
+            let answer = answer.instrument(watched.span()).await;
+            let stream = watched.note(answer)?;
+            Ok(ReadAnswer { side, stream: watched.follow(stream) })
         })
     }
 }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tower::Service;
 use tracing::Instrument;
@@ -19,7 +18,8 @@ use crate::ports::ControlView;
 use crate::ports::{ReadRequest, ReconcileWaker, Transactions};
 use crate::stack::call::{Read, ReadAnswer, TransactionAnswer, TransactionCall, Write, Written};
 use crate::stack::dual_write::WakeOnDrop;
-use crate::stack::span;
+use crate::stack::watch::Watch;
+use crate::telemetry::metrics::Purpose;
 
 /// Open transactions of both sides; only those of the primary are used.
 pub type OpenTransactions = Sides<Arc<dyn Transactions>>;
@@ -29,6 +29,7 @@ pub type OpenTransactions = Sides<Arc<dyn Transactions>>;
 pub struct Transacted<S> {
     transactions: OpenTransactions,
     outside: S,
+    watch: Watch,
 }
 
 /// Begin, commit, rollback.
@@ -38,6 +39,7 @@ pub struct TransactionControl {
     control: Arc<dyn ControlView>,
     write_ids: WriteIds,
     reconciler: Arc<dyn ReconcileWaker>,
+    watch: Watch,
 }
 
 /// Where write ids come from: 128 bits that nobody else has.
@@ -47,8 +49,8 @@ pub type WriteIds = Arc<dyn Fn() -> WriteId + Send + Sync>;
 
 impl<S> Transacted<S> {
     /// Chooses by the call's transaction id.
-    pub fn new(transactions: OpenTransactions, outside: S) -> Self {
-        Self { transactions, outside }
+    pub fn new(transactions: OpenTransactions, outside: S, watch: Watch) -> Self {
+        Self { transactions, outside, watch }
     }
 }
 
@@ -77,13 +79,13 @@ where
         };
         let side = read.control.phase.primary();
         let transactions = Arc::clone(self.transactions.of(side));
-        let span = span::statement(side, &read.analysis.summary);
+        let watched = self.watch.begin(side, Purpose::Read, &read.analysis.summary);
         let request = ReadRequest { statement: read.statement, context: read.context };
         let answer = async move { transactions.read(id, request).await };
         Box::pin(async move {
-            let answer = answer.instrument(span.clone()).await;
-            let stream = span::note_fault(&span, answer)?;
-            Ok(ReadAnswer { side, stream: span::follow(span, stream) })
+            let answer = answer.instrument(watched.span()).await;
+            let stream = watched.note(answer)?;
+            Ok(ReadAnswer { side, stream: watched.follow(stream) })
         })
     }
 }
@@ -107,11 +109,11 @@ where
         };
         let side = write.control.phase.primary();
         let transactions = Arc::clone(self.transactions.of(side));
-        let span = span::statement(side, &write.summary);
+        let watched = self.watch.begin(side, Purpose::Write, &write.summary);
         let answer = async move { transactions.write(id, write.statements, write.context).await };
         Box::pin(async move {
-            let answer = answer.instrument(span.clone()).await;
-            let answer = span::note_fault(&span, answer)?;
+            let answer = answer.instrument(watched.span()).await;
+            let answer = watched.note(answer)?;
             Ok(Written { answer, must_see: None })
         })
     }
@@ -126,8 +128,9 @@ impl TransactionControl {
         control: Arc<dyn ControlView>,
         write_ids: WriteIds,
         reconciler: Arc<dyn ReconcileWaker>,
+        watch: Watch,
     ) -> Self {
-        Self { transactions, control, write_ids, reconciler }
+        Self { transactions, control, write_ids, reconciler, watch }
     }
 
     fn primary(&self, control: ControlState) -> Arc<dyn Transactions> {
@@ -154,32 +157,39 @@ impl Service<TransactionCall> for TransactionControl {
         let control = self.control.current();
         let side = control.phase.primary();
         let transactions = self.primary(control);
+        let watch = self.watch.clone();
         match call {
             TransactionCall::Begin(options, context) => {
                 let write_id = (self.write_ids)();
-                let span = span::statement(side, "BEGIN");
+                let watched = watch.begin(side, Purpose::Write, "BEGIN");
                 let begin = async move { transactions.begin(options, write_id, context).await };
-                begin.map(|answer| answer.map(TransactionAnswer::Begun)).instrument(span).boxed()
+                Box::pin(async move {
+                    let begun = begin.instrument(watched.span()).await;
+                    watched.note(begun).map(TransactionAnswer::Begun)
+                })
             }
             TransactionCall::Commit(id, context) => {
                 // Whether it wrote is known to the database alone.
                 let mut wake = WakeOnDrop::new(&self.reconciler, control, true);
-                let span = span::statement(side, "COMMIT");
+                let watched = watch.begin(side, Purpose::Write, "COMMIT");
                 let commit = async move { transactions.commit(id, context).await };
                 Box::pin(async move {
-                    let answer = commit.instrument(span.clone()).await;
+                    let answer = commit.instrument(watched.span()).await;
                     wake.disarm_if_nothing_was_written(&answer);
-                    let write_id = span::note_fault(&span, answer)?;
+                    let write_id = watched.note(answer)?;
+                    if wake.is_armed() {
+                        watch.captured(&watched, write_id);
+                    }
                     Ok(TransactionAnswer::Committed { write_id, must_see: None })
                 })
             }
             TransactionCall::Rollback(id) => {
-                let span = span::statement(side, "ROLLBACK");
+                let watched = watch.begin(side, Purpose::Write, "ROLLBACK");
                 let rollback = async move { transactions.rollback(id).await };
-                rollback
-                    .map(|answer| answer.map(|()| TransactionAnswer::RolledBack))
-                    .instrument(span)
-                    .boxed()
+                Box::pin(async move {
+                    let done = rollback.instrument(watched.span()).await;
+                    watched.note(done).map(|()| TransactionAnswer::RolledBack)
+                })
             }
         }
     }

@@ -6,7 +6,7 @@
 
 mod cache;
 mod classify;
-mod depth;
+pub(crate) mod depth;
 mod functions;
 mod refuse;
 mod shape;

@@ -5,9 +5,15 @@
 folder=$1
 cd /
 while read -r _; do :; done
-inside() { find /proc -maxdepth 2 -name cwd -lname "$folder*" 2>/dev/null | cut -d/ -f3; }
-signal() { for pid in $(inside); do kill -s "$1" "$pid" 2>/dev/null; done; }
+inside() { find /proc -maxdepth 2 -name cwd -lname "$folder*" "$@" 2>/dev/null | cut -d/ -f3; }
+signal() {
+  name=$1
+  shift
+  for pid in $(inside "$@"); do kill -s "$name" "$pid" 2>/dev/null; done
+}
 signal CONT
+# All but the servers, which work in their data folders.
+signal KILL ! -lname '*/data'
 for file in "$folder"/data/postmaster.pid "$folder"/*/data/postmaster.pid; do
   [ -r "$file" ] && read -r postmaster <"$file" && kill -s QUIT "$postmaster" 2>/dev/null
 done

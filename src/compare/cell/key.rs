@@ -1,6 +1,6 @@
 //! A key by which rows of both sides are sorted into small heaps before they are matched.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash};
 
 use crate::compare::cell::{ColumnPair, is_text, same_type};
 use crate::value::{self, Datum, Decimal, NumericDatum};

@@ -10,9 +10,7 @@ mod number;
 mod text;
 mod time;
 
-#[allow(unused_imports)]
 pub(crate) use crate::compare::cell::key::KeyKind;
-#[allow(unused_imports)]
 pub(crate) use crate::compare::cell::text::{equal_as_json, equal_as_numbers};
 
 /// A column as both sides have it.

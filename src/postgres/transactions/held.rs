@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::postgres::pool::Lease;
@@ -16,7 +18,9 @@ pub(super) struct Open {
     lease: Lease,
     pub(super) write_id: WriteId,
     pub(super) idle_max: Duration,
+    pub(super) total_max: Duration,
     pub(super) ends_at: Instant,
+    _permit: OwnedSemaphorePermit,
     in_use: AtomicBool,
     state: Mutex<State>,
 }
@@ -38,6 +42,7 @@ impl Open {
         write_id: WriteId,
         idle_max: Duration,
         total_max: Duration,
+        permit: OwnedSemaphorePermit,
     ) -> Self {
         let now = Instant::now();
         let state = State { last_used: now, failed: None, xid: None };
@@ -45,10 +50,16 @@ impl Open {
             lease,
             write_id,
             idle_max,
+            total_max,
             ends_at: now + total_max,
+            _permit: permit,
             in_use: AtomicBool::new(false),
             state: Mutex::new(state),
         }
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.lease
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,6 +119,10 @@ impl Held {
 
     pub(super) fn open(&self) -> &Open {
         &self.open
+    }
+
+    pub(super) fn is(&self, open: &Arc<Open>) -> bool {
+        Arc::ptr_eq(&self.open, open)
     }
 }
 

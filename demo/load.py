@@ -1,0 +1,331 @@
+"""Reads and writes from client threads, and the ledger of what was acknowledged.
+
+Every thread does each piece of work twice: through segue, and directly on an equal
+database of the same server that segue does not know. So both see the same machine at
+the same moment, and their latencies can be compared.
+"""
+
+import random
+import threading
+import time
+
+import psycopg
+
+from client import Json, Numeric, Sql
+
+WRITERS = 4
+READERS = 4
+# Between two pieces of work of a thread: the demo shows segue, not the machine's limit.
+PAUSE_S = 0.02
+# The load writes customers up to this one; the rest stay as they were seeded.
+WRITTEN_MAX = 150
+QUIET_MIN, QUIET_MAX = 151, 199
+PLANTED_CUSTOMER = 200
+# Orders above this one are made by the load; a thread's ids begin at its number of these.
+IDS_OF_A_THREAD = 10_000_000
+
+# Statements that answer differently on the target: what of them the report is known by
+# (constants in it are replaced), the statement, its parameters.
+PLANTED = {
+    "integer division": (
+        "qty /",
+        "SELECT id FROM orders WHERE id <= 2000 AND qty / 2 = 3 ORDER BY id", ()),
+    "text of a JSON document": (
+        "md5(prefs",
+        "SELECT id, md5(prefs::text) AS digest FROM customers WHERE id BETWEEN $1 AND $2"
+        " ORDER BY id", (QUIET_MIN, QUIET_MIN + 9)),
+    "order of text": (
+        "order by name",
+        "SELECT id, name FROM customers WHERE id BETWEEN $1 AND $2 ORDER BY name",
+        (QUIET_MIN, QUIET_MAX)),
+    "a function that the target lacks": (
+        "to_char(credit",
+        "SELECT id, to_char(credit, 'FM999990.00') AS credit FROM customers WHERE id = $1",
+        (QUIET_MIN,)),
+}
+
+READS = [
+    ("SELECT id, name, nick, credit, prefs, visits, seen_at FROM customers WHERE id = $1",
+     lambda: (random.randint(1, QUIET_MAX),)),
+    ("SELECT id, qty, price, placed_at, note FROM orders WHERE customer_id = $1 ORDER BY id",
+     lambda: (random.randint(1, QUIET_MAX),)),
+    ("SELECT count(*), sum(qty), max(price) FROM orders WHERE customer_id = $1",
+     lambda: (random.randint(1, QUIET_MAX),)),
+    ("SELECT id, title, token FROM tickets WHERE id = $1", lambda: (random.randint(1, 50),)),
+]
+PLANTED_READ_MARK = "select credit from customers"
+PLANTED_READ = "SELECT credit FROM customers WHERE id = $1"
+
+
+class Ledger:
+    """What the clients were told, and how long it took them. Shared by all threads."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.orders = {}
+        self.deleted = set()
+        self.visits = {}
+        self.credit_cents = {}
+        self.tickets = {}
+        self.acknowledged = {"read": 0, "write": 0}
+        self.replayed = 0
+        self.errors = []
+        self.latencies = {}
+
+    def note(self, kind, way, phase, seconds, change=None):
+        """One answer; `change` writes it down."""
+        with self._lock:
+            self.latencies.setdefault((kind, way, phase), []).append(seconds)
+            if way == "segue":
+                self.acknowledged[kind] += 1
+            if change:
+                change(self)
+
+    def fail(self, what, error):
+        with self._lock:
+            self.errors.append(f"{what}: {error}")
+
+    def percentiles(self, kind, way, phases):
+        """p50 and p99 in ms, and the number of answers."""
+        with self._lock:
+            taken = sorted(value for phase in phases
+                           for value in self.latencies.get((kind, way, phase), ()))
+        if not taken:
+            return None
+        at = lambda share: taken[min(len(taken) - 1, int(len(taken) * share))] * 1000
+        return at(0.50), at(0.99), len(taken)
+
+
+class Load:
+    """The threads. `phase` names the part of the demo that answers are counted under."""
+
+    def __init__(self, ledger, sql_port, baseline_dsn, direct_dsn):
+        self.ledger = ledger
+        self.sql_port = sql_port
+        self.baseline_dsn = baseline_dsn
+        self.direct_dsn = direct_dsn
+        self.phase = "start"
+        self._stop = threading.Event()
+        works = [(self._writer, number) for number in range(1, WRITERS + 1)]
+        works += [(self._reader, number) for number in range(READERS)]
+        works.append((self._goes_round, 0))
+        self._threads = [threading.Thread(target=self._guarded, args=work, daemon=True)
+                         for work in works]
+
+    def start(self):
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+        stuck = sum(thread.is_alive() for thread in self._threads)
+        if stuck:
+            self.ledger.fail("load", f"{stuck} threads did not end")
+
+    def _guarded(self, work, number):
+        try:
+            work(number)
+        except Exception as error:  # A thread that dies must show in the proof.
+            self.ledger.fail(f"{work.__name__} {number}", repr(error))
+
+    def _writer(self, number):
+        sql = Sql(self.sql_port)
+        writer = Writer(number, self.ledger)
+        with psycopg.connect(self.baseline_dsn, autocommit=True) as direct:
+            while not self._stop.wait(PAUSE_S * random.uniform(0.5, 1.5)):
+                work = writer.choose()
+                self._timed("write", "segue", lambda: work(SegueWay(sql)))
+                self._timed("write", "direct", lambda: work(DirectWay(direct)))
+
+    def _reader(self, number):
+        sql = Sql(self.sql_port)
+        planted = [(statement, params) for _, statement, params in PLANTED.values()]
+        planted.append((PLANTED_READ, (PLANTED_CUSTOMER,)))
+        with psycopg.connect(self.baseline_dsn, autocommit=True) as direct:
+            while not self._stop.wait(PAUSE_S * random.uniform(0.5, 1.5)):
+                if random.random() < 0.1:
+                    statement, params = random.choice(planted)
+                else:
+                    statement, make = random.choice(READS)
+                    params = make()
+                for way in (SegueWay(sql), DirectWay(direct)):
+                    self._timed("read", way.name, lambda: way.query(statement, *params))
+
+    def _goes_round(self, _):
+        """A program that knows nothing of segue and writes to the source itself."""
+        with psycopg.connect(self.direct_dsn, autocommit=True) as direct:
+            while not self._stop.wait(0.5):
+                customer = random.randint(1, WRITTEN_MAX)
+                direct.execute("UPDATE customers SET visits = visits + 1 WHERE id = %s",
+                               (customer,))
+                with self.ledger._lock:
+                    _add(self.ledger.visits, customer, 1)
+
+    def _timed(self, kind, way, work):
+        phase = self.phase
+        begun = time.perf_counter()
+        try:
+            change = work()
+        except Exception as error:
+            self.ledger.fail(f"{kind} {way} ({phase})", str(error))
+            return
+        change = change if callable(change) and way == "segue" else None
+        self.ledger.note(kind, way, phase, time.perf_counter() - begun, change)
+
+
+class Writer:
+    """Makes the writes of one thread. Each gives what the ledger must note once it is done."""
+
+    def __init__(self, number, ledger):
+        self.next_id = number * IDS_OF_A_THREAD
+        self.own = []
+        self.ledger = ledger
+
+    def choose(self):
+        makers = [self.order, self.order, self.visit, self.visit, self.transfer, self.ticket,
+                  self.forget, self.both]
+        return random.choice(makers)()
+
+    def order(self):
+        self.next_id += 1
+        order, customer = self.next_id, random.randint(1, WRITTEN_MAX)
+        qty, price = random.randint(1, 9), f"{random.randint(1, 99_999)}.{random.randint(0, 9999):04}"
+        twice = random.random() < 0.1
+        self.own.append(order)
+
+        def run(way):
+            sql = "INSERT INTO orders (id, customer_id, qty, price, note) VALUES ($1, $2, $3, $4, $5)"
+            params = (order, customer, qty, Numeric(price), "from the load")
+            way.execute(sql, *params, key=f"order-{order}")
+            again = twice and way.repeats and way.execute(sql, *params, key=f"order-{order}")
+
+            def note(ledger):
+                ledger.orders[order] = (customer, qty, price)
+                ledger.replayed += bool(again and again.replayed)
+            return note
+        return run
+
+    def visit(self):
+        customer = random.randint(1, WRITTEN_MAX)
+        prefs = f'{{ "b" : {random.randint(0, 999)}, "a": [1.50, null, "ü"] }}'
+
+        def run(way):
+            way.execute("UPDATE customers SET visits = visits + 1, seen_at = clock_timestamp(),"
+                        " prefs = $2 WHERE id = $1", customer, Json(prefs))
+            return lambda ledger: _add(ledger.visits, customer, 1)
+        return run
+
+    def transfer(self):
+        # Always the lower id first, so that two transfers never wait for each other.
+        low, high = sorted(random.sample(range(1, WRITTEN_MAX + 1), 2))
+        cents = random.randint(-500, 500)
+        amount = f"{cents / 100:.2f}"
+
+        def run(way):
+            sql = "UPDATE customers SET credit = credit {} $2 WHERE id = $1"
+            way.batch((sql.format("-"), low, Numeric(amount)),
+                      (sql.format("+"), high, Numeric(amount)))
+
+            def note(ledger):
+                _add(ledger.credit_cents, low, -cents)
+                _add(ledger.credit_cents, high, cents)
+            return note
+        return run
+
+    def ticket(self):
+        title = f"ticket of {self.next_id} at {random.random()}"
+
+        def run(way):
+            number = way.insert_returning_id(
+                "INSERT INTO tickets (title) VALUES ($1) RETURNING id", title)
+
+            def note(ledger):
+                ledger.tickets[number] = title
+            return note
+        return run
+
+    def forget(self):
+        if len(self.own) < 20:
+            return self.order()
+        order = self.own.pop(random.randrange(10))
+
+        def run(way):
+            way.execute("DELETE FROM orders WHERE id = $1", order)
+            return lambda ledger: ledger.deleted.add(order)
+        return run
+
+    def both(self):
+        """An order and a visit in a transaction that spans calls."""
+        self.next_id += 1
+        order, customer = self.next_id, random.randint(1, WRITTEN_MAX)
+        self.own.append(order)
+
+        def run(way):
+            way.transaction(
+                ("INSERT INTO orders (id, customer_id, qty, price) VALUES ($1, $2, 1, $3)",
+                 order, customer, Numeric("9.9900")),
+                ("UPDATE customers SET visits = visits + 1 WHERE id = $1", customer))
+
+            def note(ledger):
+                ledger.orders[order] = (customer, 1, "9.9900")
+                _add(ledger.visits, customer, 1)
+            return note
+        return run
+
+
+def _add(counts, key, amount):
+    counts[key] = counts.get(key, 0) + amount
+
+
+class SegueWay:
+    """Work through segue."""
+
+    name = "segue"
+    repeats = True
+
+    def __init__(self, sql):
+        self.sql = sql
+        self.query, self.execute, self.batch = sql.query, sql.execute, sql.batch
+
+    def insert_returning_id(self, sql, *params):
+        return self.sql.execute(sql, *params).rows.rows[0].values[0].int64
+
+    def transaction(self, *statements):
+        transaction = self.sql.begin()
+        for sql, *params in statements:
+            self.sql.execute(sql, *params, transaction=transaction)
+        self.sql.commit(transaction)
+
+
+class DirectWay:
+    """The same work with a driver, as the application did it before."""
+
+    name = "direct"
+    repeats = False
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def query(self, sql, *params):
+        return self._run(sql, params).fetchall()
+
+    def execute(self, sql, *params, key=""):
+        self._run(sql, params)
+
+    def insert_returning_id(self, sql, *params):
+        return self._run(sql, params).fetchone()[0]
+
+    def batch(self, *statements):
+        self.transaction(*statements)
+
+    def transaction(self, *statements):
+        with self.connection.transaction():
+            for sql, *params in statements:
+                self._run(sql, params)
+
+    def _run(self, sql, params):
+        cursor = psycopg.RawCursor(self.connection)
+        return cursor.execute(sql, [str(value) if isinstance(value, str) else value
+                                    for value in params])

@@ -1,0 +1,26 @@
+-- The database being left: PostgreSQL as an application has grown it.
+CREATE TABLE customers (
+  id         int PRIMARY KEY,
+  name       text COLLATE "en-x-icu" NOT NULL,
+  nick       text,
+  credit     numeric(12,2) NOT NULL,
+  prefs      json NOT NULL,
+  visits     int NOT NULL DEFAULT 0,
+  seen_at    timestamp(6) NOT NULL
+);
+
+CREATE TABLE orders (
+  id           bigint PRIMARY KEY,
+  customer_id  int NOT NULL REFERENCES customers (id),
+  qty          int NOT NULL CHECK (qty > 0),
+  price        numeric(12,4) NOT NULL,
+  placed_at    timestamptz(6) NOT NULL DEFAULT clock_timestamp(),
+  note         text
+);
+CREATE INDEX ON orders (customer_id);
+
+CREATE TABLE tickets (
+  id     serial PRIMARY KEY,
+  title  text NOT NULL,
+  token  uuid NOT NULL DEFAULT gen_random_uuid()
+);

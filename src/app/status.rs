@@ -1,0 +1,122 @@
+//! Everything an operator asks for first, gathered from the parts.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::control::Control;
+use crate::domain::status::{CallStatus, OutboxStatus, SamplingStatus, StatusReport};
+use crate::domain::verdict::Verdict;
+use crate::ports::admin::{OutboxAdmin, SamplingControl, StatusSource};
+use crate::telemetry::metrics::{CallTotals, Metrics};
+
+/// How long the outbox may take to tell its figures.
+const OUTBOX_LIMIT: Duration = Duration::from_secs(2);
+/// An older pending row deserves a look.
+const AGE_WARN_S: f64 = 60.0;
+/// So does an outbox that has filled this share of its limit.
+const BYTES_WARN: f64 = 0.5;
+const MEDIAN: f64 = 0.5;
+const P99: f64 = 0.99;
+
+/// Gathers the status.
+#[derive(Clone)]
+pub struct StatusGatherer {
+    /// The control row.
+    pub control: Control,
+    /// The primary's outbox.
+    pub outbox: Arc<dyn OutboxAdmin>,
+    /// What is sampled.
+    pub sampling: Arc<dyn SamplingControl>,
+    /// Counts of this member.
+    pub metrics: Metrics,
+}
+
+// === impl StatusGatherer ===
+
+impl StatusGatherer {
+    async fn gather(&self) -> StatusReport {
+        let row = self.control.row();
+        let counts = self.metrics.snapshot();
+        let mut warnings = Vec::new();
+        let outbox = match tokio::time::timeout(OUTBOX_LIMIT, self.outbox.status()).await {
+            Ok(Ok(outbox)) => outbox,
+            Ok(Err(fault)) => {
+                warnings.push(format!("the outbox cannot be read: {fault}"));
+                OutboxStatus::default()
+            }
+            Err(_) => {
+                warnings.push(format!("the outbox did not answer within {OUTBOX_LIMIT:?}"));
+                OutboxStatus::default()
+            }
+        };
+        let sampling = self.sampling.status();
+        let verdicts = counts.verdicts;
+        warn_of_outbox(&outbox, &mut warnings);
+        warn_of_data(verdicts.get(&Verdict::Data).copied(), &sampling, &mut warnings);
+        StatusReport {
+            control: row.state,
+            phase_since: Some(row.changed_at),
+            phase_reason: row.reason,
+            outbox,
+            sampling,
+            verdicts,
+            reads: calls(&counts.reads),
+            writes: calls(&counts.writes),
+            at: SystemTime::now(),
+            warnings,
+        }
+    }
+}
+
+impl std::fmt::Debug for StatusGatherer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StatusGatherer").field("control", &self.control).finish_non_exhaustive()
+    }
+}
+
+impl StatusSource for StatusGatherer {
+    fn status(&self) -> BoxFuture<'_, StatusReport> {
+        self.gather().boxed()
+    }
+}
+
+fn calls(totals: &CallTotals) -> CallStatus {
+    CallStatus {
+        total: totals.total,
+        failed: totals.failed,
+        p50_ms: totals.latency.quantile_ms(MEDIAN),
+        p99_ms: totals.latency.quantile_ms(P99),
+    }
+}
+
+fn warn_of_outbox(outbox: &OutboxStatus, warnings: &mut Vec<String>) {
+    if outbox.stuck > 0 {
+        let stuck = outbox.stuck;
+        warnings.push(format!("{stuck} keys are stuck: see `segue outbox --stuck`"));
+    }
+    let filled = outbox.bytes as f64 / outbox.bytes_max.max(1) as f64;
+    if outbox.bytes_max > 0 && filled >= BYTES_WARN {
+        let percent = filled * 100.0;
+        warnings.push(format!(
+            "the outbox has {percent:.0} % of outbox.max_bytes; at 100 % the copy is given up"
+        ));
+    }
+    if outbox.oldest_age_s >= AGE_WARN_S {
+        let age = outbox.oldest_age_s;
+        warnings
+            .push(format!("the oldest key has waited for {age:.0} s: is the shadow reachable?"));
+    }
+}
+
+fn warn_of_data(data: Option<u64>, sampling: &SamplingStatus, warnings: &mut Vec<String>) {
+    if let Some(count) = data.filter(|count| *count > 0) {
+        warnings.push(format!("{count} samples found different data: see `segue mismatches`"));
+    }
+    let dropped: u64 = sampling.dropped.values().sum();
+    if dropped > sampling.sampled_total && sampling.sampled_total > 0 {
+        warnings.push(format!("{dropped} samples were dropped, more than were compared"));
+    }
+}

@@ -1,0 +1,155 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Sources;
+use crate::domain::control::Phase;
+
+/// Moves a live application from one Postgres-wire database to another.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, \
+                        3 there are differences to look at, 4 refused.")]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(super) struct Settings {
+    /// The configuration [default: segue.toml where there is one]
+    #[arg(long, short, global = true, env = "SEGUE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets a key of the configuration, such as `outbox.max_bytes=2GiB`
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Where operators call: `listen.admin`
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    admin: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the sidecar until SIGTERM
+    Serve,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make segue's own tables on both sides, and install capture
+    Init {
+        /// Set the phase of this migration
+        #[arg(long, value_parser = phase)]
+        phase: Option<Phase>,
+        /// Show the SQL and change nothing
+        #[arg(long)]
+        print: bool,
+    },
+    /// The triggers that record what was written
+    #[command(subcommand)]
+    Capture(CaptureCommand),
+    /// Where the migration stands
+    Status {
+        /// Again every second, until interrupted
+        #[arg(long, short)]
+        watch: bool,
+        /// As JSON, one document a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// What the two sides answer differently, most frequent first
+    Mismatches {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// How many to show
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// What waits to be reconciled
+    Outbox {
+        #[command(subcommand)]
+        command: Option<OutboxCommand>,
+        /// Only what keeps failing
+        #[arg(long)]
+        stuck: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// How many to show
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check it, and print it as it is in force
+    Check,
+    /// Print every key, as docs/configuration.md has them
+    Keys,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(super) enum CaptureCommand {
+    /// Put the triggers in place; safe to repeat
+    Install {
+        /// Show the SQL and change nothing
+        #[arg(long)]
+        print: bool,
+    },
+    /// Take the triggers away; safe to repeat
+    Remove {
+        /// Show the SQL and change nothing
+        #[arg(long)]
+        print: bool,
+    },
+    /// Show the SQL that installs them
+    Print,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum OutboxCommand {
+    /// Make waiting keys due now
+    Replay {
+        /// Only of this table
+        #[arg(long, value_name = "SCHEMA.TABLE")]
+        table: Option<String>,
+    },
+}
+
+// === impl Settings ===
+
+const CONFIG_DEFAULT: &str = "segue.toml";
+
+impl Settings {
+    /// What the configuration is gathered from.
+    pub(super) fn sources(&self) -> Sources {
+        let present = || PathBuf::from(CONFIG_DEFAULT).exists();
+        let file = self.config.clone().or_else(|| present().then(|| CONFIG_DEFAULT.into()));
+        let set = self.set.iter();
+        let mut flags: Vec<_> =
+            set.map(|(key, value)| (key.clone(), value.clone(), format!("--set {key}"))).collect();
+        if let Some(address) = &self.admin {
+            flags.push(("listen.admin".to_owned(), address.clone(), "--admin".to_owned()));
+        }
+        // What is not UTF-8 cannot be a value of ours.
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Sources { file, variables: std::env::vars_os().filter_map(text).collect(), flags }
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+fn phase(text: &str) -> Result<Phase, String> {
+    text.parse().map_err(|error: crate::domain::control::UnknownPhase| error.to_string())
+}

@@ -1,0 +1,67 @@
+//! `segue serve`.
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Sources, Telemetry};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::setup::{Params, Tracing};
+
+pub(super) async fn run(sources: &Sources) -> Result<()> {
+    let config = Config::load(sources)?;
+    let (tracing, dispatch) =
+        Tracing::start(&telemetry(&config.telemetry), Box::new(std::io::stderr()))?;
+    tracing::dispatcher::set_global_default(dispatch)
+        .context("logs are taken already; segue was started twice in one process")?;
+    let stop = CancellationToken::new();
+    stop_on_signals(&stop)?;
+    let result = app(config, Metrics::new(), stop).await;
+    if let Err(error) = &result {
+        tracing::error!(error = format!("{error:#}"), "segue ends");
+    }
+    // After the app: its last spans are of the calls that it drained.
+    tracing.shutdown().await;
+    result
+}
+
+/// Drains on the first SIGTERM or SIGINT; a second one ends it where it stands.
+fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let mut asked = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        let name = asked().await;
+        tracing::info!(signal = name, "draining: open calls are finished, new ones refused");
+        stop.cancel();
+        let name = asked().await;
+        tracing::warn!(signal = name, "asked a second time; ending at once");
+        std::process::exit(super::FAILED.into());
+    });
+    Ok(())
+}
+
+fn telemetry(config: &Telemetry) -> Params {
+    let headers = config.otlp_headers.iter();
+    Params {
+        endpoint: config.otlp_endpoint.clone(),
+        http: config.otlp_http,
+        headers: headers.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+        timeout: config.otlp_timeout,
+        sample_ratio: config.sample_ratio,
+        service_name: config.service_name.clone(),
+        log_json: config.log_json,
+        log_level: config.log_level.clone(),
+    }
+}
+
+/// The parts put together, until `stop`.
+async fn app(_config: Config, _metrics: Metrics, _stop: CancellationToken) -> Result<()> {
+    anyhow::bail!("this build has no service to run")
+}

@@ -1,0 +1,168 @@
+//! `segue status`.
+
+use std::io::IsTerminal;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::cli::admin::Client;
+use crate::cli::print::{self, bytes, count, counted, seconds, time};
+use crate::grpc::proto::{
+    CallStatus, GetStatusRequest, OutboxStatus, SamplingStatus, Status, WatchStatusRequest,
+};
+
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+pub(super) async fn run(client: &mut Client, watch: bool, json: bool) -> Result<()> {
+    if !watch {
+        let status = client.get_status(GetStatusRequest {}).await?.into_inner();
+        show(&status, json, false);
+        return Ok(());
+    }
+    let request = WatchStatusRequest { interval_ms: 0 };
+    let mut stream = client.watch_status(request).await?.into_inner();
+    let redraw = !json && std::io::stdout().is_terminal();
+    while let Some(status) = stream.message().await? {
+        show(&status, json, redraw);
+    }
+    Ok(())
+}
+
+fn show(status: &Status, json: bool, redraw: bool) {
+    if json {
+        return print::out(&format!("{}\n", document(status)));
+    }
+    let clear = if redraw { CLEAR } else { "" };
+    print::out(&format!("{clear}{}\n", page(status)));
+}
+
+fn page(status: &Status) -> String {
+    let since = match status.phase_since {
+        Some(since) => format!(" since {}", time(Some(since))),
+        None => String::new(),
+    };
+    let reason = match status.phase_reason.as_str() {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    let mut page = format!("phase     {} (epoch {}){since}{reason}\n", status.phase, status.epoch);
+    page += &format!("calls     {}\n", calls("read", status.reads));
+    page += &format!("          {}\n", calls("write", status.writes));
+    page += &outbox(&status.outbox.clone().unwrap_or_default());
+    page += &sampling(&status.sampling.clone().unwrap_or_default());
+    let verdicts: Vec<String> = status
+        .verdicts
+        .iter()
+        .filter(|verdict| verdict.count > 0)
+        .map(|verdict| format!("{} {}", count(verdict.count), verdict.verdict))
+        .collect();
+    let verdicts = if verdicts.is_empty() { "none yet".to_owned() } else { verdicts.join(", ") };
+    page += &format!("verdicts  {verdicts}\n");
+    for warning in &status.warnings {
+        page += &format!("! {warning}\n");
+    }
+    page += &format!("segue {} at {}\n", status.version, time(status.at));
+    page
+}
+
+fn calls(kind: &str, calls: Option<CallStatus>) -> String {
+    let calls = calls.unwrap_or_default();
+    if calls.total == 0 {
+        return format!("no {kind}s yet");
+    }
+    let failed = if calls.failed == 0 {
+        "none failed".to_owned()
+    } else {
+        format!("{} failed", count(calls.failed))
+    };
+    let (p50, p99) = (calls.p50_ms, calls.p99_ms);
+    format!("{}, {failed}, p50 {p50:.2} ms, p99 {p99:.2} ms", counted(calls.total, kind))
+}
+
+fn outbox(outbox: &OutboxStatus) -> String {
+    let waiting = match outbox.pending {
+        0 => "nothing waits".to_owned(),
+        pending => format!(
+            "{} waiting, the oldest for {}",
+            counted(pending, "row"),
+            seconds(outbox.oldest_age_s)
+        ),
+    };
+    let stuck =
+        if outbox.stuck == 0 { String::new() } else { format!(", {} stuck", count(outbox.stuck)) };
+    let size = format!("{} of {}", bytes(outbox.bytes), bytes(outbox.max_bytes));
+    let failed = if outbox.failed_total == 0 {
+        String::new()
+    } else {
+        format!(", {}", counted(outbox.failed_total, "failed attempt"))
+    };
+    let done =
+        format!("{} reconciled by this sidecar{failed}", counted(outbox.reconciled_total, "key"));
+    format!("outbox    {waiting}{stuck}; {size}\n          {done}\n")
+}
+
+fn sampling(sampling: &SamplingStatus) -> String {
+    let rate = sampling.rate * 100.0;
+    let mut dropped: Vec<_> = sampling.dropped.iter().filter(|(_, count)| **count > 0).collect();
+    dropped.sort();
+    let dropped = match dropped.as_slice() {
+        [] => "none dropped".to_owned(),
+        dropped => {
+            let words = dropped.iter().map(|(reason, n)| format!("{} {reason}", count(**n)));
+            format!("dropped: {}", words.collect::<Vec<_>>().join(", "))
+        }
+    };
+    format!(
+        "samples   {rate} % of reads; {}, {dropped}\n",
+        counted(sampling.sampled_total, "sample")
+    )
+}
+
+fn document(status: &Status) -> Value {
+    let outbox = status.outbox.clone().unwrap_or_default();
+    let sampling = status.sampling.clone().unwrap_or_default();
+    let verdicts = status.verdicts.iter().map(|it| (it.verdict.clone(), json!(it.count)));
+    let calls = |calls: Option<CallStatus>| {
+        let calls = calls.unwrap_or_default();
+        json!({
+            "total": calls.total, "failed": calls.failed,
+            "p50_ms": calls.p50_ms, "p99_ms": calls.p99_ms,
+        })
+    };
+    json!({
+        "version": status.version,
+        "at": time(status.at),
+        "phase": status.phase,
+        "epoch": status.epoch,
+        "phase_since": status.phase_since.map(|since| time(Some(since))),
+        "phase_reason": status.phase_reason,
+        "reads": calls(status.reads),
+        "writes": calls(status.writes),
+        "outbox": {
+            "pending": outbox.pending, "stuck": outbox.stuck,
+            "oldest_age_s": outbox.oldest_age_s,
+            "bytes": outbox.bytes, "max_bytes": outbox.max_bytes,
+            "reconciled_total": outbox.reconciled_total, "failed_total": outbox.failed_total,
+        },
+        "sampling": {
+            "rate": sampling.rate, "sampled_total": sampling.sampled_total,
+            "dropped": sampling.dropped,
+        },
+        "verdicts": verdicts.collect::<serde_json::Map<_, _>>(),
+        "warnings": status.warnings,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_status_is_honest() {
+        let page = page(&Status { phase: "dual_write".to_owned(), epoch: 3, ..Status::default() });
+        for line in ["phase     dual_write (epoch 3)", "no reads yet", "nothing waits", "none yet"]
+        {
+            assert!(page.contains(line), "{line} is not in\n{page}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What the rewritten statement's answers say about the first verdict.
+
+use crate::compare::faults::SAME_FAULT;
+use crate::compare::rewrite::Rewrite;
+use crate::compare::verdicts::known;
+use crate::domain::verdict::{Comparison, Verdict};
+
+/// Weighs the first verdict by the answers of both sides to a rewrite of the statement.
+///
+/// A difference that is gone when the statement is written without the construct lay in
+/// the construct. One that remains is of the data, as far as this construct goes. Answers
+/// that cannot be compared leave the verdict as it was.
+#[must_use]
+pub fn with_evidence(first: Comparison, rewrite: &Rewrite, rewritten: Comparison) -> Comparison {
+    let open = matches!(first.verdict, Verdict::Data) || first.suspected;
+    if !open || first.category == "rows_affected" {
+        return first;
+    }
+    match rewritten.verdict {
+        // Both sides refuse the rewrite: its construct is not what it looked like.
+        Verdict::Match | Verdict::Normalized if rewritten.category == SAME_FAULT => first,
+        Verdict::Match | Verdict::Normalized => {
+            let category = category(rewrite, &rewritten);
+            let found = known(Verdict::Incompatible, category);
+            let advice = if rewrite.keeps_meaning {
+                format!("{}: {}", found.rewrite, rewrite.sql)
+            } else {
+                found.rewrite.clone()
+            };
+            Comparison {
+                rewrite: advice,
+                example: first.example,
+                rules: rewritten.rules,
+                suspected: false,
+                ..found
+            }
+        }
+        Verdict::Data | Verdict::Incompatible if first.category == rewrite.category => {
+            Comparison { example: first.example, ..known(Verdict::Data, "data") }
+        }
+        _ => first,
+    }
+}
+
+/// What a text was the text of shows only when it is selected itself.
+fn category(rewrite: &Rewrite, rewritten: &Comparison) -> &'static str {
+    let used = |prefix: &str| rewritten.rules.iter().any(|rule| rule.starts_with(prefix));
+    if rewrite.category != "json_as_text" {
+        return rewrite.category;
+    }
+    if !used("json") && (used("numeric") || used("float")) {
+        return "numeric_exponent_text";
+    }
+    rewrite.category
+}

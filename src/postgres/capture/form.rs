@@ -1,0 +1,235 @@
+//! The form of capture: which functions and triggers a table gets, as SQL.
+//!
+//! Statement-level triggers with transition tables: one call and one `INSERT` for a
+//! statement, however many rows it touched. `docs/capture.md` has the forms that were
+//! measured against it.
+
+use crate::domain::table::{TableName, quote_identifier, quote_literal};
+use crate::postgres::catalog::KeyColumn;
+use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
+
+use super::key;
+
+/// What every function of capture is named by.
+pub(super) const FUNCTION_PREFIX: &str = "capture_";
+/// What every trigger of capture is named by.
+pub(super) const TRIGGER_PREFIX: &str = "segue_capture_";
+/// A body that captures nothing.
+pub(super) const NO_OP_BODY: &str = "BEGIN RETURN NULL; END";
+
+/// The fixed path on which functions and operators are looked up: an application's are not.
+const SEARCH_PATH: &str = "search_path=pg_catalog, pg_temp";
+
+/// What a trigger waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    Insert,
+    /// New keys; old ones too where rows can move between partitions.
+    Update,
+    Delete,
+    Truncate,
+    /// Old keys of rows whose key was updated.
+    Key,
+}
+
+// === impl Event ===
+
+impl Event {
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Truncate => "truncate",
+            Self::Key => "key",
+        }
+    }
+
+    /// The trigger's name.
+    pub(super) fn trigger(self) -> String {
+        format!("{TRIGGER_PREFIX}{}", self.suffix())
+    }
+
+    /// `pg_trigger.tgtype`: bit 0 row, 2 insert, 3 delete, 4 update, 5 truncate; all after.
+    pub(super) fn catalogue_type(self) -> i16 {
+        match self {
+            Self::Insert => 4,
+            Self::Delete => 8,
+            Self::Update => 16,
+            Self::Truncate => 32,
+            Self::Key => 17,
+        }
+    }
+}
+
+/// What one table's functions are made from.
+#[derive(Debug, Clone)]
+pub(super) struct Form<'a> {
+    /// The table's small id.
+    pub(super) table_id: i32,
+    /// The columns of its key.
+    pub(super) key: &'a [KeyColumn],
+    /// Rows can move between partitions. Such a move fires no row trigger for the update,
+    /// so that old keys must come from the statement's own transition table.
+    pub(super) partitioned: bool,
+}
+
+/// A function of capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Function {
+    /// Without the schema.
+    pub(super) name: String,
+    /// As `pg_proc.prosrc` has it.
+    pub(super) body: String,
+    /// As `pg_proc.proconfig` has it.
+    pub(super) settings: Vec<String>,
+}
+
+// === impl Function ===
+
+impl Function {
+    /// The statement that makes it, or makes it anew without a lock on any table.
+    pub(super) fn create(&self) -> String {
+        let mut sql = format!(
+            "CREATE OR REPLACE FUNCTION segue.{}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER",
+            self.name
+        );
+        for setting in &self.settings {
+            let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+            // Lists are given as lists: a quoted list would be a single strange name.
+            sql.push_str(&format!("\n    SET {} = {}", quote_identifier(name), list(value)));
+        }
+        sql.push_str(&format!(
+            "\nAS {};\nREVOKE ALL ON FUNCTION segue.{}() FROM PUBLIC;\n",
+            quote_literal(&self.body),
+            self.name
+        ));
+        sql
+    }
+}
+
+fn list(value: &str) -> String {
+    value.split(", ").map(|item| format!("'{item}'")).collect::<Vec<_>>().join(", ")
+}
+
+// === impl Form ===
+
+impl Form<'_> {
+    /// The triggers of the table and of each of its partitions.
+    pub(super) fn events(&self) -> Vec<Event> {
+        let mut events = vec![Event::Insert, Event::Update, Event::Delete, Event::Truncate];
+        if !self.partitioned {
+            events.push(Event::Key);
+        }
+        events
+    }
+
+    /// The function of an event.
+    pub(super) fn function(&self, event: Event) -> Function {
+        let rows = match event {
+            Event::Insert => self.keys_of("segue_new"),
+            Event::Delete => self.keys_of("segue_old"),
+            Event::Update if self.partitioned => {
+                // UNION removes the keys that stayed as they were. An anti-join by the key
+                // would be cheaper for one row, but its plan, once cached for one row, takes
+                // the square of the time for a million.
+                format!("{} UNION {}", self.keys_of("segue_new"), self.keys_of("segue_old"))
+            }
+            Event::Update => self.keys_of("segue_new"),
+            Event::Truncate => format!("SELECT {}", key::WHOLE_TABLE),
+            Event::Key => format!("SELECT {}", key::expression("old", self.key)),
+        };
+        Function {
+            name: self.function_name(event),
+            body: self.body(&rows),
+            settings: self.settings(),
+        }
+    }
+
+    /// The function's name, without the schema.
+    pub(super) fn function_name(&self, event: Event) -> String {
+        format!("{FUNCTION_PREFIX}{}_{}", self.table_id, event.suffix())
+    }
+
+    fn keys_of(&self, rows: &str) -> String {
+        format!("SELECT {} FROM {rows} AS r", key::expression("r", self.key))
+    }
+
+    /// The transaction's outbox rows are due at once. They have the time of the trigger, not
+    /// of the transaction's begin, so that they go to the partition of the present window.
+    fn body(&self, rows: &str) -> String {
+        format!(
+            "
+DECLARE
+    segue_at CONSTANT pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+    segue_slot CONSTANT pg_catalog.int2 := pg_catalog.mod(pg_catalog.floor(
+        pg_catalog.date_part('epoch', segue_at) / {SLOT_SECONDS})::pg_catalog.int8, {OUTBOX_SLOTS});
+    segue_write CONSTANT pg_catalog.uuid :=
+        nullif(pg_catalog.current_setting('segue.write_id', true), '')::pg_catalog.uuid;
+BEGIN
+    INSERT INTO segue.outbox (slot, table_id, key, write_id, created_at, next_attempt_at)
+    SELECT segue_slot, {}, k.key, segue_write, segue_at, segue_at
+    FROM ({rows}) AS k (key);
+    RETURN NULL;
+END",
+            self.table_id
+        )
+    }
+
+    /// Settings that the text of a key depends on are pinned, where a column needs them;
+    /// the others are spared the cost.
+    fn settings(&self) -> Vec<String> {
+        let mut settings = vec![SEARCH_PATH.to_owned()];
+        for (name, value) in key::pins(self.key) {
+            settings.push(format!("{name}={value}"));
+        }
+        settings
+    }
+
+    /// The statement that puts an event's trigger on a relation.
+    pub(super) fn trigger(&self, event: Event, relation: &TableName) -> String {
+        let (when, rows) = match event {
+            Event::Insert => ("INSERT", " REFERENCING NEW TABLE AS segue_new"),
+            Event::Delete => ("DELETE", " REFERENCING OLD TABLE AS segue_old"),
+            Event::Update if self.partitioned => {
+                ("UPDATE", " REFERENCING OLD TABLE AS segue_old NEW TABLE AS segue_new")
+            }
+            Event::Update => ("UPDATE", " REFERENCING NEW TABLE AS segue_new"),
+            Event::Truncate => ("TRUNCATE", ""),
+            Event::Key => ("UPDATE", ""),
+        };
+        let each = if event == Event::Key {
+            format!("ROW WHEN ({})", key::changed(self.key))
+        } else {
+            "STATEMENT".to_owned()
+        };
+        format!(
+            "CREATE OR REPLACE TRIGGER {} AFTER {when} ON {}{rows} FOR EACH {each} EXECUTE FUNCTION segue.{}();\n",
+            event.trigger(),
+            relation.quoted(),
+            self.function_name(event)
+        )
+    }
+
+    /// Names of an event's transition tables, old and new, as `pg_trigger` has them.
+    pub(super) fn transition_tables(
+        &self,
+        event: Event,
+    ) -> (Option<&'static str>, Option<&'static str>) {
+        match event {
+            Event::Insert => (None, Some("segue_new")),
+            Event::Delete => (Some("segue_old"), None),
+            Event::Update if self.partitioned => (Some("segue_old"), Some("segue_new")),
+            Event::Update => (None, Some("segue_new")),
+            Event::Truncate | Event::Key => (None, None),
+        }
+    }
+}
+
+/// Makes a function capture nothing.
+pub(super) fn no_op(name: &str) -> String {
+    format!(
+        "CREATE OR REPLACE FUNCTION segue.{}() RETURNS trigger LANGUAGE plpgsql AS $segue${NO_OP_BODY}$segue$;\n",
+        quote_identifier(name)
+    )
+}

@@ -1,0 +1,269 @@
+//! Putting capture on.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Transaction};
+
+use super::form::{Event, Form};
+use super::verify::{form_of, key_names, missing};
+use super::{Captured, Params, Refusal, Report, on_side, registry, tables};
+use crate::domain::side::Side;
+use crate::domain::table::{TableMapping, TableName, quote_identifier};
+use crate::postgres::catalog::{self, Table};
+use crate::postgres::schema::{self, Flavour, SETUP_LOCK, SetupError};
+
+/// The pause between two attempts at a lock: long enough for the writers that had queued
+/// behind the last one to pass.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Puts capture on all these tables that can have it; safe to repeat, and without any lock
+/// where nothing is missing.
+///
+/// If we crash here, some tables are captured and others are not: harmless, since no phase
+/// relies on capture before this has returned, and done by running it again.
+///
+/// # Errors
+///
+/// [`SetupError`], with the SQL to run where privileges are missing.
+pub async fn install(
+    client: &mut Client,
+    params: &Params,
+    mappings: &[TableMapping],
+) -> Result<Report, SetupError> {
+    let failed = SetupError::database(params.side);
+    if schema::flavour(client).await.map_err(&failed)? == Flavour::CockroachDb {
+        return Err(SetupError::Unsupported { side: params.side });
+    }
+    let (found, refused) = sort_out(client, params.side, mappings).await?;
+    let mut captured = Vec::new();
+    for (mapping, table) in found {
+        captured.push(install_one(client, params, mapping, &table).await?);
+    }
+    Ok(Report { captured, refused })
+}
+
+/// The SQL that [`install`] would run on an empty slate. Tables without an id get the next
+/// free ones, as `install` would give them.
+///
+/// # Errors
+///
+/// Whatever the database says.
+pub async fn print(
+    client: &Client,
+    params: &Params,
+    mappings: &[TableMapping],
+) -> Result<(String, Vec<Refusal>), SetupError> {
+    let failed = SetupError::database(params.side);
+    let (found, refused) = sort_out(client, params.side, mappings).await?;
+    let listed: Vec<TableMapping> = found.iter().map(|(mapping, _)| (*mapping).clone()).collect();
+    let ids = if schema::version(client).await.map_err(&failed)? > 0 {
+        registry::ids(client, params.side, &listed).await.map_err(&failed)?
+    } else {
+        vec![None; listed.len()]
+    };
+    let mut free = ids.iter().flatten().max().copied().unwrap_or(0);
+    let mut sql = String::new();
+    for ((_, table), id) in found.iter().zip(ids) {
+        let id = id.unwrap_or_else(|| {
+            free += 1;
+            free
+        });
+        let form = form_of(table, id);
+        sql.push_str(&format!("-- {}\n", table.name));
+        for event in form.events() {
+            sql.push_str(&form.function(event).create());
+        }
+        for relation in relations(table) {
+            for event in form.events() {
+                sql.push_str(&form.trigger(event, &relation));
+            }
+        }
+    }
+    Ok((sql, refused))
+}
+
+fn relations(table: &Table) -> Vec<TableName> {
+    let mut relations = vec![table.name.clone()];
+    relations.extend(table.partitions.iter().map(|partition| partition.name.clone()));
+    relations
+}
+
+type Sorted<'a> = (Vec<(&'a TableMapping, Table)>, Vec<Refusal>);
+
+async fn sort_out<'a>(
+    client: &Client,
+    side: Side,
+    mappings: &'a [TableMapping],
+) -> Result<Sorted<'a>, SetupError> {
+    let names: Vec<TableName> =
+        mappings.iter().map(|mapping| on_side(mapping, side).clone()).collect();
+    let tables = catalog::load(client, &names).await.map_err(SetupError::database(side))?;
+    let (mut found, mut refused) = (Vec::new(), Vec::new());
+    for (mapping, name) in mappings.iter().zip(names) {
+        match tables.iter().find(|table| table.name == name) {
+            None => refused.push(Refusal {
+                message: format!("{name} is not there; make it, or take it out of the mapping"),
+                reason: "refused.no_table",
+                table: name,
+            }),
+            Some(table) => match tables::refusal(table) {
+                Some(refusal) => refused.push(refusal),
+                None => found.push((mapping, table.clone())),
+            },
+        }
+    }
+    Ok((found, refused))
+}
+
+async fn install_one(
+    client: &mut Client,
+    params: &Params,
+    mapping: &TableMapping,
+    table: &Table,
+) -> Result<Captured, SetupError> {
+    let side = params.side;
+    let failed = SetupError::database(side);
+    let keys = key_names(table);
+    let transaction = client.transaction().await.map_err(&failed)?;
+    lock_setup(&transaction).await.map_err(&failed)?;
+    let known = registry::ids(&transaction, side, std::slice::from_ref(mapping))
+        .await
+        .map_err(&failed)?
+        .first()
+        .copied()
+        .flatten();
+    let current = match known {
+        Some(id) => {
+            registry::is_current(&transaction, id, mapping, &keys).await.map_err(&failed)?
+        }
+        None => false,
+    };
+    let table_id = match known {
+        Some(id) if current => id,
+        _ => registry::register(&transaction, side, mapping, &keys).await.map_err(&failed)?,
+    };
+    let form = form_of(table, table_id);
+    let missing = missing(&transaction, &form, table).await.map_err(&failed)?;
+    let functions: String =
+        missing.functions.iter().map(|(event, _)| form.function(*event).create()).collect();
+    // Only a function or a trigger that differs is made anew, and with another key the
+    // condition on it too: then the trigger for changed keys cannot be told by its shape.
+    let mut wanted: Vec<(TableName, u32, Vec<Event>)> = Vec::new();
+    for (relation, oid, event, _) in missing.triggers {
+        match wanted.iter_mut().find(|(_, known, _)| *known == oid) {
+            Some((_, _, events)) => events.push(event),
+            None => wanted.push((relation, oid, vec![event])),
+        }
+    }
+    if missing.functions.iter().any(|(event, _)| *event == Event::Key) {
+        match wanted.iter_mut().find(|(_, oid, _)| *oid == table.oid) {
+            Some((_, _, events)) if events.contains(&Event::Key) => {}
+            Some((_, _, events)) => events.push(Event::Key),
+            None => wanted.push((table.name.clone(), table.oid, vec![Event::Key])),
+        }
+    }
+    transaction.batch_execute(&functions).await.map_err(&failed)?;
+    transaction.commit().await.map_err(&failed)?;
+    let changed = !current || !functions.is_empty() || !wanted.is_empty();
+    for (relation, oid, events) in wanted {
+        put_on(client, params, &form, &relation, oid, &events).await?;
+    }
+    Ok(Captured { table_id, mapping: mapping.clone(), changed })
+}
+
+async fn put_on(
+    client: &mut Client,
+    params: &Params,
+    form: &Form<'_>,
+    relation: &TableName,
+    oid: u32,
+    events: &[Event],
+) -> Result<(), SetupError> {
+    let sql: String = events.iter().map(|event| form.trigger(*event, relation)).collect();
+    match under_lock(client, params, relation, oid, &sql).await {
+        Err(SetupError::Database { source, .. })
+            if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
+        {
+            let role = current_user(client, params.side).await?;
+            Err(SetupError::Privilege {
+                side: params.side,
+                action: format!("put triggers on {relation}"),
+                message: source.to_string(),
+                sql: format!(
+                    "GRANT TRIGGER ON TABLE {} TO {};",
+                    relation.quoted(),
+                    quote_identifier(&role)
+                ),
+                role,
+            })
+        }
+        result => result,
+    }
+}
+
+/// Runs statements that lock a table, each attempt with a short timeout, until they pass.
+pub(super) async fn under_lock(
+    client: &mut Client,
+    params: &Params,
+    relation: &TableName,
+    oid: u32,
+    sql: &str,
+) -> Result<(), SetupError> {
+    let begun = Instant::now();
+    loop {
+        let Err(source) = attempt(client, params, sql).await else { return Ok(()) };
+        let retryable = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+        if !source.code().is_some_and(|state| retryable.contains(state)) {
+            return Err(SetupError::Database { side: params.side, source });
+        }
+        if begun.elapsed() >= params.patience {
+            return Err(SetupError::Locked {
+                side: params.side,
+                table: relation.to_string(),
+                waited_ms: begun.elapsed().as_millis(),
+                holders: holders(client, params.side, oid).await?,
+            });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn attempt(
+    client: &mut Client,
+    params: &Params,
+    sql: &str,
+) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    lock_setup(&transaction).await?;
+    let timeout_ms = params.lock_timeout.as_millis().max(1);
+    transaction.batch_execute(&format!("SET LOCAL lock_timeout = {timeout_ms};{sql}")).await?;
+    transaction.commit().await
+}
+
+/// Keeps other sidecars from setting up the same database at the same time.
+pub(super) async fn lock_setup(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+    transaction.query_one("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[&SETUP_LOCK]).await?;
+    Ok(())
+}
+
+async fn holders(client: &Client, side: Side, oid: u32) -> Result<String, SetupError> {
+    let row = client
+        .query_one(
+            "SELECT coalesce(pg_catalog.string_agg(pg_catalog.format('process %s (%s, %s, since %s)',
+                    l.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
+                    a.xact_start), ', '), 'nobody any more')
+             FROM (SELECT DISTINCT pid FROM pg_catalog.pg_locks
+                WHERE relation = $1 AND granted AND pid <> pg_catalog.pg_backend_pid()
+                    AND mode NOT IN ('AccessShareLock', 'RowShareLock')) AS l
+             JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid",
+            &[&oid],
+        )
+        .await;
+    row.and_then(|row| row.try_get(0)).map_err(SetupError::database(side))
+}
+
+pub(super) async fn current_user(client: &Client, side: Side) -> Result<String, SetupError> {
+    let row = client.query_one("SELECT current_user::text", &[]).await;
+    row.and_then(|row| row.try_get(0)).map_err(SetupError::database(side))
+}

@@ -1,0 +1,101 @@
+//! `segue.migrated_table`: the small ids that the outbox names tables by.
+
+use tokio_postgres::{Error, GenericClient};
+
+use crate::domain::side::Side;
+use crate::domain::table::TableMapping;
+
+/// The id of each mapped table; `None` where it has none yet.
+pub(super) async fn ids<C: GenericClient>(
+    client: &C,
+    side: Side,
+    mappings: &[TableMapping],
+) -> Result<Vec<Option<i32>>, Error> {
+    let rows = client
+        .query(
+            "SELECT table_id, source_schema, source_name, target_schema, target_name
+             FROM segue.migrated_table",
+            &[],
+        )
+        .await?;
+    let (schema, name) = match side {
+        Side::Source => (1, 2),
+        Side::Target => (3, 4),
+    };
+    let mut ids = Vec::with_capacity(mappings.len());
+    for mapping in mappings {
+        let table = super::on_side(mapping, side);
+        let mut id = None;
+        for row in &rows {
+            if row.try_get::<_, &str>(schema)? == table.schema
+                && row.try_get::<_, &str>(name)? == table.name
+            {
+                id = Some(row.try_get(0)?);
+            }
+        }
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+/// Gives a table its id, or keeps the one that it has; the caller holds the setup lock.
+/// An id is never given to another table, since outbox rows may still name it.
+pub(super) async fn register<C: GenericClient>(
+    client: &C,
+    side: Side,
+    mapping: &TableMapping,
+    key_columns: &[&str],
+) -> Result<i32, Error> {
+    let known = ids(client, side, std::slice::from_ref(mapping)).await?;
+    let values: [&str; 4] = [
+        &mapping.source.schema,
+        &mapping.source.name,
+        &mapping.target.schema,
+        &mapping.target.name,
+    ];
+    let row = if let Some(id) = known.first().copied().flatten() {
+        client
+            .query_one(
+                "UPDATE segue.migrated_table SET source_schema = $2, source_name = $3,
+                    target_schema = $4, target_name = $5, key_columns = $6
+                 WHERE table_id = $1 RETURNING table_id",
+                &[&id, &values[0], &values[1], &values[2], &values[3], &key_columns],
+            )
+            .await?
+    } else {
+        client
+            .query_one(
+                "INSERT INTO segue.migrated_table
+                 SELECT coalesce(pg_catalog.max(table_id), 0) + 1, $1, $2, $3, $4, $5
+                 FROM segue.migrated_table RETURNING table_id",
+                &[&values[0], &values[1], &values[2], &values[3], &key_columns],
+            )
+            .await?
+    };
+    row.try_get(0)
+}
+
+/// Whether the registry has this mapping and key for the id.
+pub(super) async fn is_current<C: GenericClient>(
+    client: &C,
+    id: i32,
+    mapping: &TableMapping,
+    key_columns: &[&str],
+) -> Result<bool, Error> {
+    let row = client
+        .query_one(
+            "SELECT EXISTS (SELECT FROM segue.migrated_table WHERE table_id = $1
+                AND source_schema = $2 AND source_name = $3
+                AND target_schema = $4 AND target_name = $5 AND key_columns = $6)",
+            &[
+                &id,
+                &mapping.source.schema,
+                &mapping.source.name,
+                &mapping.target.schema,
+                &mapping.target.name,
+                &key_columns,
+            ],
+        )
+        .await?;
+    row.try_get(0)
+}

@@ -1,0 +1,83 @@
+//! COMMIT and ROLLBACK of a transaction that spanned calls.
+
+use tokio::sync::watch;
+
+use super::{Held, rollback};
+use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::key::WriteId;
+use crate::postgres::doubt;
+use crate::postgres::pipeline::{self, Progress, Ran, StepKind};
+use crate::postgres::pool::Pool;
+
+/// Rolls back; a session in which that fails is closed, which rolls back as well.
+pub(super) async fn roll_back(held: Held) {
+    match rollback(held.session()).await {
+        Ok(()) => held.session().set_busy(false),
+        Err(_) => held.session().poison(),
+    }
+}
+
+/// Commits, or says truthfully why not.
+pub(super) async fn commit(pool: &Pool, mut held: Held) -> Result<WriteId, SqlFault> {
+    let side = pool.side();
+    if let Some(reason) = held.failed() {
+        roll_back(held).await;
+        let message = format!("the transaction had failed and was rolled back: {reason}");
+        return Err(SqlFault::new(FaultKind::Precondition, "transaction.failed", message)
+            .with_hint("run the transaction again from its beginning")
+            .on(side));
+    }
+    if held.xid().is_none() {
+        // A read in the transaction may have written by a function: ask once more, and
+        // before COMMIT is sent.
+        let ran = run(&held, false).await;
+        if let Some((_, fault)) = ran.failed {
+            return Err(not_committed(held, fault).await);
+        }
+        held.set_xid(ran.xid);
+    }
+    let ran = run(&held, true).await;
+    let Some((kind, mut fault)) = ran.failed else {
+        held.session().set_busy(false);
+        return Ok(held.open().write_id);
+    };
+    if fault.kind != FaultKind::ConnectionLost {
+        // After a failed step the server takes COMMIT as ROLLBACK.
+        if kind == StepKind::Commit || !fault.sqlstate.is_empty() {
+            return Err(not_committed(held, fault).await);
+        }
+    }
+    let (facts, xid) = (held.session().facts().as_ref().clone(), held.xid());
+    let knows_xid = pipeline::xid(held.session(), &facts).is_some();
+    held.session().poison();
+    drop(held);
+    fault.outcome = if knows_xid && xid.is_none() {
+        // Without an id nothing was written.
+        Outcome::NotApplied
+    } else {
+        doubt::outcome_of(pool.connector(), &facts, xid.as_deref()).await
+    };
+    fault.retryable = fault.outcome == Outcome::NotApplied;
+    Err(fault)
+}
+
+async fn run(held: &Held, with_commit: bool) -> Ran {
+    let session = held.session();
+    let mut steps: Vec<_> = pipeline::xid(session, session.facts()).into_iter().collect();
+    if with_commit {
+        steps.push(pipeline::commit(session));
+    }
+    let (progress, _watched) = watch::channel(Progress::Ending);
+    pipeline::run(steps, &progress).await
+}
+
+async fn not_committed(held: Held, mut fault: SqlFault) -> SqlFault {
+    fault.outcome = Outcome::NotApplied;
+    if fault.kind == FaultKind::ConnectionLost {
+        fault.retryable = true;
+        held.session().poison();
+    } else {
+        roll_back(held).await;
+    }
+    fault
+}

@@ -1,0 +1,109 @@
+//! A statement on a database, seen by operators: its span under the call's, and its time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+use tracing::Span;
+
+use crate::domain::answer::RowBatch;
+use crate::domain::fault::SqlFault;
+use crate::domain::key::WriteId;
+use crate::domain::side::{Side, Sides};
+use crate::ports::AnswerStream;
+use crate::telemetry::metrics::{Metrics, Purpose};
+use crate::telemetry::spans::{self, Peer, Writers};
+
+/// Watches statements. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    peers: Arc<Sides<Peer>>,
+    writers: Arc<Writers>,
+    metrics: Metrics,
+}
+
+/// A statement being run. Dropped, it has ended.
+#[derive(Debug)]
+pub(super) struct Watched {
+    span: Span,
+    started: Instant,
+    side: Side,
+    purpose: Purpose,
+    metrics: Metrics,
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// Watches statements on these, and remembers which call made which write.
+    pub fn new(peers: Sides<Peer>, writers: Arc<Writers>, metrics: Metrics) -> Self {
+        Self { peers: Arc::new(peers), writers, metrics }
+    }
+
+    pub(super) fn begin(&self, side: Side, purpose: Purpose, summary: &str) -> Watched {
+        Watched {
+            span: spans::statement(self.peers.of(side), summary),
+            started: Instant::now(),
+            side,
+            purpose,
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// The write was captured: its reconcile will be linked to the present call.
+    pub(super) fn captured(&self, watched: &Watched, write_id: WriteId) {
+        spans::captured(&watched.span, write_id);
+        self.writers.remember(write_id, &Span::current());
+    }
+}
+
+// === impl Watched ===
+
+impl Watched {
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// Notes how the statement failed, if it did.
+    pub(super) fn note<T>(&self, result: Result<T, SqlFault>) -> Result<T, SqlFault> {
+        result.inspect_err(|fault| spans::note_fault(&self.span, fault))
+    }
+
+    /// Goes on until the answer has ended.
+    pub(super) fn follow(self, answer: AnswerStream) -> AnswerStream {
+        let batches = Followed { watched: self, rows: 0, inner: answer.batches }.boxed();
+        AnswerStream { columns: answer.columns, batches }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.metrics.statement(self.side, self.purpose, self.started.elapsed());
+    }
+}
+
+struct Followed {
+    watched: Watched,
+    rows: u64,
+    inner: BoxStream<'static, Result<RowBatch, SqlFault>>,
+}
+
+impl Stream for Followed {
+    type Item = Result<RowBatch, SqlFault>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let span = self.watched.span();
+        let polled = span.in_scope(|| self.inner.as_mut().poll_next(cx));
+        match &polled {
+            Poll::Ready(Some(Ok(batch))) => self.rows += u64::from(batch.row_count()),
+            Poll::Ready(Some(Err(fault))) => spans::note_fault(&span, fault),
+            Poll::Ready(None) => {
+                span.record(crate::telemetry::names::DB_RESPONSE_RETURNED_ROWS, self.rows);
+            }
+            Poll::Pending => {}
+        }
+        polled
+    }
+}

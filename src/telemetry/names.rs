@@ -1,0 +1,36 @@
+//! Names in traces, in one place. Those of OpenTelemetry are of its stable conventions for
+//! databases and RPC; those under `segue.` are ours. `docs/tracing.md` explains them.
+
+pub use opentelemetry_semantic_conventions::attribute::{
+    DB_NAMESPACE, DB_QUERY_SUMMARY, DB_RESPONSE_RETURNED_ROWS, DB_RESPONSE_STATUS_CODE,
+    DB_SYSTEM_NAME, ERROR_TYPE, RPC_METHOD, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME,
+    SERVER_ADDRESS, SERVER_PORT, SERVICE_NAME, SERVICE_VERSION,
+};
+
+/// `source` or `target`.
+pub const SIDE: &str = "segue.side";
+/// The name of a statement from the query files.
+pub const STATEMENT_NAME: &str = "segue.statement.name";
+/// The write that was announced to the database.
+pub const WRITE_ID: &str = "segue.write_id";
+/// Keys of a reconcile.
+pub const KEYS: &str = "segue.reconcile.keys";
+/// Rows that a reconcile found different, and wrote.
+pub const ROWS_WRITTEN: &str = "segue.reconcile.rows_written";
+/// The result of a comparison.
+pub const VERDICT: &str = "segue.verdict";
+/// The catalogue's category of a comparison.
+pub const CATEGORY: &str = "segue.category";
+/// Normalization rules that a comparison needed, separated by commas.
+pub const RULES: &str = "segue.rules";
+/// Event: the capture recorded a write's keys in its transaction.
+pub const CAPTURED: &str = "segue.captured";
+/// Event: a comparison has its verdict.
+pub const COMPARED: &str = "segue.compared";
+
+/// Span of a reconcile, the root of its trace.
+pub const RECONCILE_SPAN: &str = "reconcile";
+/// Span of a shadow read, the root of its trace.
+pub const SHADOW_READ_SPAN: &str = "shadow read";
+/// What [`DB_SYSTEM_NAME`] says.
+pub const POSTGRESQL: &str = "postgresql";

@@ -1,0 +1,194 @@
+//! The spans of segue. None of them holds a parameter's value, a key or a server's message,
+//! which may quote one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+use tracing::Span;
+use tracing::field::Empty;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::domain::fault::SqlFault;
+use crate::domain::key::WriteId;
+use crate::domain::side::Side;
+use crate::telemetry::names;
+
+/// Where a database is, for its spans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Which one.
+    pub side: Side,
+    /// The host.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// The database's name.
+    pub namespace: String,
+}
+
+/// The span of one call, `method` being `segue.v1.Sql/Query`. The caller's trace is joined by
+/// setting its parent afterwards.
+pub fn call(method: &'static str) -> Span {
+    tracing::info_span!(
+        "call",
+        otel.name = method,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        { names::RPC_SYSTEM_NAME } = "grpc",
+        { names::RPC_METHOD } = method,
+        { names::RPC_RESPONSE_STATUS_CODE } = Empty,
+        { names::DB_RESPONSE_STATUS_CODE } = Empty,
+        { names::ERROR_TYPE } = Empty,
+    )
+}
+
+/// The span of one statement on a database, under the present one.
+pub fn statement(peer: &Peer, summary: &str) -> Span {
+    tracing::info_span!(
+        "statement",
+        otel.name = summary,
+        otel.kind = "client",
+        otel.status_code = Empty,
+        { names::DB_SYSTEM_NAME } = names::POSTGRESQL,
+        { names::DB_NAMESPACE } = peer.namespace,
+        { names::DB_QUERY_SUMMARY } = summary,
+        { names::DB_RESPONSE_STATUS_CODE } = Empty,
+        { names::DB_RESPONSE_RETURNED_ROWS } = Empty,
+        { names::SERVER_ADDRESS } = peer.address,
+        { names::SERVER_PORT } = peer.port,
+        { names::ERROR_TYPE } = Empty,
+        { names::SIDE } = peer.side.as_str(),
+    )
+}
+
+/// Notes how a call or a statement failed: codes, never the message.
+pub fn note_fault(span: &Span, fault: &SqlFault) {
+    span.record("otel.status_code", "ERROR");
+    if fault.sqlstate.is_empty() {
+        span.record(names::ERROR_TYPE, fault.reason);
+    } else {
+        span.record(names::DB_RESPONSE_STATUS_CODE, fault.sqlstate.as_str());
+        span.record(names::ERROR_TYPE, fault.sqlstate.as_str());
+    }
+}
+
+/// Notes on a write's span that the capture recorded its keys in the same transaction.
+pub fn captured(span: &Span, write_id: WriteId) {
+    let attribute = KeyValue::new(names::WRITE_ID, write_id.to_string());
+    span.add_event(names::CAPTURED, vec![attribute]);
+}
+
+/// A trace of its own for one batch of keys, linked to the calls that wrote them.
+pub fn reconcile(
+    shadow: Side,
+    keys: usize,
+    writers: impl IntoIterator<Item = SpanContext>,
+) -> Span {
+    let span = tracing::info_span!(
+        parent: None,
+        "reconcile",
+        otel.name = names::RECONCILE_SPAN,
+        otel.kind = "internal",
+        otel.status_code = Empty,
+        { names::SIDE } = shadow.as_str(),
+        { names::KEYS } = keys,
+        { names::ROWS_WRITTEN } = Empty,
+        { names::DB_RESPONSE_STATUS_CODE } = Empty,
+        { names::ERROR_TYPE } = Empty,
+    );
+    for writer in writers {
+        span.add_link(writer);
+    }
+    span
+}
+
+/// A trace of its own for one sampled read, linked to the caller's.
+pub fn shadow_read(caller: &Span, shadow: &'static str) -> Span {
+    let span = tracing::info_span!(
+        parent: None,
+        "shadow_read",
+        otel.name = names::SHADOW_READ_SPAN,
+        otel.kind = "internal",
+        otel.status_code = Empty,
+        { names::SIDE } = shadow,
+        { names::VERDICT } = Empty,
+        { names::CATEGORY } = Empty,
+        { names::RULES } = Empty,
+    );
+    if let Some(context) = context_of(caller) {
+        span.add_link(context);
+    }
+    span
+}
+
+/// Notes a comparison's result on the present span, as attributes and as an event.
+pub fn record_verdict<'a>(
+    verdict: &'static str,
+    category: &'static str,
+    rules: impl IntoIterator<Item = &'a str>,
+) {
+    let rules = rules.into_iter().collect::<Vec<_>>().join(",");
+    let span = Span::current();
+    span.record(names::VERDICT, verdict);
+    let mut attributes = vec![KeyValue::new(names::VERDICT, verdict)];
+    if !category.is_empty() {
+        span.record(names::CATEGORY, category);
+        attributes.push(KeyValue::new(names::CATEGORY, category));
+    }
+    if !rules.is_empty() {
+        span.record(names::RULES, rules.as_str());
+        attributes.push(KeyValue::new(names::RULES, rules));
+    }
+    span.add_event(names::COMPARED, attributes);
+}
+
+/// The span as OpenTelemetry knows it, where it is traced at all.
+pub fn context_of(span: &Span) -> Option<SpanContext> {
+    let context = span.context().span().span_context().clone();
+    context.is_valid().then_some(context)
+}
+
+/// Which call made a write, so that its reconcile can be linked to it. Holds the latest
+/// writes of this member only: a link is a convenience, and memory is bounded.
+#[derive(Debug)]
+pub struct Writers {
+    capacity: usize,
+    inner: Mutex<Latest>,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    by_write: HashMap<WriteId, SpanContext>,
+    in_order: VecDeque<WriteId>,
+}
+
+// === impl Writers ===
+
+impl Writers {
+    /// Remembers at most so many writes.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, inner: Mutex::default() }
+    }
+
+    /// Remembers the call that made a write. Costs nothing where the call is not traced.
+    pub fn remember(&self, write: WriteId, call: &Span) {
+        let Some(context) = context_of(call).filter(SpanContext::is_sampled) else { return };
+        let mut latest = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.by_write.insert(write, context).is_none() {
+            latest.in_order.push_back(write);
+        }
+        while latest.in_order.len() > self.capacity {
+            if let Some(oldest) = latest.in_order.pop_front() {
+                latest.by_write.remove(&oldest);
+            }
+        }
+    }
+
+    /// The calls that made these writes, as far as they are remembered.
+    pub fn of(&self, writes: impl IntoIterator<Item = WriteId>) -> Vec<SpanContext> {
+        let latest = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        writes.into_iter().filter_map(|write| latest.by_write.get(&write).cloned()).collect()
+    }
+}

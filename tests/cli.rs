@@ -1,0 +1,330 @@
+//! The command as its users run it: usage, exit codes, output.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Output;
+
+use futures_util::stream::{self, BoxStream};
+use segue::grpc::proto::migration_server::{Migration, MigrationServer};
+use segue::grpc::proto::{
+    CallStatus, GetStatusRequest, ListMismatchesRequest, ListMismatchesResponse, ListOutboxRequest,
+    ListOutboxResponse, Mismatch, OutboxEntry, OutboxStatus, ReplayOutboxRequest,
+    ReplayOutboxResponse, SamplingStatus, SetSamplingRequest, SetSamplingResponse,
+    Status as Report, VerdictCount, WatchStatusRequest,
+};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+/// A sidecar that answers the same always, to whoever has the token.
+#[derive(Clone, Default)]
+struct Sidecar {
+    mismatches: Vec<Mismatch>,
+    outbox: Vec<OutboxEntry>,
+}
+
+fn check<T>(request: &Request<T>) -> Result<(), Status> {
+    match request.metadata().get("authorization") {
+        Some(token) if token == "Bearer t0ken" => Ok(()),
+        _ => Err(Status::unauthenticated("the call brings no token, or a wrong one")),
+    }
+}
+
+#[tonic::async_trait]
+impl Migration for Sidecar {
+    async fn get_status(
+        &self,
+        request: Request<GetStatusRequest>,
+    ) -> Result<Response<Report>, Status> {
+        check(&request)?;
+        Ok(Response::new(report()))
+    }
+
+    type WatchStatusStream = BoxStream<'static, Result<Report, Status>>;
+
+    async fn watch_status(
+        &self,
+        request: Request<WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        check(&request)?;
+        Ok(Response::new(Box::pin(stream::iter([Ok(report()), Ok(report())]))))
+    }
+
+    async fn list_mismatches(
+        &self,
+        request: Request<ListMismatchesRequest>,
+    ) -> Result<Response<ListMismatchesResponse>, Status> {
+        check(&request)?;
+        Ok(Response::new(ListMismatchesResponse { mismatches: self.mismatches.clone() }))
+    }
+
+    async fn list_outbox(
+        &self,
+        request: Request<ListOutboxRequest>,
+    ) -> Result<Response<ListOutboxResponse>, Status> {
+        check(&request)?;
+        Ok(Response::new(ListOutboxResponse { entries: self.outbox.clone() }))
+    }
+
+    async fn replay_outbox(
+        &self,
+        request: Request<ReplayOutboxRequest>,
+    ) -> Result<Response<ReplayOutboxResponse>, Status> {
+        check(&request)?;
+        match request.get_ref().table.as_str() {
+            "public.orders" => Ok(Response::new(ReplayOutboxResponse { made_due: 1234 })),
+            _ => Err(Status::failed_precondition("public.nothing is not migrated")),
+        }
+    }
+
+    async fn set_sampling(
+        &self,
+        _: Request<SetSamplingRequest>,
+    ) -> Result<Response<SetSamplingResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+}
+
+fn report() -> Report {
+    Report {
+        version: "0.1.0".to_owned(),
+        phase: "shadow_read".to_owned(),
+        epoch: 3,
+        phase_reason: "init".to_owned(),
+        outbox: Some(OutboxStatus {
+            pending: 1500,
+            stuck: 2,
+            oldest_age_s: 12.0,
+            bytes: 65_536,
+            max_bytes: 1 << 30,
+            ..OutboxStatus::default()
+        }),
+        sampling: Some(SamplingStatus {
+            rate: 0.1,
+            sampled_total: 1234,
+            dropped: [("concurrency".to_owned(), 7)].into(),
+        }),
+        verdicts: vec![VerdictCount { verdict: "match".to_owned(), count: 1234 }],
+        reads: Some(CallStatus { total: 20_000, failed: 1, p50_ms: 0.5, p99_ms: 2.25 }),
+        warnings: vec!["2 keys are stuck; see `segue outbox --stuck`".to_owned()],
+        ..Report::default()
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+async fn running(sidecar: Sidecar) -> Running {
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = incoming.local_addr().unwrap();
+    let service = MigrationServer::new(sidecar);
+    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("token"), "t0ken\n").unwrap();
+    Running { address, folder }
+}
+
+impl Running {
+    async fn run(&self, arguments: &[&str]) -> Output {
+        let token = self.folder.path().join("token");
+        let set = format!("listen.admin_token_file={}", token.display());
+        let address = self.address.to_string();
+        let common = ["--admin", &address, "--set", &set];
+        self.run_plain(&[&common, arguments].concat()).await
+    }
+
+    async fn run_plain(&self, arguments: &[&str]) -> Output {
+        let folder = self.folder.path().to_owned();
+        let arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
+        let run = move || segue_in(&folder, &arguments);
+        tokio::task::spawn_blocking(run).await.unwrap()
+    }
+}
+
+/// Without the environment of whoever runs the tests.
+fn segue_in(folder: &Path, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_segue"))
+        .env_clear()
+        .current_dir(folder)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn mismatch(verdict: &str, count: u64) -> Mismatch {
+    Mismatch {
+        verdict: verdict.to_owned(),
+        count,
+        statement: "SELECT 1".to_owned(),
+        ..Mismatch::default()
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["serv"][..],
+        &[],
+        &["status", "--jsn"],
+        &["--set", "no-value", "status"],
+        &["init", "--phase", "dual"],
+        &["mismatches", "--limit", "0"],
+    ] {
+        let output = segue_in(folder.path(), arguments);
+        assert_eq!(code(&output), 2, "{arguments:?}: {}", err(&output));
+    }
+    let output = segue_in(folder.path(), &["init", "--phase", "dual"]);
+    assert!(err(&output).contains("the phases are source_only, dual_write"), "{}", err(&output));
+    assert_eq!(code(&segue_in(folder.path(), &["--help"])), 0);
+    assert!(out(&segue_in(folder.path(), &["--version"])).starts_with("segue "));
+}
+
+#[test]
+fn faults_of_the_configuration_come_all_at_once_and_end_with_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let file =
+        "[source]\ndsn = \"postgres://a:hunter2@h/d\"\n[outbox]\nmax_byte = 1\ndeadline = 5\n";
+    std::fs::write(folder.path().join("segue.toml"), file).unwrap();
+    for command in [&["config", "check"][..], &["serve"], &["init"], &["capture", "install"]] {
+        let output = segue_in(folder.path(), command);
+        assert_eq!(code(&output), 1, "{command:?}");
+        let told = err(&output);
+        assert!(told.contains("the configuration has 4 faults"), "{told}");
+        assert!(told.contains("\n  segue.toml:4: outbox.max_byte: unknown key"), "{told}");
+        assert!(told.contains("\n  segue.toml:5: outbox.deadline = \"5\": a duration"), "{told}");
+        assert!(told.contains("\n  target.host: nothing says where"), "{told}");
+    }
+    let output = segue_in(folder.path(), &["--config", "none.toml", "config", "check"]);
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("none.toml:1: the file cannot be read"), "{}", err(&output));
+}
+
+#[test]
+fn the_effective_configuration_is_printed_without_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = "[source]\ndsn = \"postgres://a:hunter2@h/d\"\n[target]\ndsn = \"postgres://a@i/d\"\npassword = \"hunter3\"\n";
+    std::fs::write(folder.path().join("segue.toml"), file).unwrap();
+    let output = segue_in(folder.path(), &["config", "check", "--set", "sampling.rate=0.5"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let text = out(&output);
+    assert!(!text.contains("hunter"), "{text}");
+    let line = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+    assert!(line("sampling.rate").ends_with("--set sampling.rate"), "{text}");
+    assert!(line("source.dsn").contains("password=[redacted]"), "{text}");
+    assert!(line("source.dsn").ends_with("segue.toml:2"), "{text}");
+    assert!(line("outbox.max_bytes").contains("= \"1GiB\""), "{text}");
+}
+
+#[test]
+fn phases_with_gates_are_refused_with_4() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = [
+        "--set",
+        "source.dsn=host=h user=u dbname=a",
+        "--set",
+        "target.dsn=host=h user=u dbname=b",
+    ];
+    let output = segue_in(folder.path(), &[&databases[..], &["init", "--phase", "shift"]].concat());
+    assert_eq!(code(&output), 4, "{}", err(&output));
+    assert!(err(&output).contains("phase shift cannot be set by hand"), "{}", err(&output));
+}
+
+#[test]
+fn nobody_listening_ends_with_1_and_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = segue_in(folder.path(), &["--admin", "127.0.0.1:1", "status"]);
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("no segue answers at 127.0.0.1:1; start it"), "{}", err(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_for_people_and_for_programs() {
+    let sidecar = running(Sidecar::default()).await;
+    let output = sidecar.run(&["status"]).await;
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let expected = "\
+phase     shadow_read (epoch 3): init
+calls     20,000 reads, 1 failed, p50 0.50 ms, p99 2.25 ms
+          no writes yet
+outbox    1,500 rows waiting, the oldest for 12 s, 2 stuck; 64.0 KiB of 1.0 GiB
+          no keys reconciled by this sidecar
+samples   10 % of reads; 1,234 samples, dropped: 7 concurrency
+verdicts  1,234 match
+! 2 keys are stuck; see `segue outbox --stuck`
+segue 0.1.0 at -
+
+";
+    assert_eq!(out(&output), expected);
+    let output = sidecar.run(&["status", "--json", "--watch"]).await;
+    let lines: Vec<serde_json::Value> =
+        out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["outbox"]["pending"], 1500);
+    assert_eq!(lines[0]["verdicts"]["match"], 1234);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn findings_end_with_3_and_noise_does_not() {
+    let quiet = Sidecar { mismatches: vec![mismatch("noise", 5)], ..Sidecar::default() };
+    let output = running(quiet).await.run(&["mismatches"]).await;
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).starts_with("no differences in 1,234 samples"), "{}", out(&output));
+
+    let mismatches = vec![mismatch("noise", 50), mismatch("data", 1), mismatch("incompatible", 7)];
+    let found = running(Sidecar { mismatches, ..Sidecar::default() }).await;
+    let output = found.run(&["mismatches"]).await;
+    assert_eq!(code(&output), 3);
+    let text = out(&output);
+    assert!(text.starts_with("2 findings to look at"), "{text}");
+    assert!(
+        text.contains("\n1. incompatible: 7 times") && text.contains("\n2. data: 1 time"),
+        "{text}"
+    );
+    let output = found.run(&["mismatches", "--json"]).await;
+    assert_eq!(code(&output), 3);
+    let documents: serde_json::Value = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!(documents[0]["verdict"], "incompatible");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outbox_and_its_replay() {
+    let entry = OutboxEntry {
+        table: "public.orders".to_owned(),
+        key: vec!["7".to_owned()],
+        ..OutboxEntry::default()
+    };
+    let sidecar = running(Sidecar { outbox: vec![entry], ..Sidecar::default() }).await;
+    let output = sidecar.run(&["outbox"]).await;
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("public.orders"), "{}", out(&output));
+    let output = sidecar.run(&["outbox", "replay", "--table", "public.orders"]).await;
+    assert_eq!(out(&output), "1,234 rows made due now\n");
+    let output = sidecar.run(&["outbox", "replay", "--table", "public.nothing"]).await;
+    assert_eq!(
+        (code(&output), err(&output)),
+        (4, "segue: public.nothing is not migrated\n".to_owned())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_token_is_refused_with_4() {
+    let sidecar = running(Sidecar::default()).await;
+    let output = sidecar.run_plain(&["--admin", &sidecar.address.to_string(), "status"]).await;
+    assert_eq!(code(&output), 4);
+    assert!(err(&output).contains("listen.admin_token_file"), "{}", err(&output));
+}

@@ -1,0 +1,188 @@
+//! Writes outside transactions of the caller.
+
+use std::time::Duration;
+
+use segue::domain::call::{CallContext, ResultLimits};
+use segue::domain::fault::{FaultKind, Outcome};
+use segue::ports::{Database, WriteRequest};
+
+use crate::rig::{Rig, WAIT, context, keyed, within, write};
+use crate::support::eventually;
+
+#[tokio::test]
+async fn a_write_is_announced_and_applied() {
+    let rig = Rig::new().await;
+    rig.database
+        .run(
+            "CREATE TABLE seen (id text); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN INSERT INTO public.seen VALUES (current_setting('segue.write_id', true)); RETURN NULL; END$$;
+             CREATE TRIGGER note AFTER INSERT ON item FOR EACH STATEMENT EXECUTE FUNCTION note()",
+        )
+        .await;
+    let mut expected = Vec::new();
+    for sql in [
+        &["INSERT INTO item VALUES (1), (2)"][..],
+        &["INSERT INTO item VALUES (3) RETURNING id"],
+        &["INSERT INTO item VALUES (4)", "DELETE FROM item WHERE id = 1"],
+        &["INSERT INTO item VALUES (5)"],
+    ] {
+        let request = write(sql);
+        expected.push(request.write_id.to_string());
+        let answer = rig.segue.write(request.clone()).await.unwrap();
+        assert_eq!((answer.write_id, answer.items.len()), (request.write_id, sql.len()));
+    }
+    assert_eq!(rig.database.rows("SELECT id FROM seen").await, expected);
+    assert_eq!(rig.database.rows("SELECT count(*) FROM item").await, ["4"]);
+    assert_eq!(rig.writes.status().open, 1);
+}
+
+#[tokio::test]
+async fn several_statements_are_all_or_none() {
+    let rig = Rig::new().await;
+    for sql in [
+        ["INSERT INTO item VALUES (1)", "INSERT INTO item VALUES (2), (2)"],
+        ["INSERT INTO item VALUES (1) RETURNING id", "INSERT INTO item VALUES (2), (2)"],
+        ["INSERT INTO item VALUES (1)", "INSERT INTO nowhere VALUES (2)"],
+    ] {
+        let fault = rig.segue.write(write(&sql)).await.unwrap_err();
+        assert!(["23505", "42P01"].contains(&fault.sqlstate.as_str()), "{fault}");
+        assert_eq!(fault.outcome, Outcome::NotApplied);
+        assert_eq!(rig.database.rows("SELECT count(*) FROM item").await, ["0"]);
+    }
+    let fault = rig.segue.write(write(&["INSERT INTO item VALUES (1), (1)"])).await.unwrap_err();
+    assert_eq!((fault.constraint.as_str(), fault.table.as_str()), ("item_pkey", "item"));
+    assert_eq!(rig.writes.status().open, 1, "a fault of the caller's costs no session");
+}
+
+#[tokio::test]
+async fn a_fault_at_commit_is_a_fault() {
+    let rig = Rig::new().await;
+    rig.database
+        .run("CREATE TABLE child (id int REFERENCES item DEFERRABLE INITIALLY DEFERRED)")
+        .await;
+    for sql in [
+        &["INSERT INTO child VALUES (9)"][..],
+        &["INSERT INTO child VALUES (9)", "INSERT INTO child VALUES (8)"],
+        &["INSERT INTO child VALUES (9) RETURNING id"],
+    ] {
+        let fault = rig.segue.write(write(sql)).await.unwrap_err();
+        assert_eq!((fault.sqlstate.as_str(), fault.outcome), ("23503", Outcome::NotApplied));
+    }
+    assert_eq!(rig.database.rows("SELECT count(*) FROM child").await, ["0"]);
+}
+
+#[tokio::test]
+async fn returning_too_much_is_rolled_back() {
+    let rig = Rig::new().await;
+    let limits = ResultLimits { rows_max: 3, bytes_max: 1 << 20 };
+    let request = WriteRequest {
+        context: CallContext { limits, ..context() },
+        ..write(&["INSERT INTO item SELECT generate_series(1, 100000) RETURNING id"])
+    };
+    let fault = rig.segue.write(request).await.unwrap_err();
+    assert_eq!((fault.kind, fault.outcome), (FaultKind::LimitExceeded, Outcome::NotApplied));
+    let request = WriteRequest {
+        context: CallContext { limits, ..context() },
+        ..write(&["INSERT INTO item VALUES (1), (2) RETURNING id"; 2].map(|sql| sql))
+    };
+    assert!(rig.segue.write(request).await.is_err());
+    assert_eq!(rig.database.rows("SELECT count(*) FROM item").await, ["0"]);
+}
+
+#[tokio::test]
+async fn a_write_past_its_deadline_is_not_applied() {
+    let rig = Rig::new().await;
+    for sql in [
+        &["INSERT INTO item SELECT 1 FROM pg_sleep(60)"][..],
+        &["INSERT INTO item VALUES (1)", "INSERT INTO item SELECT 2 FROM pg_sleep(60)"],
+    ] {
+        let request = WriteRequest { context: within(Duration::from_millis(200)), ..write(sql) };
+        let fault = rig.segue.write(request).await.unwrap_err();
+        assert_eq!((fault.kind, fault.outcome), (FaultKind::DeadlineExceeded, Outcome::NotApplied));
+        assert_eq!(fault.sqlstate, "57014");
+    }
+    assert_eq!(rig.database.rows("SELECT count(*) FROM item").await, ["0"]);
+    assert_eq!(rig.writes.status().open, 1, "the session was kept");
+}
+
+#[tokio::test]
+async fn a_write_goes_on_when_its_future_is_dropped() {
+    let rig = Rig::new().await;
+    let request =
+        write(&["INSERT INTO item SELECT 1 FROM pg_sleep(0.3)", "INSERT INTO item VALUES (2)"]);
+    let dropped = tokio::time::timeout(Duration::from_millis(100), rig.segue.write(request)).await;
+    assert!(dropped.is_err());
+    eventually("both rows are there", WAIT, async || {
+        (rig.database.rows("SELECT count(*) FROM item").await == ["2"]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deadlock_is_worth_another_try() {
+    let rig = Rig::new().await;
+    rig.database.run("INSERT INTO item VALUES (1), (2)").await;
+    let swap = |first: i32, second: i32| {
+        let update = |id: i32| {
+            format!("UPDATE item SET name = (SELECT 'x' FROM pg_sleep(0.3)) WHERE id = {id}")
+        };
+        let (first, second) = (update(first), update(second));
+        rig.segue.write(write(&[&first, &second]))
+    };
+    let (one, two) = tokio::join!(swap(1, 2), swap(2, 1));
+    let fault = one.err().or(two.err()).expect("one of them is the victim");
+    assert_eq!((fault.sqlstate.as_str(), fault.retryable), ("40P01", true));
+    assert_eq!(fault.outcome, Outcome::NotApplied);
+}
+
+#[tokio::test]
+async fn a_key_has_effect_once_and_gives_the_first_answer() {
+    let rig = Rig::new().await;
+    let sql = &["INSERT INTO item VALUES (1, 'a') RETURNING id, name"];
+    let first = rig.segue.write(keyed(sql, "k", 1)).await.unwrap();
+    let again = rig.segue.write(keyed(sql, "k", 1)).await.unwrap();
+    assert!(!first.replayed && again.replayed);
+    assert_eq!((&first.items, first.write_id), (&again.items, again.write_id));
+    let fault = rig.segue.write(keyed(sql, "k", 2)).await.unwrap_err();
+    assert_eq!(
+        (fault.kind, fault.reason),
+        (FaultKind::Precondition, "idempotency.content_differs")
+    );
+    // A key whose write failed is free again.
+    rig.segue.write(keyed(sql, "other", 1)).await.unwrap_err();
+    let sql = &["INSERT INTO item VALUES (2)"];
+    assert!(!rig.segue.write(keyed(sql, "other", 9)).await.unwrap().replayed);
+    assert_eq!(rig.database.rows("SELECT count(*) FROM item").await, ["2"]);
+}
+
+#[tokio::test]
+async fn concurrent_duplicates_wait_for_the_first() {
+    let rig = Rig::new().await;
+    let calls = (0..6)
+        .map(|_| rig.segue.write(keyed(&["INSERT INTO item SELECT 1 FROM pg_sleep(0.2)"], "k", 1)));
+    let answers: Vec<_> = futures_util::future::join_all(calls).await;
+    let replayed = answers.iter().filter(|answer| answer.as_ref().unwrap().replayed).count();
+    assert_eq!(replayed, 5);
+    assert_eq!(rig.database.rows("SELECT count(*) FROM item").await, ["1"]);
+}
+
+#[tokio::test]
+async fn an_answer_too_large_to_keep_is_not_applied() {
+    let rig = Rig::new().await;
+    let sql = &["INSERT INTO item SELECT 1, repeat('x', 2000000) RETURNING name"];
+    let fault = rig.segue.write(keyed(sql, "k", 1)).await.unwrap_err();
+    assert_eq!((fault.kind, fault.outcome), (FaultKind::LimitExceeded, Outcome::NotApplied));
+    assert_eq!(rig.database.rows("SELECT count(*) FROM item").await, ["0"]);
+}
+
+#[tokio::test]
+async fn old_keys_expire() {
+    let rig = Rig::new().await;
+    rig.segue.write(keyed(&["INSERT INTO item VALUES (1)"], "new", 1)).await.unwrap();
+    rig.database
+        .run("INSERT INTO segue.idempotency VALUES ('old', '', NULL, now() - interval '25 hours')")
+        .await;
+    let session = rig.writes.get().await.unwrap();
+    assert_eq!(segue::postgres::idempotency::expire(&session).await.unwrap(), 1);
+    assert_eq!(rig.database.rows("SELECT key FROM segue.idempotency").await, ["new"]);
+}
