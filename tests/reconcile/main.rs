@@ -1,9 +1,12 @@
 //! Reconcile on two real servers, PostgreSQL 15 and 18, with different types on both.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(unreachable_pub)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod basics;
+mod convergence;
+mod upkeep;
 mod world;

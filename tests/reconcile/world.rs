@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue::domain::side::Side;
+use segue::domain::table::TableName;
 use segue::ports::reconcile::{BatchDone, OutboxWork};
 use segue::postgres::connect::Connector;
 use segue::postgres::dsn::Dsn;
@@ -90,11 +91,6 @@ INSERT INTO segue.migrated_table VALUES
     (3, 'app', 'pair', 'moved', 'pair', '{a,b}');
 ";
 
-/// The tables' ids.
-pub const PARENT: i32 = 1;
-pub const ITEM: i32 = 2;
-pub const PAIR: i32 = 3;
-
 fn triggers(schema: &str) -> String {
     [("parent", 1, "'id'"), ("item", 2, "'id'"), ("pair", 3, "'a', 'b'")]
         .into_iter()
@@ -178,6 +174,13 @@ impl Way {
 
 pub fn params() -> Params {
     Params::new(Arc::new(|| rand::random_range(0.0..1.0)))
+}
+
+/// With a column of the primary that is knowingly not copied.
+pub fn ignoring((schema, table, column): (&str, &str, &str)) -> Params {
+    let columns = std::collections::BTreeSet::from([column.to_owned()]);
+    let ignored = std::iter::once((TableName::new(schema, table), columns)).collect();
+    Params { ignored_columns: ignored, ..params() }
 }
 
 pub fn batch() -> BatchParams {
