@@ -1,4 +1,12 @@
 //! The API on two real servers, through the generated client.
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 mod server;
 #[path = "../support/mod.rs"]

@@ -381,6 +381,7 @@ fn peer(side: Side) -> Peer {
     Peer { side, address: "localhost".to_owned(), port: 5432, namespace: "app".to_owned() }
 }
 
+/// Few connections, and a short patience.
 pub fn serve_params(drain_max: Duration) -> serve::Params {
     serve::Params {
         connections_max: 16,

@@ -1,4 +1,12 @@
 //! The API over databases that answer what a test tells them to.
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 mod fakes;
 
