@@ -1,6 +1,9 @@
 //! Capture on real servers: each kind of write leaves the keys of exactly the rows that it
 //! touched.
 
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
 mod support;
 
 use segue::domain::side::Side;

@@ -1,6 +1,9 @@
 //! For random schemas and statements: a database with capture does and answers exactly what
 //! one without it does, and the outbox names exactly the rows that a statement touched.
 
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -12,8 +15,8 @@ use segue::postgres::schema::{self, Permission};
 use support::{Database, Major, shared};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-/// Cases and statements of each; both servers of a case are made anew.
-const CASES: u32 = 24;
+/// Cases and statements of each; both databases of a case are new.
+const CASES: u32 = 20;
 const STATEMENTS: std::ops::Range<usize> = 4..14;
 
 /// A type with five values for a key, as SQL.
@@ -113,7 +116,9 @@ impl Schema {
                 self.row(b)
             ),
             3 => format!("UPDATE parent SET note = note || '!' WHERE {} RETURNING *", self.is(a)),
-            4 => format!("UPDATE parent SET k0 = {key0} WHERE {} RETURNING *", self.is(a)),
+            4 | 12 if kind == 4 || !self.partitioned => {
+                format!("UPDATE parent SET k0 = {key0} WHERE {} OR v = {} RETURNING *", self.is(a), b % 7)
+            }
             5 => format!("UPDATE parent SET v = v WHERE v > {}", a % 7),
             6 => format!("DELETE FROM parent WHERE {} RETURNING *", self.is(a)),
             7 => format!("DELETE FROM parent WHERE v = {} RETURNING v", a % 7),
@@ -137,7 +142,7 @@ impl Schema {
                 prefixed("s", self.key.len())
             ),
             11 => "UPDATE child SET id = id + 1 WHERE id % 2 = 0 RETURNING id".to_owned(),
-            12 if self.partitioned => "UPDATE parent_0 SET note = 'direct' RETURNING *".to_owned(),
+            12 => "UPDATE parent_0 SET note = 'direct' RETURNING *".to_owned(),
             _ => format!(
                 "DO $$ BEGIN INSERT INTO parent VALUES {}; EXCEPTION WHEN OTHERS THEN
                  UPDATE parent SET note = 'caught' WHERE v = {}; END $$",
@@ -212,6 +217,15 @@ async fn check(major: Major, schema: Schema, statements: Vec<(usize, usize, usiz
     assert_eq!(refused, []);
     capture::install(&mut client, &Params::new(Side::Source), &tables).await.expect("capture");
     let (with, without) = (captured.client().await, plain.client().await);
+    for session in [&with, &without] {
+        // Something to work on, whatever the statements are.
+        for seed in 0..4 {
+            let sql =
+                format!("INSERT INTO parent VALUES {} ON CONFLICT DO NOTHING", schema.row(seed));
+            outcome(session, &sql).await.expect("the first rows");
+        }
+    }
+    client.batch_execute("TRUNCATE segue.outbox").await.expect("emptied");
     for session in [&with, &without, &client] {
         // The text of keys must not depend on what an application sets.
         session.batch_execute("SET TimeZone = 'UTC'; SET DateStyle = 'ISO'").await.expect("set");
@@ -252,7 +266,7 @@ proptest! {
     fn a_captured_database_does_what_a_plain_one_does_and_names_what_it_touched(
         schema in schemas(),
         newer in any::<bool>(),
-        statements in prop::collection::vec((0..14_usize, 0..40_usize, 0..40_usize), STATEMENTS),
+        statements in prop::collection::vec((0..14_usize, 0..8_usize, 0..8_usize), STATEMENTS),
     ) {
         let major = if newer { Major::V18 } else { Major::V15 };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

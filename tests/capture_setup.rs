@@ -1,5 +1,8 @@
 //! Setting a database up: migrations, privileges, locks, drift, giving up, removal.
 
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,237 @@
-//! Puts the parts together.
+//! Puts the parts together, starts them, and stops them in order.
 
+pub mod databases;
 pub mod listen;
+mod params;
 pub mod queries;
+mod reconciling;
+pub mod setup;
 pub mod status;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::domain::fault::SqlFault;
+use crate::domain::key::WriteId;
+use crate::domain::side::{Side, Sides};
+use crate::grpc::health::Health;
+use crate::grpc::migration::{self, MigrationService};
+use crate::grpc::sql::SqlService;
+use crate::jobs::shadow_reads::{self, ShadowReader};
+use crate::ports::{ControlView, Transactions};
+use crate::postgres::control::ControlTable;
+use crate::postgres::mismatch::MismatchTable;
+use crate::postgres::outbox::Outbox;
+use crate::postgres::schema::SetupError;
+use crate::postgres::transactions::{self, PostgresTransactions};
+use crate::stack::watch::Watch;
+use crate::stack::{self, Stack};
+use crate::statement;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spans::Writers;
+
+use databases::Databases;
+use listen::{ListenError, Listeners, Services};
+use queries::QueriesError;
+use status::StatusGatherer;
+
+/// Writes whose calls are remembered, so that their reconciles can be linked to them.
+const WRITERS_REMEMBERED: usize = 10_000;
+
+/// The sidecar could not start, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A database, or the state of the migration in it.
+    #[error("{0}{hint}", hint = way_out(.0))]
+    Database(#[from] SqlFault),
+    /// Segue's own tables.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// Segue's own tables are of another version, and may not be changed at start.
+    #[error(
+        "segue's tables on the {side} are of version {found}, and this segue needs {needed}; \
+         run `segue init`, or set control.migrate_at_start"
+    )]
+    NotSetUp {
+        /// Which database.
+        side: Side,
+        /// The version found, 0 for none.
+        found: i32,
+        /// The version needed.
+        needed: i32,
+    },
+    /// The file of the operators' token.
+    #[error("{path} (listen.admin_token_file) cannot be read: {error}")]
+    Token {
+        /// The file.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Query files.
+    #[error(transparent)]
+    Queries(#[from] QueriesError),
+    /// The listeners.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+fn way_out(fault: &SqlFault) -> String {
+    if fault.hint.is_empty() { String::new() } else { format!("; {}", fault.hint) }
+}
+
+/// What runs beside the callers, and is stopped after them.
+#[derive(Default)]
+struct Background {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Runs the sidecar until `stop` is cancelled: then it takes no new calls, lets those in
+/// progress end within the configured limit, rolls back what is still open, and ends.
+///
+/// # Errors
+///
+/// [`AppError`] where it cannot start.
+pub async fn run(
+    config: &Config,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), AppError> {
+    let named = queries::load(&config.queries.paths)?;
+    let listeners = Listeners::bind(params::listen(config)?).await?;
+    let databases = Databases::open(config)?;
+    databases.watch(&metrics);
+    setup::at_start(config, &databases).await?;
+    let store = Arc::new(ControlTable::new(databases.own()));
+    let (control, follower) =
+        Control::start(params::control(config), store, metrics.clone()).await?;
+
+    let background = Background::default();
+    background.tasks.spawn(follower.run(background.stop.clone()));
+    // Writes and long answers outlive the futures of their callers, and are waited for.
+    let calls = TaskTracker::new();
+    let transactions = open_transactions(config, &databases, &calls, &background, &metrics);
+    let primary = control.current().phase.primary();
+    let samples = start_shadow_reads(config, &databases, &background, &metrics, primary);
+    let reconciling = reconciling::start(
+        config,
+        &databases,
+        &control,
+        &metrics,
+        &background.tasks,
+        &background.stop,
+    );
+
+    let writers = Arc::new(Writers::new(WRITERS_REMEMBERED));
+    let parts = stack::Parts {
+        databases: databases.executing(&calls),
+        transactions,
+        control: Arc::new(control.clone()),
+        reconciler: Arc::new(reconciling.replayer),
+        samples: Arc::new(samples.clone()),
+        write_ids: Arc::new(|| WriteId(uuid::Uuid::new_v4().as_u128())),
+        named,
+        watch: Watch::new(params::peers(config), Arc::clone(&writers), metrics.clone()),
+        metrics: metrics.clone(),
+    };
+    let stack = Stack::new(&params::stack(config), parts);
+    let services = Services {
+        sql: SqlService::new(stack, params::sql(config), metrics.clone()),
+        migration: MigrationService::new(migration::Parts {
+            status: Arc::new(StatusGatherer {
+                control,
+                outbox: Arc::clone(&reconciling.admin),
+                sampling: Arc::new(samples.clone()),
+                metrics: metrics.clone(),
+            }),
+            mismatches: Arc::new(MismatchTable::new(databases.own().source)),
+            outbox: reconciling.admin,
+            sampling: Arc::new(samples),
+            stop: stop.clone(),
+        }),
+        health: Health::new().await,
+        metrics,
+    };
+    tracing::info!(sql = %config.listen.sql, admin = %config.listen.admin, "serving");
+    listeners.serve(services, stop).await?;
+    finish(config, calls, background, reconciling.running).await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Waits for what callers began, then stops what runs beside them.
+async fn finish(
+    config: &Config,
+    calls: TaskTracker,
+    background: Background,
+    reconciling: crate::jobs::replayer::Running,
+) {
+    let limit = config.listen.drain_timeout;
+    calls.close();
+    if tokio::time::timeout(limit, calls.wait()).await.is_err() {
+        let tasks = calls.len();
+        tracing::warn!(tasks, "statements are still running; their servers will end them");
+    }
+    background.stop.cancel();
+    background.tasks.close();
+    let ended = async { tokio::join!(background.tasks.wait(), reconciling.stop()) };
+    if tokio::time::timeout(limit, ended).await.is_err() {
+        tracing::warn!("background work did not end in time; the outbox keeps what is not done");
+    }
+}
+
+fn open_transactions(
+    config: &Config,
+    databases: &Databases,
+    calls: &TaskTracker,
+    background: &Background,
+    metrics: &Metrics,
+) -> Sides<Arc<dyn Transactions>> {
+    let of = |side| {
+        let transactions = PostgresTransactions::new(transactions::Params {
+            writes: databases.writes(side).clone(),
+            open_max: config.transactions.open_max,
+            tasks: calls.clone(),
+        });
+        let (reaping, stop) = (transactions.clone(), background.stop.clone());
+        background.tasks.spawn(async move { reaping.run(stop).await });
+        transactions
+    };
+    let (source, target) = (of(Side::Source), of(Side::Target));
+    let (at_source, at_target) = (source.clone(), target.clone());
+    metrics.watch_transactions(move || (at_source.open_count() + at_target.open_count()) as u64);
+    Sides { source: Arc::new(source), target: Arc::new(target) }
+}
+
+fn start_shadow_reads(
+    config: &Config,
+    databases: &Databases,
+    background: &Background,
+    metrics: &Metrics,
+    primary: Side,
+) -> ShadowReader {
+    let samplers = databases.sampling(&background.tasks);
+    let own = databases.own();
+    let sides = shadow_reads::Sides {
+        primary: Arc::clone(samplers.of(primary)),
+        shadow: Arc::clone(samplers.of(primary.other())),
+        pending: Arc::new(Outbox::new(own.of(primary).clone())),
+    };
+    let reader = ShadowReader::new(
+        params::shadow_reads(config),
+        sides,
+        Arc::new(statement::Cache::new(config.limits.statement_cache)),
+        metrics.clone(),
+        Box::new(rand::random),
+        background.stop.clone(),
+    );
+    // The list stays in one place through the whole migration.
+    let store = Arc::new(MismatchTable::new(own.source));
+    background.tasks.spawn(reader.clone().flush(store));
+    reader
+}

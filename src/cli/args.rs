@@ -103,11 +103,7 @@ pub(super) enum CaptureCommand {
         print: bool,
     },
     /// Take the triggers away; safe to repeat
-    Remove {
-        /// Show the SQL and change nothing
-        #[arg(long)]
-        print: bool,
-    },
+    Remove,
     /// Show the SQL that installs them
     Print,
 }

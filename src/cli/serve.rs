@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::app;
 use crate::config::{Config, Sources, Telemetry};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::setup::{Params, Tracing};
@@ -16,7 +17,7 @@ pub(super) async fn run(sources: &Sources) -> Result<()> {
         .context("logs are taken already; segue was started twice in one process")?;
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
-    let result = app(config, Metrics::new(), stop).await;
+    let result = app::run(&config, Metrics::new(), stop).await.map_err(anyhow::Error::from);
     if let Err(error) = &result {
         tracing::error!(error = format!("{error:#}"), "segue ends");
     }
@@ -59,9 +60,4 @@ fn telemetry(config: &Telemetry) -> Params {
         log_json: config.log_json,
         log_level: config.log_level.clone(),
     }
-}
-
-/// The parts put together, until `stop`.
-async fn app(_config: Config, _metrics: Metrics, _stop: CancellationToken) -> Result<()> {
-    anyhow::bail!("this build has no service to run")
 }

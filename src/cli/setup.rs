@@ -2,20 +2,28 @@
 
 use anyhow::Result;
 
+use crate::app::databases::Databases;
+use crate::app::setup;
+use crate::cli::Refused;
 use crate::cli::args::CaptureCommand;
-use crate::cli::{Refused, print};
+use crate::cli::print::{self, counted};
 use crate::config::{Config, Sources};
+use crate::control::PhaseChange;
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
-use crate::postgres::schema::{self, Flavour};
+use crate::postgres::capture::Refusal;
+use crate::postgres::schema::{self, Flavour, Permission};
 
 /// Phases that a single sidecar can be set to by hand; the others come about by their own
 /// commands, with gates.
 const BY_HAND: [Phase; 3] = [Phase::SourceOnly, Phase::DualWrite, Phase::ShadowRead];
 
-pub(super) async fn init(sources: &Sources, phase: Option<Phase>, print: bool) -> Result<()> {
-    let _config = Config::load(sources)?;
-    if let Some(phase) = phase.filter(|phase| !BY_HAND.contains(phase)) {
+/// Segue's own tables on both sides, capture on the source, and the phase where one is named.
+///
+/// If we crash here, whatever was done stands, and the next init goes on from there.
+pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) -> Result<()> {
+    let config = Config::load(sources)?;
+    if let Some(phase) = wanted.filter(|phase| !BY_HAND.contains(phase)) {
         let allowed = BY_HAND.map(Phase::as_str).join(", ");
         let message = format!("phase {phase} cannot be set by hand; these can: {allowed}");
         return Err(Refused(message).into());
@@ -26,10 +34,69 @@ pub(super) async fn init(sources: &Sources, phase: Option<Phase>, print: bool) -
         }
         return Ok(());
     }
-    anyhow::bail!("this build cannot reach a database")
+    let databases = Databases::open(&config)?;
+    let migrated = setup::migrate(&databases, Permission::Change).await?;
+    for (side, done) in [(Side::Source, &migrated.source), (Side::Target, &migrated.target)] {
+        print::out(&match (done.from, done.to) {
+            (from, to) if from == to => format!("{side}: segue's tables are of version {to}\n"),
+            (0, to) => format!("{side}: made segue's tables, version {to}\n"),
+            (from, to) => format!("{side}: segue's tables went from version {from} to {to}\n"),
+        });
+    }
+    // Capture stands before any phase relies on it, and goes after the last that does.
+    if wanted.is_none_or(Phase::captures) {
+        install(&config, &databases).await?;
+    }
+    let Some(phase) = wanted else { return Ok(()) };
+    let change = PhaseChange {
+        phase,
+        reason: "segue init".to_owned(),
+        changed_by: std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()),
+    };
+    let state = setup::change_phase(&databases, &change).await?;
+    print::out(&format!("phase {}, epoch {}\n", state.phase, state.epoch));
+    if !phase.captures() {
+        setup::switch_capture_off(&databases).await?;
+        print::out("capture: off\n");
+    }
+    Ok(())
 }
 
-pub(super) async fn capture(sources: &Sources, _command: CaptureCommand) -> Result<()> {
-    let _config = Config::load(sources)?;
-    anyhow::bail!("this build cannot reach a database")
+pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Result<()> {
+    let config = Config::load(sources)?;
+    let databases = Databases::open(&config)?;
+    match command {
+        CaptureCommand::Install { print: false } => install(&config, &databases).await?,
+        CaptureCommand::Install { print: true } | CaptureCommand::Print => {
+            let (sql, refused) = setup::print_capture(&config, &databases).await?;
+            print::out(&sql);
+            tell_refused(&refused, "-- ");
+        }
+        CaptureCommand::Remove => {
+            let taken = setup::remove_capture(&databases).await?;
+            print::out(&format!("capture taken away: {}\n", counted(taken, "trigger")));
+        }
+    }
+    Ok(())
+}
+
+async fn install(config: &Config, databases: &Databases) -> Result<()> {
+    let report = setup::install_capture(config, databases).await?;
+    let changed = report.captured.iter().filter(|it| it.changed).count() as u64;
+    let all = counted(report.captured.len() as u64, "table");
+    print::out(&format!("capture: {all}, {} changed\n", print::count(changed)));
+    tell_refused(&report.refused, "  ");
+    // A table that was named and cannot be captured would diverge in silence.
+    if !config.tables.mapped.is_empty() && !report.refused.is_empty() {
+        let message = "a table of tables.map cannot be captured; see above".to_owned();
+        return Err(Refused(message).into());
+    }
+    Ok(())
+}
+
+fn tell_refused(refused: &[Refusal], margin: &str) {
+    for refusal in refused {
+        let Refusal { table, reason, message } = refusal;
+        print::out(&format!("{margin}not migrated: {table}: {message} ({reason})\n"));
+    }
 }

@@ -20,7 +20,7 @@ pub fn with_evidence(first: Comparison, rewrite: &Rewrite, rewritten: Comparison
         // Both sides refuse the rewrite: its construct is not what it looked like.
         Verdict::Match | Verdict::Normalized if rewritten.category == SAME_FAULT => first,
         Verdict::Match | Verdict::Normalized => {
-            let category = category(rewrite, &rewritten);
+            let category = category(&first, rewrite, &rewritten);
             let found = known(Verdict::Incompatible, category);
             let advice = if rewrite.keeps_meaning {
                 format!("{}: {}", found.rewrite, rewrite.sql)
@@ -43,12 +43,13 @@ pub fn with_evidence(first: Comparison, rewrite: &Rewrite, rewritten: Comparison
 }
 
 /// What a text was the text of shows only when it is selected itself.
-fn category(rewrite: &Rewrite, rewritten: &Comparison) -> &'static str {
+fn category(first: &Comparison, rewrite: &Rewrite, rewritten: &Comparison) -> &'static str {
     let used = |prefix: &str| rewritten.rules.iter().any(|rule| rule.starts_with(prefix));
     if rewrite.category != "json_as_text" {
         return rewrite.category;
     }
-    if !used("json") && (used("numeric") || used("float")) {
+    let was_number = first.category == "numeric_exponent_text";
+    if !used("json") && (was_number || used("numeric") || used("float")) {
         return "numeric_exponent_text";
     }
     rewrite.category

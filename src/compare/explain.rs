@@ -11,7 +11,7 @@ use crate::compare::matching::Left;
 use crate::compare::rows::{Row, Rows, RulesUsed};
 use crate::compare::verdicts::{known, same_by};
 use crate::domain::verdict::{Comparison, Difference, Verdict};
-use crate::statement::{Analysis, Nulls, StatementKind};
+use crate::statement::{Analysis, Limit, Nulls, StatementKind};
 use crate::value::{self, Datum};
 
 /// Rows that are looked at for an explanation; the rest is of the same kind.
@@ -168,15 +168,15 @@ fn generated(found: &Found<'_>, couples: &[Couple], mut used: RulesUsed) -> Opti
     Some(same_by(used))
 }
 
+/// Whether a limit left rows out, as far as the answers show.
+fn cuts(found: &Found<'_>, limit: &Limit) -> bool {
+    let full = |rows: &Rows<'_>| limit.count.is_none_or(|count| rows.len() as u64 >= count);
+    limit.offset || full(found.primary) || full(found.shadow)
+}
+
 /// Whether `LIMIT` let the plan choose which rows are shown.
 fn limited(found: &Found<'_>) -> Option<Comparison> {
-    let limit = found.analysis.shape.limit?;
-    let cut = |rows: &Rows<'_>| {
-        limit.offset || limit.count.is_none_or(|count| rows.len() as u64 >= count)
-    };
-    if !cut(found.primary) && !cut(found.shadow) {
-        return None;
-    }
+    let limit = found.analysis.shape.limit.filter(|limit| cuts(found, limit))?;
     if found.analysis.shape.order_by.is_empty() {
         return Some(known(Verdict::Skipped, "limit_without_order"));
     }
@@ -229,16 +229,21 @@ fn category(found: &Found<'_>, couples: &[Couple]) -> Option<&'static str> {
     let patterns = &found.analysis.shape.patterns;
     let computed = couples.iter().any(|couple| !couple.differing.iter().all(stored));
     let selects = !paired || couples.iter().any(|couple| couple.differing.iter().any(stored));
-    let limit = found.analysis.shape.limit.is_some() || patterns.contains("limit_in_subquery");
+    let cut = found.analysis.shape.limit.is_some_and(|limit| cuts(found, &limit));
+    let limit = cut || patterns.contains("limit_in_subquery");
     let citext = found.pairs.iter().any(|pair| {
         (pair.primary.ty.base().name == "citext") != (pair.shadow.ty.base().name == "citext")
     });
-    let text_output = couples.iter().flat_map(|couple| &couple.differing).any(|at| {
-        found
-            .pairs
-            .get(*at)
-            .is_some_and(|pair| !pair.stored && is_text(&pair.primary.ty.base().name))
-    });
+    // A spelling differs where there are two of them: NULL is no text.
+    let spelt = |couple: &Couple, at: &usize| {
+        let is_text =
+            found.pairs.get(*at).is_some_and(|p| !p.stored && is_text(&p.primary.ty.base().name));
+        is_text
+            && matches!(found.primary.row(couple.primary).get(*at), Some(Some(_)))
+            && matches!(found.shadow.row(couple.shadow).get(*at), Some(Some(_)))
+    };
+    let text_output =
+        couples.iter().all(|couple| couple.differing.iter().all(|at| spelt(couple, at)));
     let plausible = |category: &str| match category {
         "int_division" | "shift_width" | "bit_precedence" | "collation_case"
         | "format_function" => computed || selects,
@@ -274,7 +279,7 @@ fn category(found: &Found<'_>, couples: &[Couple]) -> Option<&'static str> {
         "advisory_lock",
     ];
     let by_pattern = BY_WEIGHT.iter().copied().find(|c| patterns.contains(c) && plausible(c));
-    let unseen = limit && found.keys.is_none() && selects;
+    let unseen = cut && found.keys.is_none() && selects;
     by_pattern.or_else(|| unseen.then_some("limit_ties"))
 }
 

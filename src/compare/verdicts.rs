@@ -245,7 +245,8 @@ fn sort_keys(analysis: &Analysis, pairs: &[ColumnPair]) -> Option<Vec<usize>> {
 }
 
 /// Whether the answers are the same but for the order among rows that sort equally. A
-/// tie ends where the keys change on both sides: the coarser side ties more rows.
+/// tie ends where the keys change on both sides, and is one on at least one of them: the
+/// coarser side ties more rows.
 fn by_ties(
     matcher: &mut Matcher<'_>,
     keys: &[usize],
@@ -261,6 +262,11 @@ fn by_ties(
             || (explain::key_changes(matcher.primary, keys, end)
                 && explain::key_changes(matcher.shadow, keys, end));
         if ends {
+            let ties =
+                |rows: &Rows<'_>| (start + 1..end).all(|at| !explain::key_changes(rows, keys, at));
+            if !ties(matcher.primary) && !ties(matcher.shadow) {
+                return Ok(false);
+            }
             let left: Left = matcher.multiset(start..end, start..end, &mut needed)?;
             if !left.is_empty() {
                 return Ok(false);

@@ -45,6 +45,26 @@ impl Verdict {
     }
 }
 
+impl std::str::FromStr for Verdict {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [
+            Self::Match,
+            Self::Normalized,
+            Self::Incompatible,
+            Self::Error,
+            Self::Data,
+            Self::Pending,
+            Self::Noise,
+            Self::Skipped,
+        ]
+        .into_iter()
+        .find(|verdict| verdict.as_str() == text)
+        .ok_or(())
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

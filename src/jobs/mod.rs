@@ -1,4 +1,5 @@
-//! jobs
+//! What runs beside the callers: reconciling, comparing, keeping house.
 
 pub mod janitor;
 pub mod replayer;
+pub mod shadow_reads;

@@ -2,9 +2,11 @@
 
 mod batch;
 pub mod cancel;
+pub mod capture;
 pub mod catalog;
 pub mod cell;
 pub mod connect;
+pub mod control;
 pub mod database;
 mod describe;
 mod doubt;
@@ -13,6 +15,7 @@ mod execute;
 pub mod fault;
 mod flight;
 pub mod idempotency;
+pub mod mismatch;
 pub mod outbox;
 pub mod param;
 mod pipeline;

@@ -25,7 +25,7 @@ const REST_MAX: Duration = Duration::from_secs(30);
 const RECYCLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a pool needs to know.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Params {
     /// What its sessions are for.
     pub purpose: Purpose,

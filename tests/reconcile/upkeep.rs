@@ -17,9 +17,6 @@ fn params() -> UpkeepParams {
         bytes_max: 1 << 30,
         idempotency_kept: Duration::from_secs(24 * 3600),
         rows_max: 10_000,
-        give_up_sql: "CREATE OR REPLACE FUNCTION segue.test_capture() RETURNS trigger \
-                      LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
-            .to_owned(),
     }
 }
 

@@ -64,7 +64,7 @@ CREATE FUNCTION segue.test_note(id int, k text[]) RETURNS void LANGUAGE sql AS $
     INSERT INTO segue.outbox (slot, table_id, key)
     VALUES ((floor(extract(epoch FROM clock_timestamp()) / 600)::int8 % 12)::int2, id, k)
 $$;
-CREATE FUNCTION segue.test_capture() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION segue.capture_test() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE k_old text[]; k_new text[];
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
@@ -97,9 +97,9 @@ fn triggers(schema: &str) -> String {
         .map(|(table, id, key)| {
             format!(
                 "CREATE TRIGGER segue_row AFTER INSERT OR UPDATE OR DELETE ON {schema}.{table} \
-                 FOR EACH ROW EXECUTE FUNCTION segue.test_capture({id}, {key}); \
+                 FOR EACH ROW EXECUTE FUNCTION segue.capture_test({id}, {key}); \
                  CREATE TRIGGER segue_truncate AFTER TRUNCATE ON {schema}.{table} \
-                 FOR EACH STATEMENT EXECUTE FUNCTION segue.test_capture({id}, {key});"
+                 FOR EACH STATEMENT EXECUTE FUNCTION segue.capture_test({id}, {key});"
             )
         })
         .collect()

@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 
 use crate::domain::fault::SqlFault;
 use crate::ports::reconcile::{OutboxSize, Upkeep};
+use crate::postgres::capture;
 use crate::postgres::outbox::{Outbox, said};
 use crate::postgres::pool::Lease;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
@@ -23,8 +24,6 @@ pub struct UpkeepParams {
     pub idempotency_kept: Duration,
     /// Rows that one statement removes.
     pub rows_max: i64,
-    /// Gives capture up on the primary, as SQL: installed functions become no-ops.
-    pub give_up_sql: String,
 }
 
 /// Keeps the primary's outbox small.
@@ -158,8 +157,8 @@ impl OutboxUpkeep {
     /// What the database reports.
     pub async fn give_up(&self, reason: &str) -> Result<(), SqlFault> {
         let client = self.outbox.client().await?;
-        let begin = format!("BEGIN; {}", self.params.give_up_sql);
-        client.batch_execute(&begin).await.map_err(said(&client))?;
+        client.batch_execute("BEGIN").await.map_err(said(&client))?;
+        capture::give_up(&**client).await.map_err(said(&client))?;
         client
             .execute(
                 "UPDATE segue.control SET phase = 'source_only', epoch = epoch + 1, reason = $1, \

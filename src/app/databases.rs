@@ -1,0 +1,139 @@
+//! Both databases: pools by purpose, from the configuration.
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use crate::config::{self, Config};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::side::{Side, Sides};
+use crate::ports::Database;
+use crate::postgres::connect::Connector;
+use crate::postgres::database::{self, PostgresDatabase};
+use crate::postgres::dsn::Dsn;
+use crate::postgres::pool::{self, Pool};
+use crate::postgres::read::ReadConnections;
+use crate::postgres::settings::Purpose;
+use crate::telemetry::metrics::{Metrics, PoolState};
+
+/// Sessions on the primary for looking at a difference again.
+const SAMPLE_SESSIONS_MAX: usize = 8;
+
+/// Pools of one side. Each kind of work has its own, so that none takes another's sessions.
+#[derive(Debug, Clone)]
+struct Pools {
+    reads: Pool,
+    writes: Pool,
+    own: Pool,
+    samples: Pool,
+}
+
+/// Pools of both sides.
+#[derive(Debug, Clone)]
+pub struct Databases {
+    pools: Sides<Pools>,
+}
+
+// === impl Databases ===
+
+impl Databases {
+    /// Makes the pools; sessions are opened when they are first needed.
+    ///
+    /// # Errors
+    ///
+    /// A connection string or a certificate that cannot be used.
+    pub fn open(config: &Config) -> Result<Self, SqlFault> {
+        let samples = config.sampling.concurrency.min(SAMPLE_SESSIONS_MAX);
+        let open = |side| Pools::open(side, config.database(side), samples);
+        Ok(Self { pools: Sides { source: open(Side::Source)?, target: open(Side::Target)? } })
+    }
+
+    /// Segue's own sessions.
+    pub fn own(&self) -> Sides<Pool> {
+        self.each(|pools| pools.own.clone())
+    }
+
+    /// Sessions for callers' writes and transactions.
+    pub fn writes(&self, side: Side) -> &Pool {
+        &self.pools.of(side).writes
+    }
+
+    /// What the callers' statements run on.
+    pub fn executing(&self, tasks: &TaskTracker) -> Sides<Arc<dyn Database>> {
+        self.each(|pools| executor(&pools.reads, &pools.writes, tasks))
+    }
+
+    /// What samples run on.
+    pub fn sampling(&self, tasks: &TaskTracker) -> Sides<Arc<dyn Database>> {
+        self.each(|pools| executor(&pools.samples, &pools.own, tasks))
+    }
+
+    /// Lets a scrape ask the pools.
+    pub fn watch(&self, metrics: &Metrics) {
+        for side in [Side::Source, Side::Target] {
+            let pools = self.pools.of(side).clone();
+            let all = [
+                ("read", pools.reads),
+                ("write", pools.writes),
+                ("own", pools.own),
+                ("sample", pools.samples),
+            ];
+            for (name, pool) in all {
+                metrics.watch_pool(side, name, move || state(&pool));
+            }
+        }
+    }
+
+    fn each<T>(&self, of: impl Fn(&Pools) -> T) -> Sides<T> {
+        Sides { source: of(&self.pools.source), target: of(&self.pools.target) }
+    }
+}
+
+// === impl Pools ===
+
+impl Pools {
+    fn open(side: Side, config: &config::Database, samples: usize) -> Result<Self, SqlFault> {
+        let unusable = |message: String| {
+            SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
+        };
+        let dsn = dsn(config).map_err(&unusable)?;
+        let connector = Connector::new(side, dsn).map_err(&unusable)?;
+        let pool = |purpose, size_max| {
+            let params = pool::Params::new(purpose, size_max, config.pool_wait_max);
+            Pool::new(connector.clone(), params)
+        };
+        Ok(Self {
+            reads: pool(Purpose::Read, config.read_pool_max)?,
+            writes: pool(Purpose::Write, config.write_pool_max)?,
+            own: pool(Purpose::Own, config.own_pool_max)?,
+            samples: pool(Purpose::Read, samples)?,
+        })
+    }
+}
+
+fn executor(reads: &Pool, writes: &Pool, tasks: &TaskTracker) -> Arc<dyn Database> {
+    Arc::new(PostgresDatabase::new(database::Params {
+        reads: ReadConnections::new(reads.clone()),
+        writes: writes.clone(),
+        tasks: tasks.clone(),
+    }))
+}
+
+fn state(pool: &Pool) -> PoolState {
+    let status = pool.status();
+    PoolState {
+        in_use: status.open.saturating_sub(status.idle) as u64,
+        open: status.open as u64,
+        waiting: status.waiting as u64,
+        size_max: status.size_max as u64,
+    }
+}
+
+/// The environment has had its say in the configuration already.
+fn dsn(config: &config::Database) -> Result<Dsn, String> {
+    let dsn = Dsn::parse(config.conninfo.expose(), |_| None).map_err(|error| error.to_string())?;
+    Ok(match &config.password_file {
+        Some(path) => dsn.with_password_file(path),
+        None => dsn,
+    })
+}

@@ -1,0 +1,130 @@
+//! The configuration as each room wants it.
+
+use std::time::Duration;
+
+use crate::app::{AppError, listen};
+use crate::compare::rules::{Rule, Rules};
+use crate::config::Config;
+use crate::control;
+use crate::domain::call::ResultLimits;
+use crate::domain::side::{Side, Sides};
+use crate::grpc::auth::Token;
+use crate::grpc::sql;
+use crate::jobs::shadow_reads::{self, SamplingParams};
+use crate::stack::{self, admission};
+use crate::telemetry::spans::Peer;
+
+const CONTROL_READ_MAX: Duration = Duration::from_secs(5);
+const CONNECTIONS_MAX: usize = 10_000;
+const STREAMS_MAX: u32 = 1_000;
+/// How often a difference must show before it is believed.
+const LOOKS: u32 = 2;
+
+pub(super) fn control(config: &Config) -> control::Params {
+    control::Params { poll_interval: config.control.poll_interval, read_timeout: CONTROL_READ_MAX }
+}
+
+pub(super) fn stack(config: &Config) -> stack::Params {
+    let limits = &config.limits;
+    stack::Params {
+        calls_max: limits.calls_max,
+        admission: admission::Params {
+            named_only: config.queries.named_only,
+            statement_bytes_max: limits.request_bytes_max,
+            parameters_max: limits.parameters_max,
+            batch_statements_max: limits.batch_statements_max,
+            cache_capacity: limits.statement_cache,
+        },
+    }
+}
+
+pub(super) fn sql(config: &Config) -> sql::Params {
+    let limits = &config.limits;
+    sql::Params {
+        result: ResultLimits {
+            rows_max: limits.result_rows_max,
+            bytes_max: limits.result_bytes_max,
+        },
+        message_bytes_max: limits.request_bytes_max,
+        deadline_default: limits.deadline_default,
+        deadline_max: limits.deadline_max,
+        transaction_idle_max: config.transactions.idle_max,
+        transaction_total_max: config.transactions.total_max,
+        transactions_max: saturating(config.transactions.open_max),
+        parameters_max: saturating(limits.parameters_max),
+        batch_statements_max: saturating(limits.batch_statements_max),
+        named_only: config.queries.named_only,
+    }
+}
+
+/// Reads the operators' token from its file.
+pub(super) fn listen(config: &Config) -> Result<listen::Params, AppError> {
+    let admin_token = match &config.listen.admin_token_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| AppError::Token { path: path.display().to_string(), error })?;
+            Some(Token::new(text.trim()))
+        }
+        None => None,
+    };
+    Ok(listen::Params {
+        sql: config.listen.sql.clone(),
+        admin: config.listen.admin.clone(),
+        admin_token,
+        connections_max: CONNECTIONS_MAX,
+        streams_max: STREAMS_MAX,
+        message_bytes_max: config.limits.request_bytes_max,
+        drain_max: config.listen.drain_timeout,
+    })
+}
+
+/// The databases as traces name them: of several hosts the first.
+pub(super) fn peers(config: &Config) -> Sides<Peer> {
+    let peer = |side| {
+        let database = config.database(side);
+        let (address, port) = database.hosts.first().cloned().unwrap_or_default();
+        Peer { side, address, port, namespace: database.dbname.clone() }
+    };
+    Sides { source: peer(Side::Source), target: peer(Side::Target) }
+}
+
+pub(super) fn shadow_reads(config: &Config) -> shadow_reads::Params {
+    let sampling = &config.sampling;
+    shadow_reads::Params {
+        sampling: SamplingParams {
+            rate: sampling.rate,
+            by_name: sampling.statements.clone().into_iter().collect(),
+        },
+        concurrency_max: sampling.concurrency,
+        suspects_max: sampling.concurrency,
+        deadline: sampling.deadline,
+        limits: ResultLimits {
+            rows_max: config.limits.result_rows_max,
+            bytes_max: sampling.answer_bytes_max,
+        },
+        looks: LOOKS,
+        look_interval: sampling.look_again_after,
+        pending_max: sampling.pending_wait_max,
+        gathered_max: config.compare.findings_max,
+        flush_interval: config.compare.flush_interval,
+        show_values: config.compare.show_values,
+        rules: rules(config),
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    let rules = config.compare.rules.iter().map(|rule| Rule {
+        statement: rule.statement.clone(),
+        table: rule.table.clone(),
+        column: rule.column.clone(),
+        precision: rule.precision,
+        ignore: rule.ignore,
+        float_tolerance: rule.float_tolerance,
+        unordered: rule.unordered,
+    });
+    Rules { rules: rules.collect() }
+}
+
+fn saturating(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,138 @@
+//! What works off the outbox: the replayer with its worker, and the janitor.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::app::databases::Databases;
+use crate::config::Config;
+use crate::control::Control;
+use crate::domain::fault::SqlFault;
+use crate::jobs::janitor;
+use crate::jobs::replayer::{self, Replayer, Running};
+use crate::ports::ControlView;
+use crate::ports::admin::OutboxAdmin;
+use crate::ports::reconcile::{BatchDone, OutboxWork};
+use crate::postgres::outbox::Outbox;
+use crate::postgres::outbox::backoff::Backoff;
+use crate::postgres::outbox::list::OutboxOperations;
+use crate::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
+use crate::postgres::reconcile::batch::{BatchParams, OutboxWorker};
+use crate::postgres::reconcile::crash::CrashPoints;
+use crate::postgres::reconcile::{self, Dice, Reconciler};
+use crate::telemetry::metrics::Metrics;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Names the place where a test wants the process to end as by `kill -9`.
+const CRASH_AT: &str = "SEGUE_CRASH_AT";
+const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+const RING_LOCK_WAIT: Duration = Duration::from_millis(100);
+const EXPIRED_ROWS_MAX: i64 = 10_000;
+
+/// The running replayer and what is asked about it.
+pub(super) struct Reconciling {
+    pub(super) replayer: Replayer,
+    pub(super) running: Running,
+    pub(super) admin: Arc<dyn OutboxAdmin>,
+}
+
+/// Works only in the phases that have a shadow: in the others the outbox keeps what it has.
+struct WhileCaptured {
+    control: Control,
+    inner: OutboxWorker,
+}
+
+impl OutboxWork for WhileCaptured {
+    fn work(&self) -> BoxFuture<'_, Result<BatchDone, SqlFault>> {
+        if self.control.current().phase.captures() {
+            self.inner.work()
+        } else {
+            Box::pin(async { Ok(BatchDone::default()) })
+        }
+    }
+}
+
+/// Starts them between the primary of now and its shadow.
+pub(super) fn start(
+    config: &Config,
+    databases: &Databases,
+    control: &Control,
+    metrics: &Metrics,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Reconciling {
+    let primary = control.current().phase.primary();
+    let own = databases.own();
+    let outbox = Outbox::new(own.of(primary).clone());
+    let dice: Dice = Arc::new(rand::random::<f64>);
+
+    let params = reconcile::Params {
+        deadline: config.outbox.deadline,
+        crash: std::env::var(CRASH_AT).map(CrashPoints::abort_at).unwrap_or_default(),
+        ..reconcile::Params::new(Arc::clone(&dice))
+    };
+    let shadow = own.of(primary.other()).clone();
+    let reconciler = Reconciler::new(own.of(primary).clone(), shadow, primary, params);
+    let batches = BatchParams {
+        keys_max: config.outbox.batch_keys_max,
+        backoff: Backoff { first: config.outbox.backoff_min, max: config.outbox.backoff_max },
+        ..BatchParams::default()
+    };
+    let worker = OutboxWorker::new(outbox.clone(), Arc::new(reconciler), batches);
+    let work = WhileCaptured { control: control.clone(), inner: worker };
+    let (replayer, running) = Replayer::start(
+        replayer::Params {
+            concurrency: config.outbox.concurrency,
+            poll: config.outbox.poll_interval,
+            away_max: config.outbox.backoff_max,
+            ..replayer::Params::new(dice)
+        },
+        Arc::new(work),
+        observer(metrics.clone()),
+    );
+    start_janitor(config, outbox.clone(), metrics.clone(), tasks, stop);
+    let asked = replayer.clone();
+    let totals = Arc::new(move || {
+        let stats = asked.stats();
+        (stats.reconciled, stats.failed)
+    });
+    let admin = OutboxOperations::new(outbox, config.outbox.max_bytes, totals);
+    Reconciling { replayer, running, admin: Arc::new(admin) }
+}
+
+fn observer(metrics: Metrics) -> Arc<replayer::Observer> {
+    Arc::new(move |done, elapsed| match done {
+        Ok(done) if done.keys == 0 => {}
+        Ok(done) => {
+            metrics.reconciled(done.reconciled, done.changed, elapsed);
+            for _ in 0..done.failed {
+                metrics.reconcile_failed("key");
+            }
+        }
+        Err(fault) if fault.sqlstate.is_empty() => metrics.reconcile_failed("away"),
+        Err(fault) => metrics.reconcile_failed(&fault.sqlstate),
+    })
+}
+
+fn start_janitor(
+    config: &Config,
+    outbox: Outbox,
+    metrics: Metrics,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let upkeep = OutboxUpkeep::new(
+        outbox,
+        UpkeepParams {
+            window: config.outbox.forgotten_window,
+            lock_wait: RING_LOCK_WAIT,
+            bytes_max: config.outbox.max_bytes,
+            idempotency_kept: IDEMPOTENCY_KEPT,
+            rows_max: EXPIRED_ROWS_MAX,
+        },
+    );
+    let given_up = Arc::new(move |_bytes| metrics.fault("copy_given_up"));
+    tasks.spawn(janitor::run(janitor::Params::default(), Arc::new(upkeep), given_up, stop.clone()));
+}

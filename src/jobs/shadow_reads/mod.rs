@@ -1,0 +1,334 @@
+//! Sampled reads, run on the shadow and compared, off the caller's path.
+//!
+//! ```text
+//! caller's answer ── offer ──▶ [permit?] ── first look ──▶ equal: recorded
+//!                       │                        └─ differs ─▶ [permit?] ── look again ──▶ recorded
+//!                       └─ no permit: dropped, counted            └─ no permit: dropped, counted
+//! ```
+//!
+//! Nothing waits in a queue: a sample is being judged, or it was dropped and counted.
+
+mod gather;
+mod look;
+mod sampler;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::compare;
+use crate::compare::rules::Rules;
+use crate::domain::answer::{Answer, Observed};
+use crate::domain::call::{BoundStatement, CallContext, ResultLimits};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::status::SamplingStatus;
+use crate::domain::verdict::{Comparison, Verdict};
+use crate::jobs::shadow_reads::gather::Gathering;
+use crate::jobs::shadow_reads::look::Looks;
+use crate::jobs::shadow_reads::sampler::Sampler;
+use crate::ports::admin::SamplingControl;
+use crate::ports::{Database, MismatchStore, PendingKeys, ReadRequest, Sample, ShadowReads};
+use crate::statement;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spans;
+
+pub use crate::jobs::shadow_reads::sampler::SamplingParams;
+
+/// What the room needs to know.
+#[derive(Debug, Clone)]
+pub struct Params {
+    /// Which reads are sampled.
+    pub sampling: SamplingParams,
+    /// Samples that are looked at for the first time, at once.
+    pub concurrency_max: usize,
+    /// Differing samples that are looked at again, at once.
+    pub suspects_max: usize,
+    /// Time that one statement of a sample may take on a side.
+    pub deadline: Duration,
+    /// Limits of an answer on the shadow; larger ones are skipped.
+    pub limits: ResultLimits,
+    /// How often a difference must show before it is believed.
+    pub looks: u32,
+    /// Time between two looks.
+    pub look_interval: Duration,
+    /// Time to wait for the outbox rows that may explain a difference.
+    pub pending_max: Duration,
+    /// Different statements and verdicts remembered between two flushes.
+    pub gathered_max: usize,
+    /// Time between two writes to `segue.mismatch`.
+    pub flush_interval: Duration,
+    /// Whether examples show values.
+    pub show_values: bool,
+    /// What the comparer is told to overlook.
+    pub rules: Rules,
+}
+
+/// The two sides of a comparison, and what may explain a difference between them.
+#[derive(Clone)]
+pub struct Sides {
+    /// The source of truth, through connections that no caller waits for.
+    pub primary: Arc<dyn Database>,
+    /// The side that follows.
+    pub shadow: Arc<dyn Database>,
+    /// The primary's outbox.
+    pub pending: Arc<dyn PendingKeys>,
+}
+
+impl std::fmt::Debug for Sides {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sides")
+            .field("primary", &self.primary.side())
+            .field("shadow", &self.shadow.side())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes samples and judges them. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct ShadowReader {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    params: Params,
+    sampler: Sampler,
+    sides: Sides,
+    statements: Arc<statement::Cache>,
+    first_looks: Arc<Semaphore>,
+    second_looks: Arc<Semaphore>,
+    gathering: Gathering,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+// === impl ShadowReader ===
+
+impl ShadowReader {
+    /// A reader that judges samples until `stop` is set. `random` gives 64 random bits, for
+    /// reads that belong to no trace.
+    pub fn new(
+        params: Params,
+        sides: Sides,
+        statements: Arc<statement::Cache>,
+        metrics: Metrics,
+        random: Box<dyn Fn() -> u64 + Send + Sync>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                sampler: Sampler::new(&params.sampling, random),
+                first_looks: Arc::new(Semaphore::new(params.concurrency_max)),
+                second_looks: Arc::new(Semaphore::new(params.suspects_max)),
+                gathering: Gathering::new(params.gathered_max),
+                params,
+                sides,
+                statements,
+                metrics,
+                tasks: TaskTracker::new(),
+                stop,
+            }),
+        }
+    }
+
+    /// Writes what was gathered to the store until stopped, and once more then.
+    /// If we crash here, the counts since the last flush are lost; a difference that is still
+    /// there is found again by the next sample.
+    pub async fn flush(self, store: Arc<dyn MismatchStore>) {
+        let inner = &self.inner;
+        let mut interval = tokio::time::interval(inner.params.flush_interval);
+        loop {
+            let stopping = tokio::select! {
+                _ = interval.tick() => false,
+                () = inner.stop.cancelled() => true,
+            };
+            if stopping {
+                inner.tasks.close();
+                inner.tasks.wait().await;
+            }
+            let gathered = inner.gathering.take();
+            if !gathered.is_empty()
+                && let Err(fault) = store.add(&gathered).await
+            {
+                tracing::warn!(%fault, "verdicts could not be written to segue.mismatch; kept for the next flush");
+                inner.gathering.put_back(gathered);
+            }
+            if stopping {
+                return;
+            }
+        }
+    }
+}
+
+impl ShadowReads for ShadowReader {
+    fn selects(&self, statement: &BoundStatement, trace_id: Option<u128>) -> bool {
+        self.inner.sampler.selects(statement.name.as_deref(), trace_id)
+    }
+
+    fn answer_bytes_max(&self) -> u64 {
+        self.inner.params.limits.bytes_max
+    }
+
+    fn offer(&self, sample: Sample) {
+        let inner = Arc::clone(&self.inner);
+        if inner.stop.is_cancelled() {
+            inner.metrics.sample_dropped("stopping");
+            return;
+        }
+        let Ok(permit) = Arc::clone(&inner.first_looks).try_acquire_owned() else {
+            inner.metrics.sample_dropped("concurrency");
+            return;
+        };
+        inner.metrics.sample_taken();
+        let span = spans::shadow_read(&sample.span, inner.sides.shadow.side().as_str());
+        let tasks = inner.tasks.clone();
+        tasks.spawn(
+            async move {
+                let suspect = inner.first_look(sample).await;
+                drop(permit);
+                if let Some(suspect) = suspect {
+                    inner.second_look(suspect).await;
+                }
+            }
+            .instrument(span),
+        );
+    }
+
+    fn skipped(&self, _statement: &BoundStatement, reason: &'static str) {
+        self.inner.metrics.sample_dropped(reason);
+    }
+}
+
+impl SamplingControl for ShadowReader {
+    fn status(&self) -> SamplingStatus {
+        let seen = self.inner.metrics.snapshot();
+        SamplingStatus {
+            rate: self.inner.sampler.rate(),
+            sampled_total: seen.samples_taken,
+            dropped: seen.samples_dropped,
+        }
+    }
+
+    fn set_rate(&self, rate: f64) -> f64 {
+        self.inner.sampler.set_rate(rate)
+    }
+}
+
+// === impl Inner ===
+
+/// A sample whose two answers were not equal at the first look.
+struct Suspect {
+    statement: BoundStatement,
+    analysis: Arc<statement::Analysis>,
+    first: Comparison,
+}
+
+impl Inner {
+    async fn first_look(&self, sample: Sample) -> Option<Suspect> {
+        let Ok(analysis) = self.statements.get(&sample.statement.sql) else {
+            self.metrics.sample_dropped("not_analysed");
+            return None;
+        };
+        let shadow = match self.read(&*self.sides.shadow, &sample.statement).await {
+            Ok(observed) => observed,
+            Err(reason) => {
+                self.metrics.sample_dropped(reason);
+                return None;
+            }
+        };
+        let rules = self.rules_for(&sample.statement, &analysis);
+        let first = compare::compare(&analysis, &sample.primary, &shadow, &rules);
+        if first.verdict.is_finding() {
+            return Some(Suspect { statement: sample.statement, analysis, first });
+        }
+        self.record(&sample.statement, &analysis, first);
+        None
+    }
+
+    async fn second_look(&self, suspect: Suspect) {
+        let Ok(_permit) = self.second_looks.try_acquire() else {
+            self.metrics.sample_dropped("suspects");
+            return;
+        };
+        let looks = Looks { inner: self, suspect: &suspect };
+        let judged = tokio::select! {
+            judged = looks.settle() => judged,
+            () = self.stop.cancelled() => Err("stopping"),
+        };
+        match judged {
+            Ok(comparison) => self.record(&suspect.statement, &suspect.analysis, comparison),
+            Err(reason) => self.metrics.sample_dropped(reason),
+        }
+    }
+
+    fn rules_for(&self, statement: &BoundStatement, analysis: &statement::Analysis) -> Rules {
+        self.params.rules.for_statement(statement.name.as_deref(), &analysis.fingerprint)
+    }
+
+    fn record(
+        &self,
+        statement: &BoundStatement,
+        analysis: &statement::Analysis,
+        comparison: Comparison,
+    ) {
+        self.metrics.verdict(comparison.verdict, comparison.category);
+        spans::record_verdict(
+            comparison.verdict.as_str(),
+            comparison.category,
+            comparison.rules.iter().copied(),
+        );
+        if comparison.verdict == Verdict::Data {
+            tracing::warn!(
+                fingerprint = %analysis.fingerprint,
+                summary = %analysis.summary,
+                place = comparison.example.as_ref().map(|example| example.place.as_str()),
+                "the two sides hold different data",
+            );
+        }
+        self.gathering.add(statement, analysis, comparison, self.params.show_values);
+    }
+
+    /// One statement on one side, its answer whole. The error is a reason for dropping the
+    /// sample: the side could not be asked, which says nothing about its data.
+    async fn read(
+        &self,
+        side: &dyn Database,
+        statement: &BoundStatement,
+    ) -> Result<Observed, &'static str> {
+        let context = CallContext {
+            deadline: Some(Instant::now() + self.params.deadline),
+            routing_key: None,
+            cancelled: CancellationToken::new(),
+            limits: self.params.limits,
+        };
+        let request = ReadRequest { statement: statement.clone(), context };
+        match collect(side, request).await {
+            Ok(answer) => Ok(Observed::Answer(answer)),
+            Err(fault) => match fault.kind {
+                FaultKind::Database | FaultKind::Refused | FaultKind::InvalidArgument => {
+                    Ok(Observed::Fault(fault))
+                }
+                FaultKind::LimitExceeded => Err("too_large"),
+                FaultKind::DeadlineExceeded => Err("deadline"),
+                FaultKind::Unavailable | FaultKind::ConnectionLost => Err("unavailable"),
+                FaultKind::Cancelled
+                | FaultKind::NotFound
+                | FaultKind::Precondition
+                | FaultKind::Internal => Err("failed"),
+            },
+        }
+    }
+}
+
+async fn collect(side: &dyn Database, request: ReadRequest) -> Result<Answer, SqlFault> {
+    use futures_util::TryStreamExt;
+    let stream = side.read(request).await?;
+    let batches: Vec<_> = stream.batches.try_collect().await?;
+    let affected_rows = batches.iter().map(|batch| u64::from(batch.row_count())).sum();
+    Ok(Answer { columns: stream.columns, batches, affected_rows })
+}

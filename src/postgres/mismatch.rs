@@ -1,0 +1,150 @@
+//! `segue.mismatch`: the fleet's one list of judged samples.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio_postgres::{Row, Statement, Transaction};
+
+use crate::domain::fault::SqlFault;
+use crate::domain::mismatch::{Mismatch, MismatchKey};
+use crate::domain::verdict::Verdict;
+use crate::ports::MismatchStore;
+use crate::postgres::fault;
+use crate::postgres::pool::Pool;
+
+/// Counts add up, the latest example stands, and rows that an operator resolved are opened
+/// again by nobody but an operator. Rows are written in the order of their key, so that two
+/// members do not deadlock.
+const ADD: &str = "
+INSERT INTO segue.mismatch AS m (fingerprint, verdict, category, statement, statement_name, count,
+    first_seen, last_seen, reason, rewrite, example, rules, suspected)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+ON CONFLICT (fingerprint, verdict, category) DO UPDATE SET
+    count = m.count + excluded.count,
+    first_seen = least(m.first_seen, excluded.first_seen),
+    last_seen = greatest(m.last_seen, excluded.last_seen),
+    reason = excluded.reason,
+    rewrite = excluded.rewrite,
+    example = CASE WHEN excluded.example = '' THEN m.example ELSE excluded.example END,
+    rules = ARRAY(SELECT DISTINCT r.rule
+        FROM pg_catalog.unnest(m.rules || excluded.rules) AS r (rule) ORDER BY r.rule),
+    suspected = m.suspected AND excluded.suspected";
+
+/// The list, findings first, most frequent first.
+const LIST: &str = "
+SELECT fingerprint, verdict, category, statement, statement_name, count, first_seen, last_seen,
+    reason, rewrite, example, rules, suspected
+FROM segue.mismatch
+WHERE resolved_at IS NULL
+ORDER BY verdict IN ('data', 'incompatible', 'error') DESC, count DESC, fingerprint, verdict, category
+LIMIT $1";
+
+/// The list of one side's database.
+#[derive(Debug, Clone)]
+pub struct MismatchTable {
+    pool: Pool,
+}
+
+// === impl MismatchTable ===
+
+impl MismatchTable {
+    /// The list behind a pool of segue's own connections.
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    async fn add_all(&self, gathered: &[Mismatch]) -> Result<(), SqlFault> {
+        let mut session = self.pool.get().await?;
+        let prepared = session.prepared(ADD).await?;
+        let side = session.side();
+        // Dropped before it is committed, it is rolled back.
+        let adding = async {
+            let transaction = session.transaction().await?;
+            let mut sorted: Vec<&Mismatch> = gathered.iter().collect();
+            sorted.sort_by(|a, b| a.key.cmp(&b.key));
+            for mismatch in sorted {
+                add_one(&transaction, &prepared.statement, mismatch).await?;
+            }
+            transaction.commit().await
+        };
+        adding.await.map_err(|error| fault::from_error(error, side, true))
+    }
+
+    async fn list_some(&self, limit: u32) -> Result<Vec<Mismatch>, SqlFault> {
+        let session = self.pool.get().await?;
+        let prepared = session.prepared(LIST).await?;
+        let listing = async {
+            let rows = session.query(&prepared.statement, &[&i64::from(limit)]).await?;
+            rows.iter().map(mismatch_of).collect::<Result<Vec<_>, _>>()
+        };
+        listing.await.map_err(|error| session.fault(error, true))
+    }
+}
+
+async fn add_one(
+    transaction: &Transaction<'_>,
+    statement: &Statement,
+    mismatch: &Mismatch,
+) -> Result<u64, tokio_postgres::Error> {
+    let count = i64::try_from(mismatch.count).unwrap_or(i64::MAX);
+    let rules: Vec<&str> = mismatch.rules.iter().map(String::as_str).collect();
+    transaction
+        .execute(
+            statement,
+            &[
+                &mismatch.key.fingerprint,
+                &mismatch.key.verdict.as_str(),
+                &mismatch.key.category,
+                &mismatch.statement,
+                &mismatch.statement_name.as_deref(),
+                &count,
+                &mismatch.first_seen,
+                &mismatch.last_seen,
+                &mismatch.reason,
+                &mismatch.rewrite,
+                &mismatch.example,
+                &rules,
+                &mismatch.suspected,
+            ],
+        )
+        .await
+}
+
+impl MismatchStore for MismatchTable {
+    fn add<'a>(&'a self, gathered: &'a [Mismatch]) -> BoxFuture<'a, Result<(), SqlFault>> {
+        self.add_all(gathered).boxed()
+    }
+
+    fn list(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>> {
+        self.list_some(limit).boxed()
+    }
+}
+
+fn mismatch_of(row: &Row) -> Result<Mismatch, tokio_postgres::Error> {
+    let verdict: &str = row.try_get(1)?;
+    let name: Option<&str> = row.try_get(4)?;
+    let count: i64 = row.try_get(5)?;
+    let first_seen: SystemTime = row.try_get(6)?;
+    let last_seen: SystemTime = row.try_get(7)?;
+    let rules: Vec<String> = row.try_get(11)?;
+    Ok(Mismatch {
+        key: MismatchKey {
+            fingerprint: row.try_get(0)?,
+            // A verdict of a newer sidecar shows as what always wants a look.
+            verdict: verdict.parse().unwrap_or(Verdict::Data),
+            category: row.try_get(2)?,
+        },
+        statement: row.try_get(3)?,
+        statement_name: name.map(Into::into),
+        count: count.unsigned_abs(),
+        first_seen,
+        last_seen,
+        reason: row.try_get(8)?,
+        rewrite: row.try_get(9)?,
+        example: row.try_get(10)?,
+        rules: BTreeSet::from_iter(rules),
+        suspected: row.try_get(12)?,
+    })
+}

@@ -1,0 +1,46 @@
+//! `segue init` and `segue capture` on two real servers.
+
+mod support;
+
+use support::{Pair, Segue};
+
+const TABLES: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text); \
+     CREATE TABLE log (line text)";
+const PHASE: &str = "SELECT phase || ' ' || epoch FROM segue.control";
+const KEYS: &str = "SELECT key::text FROM segue.outbox WHERE table_id <> 0 ORDER BY 1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_makes_tables_capture_and_phase_and_can_be_repeated() {
+    let pair = Pair::fresh(TABLES, TABLES).await;
+    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
+    let told = segue.succeed(&["init", "--phase", "shadow_read"]);
+    assert!(told.contains("source: made segue's tables"), "{told}");
+    assert!(told.contains("capture: 2 tables, 2 changed"), "{told}");
+    assert!(told.contains("not migrated: public.log"), "{told}");
+    assert!(told.contains("phase shadow_read, epoch 2"), "{told}");
+    let again = segue.succeed(&["init", "--phase", "shadow_read"]);
+    assert!(again.contains("0 changed") && again.contains("epoch 2"), "{again}");
+    assert_eq!(pair.source.rows(PHASE).await, ["shadow_read 2"]);
+    assert_eq!(pair.target.rows(PHASE).await, ["shadow_read 2"]);
+    pair.source.run("INSERT INTO orders VALUES (7, 'x')").await;
+    assert_eq!(pair.source.rows(KEYS).await, ["{7}"]);
+
+    let printed = segue.succeed(&["capture", "print"]);
+    assert!(printed.contains("CREATE") && printed.contains("-- not migrated: public.log"));
+    let removed = segue.succeed(&["capture", "remove"]);
+    assert!(removed.starts_with("capture taken away: "), "{removed}");
+    pair.source.run("INSERT INTO orders VALUES (8, 'x')").await;
+    assert_eq!(pair.source.rows(KEYS).await, ["{7}"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_table_that_cannot_be_captured_is_refused() {
+    let pair = Pair::fresh(TABLES, TABLES).await;
+    let map = "[[tables.map]]\nsource = \"public.log\"";
+    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), map);
+    let output = segue.run(&["init", "--phase", "dual_write"]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    assert!(told.contains("public.log"), "{told}");
+    assert_eq!(pair.source.rows(PHASE).await, ["source_only 1"]);
+}
