@@ -13,7 +13,7 @@ use segue::postgres::reconcile::Params;
 use segue::postgres::reconcile::crash::{self, CrashPoints};
 use segue::postgres::reconcile::session::ForeignKeys;
 
-use crate::support::{Major, Options, Pair, Server, eventually};
+use crate::support::{Major, Options, Pair, Proxy, Server, eventually, shared};
 use crate::world::{self, Way, assert_equal, drain, waiting};
 
 /// One transaction of a random writer: inserts, updates, deletes, reinserts, key changes,
@@ -201,5 +201,40 @@ async fn a_member_lost_at_any_step_loses_nothing() {
         drain(&worker).await;
         settled(&pair, Duration::from_secs(30)).await;
         assert_eq!(crashes.load(Ordering::SeqCst).min(3), 3, "{place} was not passed");
+    }
+}
+
+/// A slow member reads the primary early and writes late: only the lock, taken before the
+/// read, keeps it from putting an old state over a newer one. The last writes of each round
+/// are what it would get wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_slow_member_never_puts_an_old_state_over_a_newer_one() {
+    let pair = world::pair().await;
+    let target = shared(Major::V18);
+    let slow = Proxy::start(target.port());
+    slow.delay(Duration::from_millis(15));
+    let fast_way = Way::forth(&pair);
+    let slow_way =
+        Way { target: target.dsn_by_port(pair.target.name(), slow.port()), ..fast_way.clone() };
+    let mut all = members(&slow_way, 1, &world::params());
+    all.extend(members(&fast_way, 1, &world::params()));
+    pair.source
+        .run("INSERT INTO app.parent SELECT n, 'p' || n FROM generate_series(1, 4) AS n")
+        .await;
+    let client = pair.source.client().await;
+    for round in 0..25 {
+        for step in 0..12 {
+            let sql = format!("UPDATE app.parent SET name = id || ' {round} {step}'");
+            client.batch_execute(&sql).await.unwrap();
+            for (replayer, _) in &all {
+                replayer.wake();
+            }
+            tokio::time::sleep(Duration::from_millis(7)).await;
+        }
+        settled(&pair, Duration::from_secs(30)).await;
+    }
+    for (replayer, running) in all {
+        assert!(replayer.stats().batches > 10, "{:?}", replayer.stats());
+        running.stop().await;
     }
 }

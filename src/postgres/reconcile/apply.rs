@@ -73,7 +73,7 @@ async fn remove(client: &Lease, side: Side, table: &TableKeys, keys: &[usize]) -
         return Ok(());
     }
     let statement = client.prepared(&table.shape.delete_by_keys()).await.map_err(of_fault)?;
-    let arrays = table.arrays(keys.iter().copied());
+    let arrays = table.arrays(&keys.iter().copied());
     let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
     let rows = client.execute(&statement.statement, &params).await.map_err(on(side))?;
     expect_rows(table, rows, keys.len() as u64)

@@ -148,7 +148,7 @@ impl OutboxWorker {
         self.reconciler.params.crash.pass(crash::BEFORE_FORGET_COMMIT)?;
         transaction.end("COMMIT").await?;
         if let Some(Stopped::Away(fault)) = report.stopped {
-            return Err(Halt::Away(fault));
+            return Err(Halt::Away(*fault));
         }
         Ok(BatchDone {
             rows,

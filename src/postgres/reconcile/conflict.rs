@@ -128,7 +128,7 @@ pub async fn children(
         matches.join(" AND ")
     );
     let statement = client.prepared(&sql).await.map_err(of_fault)?;
-    let arrays = parent.table.arrays(removed.iter().copied());
+    let arrays = parent.table.arrays(&removed.iter().copied());
     let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
     let rows = client.query(&statement.statement, &params).await.map_err(on(side))?;
     rows.iter().map(|row| key_of_row(child.table_id, row).map_err(on(side))).collect()

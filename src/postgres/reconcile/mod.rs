@@ -123,7 +123,7 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
     /// A side is away.
-    Away(SqlFault),
+    Away(Box<SqlFault>),
     /// An attempt on many keys took too long; fewer may be quick enough.
     Late,
     /// A crash point was reached.
@@ -188,7 +188,7 @@ impl Reconciler {
                 }
                 Err(halt) => {
                     report.stopped = Some(match halt {
-                        Halt::Away(fault) => Stopped::Away(fault),
+                        Halt::Away(fault) => Stopped::Away(Box::new(fault)),
                         Halt::Crash(_) => Stopped::Crash,
                         _ => Stopped::Late,
                     });

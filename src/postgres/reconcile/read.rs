@@ -21,7 +21,7 @@ pub struct TableKeys {
 
 impl TableKeys {
     /// The values column by column, as the statements take them.
-    pub fn arrays(&self, which: impl Iterator<Item = usize> + Clone) -> Vec<Vec<&str>> {
+    pub fn arrays(&self, which: &(impl Iterator<Item = usize> + Clone)) -> Vec<Vec<&str>> {
         (0..self.shape.key.len())
             .map(|column| {
                 which
@@ -69,7 +69,7 @@ async fn read_table(
     if !same {
         return Err(changed_columns(client, side, table, role));
     }
-    let arrays = table.arrays(0..table.keys.len());
+    let arrays = table.arrays(&(0..table.keys.len()));
     let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
         arrays.iter().map(|array| array as _).collect();
     let mut images: Vec<Option<Image>> = vec![None; table.keys.len()];

@@ -27,7 +27,7 @@ impl Reconciler {
         let mut report = Report::default();
         if let Err(halt) = self.every_key(table_id, until, &mut report).await {
             match halt {
-                Halt::Away(fault) => report.stopped = Some(Stopped::Away(fault)),
+                Halt::Away(fault) => report.stopped = Some(Stopped::Away(Box::new(fault))),
                 Halt::Crash(_) => report.stopped = Some(Stopped::Crash),
                 Halt::Late => report.stopped = Some(Stopped::Late),
                 Halt::Set(reason) => report.failed.push((no_key(table_id), reason)),
