@@ -28,7 +28,7 @@ impl<'a> Rows<'a> {
         let cells: Vec<_> = answer.batches.iter().flat_map(|batch| batch.iter()).collect();
         let told: usize = answer.batches.iter().map(|batch| batch.row_count() as usize).sum();
         // An answer without columns still has rows.
-        let count = if width == 0 { told } else { cells.len() / width };
+        let count = cells.len().checked_div(width).unwrap_or(told);
         Self { width, count, cells }
     }
 

@@ -29,7 +29,7 @@ fn sql_value_function(op: i64) -> &'static str {
         4 | 5 => "current_timestamp",
         6 | 7 => "localtime",
         8 | 9 => "localtimestamp",
-        10 | 11 | 12 => "current_user",
+        10..=12 => "current_user",
         13 => "session_user",
         14 => "current_database",
         _ => "current_schema",

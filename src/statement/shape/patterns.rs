@@ -91,13 +91,12 @@ fn operator(body: &Value, found: &mut BTreeSet<&'static str>) {
 fn operands(body: &Value) -> impl Iterator<Item = Value> {
     let mut all = Vec::new();
     for field in ["lexpr", "rexpr"] {
-        match body.get(field) {
-            // The two bounds of BETWEEN are a list.
-            Some(operand) => match tree::node(operand) {
+        // The two bounds of BETWEEN are a list.
+        if let Some(operand) = body.get(field) {
+            match tree::node(operand) {
                 Some(("List", list)) => all.extend(tree::list(list, "items").iter().cloned()),
                 _ => all.push(operand.clone()),
-            },
-            None => {}
+            }
         }
     }
     all.into_iter()
