@@ -45,7 +45,10 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
     }
     // Capture stands before any phase relies on it, and goes after the last that does.
     if wanted.is_none_or(Phase::captures) {
-        install(&config, &databases).await?;
+        let refused = install(&config, &databases).await?;
+        if wanted.is_some() {
+            refuse_gaps(&config, &databases, refused).await?;
+        }
     }
     let Some(phase) = wanted else { return Ok(()) };
     let change = PhaseChange {
@@ -66,7 +69,9 @@ pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Resul
     let config = Config::load(sources)?;
     let databases = Databases::open(&config)?;
     match command {
-        CaptureCommand::Install { print: false } => install(&config, &databases).await?,
+        CaptureCommand::Install { print: false } => {
+            install(&config, &databases).await?;
+        }
         CaptureCommand::Install { print: true } | CaptureCommand::Print => {
             let (sql, refused) = setup::print_capture(&config, &databases).await?;
             print::out(&sql);
@@ -80,7 +85,33 @@ pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Resul
     Ok(())
 }
 
-async fn install(config: &Config, databases: &Databases) -> Result<()> {
+/// A phase that copies is not entered while a table would be left out in silence.
+async fn refuse_gaps(config: &Config, databases: &Databases, uncaptured: usize) -> Result<()> {
+    if uncaptured > 0 {
+        let message = format!(
+            "{} cannot be captured, see above, and the phase stays as it is; mend them, or name \
+             them in tables.exclude",
+            counted(uncaptured as u64, "table")
+        );
+        return Err(Refused(message).into());
+    }
+    let unfit = setup::unfit_tables(config, databases).await?;
+    if unfit.is_empty() {
+        return Ok(());
+    }
+    for Refusal { table, reason, message } in &unfit {
+        print::out(&format!("  cannot be copied: {table}: {message} ({reason})\n"));
+    }
+    let message = format!(
+        "{} cannot be copied to the target, see above, and the phase stays as it is; mend them, or \
+         name the tables in tables.exclude",
+        counted(unfit.len() as u64, "table")
+    );
+    Err(Refused(message).into())
+}
+
+/// Answers how many tables were refused.
+async fn install(config: &Config, databases: &Databases) -> Result<usize> {
     let report = setup::install_capture(config, databases).await?;
     let changed = report.captured.iter().filter(|it| it.changed).count() as u64;
     let all = counted(report.captured.len() as u64, "table");
@@ -91,7 +122,7 @@ async fn install(config: &Config, databases: &Databases) -> Result<()> {
         let message = "a table of tables.map cannot be captured; see above".to_owned();
         return Err(Refused(message).into());
     }
-    Ok(())
+    Ok(report.refused.len())
 }
 
 fn tell_refused(refused: &[Refusal], margin: &str) {

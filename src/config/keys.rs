@@ -277,6 +277,12 @@ const OUTBOX: &[Key] = &[
         "1h",
         "time that reconciled rows are kept, for a side that loses commits in a failover",
     ),
+    key(
+        "capture_check_interval",
+        Kind::Duration,
+        "30s",
+        "how often it is looked whether every table and partition is captured, and mended",
+    ),
 ];
 
 const TELEMETRY: &[Key] = &[

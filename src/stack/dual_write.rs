@@ -12,7 +12,7 @@ use tower::Service;
 use tracing::Instrument;
 
 use crate::domain::control::ControlState;
-use crate::domain::fault::{Outcome, SqlFault};
+use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::side::Sides;
 use crate::ports::{Database, ReconcileWaker, WriteRequest};
 use crate::stack::call::{Write, Written};
@@ -64,7 +64,7 @@ impl Service<Write> for DualWrite {
         let database = Arc::clone(self.databases.of(side));
         let watched = self.watch.begin(side, Purpose::Write, &write.summary);
         let watch = self.watch.clone();
-        let mut wake = WakeOnDrop::new(&self.reconciler, write.control, write.writes);
+        let wake = WakeOnDrop::new(&self.reconciler, write.control, write.writes);
         let request = WriteRequest {
             statements: write.statements,
             write_id: write.write_id,
@@ -73,14 +73,34 @@ impl Service<Write> for DualWrite {
         };
         let answer = async move { database.write(request).await };
         Box::pin(async move {
-            let answer = answer.instrument(watched.span()).await;
-            wake.disarm_if_nothing_was_written(&answer);
+            let (answer, wake) = to_its_end(answer.instrument(watched.span()), wake).await;
             let answer = watched.note(answer)?;
             if wake.is_armed() {
                 watch.captured(&watched, answer.write_id);
             }
             Ok(Written { answer, must_see: None })
         })
+    }
+}
+
+/// Runs what may commit in a task of its own: a caller that goes away must not take the wake
+/// with it before the commit.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, SqlFault>> + Send + 'static,
+    mut wake: WakeOnDrop,
+) -> (Result<T, SqlFault>, WakeOnDrop) {
+    let done = tokio::spawn(async move {
+        let answer = work.await;
+        wake.disarm_if_nothing_was_written(&answer);
+        (answer, wake)
+    });
+    match done.await {
+        Ok(done) => done,
+        Err(error) => {
+            let message = format!("a write broke off: {error}");
+            let fault = SqlFault::new(FaultKind::Internal, "internal", message);
+            (Err(fault.with_outcome(Outcome::Unknown)), WakeOnDrop(None))
+        }
     }
 }
 
@@ -111,6 +131,45 @@ impl Drop for WakeOnDrop {
     fn drop(&mut self) {
         if let Some(reconciler) = &self.0 {
             reconciler.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::domain::control::Phase;
+
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+
+    impl ReconcileWaker for Wakes {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_does_not_wake_before_the_commit() {
+        let wakes = Arc::new(Wakes::default());
+        let waker: Arc<dyn ReconcileWaker> = wakes.clone();
+        let control = ControlState { epoch: 1, phase: Phase::DualWrite };
+        let (commit, committed) = tokio::sync::oneshot::channel::<()>();
+        let work = async move {
+            let _ = committed.await;
+            Ok(())
+        };
+        let caller = tokio::spawn(to_its_end(work, WakeOnDrop::new(&waker, control, true)));
+        tokio::task::yield_now().await;
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        tokio::task::yield_now().await;
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0, "woken before the commit");
+        commit.send(()).unwrap();
+        while wakes.0.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::domain::side::Sides;
 use crate::ports::ControlView;
 use crate::ports::{ReadRequest, ReconcileWaker, Transactions};
 use crate::stack::call::{Read, ReadAnswer, TransactionAnswer, TransactionCall, Write, Written};
-use crate::stack::dual_write::WakeOnDrop;
+use crate::stack::dual_write::{WakeOnDrop, to_its_end};
 use crate::stack::watch::Watch;
 use crate::telemetry::metrics::Purpose;
 
@@ -170,12 +170,11 @@ impl Service<TransactionCall> for TransactionControl {
             }
             TransactionCall::Commit(id, context) => {
                 // Whether it wrote is known to the database alone.
-                let mut wake = WakeOnDrop::new(&self.reconciler, control, true);
+                let wake = WakeOnDrop::new(&self.reconciler, control, true);
                 let watched = watch.begin(side, Purpose::Write, "COMMIT");
                 let commit = async move { transactions.commit(id, context).await };
                 Box::pin(async move {
-                    let answer = commit.instrument(watched.span()).await;
-                    wake.disarm_if_nothing_was_written(&answer);
+                    let (answer, wake) = to_its_end(commit.instrument(watched.span()), wake).await;
                     let write_id = watched.note(answer)?;
                     if wake.is_armed() {
                         watch.captured(&watched, write_id);

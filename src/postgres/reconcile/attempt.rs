@@ -83,12 +83,11 @@ impl Reconciler {
         let on_primary = async {
             let begin = begin_primary(self.params.deadline);
             let primary = Transaction::open(&self.primary, &begin).await?;
-            let read = async {
-                let read = read_all(primary.client()?, primary.side(), Role::Primary, tables);
-                let known = still_registered(&primary, tables);
-                tokio::try_join!(read, known)
-            };
-            let (read, ()) = read.await?;
+            let read = read_all(primary.client()?, primary.side(), Role::Primary, tables);
+            let (read, known) = tokio::join!(read, still_registered(&primary, tables));
+            // After the first error the other only says that the transaction is aborted.
+            let read = read?;
+            known?;
             primary.end("ROLLBACK").await?;
             Ok(read)
         };

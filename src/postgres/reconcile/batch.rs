@@ -17,6 +17,7 @@ use crate::postgres::outbox::claim::{
 use crate::postgres::outbox::settle::{fail, forget, note_failed};
 use crate::postgres::outbox::{Outbox, RowKey};
 use crate::postgres::reconcile::halt::{Halt, on};
+use crate::postgres::reconcile::place::Place;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::whole_table::Cursor;
 use crate::postgres::reconcile::{Reconciler, Report, Stopped, crash};
@@ -69,6 +70,8 @@ pub struct OutboxWorker {
     rows: AtomicUsize,
     /// Tables that are gone through in several turns.
     tables: Mutex<BTreeMap<i32, Progress>>,
+    /// Where the next claim begins.
+    place: Place,
     /// A table had the last turn, and keys have the next.
     keys_turn: AtomicBool,
 }
@@ -96,6 +99,7 @@ impl OutboxWorker {
             keys,
             rows,
             tables: Mutex::default(),
+            place: Place::default(),
             keys_turn: AtomicBool::new(false),
         }
     }
@@ -106,13 +110,17 @@ impl OutboxWorker {
         let rows_now = self.rows.load(Ordering::Relaxed).max(keys_max);
         let rows_max = i64::try_from(rows_now).unwrap_or(i64::MAX);
         let whole_tables = !self.keys_turn.swap(false, Ordering::Relaxed);
-        let mut limits = ClaimLimits { keys_max, rows_max, whole_tables };
+        let from = self.place.from();
+        let mut limits = ClaimLimits { keys_max, rows_max, whole_tables, from };
         let client = transaction.client()?;
-        let (mut claimed, mut rows) = claim(client, limits).await.map_err(Halt::Away)?;
-        if claimed == Claim::Nothing && !whole_tables {
+        let begun = Instant::now();
+        let mut taken = claim(client, limits).await.map_err(Halt::Away)?;
+        if taken.claim == Claim::Nothing && !whole_tables {
             limits.whole_tables = true;
-            (claimed, rows) = claim(client, limits).await.map_err(Halt::Away)?;
+            taken = claim(client, limits).await.map_err(Halt::Away)?;
         }
+        self.place.looked(from, taken.oldest, begun.elapsed());
+        let (claimed, rows) = (taken.claim, taken.rows);
         self.reconciler.params.crash.pass(crash::AFTER_CLAIM)?;
         let full = rows >= rows_now as u64;
         match claimed {
@@ -283,7 +291,11 @@ fn whole(mut report: Report, key: RowKey) -> Report {
 impl OutboxWork for OutboxWorker {
     fn work(&self) -> BoxFuture<'_, Result<BatchDone, SqlFault>> {
         Box::pin(async move {
-            self.batch().await.map_err(|halt| match halt {
+            let batch = self.batch().await;
+            if batch.is_err() {
+                self.place.forget();
+            }
+            batch.map_err(|halt| match halt {
                 Halt::Away(fault) => fault,
                 other => SqlFault::new(
                     FaultKind::Internal,

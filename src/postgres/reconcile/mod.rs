@@ -22,6 +22,7 @@ pub mod crash;
 pub mod halt;
 pub mod image;
 pub mod lock;
+mod place;
 pub mod plan;
 pub mod preflight;
 pub mod read;
