@@ -163,10 +163,10 @@ fn a_call(dispatch: &Dispatch) {
             spans::note_fault(&statement, &fault);
         });
         writers.remember(write, &call);
-        let reconcile = spans::reconcile(Side::Target, 1, writers.of([write, WriteId(8)]));
+        let reconcile = spans::reconcile(Side::Target, 1, writers.of([write, WriteId(8)], 9));
         reconcile.in_scope(|| drop(spans::statement(&peer, "SELECT orders")));
         writers.remember(WriteId(8), &call);
-        assert!(writers.of([write]).is_empty(), "only the latest are remembered");
+        assert!(writers.of([write], 9).is_empty(), "only the latest are remembered");
         let shadow_read = spans::shadow_read(&call, Side::Target.as_str());
         shadow_read
             .in_scope(|| spans::record_verdict("normalized", "timestamp", ["precision", "zone"]));

@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 
 use crate::cli::Ending;
 use crate::cli::admin::Client;
+use crate::cli::args::MismatchesCommand;
 use crate::cli::print::{self, count, counted, indented, table, time};
-use crate::grpc::proto::{GetStatusRequest, ListMismatchesRequest, Mismatch};
+use crate::grpc::proto::{
+    GetStatusRequest, ListMismatchesRequest, Mismatch, ResolveMismatchRequest,
+};
 
 /// Verdicts that somebody has to do something about.
 const FINDINGS: [&str; 3] = ["data", "incompatible", "error"];
@@ -24,6 +27,19 @@ pub(super) async fn run(client: &mut Client, json: bool, limit: u32) -> Result<E
         print::out(&page(&found, samples.unwrap_or_default().sampled_total));
     }
     Ok(if findings == 0 { Ending::Done } else { Ending::Differences })
+}
+
+pub(super) async fn resolve(client: &mut Client, command: MismatchesCommand) -> Result<()> {
+    let MismatchesCommand::Resolve { fingerprint, verdict, reason, by } = command;
+    let request = ResolveMismatchRequest {
+        fingerprint,
+        verdict: verdict.map(|it| it.as_str().to_owned()).unwrap_or_default(),
+        reason,
+        resolved_by: by,
+    };
+    let resolved = client.resolve_mismatch(request).await?.into_inner().resolved;
+    print::out(&format!("resolved: {resolved} of the list\n"));
+    Ok(())
 }
 
 fn is_finding(mismatch: &Mismatch) -> bool {

@@ -1,11 +1,12 @@
 //! Claim, reconcile, forget: one batch of the outbox.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use tracing::{Instrument, Span};
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::ports::reconcile::{BatchDone, OutboxWork};
@@ -16,6 +17,8 @@ use crate::postgres::outbox::{Outbox, RowKey};
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::{Reconciler, Report, Stopped, crash};
+use crate::telemetry::names;
+use crate::telemetry::spans::{self, Writers};
 
 /// READ COMMITTED: the claim sees what was committed before it, and nothing more is needed.
 /// The limit on idleness frees the claims of a member that is stopped but not dead.
@@ -57,7 +60,12 @@ pub struct OutboxWorker {
     keys: AtomicUsize,
     /// Rows that a claim looks at now: more while many rows name few keys.
     rows: AtomicUsize,
+    /// Which calls made the writes, where traces are wanted.
+    writers: Arc<Writers>,
 }
+
+/// Calls that one batch's trace is linked to, at most.
+const LINKS_MAX: usize = 32;
 
 /// What a batch has to write into the outbox.
 type Failures<'a> = BTreeMap<(&'a str, u32), Vec<&'a ClaimedRows>>;
@@ -67,7 +75,25 @@ impl OutboxWorker {
     pub fn new(outbox: Outbox, reconciler: Arc<Reconciler>, params: BatchParams) -> Self {
         let keys = AtomicUsize::new(params.keys_max);
         let rows = AtomicUsize::new(params.keys_max);
-        Self { outbox, reconciler, params, keys, rows }
+        Self { outbox, reconciler, params, keys, rows, writers: Arc::new(Writers::new(0)) }
+    }
+
+    /// Links the traces of its batches to the calls that wrote the keys.
+    #[must_use]
+    pub fn linked_to(self, writers: Arc<Writers>) -> Self {
+        Self { writers, ..self }
+    }
+
+    /// The trace of a batch of its own. Links are a convenience, and few.
+    fn span<'a>(&self, claimed: impl ExactSizeIterator<Item = &'a ClaimedRows>) -> Span {
+        let keys = claimed.len();
+        let writers = if self.writers.is_empty() {
+            Vec::new()
+        } else {
+            let writes: HashSet<_> = claimed.flat_map(|rows| rows.writes.iter().copied()).collect();
+            self.writers.of(writes, LINKS_MAX)
+        };
+        spans::reconcile(self.outbox.side().other(), keys, writers)
     }
 
     async fn batch(&self) -> Result<BatchDone, Halt> {
@@ -91,7 +117,9 @@ impl OutboxWorker {
             }
             Claim::WholeTable(table_id, rows_of_table) => {
                 let until = Instant::now() + self.params.whole_table_max;
-                let report = self.reconciler.whole_table(table_id, until).await;
+                let span = self.span(std::iter::once(&rows_of_table));
+                let table = self.reconciler.whole_table(table_id, until);
+                let report = traced(table, span).await;
                 // Other rows were claimed with it and are released now.
                 let key = RowKey { table_id, values: Vec::new() };
                 let keys = BTreeMap::from([(key.clone(), rows_of_table)]);
@@ -109,7 +137,7 @@ impl OutboxWorker {
         more: bool,
     ) -> Result<BatchDone, Halt> {
         let set: BTreeSet<RowKey> = keys.keys().cloned().collect();
-        let report = self.reconciler.reconcile(set).await;
+        let report = traced(self.reconciler.reconcile(set), self.span(keys.values())).await;
         self.adapt(report.stopped == Some(Stopped::Late), keys.len());
         self.settle(transaction, keys, report, rows, more).await
     }
@@ -174,6 +202,19 @@ impl OutboxWorker {
         let (least, most) = (self.params.keys_max, self.params.rows_max.max(self.params.keys_max));
         self.rows.store(next.clamp(least, most), Ordering::Relaxed);
     }
+}
+
+/// Runs a reconcile in its span, and notes what came of it.
+async fn traced(work: impl Future<Output = Report>, span: Span) -> Report {
+    let report = work.instrument(span.clone()).await;
+    span.record(names::ROWS_WRITTEN, report.changed);
+    if let Some(Stopped::Away(fault)) = &report.stopped {
+        spans::note_fault(&span, fault);
+    } else if !report.failed.is_empty() {
+        span.record(names::KEYS_FAILED, report.failed.len());
+        span.record("otel.status_code", "ERROR");
+    }
+    report
 }
 
 /// The report on a whole table as that of its one key.
