@@ -1,5 +1,8 @@
 //! The command as its users run it: usage, exit codes, output.
 
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Output;

@@ -1,5 +1,8 @@
 //! Traces as a collector receives them, from segue's own constructors.
 
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;

@@ -48,7 +48,7 @@ fn page(status: &Status) -> String {
     let mut page = format!("phase     {} (epoch {}){since}{reason}\n", status.phase, status.epoch);
     page += &format!("calls     {}\n", calls("read", status.reads));
     page += &format!("          {}\n", calls("write", status.writes));
-    page += &outbox(&status.outbox.clone().unwrap_or_default());
+    page += &outbox(&status.outbox.unwrap_or_default());
     page += &sampling(&status.sampling.clone().unwrap_or_default());
     let verdicts: Vec<String> = status
         .verdicts
@@ -119,7 +119,7 @@ fn sampling(sampling: &SamplingStatus) -> String {
 }
 
 fn document(status: &Status) -> Value {
-    let outbox = status.outbox.clone().unwrap_or_default();
+    let outbox = status.outbox.unwrap_or_default();
     let sampling = status.sampling.clone().unwrap_or_default();
     let verdicts = status.verdicts.iter().map(|it| (it.verdict.clone(), json!(it.count)));
     let calls = |calls: Option<CallStatus>| {
