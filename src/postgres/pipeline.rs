@@ -17,12 +17,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::execute::bind;
+use super::execute::Ready;
 use super::fault::CANCELED;
 use super::flight::{Stop, stopped, supervised};
-use super::param::RawParam;
 use super::read::Collector;
-use super::session::{Prepared, ServerFacts, Session};
+use super::session::{ServerFacts, Session};
 use crate::domain::answer::RowBatch;
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
@@ -31,21 +30,7 @@ use crate::domain::pg_type::Column;
 /// For the answer to COMMIT, which is never cancelled.
 const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 /// `pg_current_xact_id_if_assigned` came with this version.
-const XID_VERSION_MIN: u32 = 130_000;
-
-/// A statement with its parameters, ready to be sent.
-#[derive(Debug)]
-pub(super) struct Ready {
-    prepared: Arc<Prepared>,
-    params: Vec<RawParam>,
-}
-
-impl Ready {
-    /// Whether it returns rows.
-    pub(super) fn returns_rows(&self) -> bool {
-        !self.prepared.columns.is_empty()
-    }
-}
+pub(super) const XID_VERSION_MIN: u32 = 130_000;
 
 /// Prepares and binds all statements before any is sent.
 pub(super) async fn make_ready(
@@ -54,9 +39,7 @@ pub(super) async fn make_ready(
 ) -> Result<Vec<Ready>, SqlFault> {
     let mut ready = Vec::with_capacity(statements.len());
     for statement in statements {
-        let prepared = session.prepared(&statement.sql).await?;
-        let params = bind(&prepared, &statement.params, session.side())?;
-        ready.push(Ready { prepared, params });
+        ready.push(Ready::make(session, statement).await?);
     }
     Ok(ready)
 }
@@ -152,7 +135,8 @@ impl Ran {
     fn take(&mut self, kind: StepKind, result: Result<Done, SqlFault>) {
         match result {
             Ok(done) => {
-                self.succeeded_after_failure = self.failed.is_some() && kind == StepKind::Statement;
+                self.succeeded_after_failure |=
+                    self.failed.is_some() && kind == StepKind::Statement;
                 match done {
                     Done::Nothing => {}
                     Done::Item(item) => self.items.push(item),
