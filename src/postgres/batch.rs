@@ -83,13 +83,11 @@ async fn run_in(
     let at_once = request.idempotency.is_none() && !ready.iter().any(Ready::returns_rows);
 
     guard::put_on(session).await.map_err(End::Failed)?;
-    let begin = begin_sql(guard::access_of(session.facts()), request.write_id);
-    let mut steps = vec![pipeline::command(session, StepKind::Begin, begin)];
+    let mut steps = vec![pipeline::begin(session, request.write_id)];
     if let Some(idempotency) = &request.idempotency {
         steps.push(idempotency::insert(session, idempotency));
     }
     steps.extend(ready.into_iter().map(|ready| pipeline::statement(session, ready, limits)));
-    steps.extend(pipeline::xid(session, session.facts()));
     if at_once {
         steps.push(pipeline::commit(session));
     }

@@ -20,11 +20,13 @@ use tokio_postgres::SimpleQueryMessage;
 use super::execute::Ready;
 use super::fault::CANCELED;
 use super::flight::{Stop, stopped, supervised};
+use super::guard::access_of;
 use super::read::Collector;
 use super::session::{ServerFacts, Session};
 use crate::domain::answer::RowBatch;
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::key::WriteId;
 use crate::domain::pg_type::Column;
 
 /// For the answer to COMMIT, which is never cancelled.
@@ -195,13 +197,30 @@ async fn stopped_while_running(
 
 // Steps.
 
-/// A command without parameters or rows.
-pub(super) fn command(session: &Session, kind: StepKind, sql: String) -> Step<'_> {
+/// BEGIN of a transaction that will write, with the write announced. It takes the
+/// transaction's id at once: its answer is on the way before COMMIT is executed, so that the
+/// outcome can be looked up should that answer be lost.
+pub(super) fn begin(session: &Session, write_id: WriteId) -> Step<'_> {
+    let facts = session.facts();
+    let xid = match tells_xid(facts) && !facts.read_only {
+        true => ", pg_catalog.pg_current_xact_id()",
+        false => "",
+    };
+    let sql = format!("{}{xid}", super::batch::begin_sql(access_of(facts), write_id));
     let work = Box::pin(async move {
-        session.batch_execute(&sql).await.map_err(|error| session.fault(error, true))?;
-        Ok(Done::Nothing)
+        let answer =
+            session.simple_query(&sql).await.map_err(|error| session.fault(error, true))?;
+        let xid = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) if row.len() > 1 => row.get(1).map(str::to_owned),
+            _ => None,
+        });
+        Ok(Done::Xid(xid))
     });
-    Step { kind, work }
+    Step { kind: StepKind::Begin, work }
+}
+
+fn tells_xid(facts: &ServerFacts) -> bool {
+    !facts.is_cockroach && facts.version >= XID_VERSION_MIN
 }
 
 /// COMMIT, the answer to which is awaited for a time only.
@@ -228,7 +247,7 @@ pub(super) fn commit(session: &Session) -> Step<'_> {
 /// The transaction's id, where the server can tell. It fails in a failed transaction, and
 /// so guards the COMMIT after it.
 pub(super) fn xid<'a>(session: &'a Session, facts: &ServerFacts) -> Option<Step<'a>> {
-    if facts.is_cockroach || facts.version < XID_VERSION_MIN {
+    if !tells_xid(facts) {
         return None;
     }
     let work = Box::pin(async move {

@@ -14,7 +14,8 @@ pub type Sql = SqlClient<Channel>;
 
 pub const SCHEMA: &str = "CREATE TABLE note (id int4 PRIMARY KEY, body text NOT NULL);
     CREATE TABLE child (id int4 PRIMARY KEY, note int4 NOT NULL
-        REFERENCES note DEFERRABLE INITIALLY DEFERRED);";
+        REFERENCES note DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE loose (id int4 PRIMARY KEY, size int4, more text);";
 
 /// Two databases and a sidecar before them, in a phase that captures.
 pub struct Bench {

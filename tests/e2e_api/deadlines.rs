@@ -125,7 +125,7 @@ async fn a_caller_that_goes_away_stops_its_own_statement_only() {
 #[tokio::test]
 async fn a_write_whose_caller_left_is_reconciled_soon() {
     // So rarely does the replayer look by itself that only being woken explains the row.
-    let bench = Bench::new("[reconcile]\npoll_interval = \"10m\"").await;
+    let bench = Bench::new("[outbox]\npoll_interval = \"10m\"").await;
     let mut sql = client(&bench.segue).await;
     // The caller leaves while a deferred trigger holds COMMIT, which is never cancelled.
     bench

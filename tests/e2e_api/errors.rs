@@ -2,8 +2,8 @@
 
 use tonic::Code;
 
-use crate::calls::{Bench, detail, execute, query, rows};
-use segue::grpc::proto;
+use crate::calls::{Bench, batch, detail, execute, execute_with, query, rows, text};
+use segue::grpc::proto::{self, value::Kind};
 
 #[tokio::test]
 async fn each_class_has_its_code_and_says_everything() {
@@ -94,31 +94,34 @@ async fn a_query_that_would_write_by_a_function_is_refused() {
 #[tokio::test]
 async fn plans_that_the_schema_outran_are_made_anew() {
     let mut bench = Bench::new("").await;
-    let insert = || {
-        crate::calls::execute_with(
-            "INSERT INTO note VALUES ($1, $2)",
-            vec![
-                proto::value::Kind::Int64(rand::random_range(1..1_000_000)),
-                crate::calls::text("a"),
-            ],
-        )
+    let insert = |id: i64, size: Kind| {
+        execute_with("INSERT INTO loose VALUES ($1, $2)", vec![Kind::Int64(id), size])
     };
-    bench.sql.execute(insert()).await.unwrap();
-    rows(&mut bench.sql, query("SELECT * FROM note", vec![])).await.unwrap();
-    bench.pair.source.run("ALTER TABLE note ALTER COLUMN id TYPE int8").await;
-    bench.pair.target.run("ALTER TABLE note ALTER COLUMN id TYPE int8").await;
-    rows(&mut bench.sql, query("SELECT * FROM note", vec![])).await.unwrap();
+    bench.sql.execute(insert(1, Kind::Int64(5))).await.unwrap();
+    let all = || query("SELECT * FROM loose", vec![]);
+    rows(&mut bench.sql, all()).await.unwrap();
+    let returning = || execute("UPDATE loose SET more = 'x' RETURNING *");
+    bench.sql.execute(returning()).await.unwrap();
+    let mut sql = bench.sql.clone();
+    let alter = async |change: &str| {
+        let sql = format!("ALTER TABLE loose {change}");
+        bench.pair.source.run(&sql).await;
+        bench.pair.target.run(&sql).await;
+    };
+    alter("ALTER COLUMN size TYPE int8").await;
+    assert_eq!(rows(&mut sql, all()).await.unwrap().len(), 1);
     // The parameter was an int4 when the statement was prepared.
-    let large = crate::calls::execute_with(
-        "INSERT INTO note VALUES ($1, $2)",
-        vec![proto::value::Kind::Int64(1 << 40), crate::calls::text("large")],
-    );
-    bench.sql.execute(large).await.unwrap();
-    let returning = || crate::calls::execute("DELETE FROM note WHERE body = 'a' RETURNING *");
-    bench.sql.execute(returning()).await.unwrap();
-    bench.pair.source.run("ALTER TABLE note ADD COLUMN more int DEFAULT 3").await;
-    bench.sql.execute(returning()).await.unwrap();
-    bench.pair.source.run("ALTER TABLE note ALTER COLUMN body TYPE bytea USING body::bytea").await;
-    let status = bench.sql.execute(insert()).await.unwrap_err();
+    sql.execute(insert(2, Kind::Int64(1 << 40))).await.unwrap();
+    sql.execute(returning()).await.unwrap();
+    alter("ADD COLUMN fresh int DEFAULT 3").await;
+    sql.execute(returning()).await.unwrap();
+    let two = batch(&["UPDATE loose SET more = 'y'", "DELETE FROM loose WHERE id = 1"]);
+    sql.batch(two).await.unwrap();
+    alter("ALTER COLUMN size TYPE text").await;
+    sql.execute(insert(3, text("five"))).await.unwrap();
+    alter("ALTER COLUMN size TYPE bytea USING size::bytea").await;
+    let status = sql.execute(insert(4, text("five"))).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "text into bytea: {status:?}");
+    let kept = rows(&mut sql, query("SELECT id FROM loose ORDER BY id", vec![])).await.unwrap();
+    assert_eq!(kept, [[Kind::Int64(2)], [Kind::Int64(3)]]);
 }

@@ -46,7 +46,7 @@ const CELLS: &[&str] = &[
     "'[1,5)'::int4range",
     "'{[1,5),[7,9)}'::int4multirange",
     "'[1,2]'::span",
-    "'{[1,2],(3,4)}'::spanmultirange",
+    "'{[1,2],(3,4)}'::span_multirange",
     "'{1,NULL,3}'::int4[]",
     "'[2:3]={a,b}'::text[]",
     "'{{1,2},{3,4}}'::int8[]",
