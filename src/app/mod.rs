@@ -47,7 +47,7 @@ const WRITERS_REMEMBERED: usize = 10_000;
 pub enum AppError {
     /// A database, or the state of the migration in it.
     #[error("{0}{hint}", hint = way_out(.0))]
-    Database(#[from] SqlFault),
+    Database(SqlFault),
     /// Segue's own tables.
     #[error(transparent)]
     Setup(#[from] SetupError),
@@ -78,6 +78,13 @@ pub enum AppError {
     /// The listeners.
     #[error(transparent)]
     Listen(#[from] ListenError),
+}
+
+// Derived, the fault would be its own cause and print twice.
+impl From<SqlFault> for AppError {
+    fn from(fault: SqlFault) -> Self {
+        Self::Database(fault)
+    }
 }
 
 fn way_out(fault: &SqlFault) -> String {
