@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::Ending;
 use crate::cli::admin::Client;
 use crate::cli::args::MismatchesCommand;
-use crate::cli::print::{self, count, counted, indented, table, time};
+use crate::cli::print::{self, clipped, count, counted, indented, table, time, wrapped};
 use crate::grpc::proto::{
     GetStatusRequest, ListMismatchesRequest, Mismatch, ResolveMismatchRequest,
 };
@@ -68,6 +68,9 @@ fn page(found: &[Mismatch], samples: u64) -> String {
     page
 }
 
+/// Beside the titles, within 80 columns.
+const PART_WIDTH: usize = 66;
+
 fn finding(number: usize, mismatch: &Mismatch) -> String {
     let suspected = if mismatch.suspected { ", suspected" } else { "" };
     let category = match mismatch.category.as_str() {
@@ -82,7 +85,7 @@ fn finding(number: usize, mismatch: &Mismatch) -> String {
     );
     let mut part = |title: &str, content: &str| {
         if !content.is_empty() {
-            let moved = indented(content, 13);
+            let moved = indented(&wrapped(content, PART_WIDTH), 13);
             text += &format!("   {title:9} {}", moved.trim_start());
         }
     };
@@ -98,15 +101,12 @@ fn finding(number: usize, mismatch: &Mismatch) -> String {
 
 /// A statement by its name, or so much of it as fits a line.
 fn name(mismatch: &Mismatch) -> String {
-    const WIDTH: usize = 70;
+    const WIDTH: usize = 36;
     if !mismatch.statement_name.is_empty() {
-        return mismatch.statement_name.clone();
+        return clipped(&mismatch.statement_name, WIDTH);
     }
     let line = mismatch.statement.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= WIDTH {
-        return line;
-    }
-    line.chars().take(WIDTH - 1).chain(['…']).collect()
+    clipped(&line, WIDTH)
 }
 
 fn document(mismatch: &Mismatch) -> Value {

@@ -32,6 +32,8 @@ pub const CAPTURED: &str = "segue.captured";
 /// Event: a comparison has its verdict.
 pub const COMPARED: &str = "segue.compared";
 
+/// Span of a write's capture, under its statement's.
+pub const CAPTURE_SPAN: &str = "capture";
 /// Span of a reconcile, the root of its trace.
 pub const RECONCILE_SPAN: &str = "reconcile";
 /// Span of a shadow read, the root of its trace.

@@ -74,10 +74,19 @@ pub fn note_fault(span: &Span, fault: &SqlFault) {
     }
 }
 
-/// Notes on a write's span that the capture recorded its keys in the same transaction.
+/// Notes under a write's span that the capture recorded its keys in the same transaction: as
+/// an event and as a child. The child has no length of its own, since the capture's time is
+/// part of the statement's.
 pub fn captured(span: &Span, write_id: WriteId) {
-    let attribute = KeyValue::new(names::WRITE_ID, write_id.to_string());
-    span.add_event(names::CAPTURED, vec![attribute]);
+    let write_id = write_id.to_string();
+    drop(tracing::info_span!(
+        parent: span,
+        "capture",
+        otel.name = names::CAPTURE_SPAN,
+        otel.kind = "internal",
+        { names::WRITE_ID } = write_id.as_str(),
+    ));
+    span.add_event(names::CAPTURED, vec![KeyValue::new(names::WRITE_ID, write_id)]);
 }
 
 /// A trace of its own for one batch of keys, linked to the calls that wrote them.

@@ -35,8 +35,6 @@ pub enum Purpose {
     Write,
     /// A sampled read on the shadow.
     Shadow,
-    /// Reconcile's own statements.
-    Reconcile,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
@@ -98,7 +96,6 @@ impl Purpose {
             Self::Read => "read",
             Self::Write => "write",
             Self::Shadow => "shadow",
-            Self::Reconcile => "reconcile",
         }
     }
 }

@@ -32,6 +32,9 @@ pub use snapshot::{CallTotals, OutboxState, Snapshot};
 /// The type of the text that [`Metrics::render`] makes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What [`Metrics::fault`] is told of.
+const FAULTS: [&str; 3] = ["control_unreadable", "outbox_unreadable", "copy_given_up"];
+
 /// All counters of one process. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -52,6 +55,10 @@ impl Metrics {
     /// Counters at zero.
     pub fn new() -> Self {
         let counters = Arc::new(Counters::default());
+        // A rate can only be told from a series that was there before.
+        for reason in FAULTS {
+            counters.faults.at(&ReasonLabels::new(reason));
+        }
         let probes = Probes::default();
         let mut registry = Registry::with_prefix("segue");
         counters.register(&mut registry);
@@ -117,7 +124,7 @@ impl Metrics {
         self.counters.refused.at(&ReasonLabels::new(reason)).inc();
     }
 
-    /// Something of segue's own went wrong that no caller sees: `control_poll`, `mismatch_store`.
+    /// Something of segue's own went wrong that no caller sees: one of [`FAULTS`].
     pub fn fault(&self, reason: &str) {
         self.counters.faults.at(&ReasonLabels::new(reason)).inc();
     }
