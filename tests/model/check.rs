@@ -6,35 +6,36 @@ use std::sync::{Arc, Mutex};
 
 use stateright::{Model, Property};
 
+use crate::action::Action;
 use crate::scenario::Scenario;
+use crate::shadow::{self, Applied};
 use crate::state::{Image, Member, State, Step, Writer};
-use crate::step::Action;
 
 /// When nothing is under way and the outbox is empty, both sides are equal.
-pub const EQUAL_AT_REST: &str = "equal at rest";
+pub(crate) const EQUAL_AT_REST: &str = "equal at rest";
 /// Always: a row that differs has an outbox row that is not forgotten.
-pub const NOTHING_LOST: &str = "what differs is in the outbox";
+pub(crate) const NOTHING_LOST: &str = "what differs is in the outbox";
 /// Always: an outbox row is forgotten only when the shadow has that write, or a later one.
-pub const FORGOTTEN_IS_DONE: &str = "what is forgotten is done";
+pub(crate) const FORGOTTEN_IS_DONE: &str = "what is forgotten is done";
 /// Always: the last committed write to each row has its outbox row.
-pub const CAPTURED: &str = "what is committed is captured";
+pub(crate) const CAPTURED: &str = "what is committed is captured";
 /// Always: no commit on the shadow puts an older state over a newer one.
-pub const FORWARD: &str = "the shadow never goes back";
+pub(crate) const FORWARD: &str = "the shadow never goes back";
 /// Always: the shadow's constraints hold.
-pub const CONSTRAINTS: &str = "the shadow's constraints hold";
+pub(crate) const CONSTRAINTS: &str = "the shadow's constraints hold";
 /// Always: if writes and faults end now, the members come to rest.
-pub const COMES_TO_REST: &str = "comes to rest";
+pub(crate) const COMES_TO_REST: &str = "comes to rest";
 
 /// Steps within which the model must be at rest once writes and faults have ended.
 const STEPS_TO_REST: usize = 200;
 
 /// A scenario that is explored.
 #[derive(Debug, Clone)]
-pub struct Exploration {
+pub(crate) struct Exploration {
     /// What is modelled.
-    pub scenario: Scenario,
+    pub(crate) scenario: Scenario,
     /// The only property to be judged, or all.
-    pub only: Option<&'static str>,
+    pub(crate) only: Option<&'static str>,
     /// Hashes of states of which it is known that they come to rest.
     rested: Arc<Mutex<HashSet<u64>>>,
 }
@@ -43,8 +44,18 @@ pub struct Exploration {
 
 impl Exploration {
     /// Of all properties, or of one.
-    pub fn new(scenario: Scenario, only: Option<&'static str>) -> Self {
+    pub(crate) fn new(scenario: Scenario, only: Option<&'static str>) -> Self {
         Self { scenario, only, rested: Arc::default() }
+    }
+
+    fn known(&self, hash: u64) -> bool {
+        self.rested.lock().is_ok_and(|rested| rested.contains(&hash))
+    }
+
+    fn note(&self, course: Vec<u64>) {
+        if let Ok(mut rested) = self.rested.lock() {
+            rested.extend(course);
+        }
     }
 
     /// Follows one fair course without faults: members in turn, a deadlock broken as
@@ -55,8 +66,8 @@ impl Exploration {
         let mut actions = Vec::new();
         for _ in 0..STEPS_TO_REST {
             let hash = hash(&state);
-            if state.at_rest() || self.rested.lock().expect("unpoisoned").contains(&hash) {
-                self.rested.lock().expect("unpoisoned").extend(course);
+            if state.at_rest() || self.known(hash) {
+                self.note(course);
                 return true;
             }
             course.push(hash);
@@ -114,7 +125,7 @@ impl Model for Exploration {
             always(CAPTURED, |_, s| captured(s)),
             always(FORWARD, |_, s| !s.went_back),
             always(CONSTRAINTS, |model, s| model.scenario.holds(&s.shadow.rows)),
-            always(COMES_TO_REST, |model, s| model.comes_to_rest(s)),
+            always(COMES_TO_REST, Self::comes_to_rest),
             // Were these never seen, the others would say little.
             sometimes("all is written and at rest", |model, s| {
                 s.writes == model.scenario.writes && s.at_rest()
@@ -123,6 +134,17 @@ impl Model for Exploration {
                 s.members.iter().all(|member| member.step >= Step::Read)
             }),
         ];
+        if self.scenario.constrained {
+            properties.extend([
+                sometimes("a set grows", |_, s| s.members.iter().any(|m| m.extra != 0)),
+                sometimes("a statement waits for another member", |model, s| {
+                    let waits = |who| shadow::apply(&model.scenario, s, who) == Applied::Waits;
+                    let ready =
+                        |who: &usize| matches!(s.members[*who].step, Step::Read | Step::Planned);
+                    (0..s.members.len()).filter(ready).any(waits)
+                }),
+            ]);
+        }
         properties.retain(|property| self.only.is_none_or(|only| only == property.name));
         properties
     }

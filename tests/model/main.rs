@@ -3,12 +3,16 @@
 //!
 //! - [`state`]: what there is
 //! - [`scenario`]: rows, writes, and what may be broken on purpose
-//! - [`step`]: what can happen; each action names the function that it stands for
+//! - [`action`]: what can happen; each action names the function that it stands for
+//! - [`step`]: when it can, and what comes of it
 //! - [`shadow`]: planning, constraints, what stands in the way
 //! - [`check`]: what must hold
 //!
 //! `SEGUE_MODEL=large cargo test --release --test model -- --nocapture` explores more.
 
+#![allow(clippy::print_stdout, reason = "figures and counterexamples are shown with --nocapture")]
+
+mod action;
 mod check;
 mod scenario;
 mod shadow;
@@ -17,7 +21,7 @@ mod step;
 
 use std::time::Instant;
 
-use stateright::{Checker, HasDiscoveries, Model};
+use stateright::{Checker, HasDiscoveries, Model, Path};
 
 use check::{CAPTURED, EQUAL_AT_REST, Exploration, FORGOTTEN_IS_DONE, FORWARD};
 use scenario::{Flaw, Scenario};
@@ -36,12 +40,11 @@ fn holds(name: &str, scenario: &Scenario) {
         .spawn_bfs()
         .join();
     println!(
-        "{name}, {} members, {} writes: {} states, {} transitions, depth {}, {:.1} s",
+        "{name}, {} members, {} writes: {} states, {} transitions, {:.1} s",
         scenario.members,
         scenario.writes,
         checker.unique_state_count(),
         checker.state_count(),
-        checker.max_depth(),
         begun.elapsed().as_secs_f64()
     );
     checker.assert_properties();
@@ -55,7 +58,8 @@ fn fails(name: &str, scenario: &Scenario, property: &'static str) {
         let checker = model.clone().checker().target_max_depth(depth);
         checker.spawn_bfs().join().discovery(property)
     });
-    let actions = found.expect("a counterexample").into_actions();
+    assert!(found.is_some(), "{name}: {property:?} holds, though it must not");
+    let actions = found.map_or_else(Vec::new, Path::into_actions);
     println!("{name}: not {property:?}, after {} steps: {actions:?}", actions.len());
 }
 
@@ -121,16 +125,4 @@ fn a_holder_taken_in_without_its_lock_is_found_out() {
     scenario.menu.truncate(2);
     fails("holder without its lock", &scenario, FORWARD);
     fails("holder without its lock", &scenario, EQUAL_AT_REST);
-}
-
-#[test]
-fn probe() {
-    let v: Vec<u8> =
-        std::env::var("PROBE").unwrap().split(',').map(|x| x.parse().unwrap()).collect();
-    let s = match v[0] {
-        0 => Scenario::plain(v[1]),
-        1 => Scenario::unique(v[1]),
-        _ => Scenario::parents(v[1]),
-    };
-    holds("probe", &Scenario { members: v[2] as usize, ..s });
 }

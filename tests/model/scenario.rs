@@ -4,7 +4,7 @@ use crate::state::{Image, KEYS, KeySet, Row, Rows, bit};
 
 /// One change within a transaction of the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// Inserts the row or updates it: key, unique value (0 for `NULL`), parent.
     Put(u8, u8, Option<u8>),
     /// Deletes it.
@@ -12,11 +12,11 @@ pub enum Change {
 }
 
 /// A transaction of the application.
-pub type Transaction = Vec<Change>;
+pub(crate) type Transaction = Vec<Change>;
 
 /// What is done wrong, to see that the model notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flaw {
+pub(crate) enum Flaw {
     /// Nothing: the algorithm as it is.
     None,
     /// Both sides are read first, and the keys are locked then.
@@ -33,31 +33,31 @@ pub enum Flaw {
 
 /// One model to be explored.
 #[derive(Debug, Clone)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// Members of the fleet.
-    pub members: usize,
+    pub(crate) members: usize,
     /// Sessions of the application.
-    pub writers: usize,
+    pub(crate) writers: usize,
     /// Transactions that they may begin, all together.
-    pub writes: u8,
+    pub(crate) writes: u8,
     /// What each of these may be.
-    pub menu: Vec<Transaction>,
+    pub(crate) menu: Vec<Transaction>,
     /// The rows at the beginning, equal on both sides.
-    pub rows: Rows,
+    pub(crate) rows: Rows,
     /// References between rows are checked, on both sides.
-    pub foreign_keys: bool,
-    /// The primary's constraints keep transactions from running side by side here, whatever
-    /// their keys.
-    pub one_at_a_time: bool,
+    pub(crate) foreign_keys: bool,
+    /// Constraints tie rows to each other. They keep the application's transactions from
+    /// running side by side here, whatever their keys.
+    pub(crate) constrained: bool,
     /// What is broken.
-    pub flaw: Flaw,
+    pub(crate) flaw: Flaw,
 }
 
 // === impl Scenario ===
 
 impl Scenario {
     /// Two rows, two members; inserts, updates, deletes.
-    pub fn plain(writes: u8) -> Self {
+    pub(crate) fn plain(writes: u8) -> Self {
         use Change::{Delete, Put};
         Self {
             members: 2,
@@ -71,13 +71,13 @@ impl Scenario {
             ],
             rows: rows([Some((0, None)), None, None]),
             foreign_keys: false,
-            one_at_a_time: false,
+            constrained: false,
             flaw: Flaw::None,
         }
     }
 
     /// Values of a unique column are swapped, handed on and taken back.
-    pub fn unique(writes: u8) -> Self {
+    pub(crate) fn unique(writes: u8) -> Self {
         use Change::{Delete, Put};
         Self {
             members: 2,
@@ -92,13 +92,13 @@ impl Scenario {
             ],
             rows: rows([Some((1, None)), Some((2, None)), None]),
             foreign_keys: false,
-            one_at_a_time: true,
+            constrained: true,
             flaw: Flaw::None,
         }
     }
 
     /// A row 0 and a row 1 that refers to it; references are checked on the shadow too.
-    pub fn parents(writes: u8) -> Self {
+    pub(crate) fn parents(writes: u8) -> Self {
         use Change::{Delete, Put};
         Self {
             members: 2,
@@ -111,20 +111,20 @@ impl Scenario {
                 vec![Delete(1)],
                 vec![Delete(1), Delete(0)],
             ],
-            rows: rows([Some((0, None)), None, None]),
+            rows: rows([None, None, None]),
             foreign_keys: true,
-            one_at_a_time: true,
+            constrained: true,
             flaw: Flaw::None,
         }
     }
 
     /// The same with something broken.
-    pub fn with(self, flaw: Flaw) -> Self {
+    pub(crate) fn with(self, flaw: Flaw) -> Self {
         Self { flaw, ..self }
     }
 
     /// Keys that a transaction touches.
-    pub fn touched(&self, transaction: u8) -> KeySet {
+    pub(crate) fn touched(&self, transaction: u8) -> KeySet {
         self.menu[usize::from(transaction)].iter().fold(0, |set, change| match change {
             Change::Put(key, ..) | Change::Delete(key) => set | bit(usize::from(*key)),
         })
@@ -132,7 +132,7 @@ impl Scenario {
 
     /// The primary after a transaction, if its constraints allow it. Only whole
     /// transactions are judged, as if all constraints were deferred.
-    pub fn after(&self, before: &Image, transaction: u8, number: u8) -> Option<Image> {
+    pub(crate) fn after(&self, before: &Image, transaction: u8, number: u8) -> Option<Image> {
         let mut after = *before;
         for change in &self.menu[usize::from(transaction)] {
             let (key, row) = match *change {
@@ -152,7 +152,7 @@ impl Scenario {
     }
 
     /// Whether unique values are unique and parents there.
-    pub fn holds(&self, rows: &Rows) -> bool {
+    pub(crate) fn holds(&self, rows: &Rows) -> bool {
         let present = rows.iter().flatten();
         let unique = |row: &Row| {
             row.unique == 0 || present.clone().filter(|r| r.unique == row.unique).count() == 1
@@ -163,6 +163,6 @@ impl Scenario {
 }
 
 /// Rows by their unique value and parent.
-pub fn rows(rows: [Option<(u8, Option<u8>)>; KEYS]) -> Rows {
+pub(crate) fn rows(rows: [Option<(u8, Option<u8>)>; KEYS]) -> Rows {
     rows.map(|row| row.map(|(unique, parent)| Row { value: 0, unique, parent }))
 }

@@ -6,20 +6,20 @@ use crate::state::{KEYS, KeySet, Member, Row, Rows, State, Step, bit, keys};
 
 /// What a plan does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Rows that go out.
-    pub deletes: KeySet,
+    pub(crate) deletes: KeySet,
     /// Rows whose columns change in place.
-    pub updates: KeySet,
+    pub(crate) updates: KeySet,
     /// Rows that come in.
-    pub inserts: KeySet,
+    pub(crate) inserts: KeySet,
     /// Rows that are taken out and put back.
-    pub reinserts: KeySet,
+    pub(crate) reinserts: KeySet,
 }
 
 /// How the statements of a plan ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
+pub(crate) enum Applied {
     /// All were executed.
     Done(Plan),
     /// One waits for the end of another member's transaction.
@@ -33,7 +33,7 @@ pub enum Applied {
 }
 
 /// Compares what was read: `reconcile::plan::plan`.
-pub fn plan(member: &Member) -> Plan {
+pub(crate) fn plan(member: &Member) -> Plan {
     let mut plan = Plan::default();
     for key in keys(member.all()) {
         let forced = member.forced & bit(key) != 0;
@@ -55,7 +55,7 @@ pub fn plan(member: &Member) -> Plan {
 
 /// Rows of the shadow, as this member sees them, that refer to rows which the plan takes
 /// out: `reconcile::attempt::children_of_removed`.
-pub fn children(state: &State, removed: KeySet) -> KeySet {
+pub(crate) fn children(state: &State, removed: KeySet) -> KeySet {
     let refers = |row: &Row| row.parent.is_some_and(|parent| removed & (1 << parent) != 0);
     let found = (0..KEYS).filter(|key| state.shadow.rows[*key].as_ref().is_some_and(refers));
     found.fold(0, |set, key| set | bit(key))
@@ -63,7 +63,7 @@ pub fn children(state: &State, removed: KeySet) -> KeySet {
 
 /// Runs the plan's statements: `reconcile::apply::apply`. All of them are one step here; one
 /// that has to wait has none of them executed.
-pub fn apply(scenario: &Scenario, state: &State, me: usize) -> Applied {
+pub(crate) fn apply(scenario: &Scenario, state: &State, me: usize) -> Applied {
     let member = &state.members[me];
     let plan = plan(member);
     let mut statements = Statements {
@@ -168,7 +168,8 @@ impl Statements<'_> {
         if self.others.iter().any(|(other, row)| *other != key && has(row)) {
             return Err(Applied::Waits);
         }
-        for holder in (0..KEYS).filter(|holder| *holder != key && has(&self.view[*holder])) {
+        let holder = (0..KEYS).find(|holder| *holder != key && has(&self.view[*holder]));
+        if let Some(holder) = holder {
             let leaving = self.others.iter().any(|(other, _)| *other == holder);
             return Err(if leaving { Applied::Waits } else { Applied::Unique });
         }
@@ -178,7 +179,7 @@ impl Statements<'_> {
 
 /// Rows that hold a unique value which a row of the plan is to get, as the shadow is after
 /// the rollback: `reconcile::conflict::holders`.
-pub fn holders(state: &State, member: &Member) -> KeySet {
+pub(crate) fn holders(state: &State, member: &Member) -> KeySet {
     let plan = plan(member);
     let wanted = keys(plan.updates | plan.inserts | plan.reinserts)
         .filter_map(|key| member.primary.rows[key])
@@ -190,7 +191,7 @@ pub fn holders(state: &State, member: &Member) -> KeySet {
 }
 
 /// Rows that the plan's rows refer to: `reconcile::conflict::parents`.
-pub fn parents(member: &Member) -> KeySet {
+pub(crate) fn parents(member: &Member) -> KeySet {
     let plan = plan(member);
     keys(plan.updates | plan.inserts | plan.reinserts)
         .filter_map(|key| member.primary.rows[key]?.parent)

@@ -1,52 +1,52 @@
 //! What the model knows: two databases, the outbox, writers and members.
 
 /// Rows that a model may have, over all tables.
-pub const KEYS: usize = 3;
+pub(crate) const KEYS: usize = 3;
 
 /// Keys as bits.
-pub type KeySet = u8;
+pub(crate) type KeySet = u8;
 
 /// Outbox rows as bits.
-pub type EntrySet = u16;
+pub(crate) type EntrySet = u16;
 
 /// One row of an application's table. Every write gives another value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Row {
+pub(crate) struct Row {
     /// Number of the write that made it.
-    pub value: u8,
+    pub(crate) value: u8,
     /// The value of its unique column; 0 is `NULL`.
-    pub unique: u8,
+    pub(crate) unique: u8,
     /// The row that it refers to.
-    pub parent: Option<u8>,
+    pub(crate) parent: Option<u8>,
 }
 
 /// Rows by key.
-pub type Rows = [Option<Row>; KEYS];
+pub(crate) type Rows = [Option<Row>; KEYS];
 
 /// A committed state of a database, or what was read of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Image {
+pub(crate) struct Image {
     /// What is there.
-    pub rows: Rows,
+    pub(crate) rows: Rows,
     /// The number of the last write to each key, deletes included. No database has these:
     /// they are here so that properties can speak of older and newer.
-    pub versions: [u8; KEYS],
+    pub(crate) versions: [u8; KEYS],
 }
 
 /// A row of `segue.outbox`. Rows are never taken out, so that properties can see them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The key that was touched.
-    pub key: u8,
+    pub(crate) key: u8,
     /// The number of the write that touched it.
-    pub version: u8,
+    pub(crate) version: u8,
     /// `forgotten_at` is set.
-    pub forgotten: bool,
+    pub(crate) forgotten: bool,
 }
 
 /// What a writer of the application is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub enum Writer {
+pub(crate) enum Writer {
     /// Nothing.
     #[default]
     Idle,
@@ -58,7 +58,7 @@ pub enum Writer {
 
 /// How far a member's batch has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub enum Step {
+pub(crate) enum Step {
     /// No batch.
     #[default]
     Idle,
@@ -80,43 +80,43 @@ pub enum Step {
 
 /// A member's batch. Members are alike, so a state lists them in order of what they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Member {
+pub(crate) struct Member {
     /// How far it is.
-    pub step: Step,
+    pub(crate) step: Step,
     /// Outbox rows that its transaction on the primary has locked.
-    pub claims: EntrySet,
+    pub(crate) claims: EntrySet,
     /// That transaction is gone, and the member does not know.
-    pub claim_lost: bool,
+    pub(crate) claim_lost: bool,
     /// The keys that this attempt is for.
-    pub set: KeySet,
+    pub(crate) set: KeySet,
     /// Keys that stood in the way and joined it.
-    pub extra: KeySet,
+    pub(crate) extra: KeySet,
     /// Rows that give up a unique value are taken out first.
-    pub holders_first: bool,
+    pub(crate) holders_first: bool,
     /// Locks in `segue.key_lock` that its transaction on the shadow holds.
-    pub locks: KeySet,
+    pub(crate) locks: KeySet,
     /// What it read on the primary.
-    pub primary: Image,
+    pub(crate) primary: Image,
     /// What it read on the shadow.
-    pub shadow: Rows,
+    pub(crate) shadow: Rows,
     /// Rows that are taken out because their parent is.
-    pub forced: KeySet,
+    pub(crate) forced: KeySet,
     /// Rows that its transaction has written on the shadow.
-    pub written: KeySet,
+    pub(crate) written: KeySet,
     /// Of these, the ones that were taken out, to be put back or not.
-    pub out: KeySet,
+    pub(crate) out: KeySet,
 }
 
 // === impl Member ===
 
 impl Member {
     /// All keys of the attempt.
-    pub fn all(&self) -> KeySet {
+    pub(crate) fn all(&self) -> KeySet {
         self.set | self.extra
     }
 
     /// The shadow's transaction is rolled back; what was learned stays.
-    pub fn again(&self) -> Self {
+    pub(crate) fn again(&self) -> Self {
         Self {
             step: Step::Locking,
             claims: self.claims,
@@ -131,35 +131,35 @@ impl Member {
 
 /// Everything at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct State {
+pub(crate) struct State {
     /// The source of truth.
-    pub primary: Image,
+    pub(crate) primary: Image,
     /// What follows it.
-    pub shadow: Image,
+    pub(crate) shadow: Image,
     /// The primary's outbox, in the order of commits.
-    pub outbox: Vec<Entry>,
+    pub(crate) outbox: Vec<Entry>,
     /// The application.
-    pub writers: Vec<Writer>,
+    pub(crate) writers: Vec<Writer>,
     /// Writes that were begun, up to the scenario's limit.
-    pub writes: u8,
+    pub(crate) writes: u8,
     /// Segue.
-    pub members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
     /// A commit on the shadow has put an older state of a key over a newer one.
-    pub went_back: bool,
+    pub(crate) went_back: bool,
 }
 
 // === impl State ===
 
 impl State {
     /// Outbox rows that are waiting and that nobody has locked: what `SKIP LOCKED` leaves.
-    pub fn due(&self) -> EntrySet {
+    pub(crate) fn due(&self) -> EntrySet {
         let held = self.members.iter().fold(0, |held, member| held | member.claims);
         let waiting = self.outbox.iter().enumerate().filter(|(_, entry)| !entry.forgotten);
         waiting.fold(0, |due, (index, _)| due | 1 << index) & !held
     }
 
     /// Nothing is under way: no transaction, no batch, and the outbox is empty.
-    pub fn at_rest(&self) -> bool {
+    pub(crate) fn at_rest(&self) -> bool {
         self.writers.iter().all(|writer| *writer == Writer::Idle)
             && self.members.iter().all(|member| member.step == Step::Idle)
             && self.outbox.iter().all(|entry| entry.forgotten)
@@ -167,11 +167,11 @@ impl State {
 }
 
 /// The keys of a set, ascending.
-pub fn keys(set: KeySet) -> impl Iterator<Item = usize> + Clone {
+pub(crate) fn keys(set: KeySet) -> impl Iterator<Item = usize> + Clone {
     (0..KEYS).filter(move |key| set & (1 << key) != 0)
 }
 
 /// The set of one key.
-pub fn bit(key: usize) -> KeySet {
+pub(crate) fn bit(key: usize) -> KeySet {
     1 << key
 }
