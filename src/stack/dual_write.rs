@@ -4,15 +4,18 @@
 //! left to do here is to wake the reconciler. *If we crash before that, the outbox still has
 //! the rows*, and whoever looks into it next finds them.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
 use tower::Service;
 use tracing::Instrument;
 
 use crate::domain::control::ControlState;
-use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::fault::{Outcome, SqlFault};
 use crate::domain::side::Sides;
 use crate::ports::{Database, ReconcileWaker, WriteRequest};
 use crate::stack::call::{Write, Written};
@@ -27,9 +30,15 @@ pub struct DualWrite {
     watch: Watch,
 }
 
-/// Wakes the reconciler when it is dropped: after the answer, or when the caller has gone and
-/// the write goes on without it. Waking it too often costs one look into the outbox.
+/// Wakes the reconciler when it is dropped. Waking it too often costs one look into the outbox.
 pub(super) struct WakeOnDrop(Option<Arc<dyn ReconcileWaker>>);
+
+/// Work that goes on in a task of its own when whoever waits for it goes away: the reconciler
+/// is to be woken when the write has ended, and not when its caller has gone.
+pub(super) struct ToItsEnd<T: Send + 'static> {
+    work: Option<BoxFuture<'static, T>>,
+    begun: bool,
+}
 
 // === impl DualWrite ===
 
@@ -64,16 +73,22 @@ impl Service<Write> for DualWrite {
         let database = Arc::clone(self.databases.of(side));
         let watched = self.watch.begin(side, Purpose::Write, &write.summary);
         let watch = self.watch.clone();
-        let wake = WakeOnDrop::new(&self.reconciler, write.control, write.writes);
+        let mut wake = WakeOnDrop::new(&self.reconciler, write.control, write.writes);
         let request = WriteRequest {
             statements: write.statements,
             write_id: write.write_id,
             idempotency: write.idempotency,
             context: write.context,
         };
-        let answer = async move { database.write(request).await };
+        let span = watched.span().clone();
+        let answer = async move {
+            let answer = database.write(request).await;
+            wake.disarm_if_nothing_was_written(&answer);
+            (answer, wake)
+        };
+        let answer = ToItsEnd::new(answer.instrument(span));
         Box::pin(async move {
-            let (answer, wake) = to_its_end(answer.instrument(watched.span()), wake).await;
+            let (answer, wake) = answer.await;
             let answer = watched.note(answer)?;
             if wake.is_armed() {
                 watch.captured(&watched, answer.write_id);
@@ -83,23 +98,36 @@ impl Service<Write> for DualWrite {
     }
 }
 
-/// Runs what may commit in a task of its own: a caller that goes away must not take the wake
-/// with it before the commit.
-pub(super) async fn to_its_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, SqlFault>> + Send + 'static,
-    mut wake: WakeOnDrop,
-) -> (Result<T, SqlFault>, WakeOnDrop) {
-    let done = tokio::spawn(async move {
-        let answer = work.await;
-        wake.disarm_if_nothing_was_written(&answer);
-        (answer, wake)
-    });
-    match done.await {
-        Ok(done) => done,
-        Err(error) => {
-            let message = format!("a write broke off: {error}");
-            let fault = SqlFault::new(FaultKind::Internal, "internal", message);
-            (Err(fault.with_outcome(Outcome::Unknown)), WakeOnDrop(None))
+// === impl ToItsEnd ===
+
+impl<T: Send + 'static> ToItsEnd<T> {
+    pub(super) fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self { work: Some(Box::pin(work)), begun: false }
+    }
+}
+
+impl<T: Send + 'static> Future for ToItsEnd<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        self.begun = true;
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let polled = work.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.work = None;
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for ToItsEnd<T> {
+    fn drop(&mut self) {
+        if !self.begun {
+            return;
+        }
+        // Without a runtime everything ends anyway.
+        if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
+            runtime.spawn(work);
         }
     }
 }
@@ -131,45 +159,6 @@ impl Drop for WakeOnDrop {
     fn drop(&mut self) {
         if let Some(reconciler) = &self.0 {
             reconciler.wake();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-    use crate::domain::control::Phase;
-
-    #[derive(Default)]
-    struct Wakes(AtomicU32);
-
-    impl ReconcileWaker for Wakes {
-        fn wake(&self) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_caller_that_goes_away_does_not_wake_before_the_commit() {
-        let wakes = Arc::new(Wakes::default());
-        let waker: Arc<dyn ReconcileWaker> = wakes.clone();
-        let control = ControlState { epoch: 1, phase: Phase::DualWrite };
-        let (commit, committed) = tokio::sync::oneshot::channel::<()>();
-        let work = async move {
-            let _ = committed.await;
-            Ok(())
-        };
-        let caller = tokio::spawn(to_its_end(work, WakeOnDrop::new(&waker, control, true)));
-        tokio::task::yield_now().await;
-        caller.abort();
-        assert!(caller.await.unwrap_err().is_cancelled());
-        tokio::task::yield_now().await;
-        assert_eq!(wakes.0.load(Ordering::SeqCst), 0, "woken before the commit");
-        commit.send(()).unwrap();
-        while wakes.0.load(Ordering::SeqCst) == 0 {
-            tokio::task::yield_now().await;
         }
     }
 }

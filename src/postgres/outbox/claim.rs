@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use tokio_postgres::types::ToSql;
 
 use crate::domain::fault::SqlFault;
+use crate::domain::key::WriteId;
+use crate::postgres::cell::Raw;
 use crate::postgres::outbox::{RowKey, said};
 use crate::postgres::pool::Lease;
 
@@ -25,6 +27,8 @@ pub struct ClaimedRows {
     pub places: Vec<RowPlace>,
     /// The most attempts that any of them has behind it.
     pub attempts: u32,
+    /// Some of the writes that they are from, for the traces.
+    pub writes: Vec<WriteId>,
 }
 
 /// What one claim took.
@@ -60,6 +64,7 @@ struct DueRow {
     key: Option<Vec<String>>,
     attempts: u32,
     due_at: SystemTime,
+    write: Option<WriteId>,
 }
 
 /// What a claim took, and what it saw.
@@ -73,10 +78,29 @@ pub struct Claimed {
     pub oldest: Option<SystemTime>,
 }
 
+/// Writes of one key that are remembered: a hot key has thousands.
+const WRITES_MAX: usize = 8;
+
+// === impl ClaimedRows ===
+
+impl ClaimedRows {
+    fn none() -> Self {
+        Self { places: Vec::new(), attempts: 0, writes: Vec::new() }
+    }
+
+    fn add(&mut self, row: DueRow) {
+        self.attempts = self.attempts.max(row.attempts);
+        self.places.push(row.place);
+        if self.writes.len() < WRITES_MAX {
+            self.writes.extend(row.write.filter(|write| !self.writes.contains(write)));
+        }
+    }
+}
+
 /// Due rows, oldest first. `statement_timestamp()` and not the volatile clock, so that the
 /// partial index bounds the scan. What another member holds is passed over.
 const CLAIM: &str = "\
-    SELECT slot, ctid::text, table_id, key, attempts, next_attempt_at FROM segue.outbox \
+    SELECT slot, ctid::text, table_id, key, attempts, next_attempt_at, write_id FROM segue.outbox \
     WHERE forgotten_at IS NULL AND next_attempt_at <= pg_catalog.statement_timestamp() \
         AND next_attempt_at >= coalesce($3, '-infinity'::timestamptz) AND (key IS NOT NULL OR $2) \
     ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED";
@@ -144,7 +168,13 @@ fn due_row(row: &tokio_postgres::Row) -> Result<DueRow, tokio_postgres::Error> {
         key: row.try_get(3)?,
         attempts: u32::try_from(row.try_get::<_, i32>(4)?).unwrap_or(0),
         due_at: row.try_get(5)?,
+        write: row.try_get::<_, Raw<'_>>(6)?.0.and_then(write_of),
     })
+}
+
+/// A uuid is its sixteen bytes.
+fn write_of(cell: &[u8]) -> Option<WriteId> {
+    cell.try_into().ok().map(|bytes| WriteId(u128::from_be_bytes(bytes)))
 }
 
 /// Gathers rows by key. A whole-table row at the head is taken alone; one that comes later
@@ -157,16 +187,13 @@ fn gather(due: Vec<DueRow>, keys_max: usize) -> Claim {
         return Claim::WholeTable(first.table_id);
     }
     let mut keys: BTreeMap<RowKey, ClaimedRows> = BTreeMap::new();
-    for row in due {
-        let Some(values) = row.key else { continue };
+    for mut row in due {
+        let Some(values) = row.key.take() else { continue };
         let key = RowKey { table_id: row.table_id, values };
         if keys.len() >= keys_max && !keys.contains_key(&key) {
             continue;
         }
-        let claimed =
-            keys.entry(key).or_insert_with(|| ClaimedRows { places: Vec::new(), attempts: 0 });
-        claimed.attempts = claimed.attempts.max(row.attempts);
-        claimed.places.push(row.place);
+        keys.entry(key).or_insert_with(ClaimedRows::none).add(row);
     }
     Claim::Keys(keys)
 }
@@ -182,6 +209,7 @@ mod tests {
             key: key.map(|value| vec![value.to_owned()]),
             attempts,
             due_at: SystemTime::UNIX_EPOCH,
+            write: None,
         }
     }
 

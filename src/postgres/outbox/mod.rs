@@ -41,12 +41,22 @@ pub struct RowKey {
 #[derive(Debug, Clone)]
 pub struct Outbox {
     pool: Pool,
+    stuck_after: i32,
 }
+
+/// Failed attempts after which a row counts as stuck, where nobody says another number.
+const STUCK_AFTER: i32 = 8;
 
 impl Outbox {
     /// The outbox behind a pool.
     pub fn new(pool: Pool) -> Self {
-        Self { pool }
+        Self { pool, stuck_after: STUCK_AFTER }
+    }
+
+    /// Counts rows as stuck after so many failed attempts.
+    #[must_use]
+    pub fn stuck_after(self, attempts: u32) -> Self {
+        Self { stuck_after: i32::try_from(attempts).unwrap_or(i32::MAX), ..self }
     }
 
     /// The side whose outbox this is.

@@ -1,12 +1,13 @@
 //! Claim, reconcile, forget: one batch of the outbox.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::BoxFuture;
+use tracing::{Instrument, Span};
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::ports::reconcile::{BatchDone, OutboxWork};
@@ -21,6 +22,8 @@ use crate::postgres::reconcile::place::Place;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::whole_table::Cursor;
 use crate::postgres::reconcile::{Reconciler, Report, Stopped, crash};
+use crate::telemetry::names;
+use crate::telemetry::spans::{self, Writers};
 
 /// READ COMMITTED: the claim sees what was committed before it, and nothing more is needed.
 /// The limit on idleness frees the claims of a member that is stopped but not dead.
@@ -68,6 +71,8 @@ pub struct OutboxWorker {
     keys: AtomicUsize,
     /// Rows that a claim looks at now: more while many rows name few keys.
     rows: AtomicUsize,
+    /// Which calls made the writes, where traces are wanted.
+    writers: Arc<Writers>,
     /// Tables that are gone through in several turns.
     tables: Mutex<BTreeMap<i32, Progress>>,
     /// Where the next claim begins.
@@ -84,6 +89,9 @@ struct Progress {
     cursor: Cursor,
 }
 
+/// Calls that one batch's trace is linked to, at most.
+const LINKS_MAX: usize = 32;
+
 /// What a batch has to write into the outbox.
 type Failures<'a> = BTreeMap<(&'a str, u32), Vec<&'a ClaimedRows>>;
 
@@ -98,10 +106,29 @@ impl OutboxWorker {
             params,
             keys,
             rows,
+            writers: Arc::new(Writers::new(0)),
             tables: Mutex::default(),
             place: Place::default(),
             keys_turn: AtomicBool::new(false),
         }
+    }
+
+    /// Links the traces of its batches to the calls that wrote the keys.
+    #[must_use]
+    pub fn linked_to(self, writers: Arc<Writers>) -> Self {
+        Self { writers, ..self }
+    }
+
+    /// The trace of a batch of its own. Links are a convenience, and few.
+    fn span<'a>(&self, claimed: impl ExactSizeIterator<Item = &'a ClaimedRows>) -> Span {
+        let keys = claimed.len();
+        let writers = if self.writers.is_empty() {
+            Vec::new()
+        } else {
+            let writes: HashSet<_> = claimed.flat_map(|rows| rows.writes.iter().copied()).collect();
+            self.writers.of(writes, LINKS_MAX)
+        };
+        spans::reconcile(self.outbox.side().other(), keys, writers)
     }
 
     async fn batch(&self) -> Result<BatchDone, Halt> {
@@ -155,7 +182,9 @@ impl OutboxWorker {
         let (rows, mut progress) = self.resume(table_id, claimed);
         let count = rows.len() as u64;
         let until = Instant::now() + self.params.whole_table_max;
-        let report = self.reconciler.whole_table(table_id, &mut progress.cursor, until).await;
+        let span = self.span(std::iter::empty());
+        let table = self.reconciler.whole_table(table_id, &mut progress.cursor, until);
+        let report = traced(table, span).await;
         let late = report.stopped == Some(Stopped::Late);
         self.keys_turn.store(true, Ordering::Relaxed);
         let failed = self.note_failed(&transaction, &report).await?;
@@ -163,7 +192,7 @@ impl OutboxWorker {
         let attempts = rows.iter().map(|row| row.attempts).max().unwrap_or(0);
         let places = rows.into_iter().map(|row| row.place).collect();
         let key = RowKey { table_id, values: Vec::new() };
-        let keys = BTreeMap::from([(key, ClaimedRows { places, attempts })]);
+        let keys = BTreeMap::from([(key, ClaimedRows { places, attempts, writes: Vec::new() })]);
         let done = self.settle(transaction, &keys, report, count, true).await;
         if late && done.is_ok() {
             self.known_tables().insert(table_id, progress);
@@ -209,7 +238,7 @@ impl OutboxWorker {
         more: bool,
     ) -> Result<BatchDone, Halt> {
         let set: BTreeSet<RowKey> = keys.keys().cloned().collect();
-        let report = self.reconciler.reconcile(set).await;
+        let report = traced(self.reconciler.reconcile(set), self.span(keys.values())).await;
         self.adapt(report.stopped == Some(Stopped::Late), keys.len());
         self.settle(transaction, keys, report, rows, more).await
     }
@@ -274,6 +303,19 @@ impl OutboxWorker {
         let (least, most) = (self.params.keys_max, self.params.rows_max.max(self.params.keys_max));
         self.rows.store(next.clamp(least, most), Ordering::Relaxed);
     }
+}
+
+/// Runs a reconcile in its span, and notes what came of it.
+async fn traced(work: impl Future<Output = Report>, span: Span) -> Report {
+    let report = work.instrument(span.clone()).await;
+    span.record(names::ROWS_WRITTEN, report.changed);
+    if let Some(Stopped::Away(fault)) = &report.stopped {
+        spans::note_fault(&span, fault);
+    } else if !report.failed.is_empty() {
+        span.record(names::KEYS_FAILED, report.failed.len());
+        span.record("otel.status_code", "ERROR");
+    }
+    report
 }
 
 /// The report on a whole table as that of its one key.
