@@ -83,6 +83,7 @@ class Story:
         step("the target comes back, and recovers from its log")
         self.target.start()
         self._back_at = time.monotonic()
+        self.sabotage.at("back", self)
         self.watch(BACK)
         step(f"behind everybody's back the target's customer {PLANTED_CUSTOMER} gets one cent")
         if not self.sabotage.at("diverge", self):
