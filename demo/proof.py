@@ -63,8 +63,8 @@ def _callers(proof, story):
     done = ledger.acknowledged
     proof.claim(f"{done['read']} reads and {done['write']} writes, errors of callers:"
                 f" {len(ledger.errors)}", not ledger.errors, ledger.errors)
-    proof.claim(f"{done['repeat']} writes were sent again with their idempotency key, had effect"
-                f" once and got the first answer: {ledger.replayed}",
+    proof.claim(f"{done['repeat']} writes were sent again with their idempotency key, got the first"
+                f" answer: {ledger.replayed}",
                 0 < done["repeat"] == ledger.replayed)
 
 
@@ -83,8 +83,8 @@ def _equality(proof, source, target):
     found = differences(source, target)
     planted = [it for it in found if it[:2] == ("customers", PLANTED_CUSTOMER)]
     others = [it for it in found if it not in planted]
-    proof.claim(f"{rows} rows compared one by one by an independent query, unlike each other"
-                f" besides the planted one: {len(others)}", not others,
+    proof.claim(f"{rows} rows compared one by one, unlike each other besides the planted one:"
+                f" {len(others)}", not others,
                 [f"{table} {key}: {ours} on the source, {theirs} on the target"
                  for table, key, ours, theirs in others])
     credit = [f"{ours[2]} on the source, {theirs[2]} on the target"
@@ -135,8 +135,8 @@ def _latencies(proof, story):
             # Where the whole machine became slower, the calls beside segue show it.
             slower = max(1, direct_away[at] / direct_calm[at])
             holds &= away[at] < SLOWER_MAX * slower * calm[at] + ms
-            told.append(f"{name} {calm[at]:.1f} ms before, {away[at]:.1f} ms while it was")
-        proof.claim(f"{kind}s do not wait for a target that is away: {'; '.join(told)}", holds)
+            told.append(f"{name} {calm[at]:.1f} ms → {away[at]:.1f} ms")
+        proof.claim(f"{kind}s do not wait for a target that is away: {', '.join(told)}", holds)
 
 
 def _plain(statement):
