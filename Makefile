@@ -1,10 +1,10 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fmt lint doc audit demo ci
+.PHONY: help setup test fmt lint doc audit demo playground ci
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what build and tests need (apt packages, PostgreSQL 18, a Python environment)
 	@scripts/setup
@@ -29,6 +29,10 @@ demo: ## two databases, segue between them, faults, and a proof at the end (two 
 	@scripts/setup --demo
 	cargo build --locked --release
 	@.build/python/bin/python demo/run
+
+playground: ## the demo's two databases alone, to try segue by hand; Ctrl-C removes them
+	@scripts/setup --demo
+	@.build/python/bin/python demo/playground
 
 ci: ## what .ci/run does: all of the above but the demo
 	@.ci/run

@@ -80,7 +80,7 @@ SABOTAGES = {
     "undiverged": Deed("the row of customer 200 stays as it is", "diverge", lambda _: None),
     "lost": Deed("an acknowledged order is deleted on the source", "drained", _lost),
     "row": Deed("a second row is changed on the target", "drained", _row),
-    "stuck": Deed("the target refuses new tickets", "away", _stuck),
+    "stuck": Deed("the target refuses new tickets", "back", _stuck),
     "kill": Deed("segue is killed at the end", "end", _kill),
 }
 

@@ -80,14 +80,14 @@ def _lent_account():
 class Server:
     """One PostgreSQL server, durable as in production."""
 
-    def __init__(self, folder, name, major):
+    def __init__(self, folder, name, major, port=None):
         self.account = _lent_account()
         self.home = folder.path / name
         self.home.mkdir()
         self.data = self.home / "data"
         self.major = major
         self.process = None
-        self.port = None
+        self.port = port
         self._give_away(self.home)
         self.programs = self._reachable(folder, HOMES[major]) / "bin"
         if not (self.programs / "postgres").exists():

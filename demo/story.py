@@ -1,17 +1,16 @@
 """What happens in the demo, part by part."""
 
 import time
-from pathlib import Path
 
 import psycopg
 
 import client
+import shop
 from client import Migration
 from load import PLANTED_CUSTOMER, Ledger, Load
 from proof import prove
 from servers import Server, Sidecar, wait_until
 
-HERE = Path(__file__).resolve().parent
 PHASE = "shadow_read"
 
 # The parts under load and how long they last.
@@ -46,17 +45,9 @@ class Story:
     def prepare(self):
         self.source.start()
         self.target.start()
-        seed = (HERE / "seed.sql").read_text()
-        for server, database, schema in ((self.source, "shop", "source"),
-                                         (self.source, "baseline", "source"),
-                                         (self.target, "shop", "target")):
-            with psycopg.connect(server.dsn(), autocommit=True) as connection:
-                connection.execute(f"CREATE DATABASE {database}")
-            with psycopg.connect(server.dsn(database), autocommit=True) as connection:
-                connection.execute((HERE / f"{schema}.sql").read_text())
-            # A new connection, which has the search path that the schema set.
-            with psycopg.connect(server.dsn(database), autocommit=True) as connection:
-                connection.execute(seed)
+        shop.create(self.source, "shop", "source")
+        shop.create(self.source, "baseline", "source")
+        shop.create(self.target, "shop", "target")
         self.sidecar = Sidecar(self.folder, self.program, self.source.dsn("shop"),
                                self.target.dsn("shop"))
         self.sidecar.run("init", "--phase", PHASE)
@@ -83,6 +74,7 @@ class Story:
         step("the target comes back, and recovers from its log")
         self.target.start()
         self._back_at = time.monotonic()
+        self.sabotage.at("back", self)
         self.watch(BACK)
         step(f"behind everybody's back the target's customer {PLANTED_CUSTOMER} gets one cent")
         if not self.sabotage.at("diverge", self):
@@ -118,17 +110,17 @@ class Story:
         done, part = self.ledger.acknowledged, self.load.part
         took = self.ledger.percentiles("write", "segue", [part])
         times = f"p50 {took[0]:.0f} p99 {took[1]:.0f} ms" if took else "…"
-        calls = f"{part:13} · {done['read']} reads {done['write']} writes {times}"
-        calls += f" · {len(self.ledger.errors)} errors"
+        calls = f"{part}: {done['read']} reads, {done['write']} writes ({times})"
+        calls += f", {len(self.ledger.errors)} errors"
         try:
             status = self.migration.status()
         except Exception as error:
-            self.display.status(f"{calls} · no status ({type(error).__name__})")
+            self.display.status(f"{calls}, no status ({type(error).__name__})")
             return None
         counts = {it.verdict: it.count for it in status.verdicts}
         pending = status.outbox.pending
-        self.display.status(f"{calls} · {pending} keys wait"
-                            f" · {sum(counts.values())} reads compared")
+        self.display.status(f"{calls}, {pending} keys wait,"
+                            f" {sum(counts.values())} compared")
         if part in (FROZEN, DOWN):
             self.backlog_max = max(self.backlog_max, pending)
         caught_up = status.outbox.oldest_age_s < CAUGHT_UP_AGE_S
