@@ -102,6 +102,7 @@ async fn prepare(session: &Session, request: &WriteRequest) -> Result<Vec<Ready>
 
 /// One statement without rows: announced and executed in one round trip, and committed by
 /// the server. If the connection is lost here, nobody can say whether it was.
+// Modelled as `Action::Commit` in tests/model.
 async fn committing_itself(
     session: &Session,
     ready: Ready,

@@ -157,6 +157,7 @@ impl Form<'_> {
 
     /// The transaction's outbox rows are due at once. They have the time of the trigger, not
     /// of the transaction's begin, so that they go to the partition of the present window.
+    // Modelled as `Action::Write` in tests/model.
     fn body(&self, rows: &str) -> String {
         format!(
             "

@@ -67,6 +67,7 @@ const CLAIM: &str = "\
 /// # Errors
 ///
 /// What the database reports.
+// Modelled as `Action::Claim` in tests/model.
 pub async fn claim(client: &Lease, limits: ClaimLimits) -> Result<(Claim, u64), SqlFault> {
     let claim = client.prepared(CLAIM).await?;
     let rows = client.query(&claim.statement, &[&limits.rows_max]).await.map_err(said(client))?;

@@ -22,6 +22,7 @@ const REASON_BYTES_MAX: usize = 2000;
 /// # Errors
 ///
 /// What the database reports.
+// Modelled as `Action::Forget` in tests/model.
 pub async fn forget(
     client: &Lease,
     places: impl IntoIterator<Item = &RowPlace>,
@@ -46,6 +47,7 @@ pub async fn forget(
 /// # Errors
 ///
 /// What the database reports.
+// Modelled as `Action::Fail` in tests/model.
 pub async fn fail(
     client: &Lease,
     places: impl IntoIterator<Item = &RowPlace>,

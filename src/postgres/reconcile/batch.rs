@@ -19,6 +19,7 @@ use crate::postgres::reconcile::{Reconciler, Report, Stopped, crash};
 
 /// READ COMMITTED: the claim sees what was committed before it, and nothing more is needed.
 /// The limit on idleness frees the claims of a member that is stopped but not dead.
+// Its end without the member's knowing is modelled as `Action::LoseClaim` in tests/model.
 const BEGIN: &str = "\
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path = pg_catalog; \
     SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '90s'";
@@ -119,6 +120,7 @@ impl OutboxWorker {
     ///
     /// If we crash before the commit, all of it is due again and reconciled again, which
     /// changes nothing.
+    // Modelled as `Action::Forget` and `Action::Fail` in tests/model.
     async fn settle(
         &self,
         transaction: Transaction,

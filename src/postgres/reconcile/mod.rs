@@ -200,6 +200,7 @@ impl Reconciler {
     }
 
     /// Attempts on one set until it is committed or has a reason.
+    // Modelled as `Action::Again` in tests/model.
     async fn settle(&self, set: &BTreeSet<RowKey>) -> Result<u64, Halt> {
         let mut learned = Learned::default();
         let mut reloaded = false;
@@ -252,6 +253,7 @@ impl Reconciler {
 }
 
 /// Halves a set that failed; a key that stands alone has found its reason.
+// Modelled as `Action::Halve` in tests/model.
 fn halve(
     set: BTreeSet<RowKey>,
     reason: &str,
