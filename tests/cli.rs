@@ -1,5 +1,8 @@
 //! The command as its users run it: usage, exit codes, output.
 
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Output;
@@ -9,8 +12,8 @@ use segue::grpc::proto::migration_server::{Migration, MigrationServer};
 use segue::grpc::proto::{
     CallStatus, GetStatusRequest, ListMismatchesRequest, ListMismatchesResponse, ListOutboxRequest,
     ListOutboxResponse, Mismatch, OutboxEntry, OutboxStatus, ReplayOutboxRequest,
-    ReplayOutboxResponse, SamplingStatus, SetSamplingRequest, SetSamplingResponse,
-    Status as Report, VerdictCount, WatchStatusRequest,
+    ReplayOutboxResponse, ResolveMismatchRequest, ResolveMismatchResponse, SamplingStatus,
+    SetSamplingRequest, SetSamplingResponse, Status as Report, VerdictCount, WatchStatusRequest,
 };
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -56,6 +59,19 @@ impl Migration for Sidecar {
     ) -> Result<Response<ListMismatchesResponse>, Status> {
         check(&request)?;
         Ok(Response::new(ListMismatchesResponse { mismatches: self.mismatches.clone() }))
+    }
+
+    async fn resolve_mismatch(
+        &self,
+        request: Request<ResolveMismatchRequest>,
+    ) -> Result<Response<ResolveMismatchResponse>, Status> {
+        check(&request)?;
+        let asked = request.into_inner();
+        assert!(!asked.reason.is_empty() && !asked.resolved_by.is_empty(), "{asked:?}");
+        match asked.fingerprint.as_str() {
+            "ab12" => Ok(Response::new(ResolveMismatchResponse { resolved: 1 })),
+            _ => Err(Status::not_found("no open entry of the list has that fingerprint")),
+        }
     }
 
     async fn list_outbox(

@@ -1,5 +1,8 @@
 //! The configuration from outside: precedence, faults all at once, nothing secret printed.
 
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
 use std::fs;
 use std::time::Duration;
 

@@ -47,7 +47,7 @@ const WRITERS_REMEMBERED: usize = 10_000;
 pub enum AppError {
     /// A database, or the state of the migration in it.
     #[error("{0}{hint}", hint = way_out(.0))]
-    Database(#[from] SqlFault),
+    Database(SqlFault),
     /// Segue's own tables.
     #[error(transparent)]
     Setup(#[from] SetupError),
@@ -78,6 +78,13 @@ pub enum AppError {
     /// The listeners.
     #[error(transparent)]
     Listen(#[from] ListenError),
+}
+
+// Derived, the fault would be its own cause and print twice.
+impl From<SqlFault> for AppError {
+    fn from(fault: SqlFault) -> Self {
+        Self::Database(fault)
+    }
 }
 
 fn way_out(fault: &SqlFault) -> String {
@@ -118,16 +125,16 @@ pub async fn run(
     let transactions = open_transactions(config, &databases, &calls, &background, &metrics);
     let primary = control.current().phase.primary();
     let samples = start_shadow_reads(config, &databases, &background, &metrics, primary);
+    let writers = Arc::new(Writers::new(WRITERS_REMEMBERED));
     let reconciling = reconciling::start(
         config,
         &databases,
         &control,
-        &metrics,
+        (&metrics, &writers),
         &background.tasks,
         &background.stop,
     );
 
-    let writers = Arc::new(Writers::new(WRITERS_REMEMBERED));
     let parts = stack::Parts {
         databases: databases.executing(&calls),
         transactions,
@@ -136,7 +143,7 @@ pub async fn run(
         samples: Arc::new(samples.clone()),
         write_ids: Arc::new(|| WriteId(uuid::Uuid::new_v4().as_u128())),
         named,
-        watch: Watch::new(params::peers(config), Arc::clone(&writers), metrics.clone()),
+        watch: Watch::new(params::peers(config), writers, metrics.clone()),
         metrics: metrics.clone(),
     };
     let stack = Stack::new(&params::stack(config), parts);
@@ -230,6 +237,8 @@ fn start_shadow_reads(
         Box::new(rand::random),
         background.stop.clone(),
     );
+    let asked = reader.clone();
+    metrics.watch_queue("samples", move || asked.in_progress());
     // The list stays in one place through the whole migration.
     let store = Arc::new(MismatchTable::new(own.source));
     background.tasks.spawn(reader.clone().flush(store));

@@ -109,6 +109,7 @@ pub(super) fn shadow_reads(config: &Config) -> shadow_reads::Params {
         flush_interval: config.compare.flush_interval,
         show_values: config.compare.show_values,
         rules: rules(config),
+        peers: peers(config),
     }
 }
 

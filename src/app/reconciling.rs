@@ -9,6 +9,7 @@ use crate::app::databases::Databases;
 use crate::config::Config;
 use crate::control::Control;
 use crate::domain::fault::SqlFault;
+use crate::domain::status::OutboxStatus;
 use crate::jobs::janitor;
 use crate::jobs::replayer::{self, Replayer, Running};
 use crate::ports::ControlView;
@@ -21,7 +22,9 @@ use crate::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use crate::postgres::reconcile::batch::{BatchParams, OutboxWorker};
 use crate::postgres::reconcile::crash::CrashPoints;
 use crate::postgres::reconcile::{self, Dice, Reconciler};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, OutboxState};
+use crate::telemetry::spans::Writers;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +33,8 @@ const CRASH_AT: &str = "SEGUE_CRASH_AT";
 const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 const RING_LOCK_WAIT: Duration = Duration::from_millis(100);
 const EXPIRED_ROWS_MAX: i64 = 10_000;
+/// Between two looks at the outbox for the metrics.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The running replayer and what is asked about it.
 pub(super) struct Reconciling {
@@ -59,13 +64,14 @@ pub(super) fn start(
     config: &Config,
     databases: &Databases,
     control: &Control,
-    metrics: &Metrics,
+    telling: (&Metrics, &Arc<Writers>),
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Reconciling {
+    let (metrics, writers) = telling;
     let primary = control.current().phase.primary();
     let own = databases.own();
-    let outbox = Outbox::new(own.of(primary).clone());
+    let outbox = Outbox::new(own.of(primary).clone()).stuck_after(config.outbox.stuck_after);
     let dice: Dice = Arc::new(rand::random::<f64>);
 
     let params = reconcile::Params {
@@ -80,7 +86,8 @@ pub(super) fn start(
         backoff: Backoff { first: config.outbox.backoff_min, max: config.outbox.backoff_max },
         ..BatchParams::default()
     };
-    let worker = OutboxWorker::new(outbox.clone(), Arc::new(reconciler), batches);
+    let worker = OutboxWorker::new(outbox.clone(), Arc::new(reconciler), batches)
+        .linked_to(Arc::clone(writers));
     let work = WhileCaptured { control: control.clone(), inner: worker };
     let (replayer, running) = Replayer::start(
         replayer::Params {
@@ -98,8 +105,32 @@ pub(super) fn start(
         let stats = asked.stats();
         (stats.reconciled, stats.failed)
     });
-    let admin = OutboxOperations::new(outbox, config.outbox.max_bytes, totals);
-    Reconciling { replayer, running, admin: Arc::new(admin) }
+    let admin: Arc<dyn OutboxAdmin> =
+        Arc::new(OutboxOperations::new(outbox, config.outbox.max_bytes, totals));
+    tasks.spawn(measure(Arc::clone(&admin), metrics.clone(), stop.clone()));
+    Reconciling { replayer, running, admin }
+}
+
+/// Keeps the outbox's figures for the scrape, which must not wait for a database.
+async fn measure(outbox: Arc<dyn OutboxAdmin>, metrics: Metrics, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let measured = tokio::select! {
+            () = stop.cancelled() => return,
+            measured = outbox.status() => measured,
+        };
+        match measured {
+            Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, .. }) => {
+                metrics.outbox(OutboxState { pending, stuck, oldest_age_s, bytes });
+            }
+            Err(_) => metrics.fault("outbox_unreadable"),
+        }
+    }
 }
 
 fn observer(metrics: Metrics) -> Arc<replayer::Observer> {

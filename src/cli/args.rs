@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Sources;
 use crate::domain::control::Phase;
+use crate::domain::verdict::Verdict;
 
 /// Moves a live application from one Postgres-wire database to another.
 #[derive(Debug, Parser)]
@@ -62,7 +63,10 @@ pub(super) enum Command {
         json: bool,
     },
     /// What the two sides answer differently, most frequent first
+    #[command(args_conflicts_with_subcommands = true)]
     Mismatches {
+        #[command(subcommand)]
+        command: Option<MismatchesCommand>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -109,6 +113,30 @@ pub(super) enum CaptureCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum MismatchesCommand {
+    /// Take findings off the list; kept on record with who and why
+    Resolve {
+        /// The id that `segue mismatches` shows
+        fingerprint: String,
+        /// Only this verdict of it: `data`, `incompatible`, `error`
+        #[arg(long, value_parser = verdict)]
+        verdict: Option<Verdict>,
+        /// Why nobody has to look at it any more
+        #[arg(long)]
+        reason: String,
+        /// Who says so [default: the user]
+        #[arg(
+            long = "by",
+            env = "USER",
+            default_value = "unknown",
+            hide_default_value = true,
+            hide_env = true
+        )]
+        by: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum OutboxCommand {
     /// Make waiting keys due now
     Replay {
@@ -144,6 +172,10 @@ impl Settings {
 fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+fn verdict(text: &str) -> Result<Verdict, String> {
+    text.parse().map_err(|()| "is no verdict; write data, incompatible or error".to_owned())
 }
 
 fn phase(text: &str) -> Result<Phase, String> {

@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 
 use crate::cli::Ending;
 use crate::cli::admin::Client;
-use crate::cli::print::{self, count, counted, indented, table, time};
-use crate::grpc::proto::{GetStatusRequest, ListMismatchesRequest, Mismatch};
+use crate::cli::args::MismatchesCommand;
+use crate::cli::print::{self, clipped, count, counted, indented, table, time, wrapped};
+use crate::grpc::proto::{
+    GetStatusRequest, ListMismatchesRequest, Mismatch, ResolveMismatchRequest,
+};
 
 /// Verdicts that somebody has to do something about.
 const FINDINGS: [&str; 3] = ["data", "incompatible", "error"];
@@ -24,6 +27,19 @@ pub(super) async fn run(client: &mut Client, json: bool, limit: u32) -> Result<E
         print::out(&page(&found, samples.unwrap_or_default().sampled_total));
     }
     Ok(if findings == 0 { Ending::Done } else { Ending::Differences })
+}
+
+pub(super) async fn resolve(client: &mut Client, command: MismatchesCommand) -> Result<()> {
+    let MismatchesCommand::Resolve { fingerprint, verdict, reason, by } = command;
+    let request = ResolveMismatchRequest {
+        fingerprint,
+        verdict: verdict.map(|it| it.as_str().to_owned()).unwrap_or_default(),
+        reason,
+        resolved_by: by,
+    };
+    let resolved = client.resolve_mismatch(request).await?.into_inner().resolved;
+    print::out(&format!("resolved: {resolved} of the list\n"));
+    Ok(())
 }
 
 fn is_finding(mismatch: &Mismatch) -> bool {
@@ -52,6 +68,9 @@ fn page(found: &[Mismatch], samples: u64) -> String {
     page
 }
 
+/// Beside the titles, within 80 columns.
+const PART_WIDTH: usize = 66;
+
 fn finding(number: usize, mismatch: &Mismatch) -> String {
     let suspected = if mismatch.suspected { ", suspected" } else { "" };
     let category = match mismatch.category.as_str() {
@@ -66,7 +85,7 @@ fn finding(number: usize, mismatch: &Mismatch) -> String {
     );
     let mut part = |title: &str, content: &str| {
         if !content.is_empty() {
-            let moved = indented(content, 13);
+            let moved = indented(&wrapped(content, PART_WIDTH), 13);
             text += &format!("   {title:9} {}", moved.trim_start());
         }
     };
@@ -82,15 +101,12 @@ fn finding(number: usize, mismatch: &Mismatch) -> String {
 
 /// A statement by its name, or so much of it as fits a line.
 fn name(mismatch: &Mismatch) -> String {
-    const WIDTH: usize = 70;
+    const WIDTH: usize = 36;
     if !mismatch.statement_name.is_empty() {
-        return mismatch.statement_name.clone();
+        return clipped(&mismatch.statement_name, WIDTH);
     }
     let line = mismatch.statement.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= WIDTH {
-        return line;
-    }
-    line.chars().take(WIDTH - 1).chain(['…']).collect()
+    clipped(&line, WIDTH)
 }
 
 fn document(mismatch: &Mismatch) -> Value {

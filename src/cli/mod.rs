@@ -78,7 +78,10 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Status { watch, json } => {
             status::run(&mut admin::connect(sources).await?, watch, json).await?;
         }
-        Command::Mismatches { json, limit } => {
+        Command::Mismatches { command: Some(command), .. } => {
+            mismatches::resolve(&mut admin::connect(sources).await?, command).await?;
+        }
+        Command::Mismatches { command: None, json, limit } => {
             return mismatches::run(&mut admin::connect(sources).await?, json, limit).await;
         }
         Command::Outbox { command: Some(OutboxCommand::Replay { table }), json, .. } => {

@@ -1,10 +1,12 @@
 //! `segue outbox`.
 
+use std::time::SystemTime;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::cli::admin::Client;
-use crate::cli::print::{self, counted, table, time};
+use crate::cli::print::{self, clipped, counted, seconds, table, time};
 use crate::grpc::proto::{ListOutboxRequest, OutboxEntry, ReplayOutboxRequest};
 
 pub(super) async fn list(client: &mut Client, stuck: bool, json: bool, limit: u32) -> Result<()> {
@@ -14,7 +16,7 @@ pub(super) async fn list(client: &mut Client, stuck: bool, json: bool, limit: u3
         let documents: Vec<Value> = entries.iter().map(document).collect();
         print::out(&format!("{}\n", Value::Array(documents)));
     } else {
-        print::out(&page(&entries, stuck, limit));
+        print::out(&page(&entries, stuck, limit, SystemTime::now()));
     }
     Ok(())
 }
@@ -30,29 +32,58 @@ pub(super) async fn replay(client: &mut Client, table: Option<String>, json: boo
     Ok(())
 }
 
-fn page(entries: &[OutboxEntry], stuck: bool, limit: u32) -> String {
+/// Widest table and key that are shown: both with the rest fit into 80 columns.
+const TABLE_WIDTH: usize = 24;
+const KEY_WIDTH: usize = 22;
+
+fn page(entries: &[OutboxEntry], stuck: bool, limit: u32, now: SystemTime) -> String {
     if entries.is_empty() {
         let what = if stuck { "nothing is stuck" } else { "nothing waits: the shadow is current" };
         return format!("{what}\n");
     }
     let row = |entry: &OutboxEntry| {
         vec![
-            entry.table.clone(),
-            key(entry),
-            time(entry.created_at),
+            clipped(&entry.table, TABLE_WIDTH),
+            clipped(&key(entry), KEY_WIDTH),
+            since(entry.created_at, now),
             entry.attempts.to_string(),
-            time(entry.next_attempt_at),
-            if entry.stuck { "stuck".to_owned() } else { String::new() },
-            entry.last_error.clone(),
+            until(entry.next_attempt_at, now),
         ]
     };
     let rows: Vec<_> = entries.iter().map(row).collect();
-    let heads = ["table", "key", "written at", "attempts", "next attempt", "", "last error"];
-    let mut page = table(&heads, &rows);
+    let listed = table(&["table", "key", "waits", "tries", "next"], &rows);
+    let mut page = String::new();
+    // The first line is of the heads.
+    let errors = std::iter::once(None).chain(entries.iter().map(Some));
+    for (line, entry) in listed.lines().zip(errors) {
+        page += line;
+        page.push('\n');
+        if let Some(entry) = entry.filter(|entry| !entry.last_error.is_empty()) {
+            let word = if entry.stuck { "stuck: " } else { "" };
+            page += &format!("  {word}{}\n", entry.last_error);
+        }
+    }
     if u32::try_from(entries.len()).is_ok_and(|shown| shown >= limit) {
         page += "there may be more; raise --limit to see them\n";
     }
     page
+}
+
+fn since(stamp: Option<prost_types::Timestamp>, now: SystemTime) -> String {
+    let time = stamp.and_then(|stamp| SystemTime::try_from(stamp).ok());
+    time.map_or_else(
+        || "-".to_owned(),
+        |time| seconds(now.duration_since(time).unwrap_or_default().as_secs_f64()),
+    )
+}
+
+fn until(stamp: Option<prost_types::Timestamp>, now: SystemTime) -> String {
+    let time = stamp.and_then(|stamp| SystemTime::try_from(stamp).ok());
+    match time.map(|time| time.duration_since(now)) {
+        None => "-".to_owned(),
+        Some(Ok(wait)) => format!("in {}", seconds(wait.as_secs_f64())),
+        Some(Err(_)) => "due".to_owned(),
+    }
 }
 
 fn key(entry: &OutboxEntry) -> String {
@@ -78,17 +109,25 @@ mod tests {
 
     #[test]
     fn empty_and_full() {
-        assert_eq!(page(&[], true, 10), "nothing is stuck\n");
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(100);
+        assert_eq!(page(&[], true, 10, now), "nothing is stuck\n");
         let entry = OutboxEntry {
             table: "public.orders".to_owned(),
-            key: vec!["7".to_owned(), "a".to_owned()],
+            key: vec!["7".to_owned(), "a".repeat(90)],
+            created_at: Some(SystemTime::UNIX_EPOCH.into()),
+            next_attempt_at: Some((now + std::time::Duration::from_secs(30)).into()),
             attempts: 9,
             stuck: true,
             last_error: "23503".to_owned(),
             ..OutboxEntry::default()
         };
-        let page = page(&[entry], false, 1);
-        assert!(page.contains("public.orders  7, a"), "{page}");
-        assert!(page.contains("stuck  23503") && page.contains("raise --limit"), "{page}");
+        let page = page(&[entry], false, 1, now);
+        let expected = "\
+table          key                     waits         tries  next
+public.orders  7, aaaaaaaaaaaaaaaaaa…  1 min 40 s      9  in 30 s
+  stuck: 23503
+there may be more; raise --limit to see them
+";
+        assert_eq!(page, expected);
     }
 }

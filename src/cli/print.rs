@@ -95,6 +95,33 @@ pub(super) fn time(stamp: Option<prost_types::Timestamp>) -> String {
     time.map_or_else(|| "-".to_owned(), |time| humantime::format_rfc3339_seconds(time).to_string())
 }
 
+/// So much of a text as fits into `width`.
+pub(super) fn clipped(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Lines of at most `width` where the words allow it; the lines that there are stay.
+pub(super) fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let mut now = String::new();
+        for word in line.split(' ') {
+            let long = now.chars().count() + 1 + word.chars().count() > width;
+            if !now.is_empty() && long {
+                lines.push(std::mem::take(&mut now));
+            } else if !now.is_empty() {
+                now.push(' ');
+            }
+            now += word;
+        }
+        lines.push(now);
+    }
+    lines.join("\n")
+}
+
 /// The text with each line moved in.
 pub(super) fn indented(text: &str, by: usize) -> String {
     let margin = " ".repeat(by);

@@ -6,11 +6,13 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::cli::admin::Client;
-use crate::cli::print::{self, bytes, count, counted, seconds, time};
+use crate::cli::print::{self, bytes, count, counted, indented, seconds, time, wrapped};
 use crate::grpc::proto::{
     CallStatus, GetStatusRequest, OutboxStatus, SamplingStatus, Status, WatchStatusRequest,
 };
 
+/// Beside the titles, within 80 columns.
+const PART_WIDTH: usize = 69;
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
 pub(super) async fn run(client: &mut Client, watch: bool, json: bool) -> Result<()> {
@@ -45,10 +47,11 @@ fn page(status: &Status) -> String {
         "" => String::new(),
         reason => format!(": {reason}"),
     };
-    let mut page = format!("phase     {} (epoch {}){since}{reason}\n", status.phase, status.epoch);
+    let phase = format!("{} (epoch {}){since}{reason}", status.phase, status.epoch);
+    let mut page = entry("phase", &phase);
     page += &format!("calls     {}\n", calls("read", status.reads));
     page += &format!("          {}\n", calls("write", status.writes));
-    page += &outbox(&status.outbox.clone().unwrap_or_default());
+    page += &outbox(&status.outbox.unwrap_or_default());
     page += &sampling(&status.sampling.clone().unwrap_or_default());
     let verdicts: Vec<String> = status
         .verdicts
@@ -57,12 +60,18 @@ fn page(status: &Status) -> String {
         .map(|verdict| format!("{} {}", count(verdict.count), verdict.verdict))
         .collect();
     let verdicts = if verdicts.is_empty() { "none yet".to_owned() } else { verdicts.join(", ") };
-    page += &format!("verdicts  {verdicts}\n");
+    page += &entry("verdicts", &verdicts);
     for warning in &status.warnings {
-        page += &format!("! {warning}\n");
+        page += &entry("!", warning);
     }
     page += &format!("segue {} at {}\n", status.version, time(status.at));
     page
+}
+
+/// A line of the page, or more where it is long.
+fn entry(title: &str, content: &str) -> String {
+    let moved = indented(&wrapped(content, PART_WIDTH), 10);
+    format!("{title:9} {}", moved.trim_start())
 }
 
 fn calls(kind: &str, calls: Option<CallStatus>) -> String {
@@ -112,14 +121,13 @@ fn sampling(sampling: &SamplingStatus) -> String {
             format!("dropped: {}", words.collect::<Vec<_>>().join(", "))
         }
     };
-    format!(
-        "samples   {rate} % of reads; {}, {dropped}\n",
-        counted(sampling.sampled_total, "sample")
-    )
+    let content =
+        format!("{rate} % of reads; {}, {dropped}", counted(sampling.sampled_total, "sample"));
+    entry("samples", &content)
 }
 
 fn document(status: &Status) -> Value {
-    let outbox = status.outbox.clone().unwrap_or_default();
+    let outbox = status.outbox.unwrap_or_default();
     let sampling = status.sampling.clone().unwrap_or_default();
     let verdicts = status.verdicts.iter().map(|it| (it.verdict.clone(), json!(it.count)));
     let calls = |calls: Option<CallStatus>| {

@@ -1,9 +1,9 @@
 //! What the rewritten statement's answers say about the first verdict.
 
 use crate::compare::faults::SAME_FAULT;
-use crate::compare::rewrite::Rewrite;
 use crate::compare::verdicts::known;
 use crate::domain::verdict::{Comparison, Verdict};
+use crate::statement::rewrite::Rewrite;
 
 /// Weighs the first verdict by the answers of both sides to a rewrite of the statement.
 ///

@@ -16,7 +16,6 @@ mod evidence;
 mod explain;
 mod faults;
 mod matching;
-pub mod rewrite;
 mod rows;
 pub mod rules;
 mod verdicts;
@@ -26,3 +25,4 @@ mod tests;
 
 pub use crate::compare::evidence::with_evidence;
 pub use crate::compare::verdicts::compare;
+pub use crate::statement::rewrite;

@@ -166,7 +166,7 @@ impl Layers {
             let message = error.message().replace('\n', ", ");
             self.fault(&origin, "", format!("the file is not TOML: {message}"));
         }
-        for (section, value) in document.get_ref().iter() {
+        for (section, value) in document.get_ref() {
             self.add_section(&place, section.get_ref(), section.span().start, value);
         }
     }

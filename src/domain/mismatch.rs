@@ -44,6 +44,19 @@ pub struct Mismatch {
     pub suspected: bool,
 }
 
+/// An operator's word that entries of the list need nobody's attention.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// The statement's fingerprint.
+    pub fingerprint: String,
+    /// Of this verdict only; of all where absent.
+    pub verdict: Option<Verdict>,
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub resolved_by: String,
+}
+
 impl Mismatch {
     /// Takes another gathering of the same key into this one.
     pub fn absorb(&mut self, other: Self) {

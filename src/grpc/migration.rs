@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::mismatch::Mismatch;
+use crate::domain::mismatch::{Mismatch, Resolution};
 use crate::domain::status::{CallStatus, OutboxEntry, StatusReport};
 use crate::domain::table::TableName;
 use crate::grpc::{proto, status};
@@ -105,6 +105,24 @@ impl proto::migration_server::Migration for MigrationService {
         Ok(Response::new(proto::ListMismatchesResponse { mismatches: mismatches.collect() }))
     }
 
+    async fn resolve_mismatch(
+        &self,
+        request: Request<proto::ResolveMismatchRequest>,
+    ) -> Result<Response<proto::ResolveMismatchResponse>, Status> {
+        let resolution = resolution(request.into_inner()).map_err(|fault| refuse(&fault))?;
+        let (fingerprint, by) = (resolution.fingerprint.clone(), resolution.resolved_by.clone());
+        let resolved = self.parts.mismatches.resolve(resolution).await;
+        let resolved = resolved.map_err(|fault| refuse(&fault))?;
+        if resolved == 0 {
+            let message = format!("no open entry of the list has the fingerprint {fingerprint:?}");
+            let fault = SqlFault::new(FaultKind::NotFound, "unknown.fingerprint", message)
+                .with_hint("`segue mismatches` shows it as the id");
+            return Err(refuse(&fault));
+        }
+        tracing::info!(%fingerprint, %by, resolved, "findings were resolved");
+        Ok(Response::new(proto::ResolveMismatchResponse { resolved }))
+    }
+
     async fn list_outbox(
         &self,
         request: Request<proto::ListOutboxRequest>,
@@ -157,6 +175,24 @@ fn table(given: &str) -> Result<Option<TableName>, SqlFault> {
         SqlFault::new(FaultKind::InvalidArgument, "invalid.table", message)
     })?;
     Ok(Some(TableName::new(schema, name)))
+}
+
+fn resolution(request: proto::ResolveMismatchRequest) -> Result<Resolution, SqlFault> {
+    let invalid =
+        |message: String| SqlFault::new(FaultKind::InvalidArgument, "invalid.resolution", message);
+    let proto::ResolveMismatchRequest { fingerprint, verdict, reason, resolved_by } = request;
+    for (name, given) in
+        [("fingerprint", &fingerprint), ("reason", &reason), ("resolved_by", &resolved_by)]
+    {
+        if given.trim().is_empty() {
+            return Err(invalid(format!("{name} is empty; what is resolved is kept on record")));
+        }
+    }
+    let verdict = match verdict.as_str() {
+        "" => None,
+        word => Some(word.parse().map_err(|()| invalid(format!("{word:?} is no verdict")))?),
+    };
+    Ok(Resolution { fingerprint, verdict, reason, resolved_by })
 }
 
 fn at(time: SystemTime) -> Option<prost_types::Timestamp> {

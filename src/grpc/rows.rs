@@ -1,7 +1,7 @@
 //! `segue.v1.RowBatch` as a buffer that holds its encoded fields already.
 //!
 //! The generated message would be a tree: a `Vec` of rows of `Vec`s of values, each with
-//! its strings. [`encode`](crate::grpc::encode) fills this one straight from cells.
+//! its strings. `grpc::encode` fills this one straight from cells.
 
 use bytes::{Buf, BufMut, BytesMut};
 use prost::encoding::{self, DecodeContext, WireType};

@@ -18,7 +18,7 @@ use crate::domain::call::{
 use crate::domain::control::ControlState;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::{OutboxMark, WriteId};
-use crate::domain::mismatch::Mismatch;
+use crate::domain::mismatch::{Mismatch, Resolution};
 use crate::domain::pg_type::{Column, PgType};
 use crate::domain::side::Side;
 use crate::domain::table::TableRef;
@@ -161,12 +161,21 @@ pub trait PendingKeys: Send + Sync + 'static {
         tables: &'a [TableRef],
         before: OutboxMark,
     ) -> BoxFuture<'a, Result<bool, SqlFault>>;
+    /// Whether nothing was written to any of these tables since the mark, and no reconcile of
+    /// them ended since. To be asked where nothing was pending at the mark.
+    fn quiet<'a>(
+        &'a self,
+        tables: &'a [TableRef],
+        since: OutboxMark,
+    ) -> BoxFuture<'a, Result<bool, SqlFault>>;
 }
 
 /// The fleet's one list of judged samples.
 pub trait MismatchStore: Send + Sync + 'static {
     /// Adds gathered samples to the list: all or none.
     fn add<'a>(&'a self, gathered: &'a [Mismatch]) -> BoxFuture<'a, Result<(), SqlFault>>;
-    /// The list, findings first, most frequent first.
+    /// The list of what is open, findings first, most frequent first.
     fn list(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>>;
+    /// Takes entries off the list, recorded with who and why. Answers how many.
+    fn resolve(&self, resolution: Resolution) -> BoxFuture<'_, Result<u64, SqlFault>>;
 }

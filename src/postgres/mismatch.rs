@@ -8,15 +8,17 @@ use futures_util::future::BoxFuture;
 use tokio_postgres::{Row, Statement, Transaction};
 
 use crate::domain::fault::SqlFault;
-use crate::domain::mismatch::{Mismatch, MismatchKey};
+use crate::domain::mismatch::{Mismatch, MismatchKey, Resolution};
 use crate::domain::verdict::Verdict;
 use crate::ports::MismatchStore;
 use crate::postgres::fault;
 use crate::postgres::pool::Pool;
 
-/// Counts add up, the latest example stands, and rows that an operator resolved are opened
-/// again by nobody but an operator. Rows are written in the order of their key, so that two
-/// members do not deadlock.
+/// Counts add up, and the latest example stands. What an operator resolved stays so where the
+/// statement is what differs: that was judged once and for all. Data or an error found again
+/// after the resolution is a new occurrence and opens the entry again; who resolved it before
+/// stays on record. Rows are written in the order of their key, so that two members do not
+/// deadlock.
 const ADD: &str = "
 INSERT INTO segue.mismatch AS m (fingerprint, verdict, category, statement, statement_name, count,
     first_seen, last_seen, reason, rewrite, example, rules, suspected)
@@ -30,7 +32,14 @@ ON CONFLICT (fingerprint, verdict, category) DO UPDATE SET
     example = CASE WHEN excluded.example = '' THEN m.example ELSE excluded.example END,
     rules = ARRAY(SELECT DISTINCT r.rule
         FROM pg_catalog.unnest(m.rules || excluded.rules) AS r (rule) ORDER BY r.rule),
-    suspected = m.suspected AND excluded.suspected";
+    suspected = m.suspected AND excluded.suspected,
+    resolved_at = CASE WHEN m.verdict IN ('data', 'error') AND excluded.last_seen > m.resolved_at
+        THEN NULL ELSE m.resolved_at END";
+
+const RESOLVE: &str = "
+UPDATE segue.mismatch
+SET resolved_at = pg_catalog.clock_timestamp(), resolved_by = $3, resolved_reason = $4
+WHERE fingerprint = $1 AND ($2::text IS NULL OR verdict = $2) AND resolved_at IS NULL";
 
 /// The list, findings first, most frequent first.
 const LIST: &str = "
@@ -81,6 +90,15 @@ impl MismatchTable {
         };
         listing.await.map_err(|error| session.fault(error, true))
     }
+
+    async fn resolve_some(&self, resolution: Resolution) -> Result<u64, SqlFault> {
+        let session = self.pool.get().await?;
+        let Resolution { fingerprint, verdict, reason, resolved_by } = resolution;
+        let verdict = verdict.map(Verdict::as_str);
+        let resolved =
+            session.execute(RESOLVE, &[&fingerprint, &verdict, &resolved_by, &reason]).await;
+        resolved.map_err(|error| session.fault(error, true))
+    }
 }
 
 async fn add_one(
@@ -119,6 +137,10 @@ impl MismatchStore for MismatchTable {
 
     fn list(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>> {
         self.list_some(limit).boxed()
+    }
+
+    fn resolve(&self, resolution: Resolution) -> BoxFuture<'_, Result<u64, SqlFault>> {
+        self.resolve_some(resolution).boxed()
     }
 }
 

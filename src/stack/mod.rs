@@ -12,6 +12,9 @@ pub mod shadow_read;
 pub mod transacted;
 pub mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use tower::ServiceExt;

@@ -6,9 +6,10 @@
 
 mod cache;
 mod classify;
-pub(crate) mod depth;
+mod depth;
 mod functions;
 mod refuse;
+pub mod rewrite;
 mod shape;
 mod syntax;
 mod tree;

@@ -17,17 +17,23 @@ pub const WRITE_ID: &str = "segue.write_id";
 pub const KEYS: &str = "segue.reconcile.keys";
 /// Rows that a reconcile found different, and wrote.
 pub const ROWS_WRITTEN: &str = "segue.reconcile.rows_written";
+/// Keys of a reconcile that failed, and wait for their next attempt.
+pub const KEYS_FAILED: &str = "segue.reconcile.keys_failed";
 /// The result of a comparison.
 pub const VERDICT: &str = "segue.verdict";
 /// The catalogue's category of a comparison.
 pub const CATEGORY: &str = "segue.category";
 /// Normalization rules that a comparison needed, separated by commas.
 pub const RULES: &str = "segue.rules";
+/// Why a sample got no verdict.
+pub const DROPPED: &str = "segue.dropped";
 /// Event: the capture recorded a write's keys in its transaction.
 pub const CAPTURED: &str = "segue.captured";
 /// Event: a comparison has its verdict.
 pub const COMPARED: &str = "segue.compared";
 
+/// Span of a write's capture, under its statement's.
+pub const CAPTURE_SPAN: &str = "capture";
 /// Span of a reconcile, the root of its trace.
 pub const RECONCILE_SPAN: &str = "reconcile";
 /// Span of a shadow read, the root of its trace.

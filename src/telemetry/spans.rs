@@ -74,10 +74,19 @@ pub fn note_fault(span: &Span, fault: &SqlFault) {
     }
 }
 
-/// Notes on a write's span that the capture recorded its keys in the same transaction.
+/// Notes under a write's span that the capture recorded its keys in the same transaction: as
+/// an event and as a child. The child has no length of its own, since the capture's time is
+/// part of the statement's.
 pub fn captured(span: &Span, write_id: WriteId) {
-    let attribute = KeyValue::new(names::WRITE_ID, write_id.to_string());
-    span.add_event(names::CAPTURED, vec![attribute]);
+    let write_id = write_id.to_string();
+    drop(tracing::info_span!(
+        parent: span,
+        "capture",
+        otel.name = names::CAPTURE_SPAN,
+        otel.kind = "internal",
+        { names::WRITE_ID } = write_id.as_str(),
+    ));
+    span.add_event(names::CAPTURED, vec![KeyValue::new(names::WRITE_ID, write_id)]);
 }
 
 /// A trace of its own for one batch of keys, linked to the calls that wrote them.
@@ -95,6 +104,7 @@ pub fn reconcile(
         { names::SIDE } = shadow.as_str(),
         { names::KEYS } = keys,
         { names::ROWS_WRITTEN } = Empty,
+        { names::KEYS_FAILED } = Empty,
         { names::DB_RESPONSE_STATUS_CODE } = Empty,
         { names::ERROR_TYPE } = Empty,
     );
@@ -116,6 +126,7 @@ pub fn shadow_read(caller: &Span, shadow: &'static str) -> Span {
         { names::VERDICT } = Empty,
         { names::CATEGORY } = Empty,
         { names::RULES } = Empty,
+        { names::DROPPED } = Empty,
     );
     if let Some(context) = context_of(caller) {
         span.add_link(context);
@@ -186,9 +197,19 @@ impl Writers {
         }
     }
 
-    /// The calls that made these writes, as far as they are remembered.
-    pub fn of(&self, writes: impl IntoIterator<Item = WriteId>) -> Vec<SpanContext> {
+    /// Whether no write is remembered: none was traced.
+    pub fn is_empty(&self) -> bool {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).by_write.is_empty()
+    }
+
+    /// The calls that made these writes, as far as they are remembered, at most so many.
+    pub fn of(
+        &self,
+        writes: impl IntoIterator<Item = WriteId>,
+        calls_max: usize,
+    ) -> Vec<SpanContext> {
         let latest = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        writes.into_iter().filter_map(|write| latest.by_write.get(&write).cloned()).collect()
+        let known = writes.into_iter().filter_map(|write| latest.by_write.get(&write).cloned());
+        known.take(calls_max).collect()
     }
 }

@@ -12,7 +12,7 @@ use segue::domain::call::{BoundStatement, ResultLimits};
 use segue::domain::control::{ControlState, Phase};
 use segue::domain::fault::SqlFault;
 use segue::domain::key::WriteId;
-use segue::domain::mismatch::Mismatch;
+use segue::domain::mismatch::{Mismatch, Resolution};
 use segue::domain::side::{Side, Sides};
 use segue::domain::status::{CallStatus, OutboxEntry, OutboxStatus, SamplingStatus, StatusReport};
 use segue::domain::table::TableName;
@@ -98,6 +98,9 @@ impl MismatchStore for Fixed {
     }
     fn list(&self, _: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>> {
         async { Ok(Vec::new()) }.boxed()
+    }
+    fn resolve(&self, _: Resolution) -> BoxFuture<'_, Result<u64, SqlFault>> {
+        async { Ok(0) }.boxed()
     }
 }
 

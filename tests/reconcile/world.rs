@@ -222,7 +222,7 @@ pub async fn contents(pair: &Pair) -> (Vec<String>, Vec<String>) {
              FROM {schema}.parent \
              UNION ALL SELECT 'item', id::text, parent_id::text, code, note, amount::text, \
                 state::text, doc::jsonb::text, tags::text, \
-                (extract(epoch FROM date_trunc('second', at)))::bigint::text \
+                (extract(epoch FROM at::timestamptz(3)) * 1000)::bigint::text \
              FROM {schema}.item \
              UNION ALL SELECT 'pair', a, b::text, v::text, NULL, NULL, NULL, NULL, NULL, NULL \
              FROM {schema}.pair ORDER BY 1, 2, 3"

@@ -104,9 +104,20 @@ fn describe(difference: &Difference, show_values: bool) -> String {
         format!(
             "{}: primary {}, shadow {}",
             difference.place,
-            redacted(&difference.primary),
-            redacted(&difference.shadow)
+            without_values(&difference.place, &difference.primary),
+            without_values(&difference.place, &difference.shadow)
         )
+    }
+}
+
+/// Counts, names of columns and codes are no values of the application.
+fn without_values(place: &str, text: &str) -> String {
+    match place {
+        "row count" | "affected rows" | "columns" => text.to_owned(),
+        "error" if text.ends_with(" rows") => text.to_owned(),
+        // The message behind the code may quote a value.
+        "error" => text.split(' ').next().unwrap_or_default().to_owned(),
+        _ => redacted(text),
     }
 }
 
@@ -186,5 +197,11 @@ mod tests {
             "row 1, column total: primary (number of 5 characters), shadow (value of 6 characters)"
         );
         assert!(describe(&difference, true).ends_with("primary 12.50, shadow secret"));
+        let fault = Difference {
+            place: "error".to_owned(),
+            primary: "1 rows".to_owned(),
+            shadow: "22P02 invalid input: secret".to_owned(),
+        };
+        assert_eq!(describe(&fault, false), "error: primary 1 rows, shadow 22P02");
     }
 }

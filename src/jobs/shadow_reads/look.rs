@@ -4,8 +4,9 @@
 //! waited for, then the shadow is asked, then the primary once more. If the primary's two
 //! answers agree and the shadow's differs, no reconcile explains it: whatever was committed
 //! before the first answer has reached the shadow, and what was committed since did not
-//! change the answer. A value that was changed and changed back in between is the exception,
-//! so that a difference must show in several looks.
+//! change the answer. A value that was changed and changed back in between is the exception.
+//! So a look counts in full only where nothing of its tables was written meanwhile; where
+//! something always is, a difference must show in many looks.
 
 use std::time::Duration;
 
@@ -15,8 +16,11 @@ use crate::compare;
 use crate::domain::call::BoundStatement;
 use crate::domain::verdict::{Comparison, Verdict};
 use crate::jobs::shadow_reads::{Inner, Suspect};
+use crate::statement::Analysis;
 
 const PENDING_POLL: Duration = Duration::from_millis(50);
+/// Looks into tables that are being written count so much less than quiet ones.
+const BUSY_FACTOR: u32 = 4;
 
 /// The looks at one suspect.
 pub(super) struct Looks<'a> {
@@ -29,88 +33,130 @@ enum Look {
     /// The sides agree by now, or cannot be compared.
     Settled(Comparison),
     /// They differ, and nothing explains it.
-    Differs(Comparison),
+    Differs {
+        comparison: Comparison,
+        /// Whether nothing of the statement's tables was written during the look.
+        quiet: bool,
+    },
     /// The primary's own two answers differ.
     Moving,
     /// Outbox rows from before are still waiting.
     Pending,
 }
 
+/// What several looks at one statement gave.
+enum Seen {
+    /// The sides agree, or cannot be compared.
+    Settled(Comparison),
+    /// They differ again and again.
+    Differs(Comparison),
+    /// The primary changes all the time.
+    Moving,
+    /// The outbox holds what may explain it.
+    Pending,
+}
+
 impl Looks<'_> {
     /// The verdict to believe. The error is a reason for dropping the sample.
     pub(super) async fn settle(&self) -> Result<Comparison, &'static str> {
-        let mut differs = 0;
-        let mut moving = 0;
-        loop {
-            match self.look(&self.suspect.statement).await? {
-                Look::Settled(comparison) => return Ok(comparison),
-                Look::Pending => {
-                    return Ok(
-                        self.instead(Verdict::Pending, "keys of its tables wait in the outbox")
-                    );
-                }
-                Look::Moving => {
-                    moving += 1;
-                    if moving >= self.inner.params.looks {
-                        return Ok(self.instead(
-                            Verdict::Noise,
-                            "the primary does not give the same answer twice",
-                        ));
-                    }
-                }
-                Look::Differs(comparison) => {
-                    differs += 1;
-                    if differs >= self.inner.params.looks {
-                        return self.with_evidence(comparison).await;
-                    }
-                }
+        match self.see(&self.suspect.statement, &self.suspect.analysis).await? {
+            Seen::Settled(comparison) => Ok(comparison),
+            Seen::Differs(comparison) => self.with_evidence(comparison).await,
+            Seen::Pending => {
+                Ok(self.instead(Verdict::Pending, "keys of its tables wait in the outbox"))
             }
-            tokio::time::sleep(self.inner.params.look_interval).await;
+            Seen::Moving => {
+                Ok(self.instead(Verdict::Noise, "the primary does not give the same answer twice"))
+            }
         }
     }
 
-    async fn look(&self, statement: &BoundStatement) -> Result<Look, &'static str> {
-        let inner = self.inner;
-        let analysis = &self.suspect.analysis;
-        let rules = inner.rules_for(statement, analysis);
-        let before = inner.read(&*inner.sides.primary, statement).await?;
-        if !self.outbox_has_passed().await? {
-            return Ok(Look::Pending);
+    /// Looks until one thing is seen often enough.
+    async fn see(
+        &self,
+        statement: &BoundStatement,
+        analysis: &Analysis,
+    ) -> Result<Seen, &'static str> {
+        let enough = self.inner.params.looks.max(1);
+        let (mut quiet_ones, mut differing, mut moving) = (0, 0, 0);
+        loop {
+            match self.look(statement, analysis).await? {
+                Look::Settled(comparison) => return Ok(Seen::Settled(comparison)),
+                Look::Pending => return Ok(Seen::Pending),
+                Look::Moving => {
+                    moving += 1;
+                    if moving >= enough * BUSY_FACTOR {
+                        return Ok(Seen::Moving);
+                    }
+                }
+                Look::Differs { comparison, quiet } => {
+                    quiet_ones += u32::from(quiet);
+                    differing += 1;
+                    if quiet_ones >= enough || differing >= enough * BUSY_FACTOR {
+                        return Ok(Seen::Differs(comparison));
+                    }
+                }
+            }
+            tokio::time::sleep(self.inner.pause()).await;
         }
-        let shadow = inner.read(&*inner.sides.shadow, statement).await?;
-        let after = inner.read(&*inner.sides.primary, statement).await?;
+    }
+
+    async fn look(
+        &self,
+        statement: &BoundStatement,
+        analysis: &Analysis,
+    ) -> Result<Look, &'static str> {
+        let inner = self.inner;
+        let tables = &self.suspect.analysis.tables;
+        let rules = self.rules(statement);
+        let since = inner.sides.pending.mark().await.map_err(|_| "unavailable")?;
+        let before = inner.read(&*inner.sides.primary, statement, analysis).await?;
+        let Some(waited) = self.outbox_has_passed().await? else {
+            return Ok(Look::Pending);
+        };
+        let shadow = inner.read(&*inner.sides.shadow, statement, analysis).await?;
+        let after = inner.read(&*inner.sides.primary, statement, analysis).await?;
         let comparison = compare::compare(analysis, &before, &shadow, &rules);
         if !comparison.verdict.is_finding() {
             return Ok(Look::Settled(comparison));
         }
         let itself = compare::compare(analysis, &before, &after, &rules);
-        if itself.verdict.is_finding() { Ok(Look::Moving) } else { Ok(Look::Differs(comparison)) }
+        if itself.verdict.is_finding() {
+            return Ok(Look::Moving);
+        }
+        let pending = &inner.sides.pending;
+        let quiet = !waited && pending.quiet(tables, since).await.map_err(|_| "unavailable")?;
+        Ok(Look::Differs { comparison, quiet })
     }
 
-    /// Waits until what the outbox holds now is reconciled; `false` where that takes too long.
-    async fn outbox_has_passed(&self) -> Result<bool, &'static str> {
+    /// Waits until what the outbox holds now is reconciled, and tells whether there was any
+    /// such row; nothing where it takes too long.
+    async fn outbox_has_passed(&self) -> Result<Option<bool>, &'static str> {
         let pending = &self.inner.sides.pending;
         let until = Instant::now() + self.inner.params.pending_max;
         let mark = pending.mark().await.map_err(|_| "unavailable")?;
+        let mut waited = false;
         loop {
             let tables = &self.suspect.analysis.tables;
             if !pending.pending(tables, mark).await.map_err(|_| "unavailable")? {
-                return Ok(true);
+                return Ok(Some(waited));
             }
             if Instant::now() >= until {
-                return Ok(false);
+                return Ok(None);
             }
+            waited = true;
             tokio::time::sleep(PENDING_POLL).await;
         }
     }
 
     /// Runs the machine's rewrites on both sides: a difference that a rewrite of the statement
-    /// removes lies in the statement, one that remains may lie in the data.
+    /// removes lies in the statement, one that remains may lie in the data. The rewrites are
+    /// looked at with the same care as the statement, and so is the statement once more: a
+    /// lag that has gone meanwhile must not look like evidence.
     async fn with_evidence(&self, first: Comparison) -> Result<Comparison, &'static str> {
         let inner = self.inner;
-        let analysis = &self.suspect.analysis;
         let mut judged = first;
-        for rewrite in compare::rewrite::machine(analysis) {
+        for rewrite in compare::rewrite::machine(&self.suspect.analysis) {
             let Ok(rewritten) = inner.statements.get(&rewrite.sql) else {
                 continue;
             };
@@ -118,16 +164,31 @@ impl Looks<'_> {
                 sql: rewrite.sql.as_str().into(),
                 ..self.suspect.statement.clone()
             };
-            let rules = inner.rules_for(&statement, analysis);
-            let primary = inner.read(&*inner.sides.primary, &statement).await?;
-            let shadow = inner.read(&*inner.sides.shadow, &statement).await?;
-            let second = compare::compare(&rewritten, &primary, &shadow, &rules);
+            let (Seen::Settled(second) | Seen::Differs(second)) =
+                self.see(&statement, &rewritten).await?
+            else {
+                continue;
+            };
             judged = compare::with_evidence(judged, &rewrite, second);
             if judged.verdict == Verdict::Incompatible && !judged.suspected {
-                break;
+                return self.unless_gone(judged).await;
             }
         }
         Ok(judged)
+    }
+
+    /// The proven verdict, unless the statement itself agrees by now.
+    async fn unless_gone(&self, proven: Comparison) -> Result<Comparison, &'static str> {
+        match self.see(&self.suspect.statement, &self.suspect.analysis).await? {
+            Seen::Settled(comparison) => Ok(comparison),
+            Seen::Differs(_) => Ok(proven),
+            Seen::Moving | Seen::Pending => Ok(Comparison { suspected: true, ..proven }),
+        }
+    }
+
+    /// Rules go by the statement that the caller sent.
+    fn rules(&self, statement: &BoundStatement) -> crate::compare::rules::Rules {
+        self.inner.rules_for(statement, &self.suspect.analysis)
     }
 
     fn instead(&self, verdict: Verdict, reason: &str) -> Comparison {

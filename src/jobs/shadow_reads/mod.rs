@@ -15,13 +15,16 @@ mod sampler;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::TryStreamExt;
 use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::compare;
 use crate::compare::rules::Rules;
+use crate::domain;
 use crate::domain::answer::{Answer, Observed};
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -32,9 +35,10 @@ use crate::jobs::shadow_reads::look::Looks;
 use crate::jobs::shadow_reads::sampler::Sampler;
 use crate::ports::admin::SamplingControl;
 use crate::ports::{Database, MismatchStore, PendingKeys, ReadRequest, Sample, ShadowReads};
-use crate::statement;
-use crate::telemetry::metrics::Metrics;
-use crate::telemetry::spans;
+use crate::statement::{self, Analysis};
+use crate::telemetry::metrics::{Metrics, Purpose};
+use crate::telemetry::names;
+use crate::telemetry::spans::{self, Peer};
 
 pub use crate::jobs::shadow_reads::sampler::SamplingParams;
 
@@ -65,6 +69,8 @@ pub struct Params {
     pub show_values: bool,
     /// What the comparer is told to overlook.
     pub rules: Rules,
+    /// The databases as traces name them.
+    pub peers: domain::side::Sides<Peer>,
 }
 
 /// The two sides of a comparison, and what may explain a difference between them.
@@ -93,10 +99,13 @@ pub struct ShadowReader {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+/// 64 random bits.
+type Dice = dyn Fn() -> u64 + Send + Sync;
+
 struct Inner {
     params: Params,
     sampler: Sampler,
+    dice: Arc<Dice>,
     sides: Sides,
     statements: Arc<statement::Cache>,
     first_looks: Arc<Semaphore>,
@@ -105,6 +114,12 @@ struct Inner {
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("params", &self.params).finish_non_exhaustive()
+    }
 }
 
 // === impl ShadowReader ===
@@ -117,12 +132,15 @@ impl ShadowReader {
         sides: Sides,
         statements: Arc<statement::Cache>,
         metrics: Metrics,
-        random: Box<dyn Fn() -> u64 + Send + Sync>,
+        random: Box<Dice>,
         stop: CancellationToken,
     ) -> Self {
+        let dice: Arc<Dice> = random.into();
+        let thrown = Arc::clone(&dice);
         Self {
             inner: Arc::new(Inner {
-                sampler: Sampler::new(&params.sampling, random),
+                sampler: Sampler::new(&params.sampling, Box::new(move || thrown())),
+                dice,
                 first_looks: Arc::new(Semaphore::new(params.concurrency_max)),
                 second_looks: Arc::new(Semaphore::new(params.suspects_max)),
                 gathering: Gathering::new(params.gathered_max),
@@ -136,12 +154,21 @@ impl ShadowReader {
         }
     }
 
+    /// Samples that are being judged now, at the first look and again.
+    pub fn in_progress(&self) -> u64 {
+        let Inner { params, first_looks, second_looks, .. } = &*self.inner;
+        let first = params.concurrency_max.saturating_sub(first_looks.available_permits());
+        let again = params.suspects_max.saturating_sub(second_looks.available_permits());
+        (first + again) as u64
+    }
+
     /// Writes what was gathered to the store until stopped, and once more then.
     /// If we crash here, the counts since the last flush are lost; a difference that is still
     /// there is found again by the next sample.
     pub async fn flush(self, store: Arc<dyn MismatchStore>) {
         let inner = &self.inner;
         let mut interval = tokio::time::interval(inner.params.flush_interval);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let stopping = tokio::select! {
                 _ = interval.tick() => false,
@@ -224,24 +251,30 @@ impl SamplingControl for ShadowReader {
 /// A sample whose two answers were not equal at the first look.
 struct Suspect {
     statement: BoundStatement,
-    analysis: Arc<statement::Analysis>,
+    analysis: Arc<Analysis>,
     first: Comparison,
 }
 
 impl Inner {
     async fn first_look(&self, sample: Sample) -> Option<Suspect> {
         let Ok(analysis) = self.statements.get(&sample.statement.sql) else {
-            self.metrics.sample_dropped("not_analysed");
+            self.drop_sample("not_analysed");
             return None;
         };
-        let shadow = match self.read(&*self.sides.shadow, &sample.statement).await {
+        let rules = self.rules_for(&sample.statement, &analysis);
+        if analysis.shape.environment || analysis.shape.system_catalog {
+            // Skipped in any case, and what it does to a server is not to be done twice.
+            let skipped = compare::compare(&analysis, &sample.primary, &sample.primary, &rules);
+            self.record(&sample.statement, &analysis, skipped);
+            return None;
+        }
+        let shadow = match self.read(&*self.sides.shadow, &sample.statement, &analysis).await {
             Ok(observed) => observed,
             Err(reason) => {
-                self.metrics.sample_dropped(reason);
+                self.drop_sample(reason);
                 return None;
             }
         };
-        let rules = self.rules_for(&sample.statement, &analysis);
         let first = compare::compare(&analysis, &sample.primary, &shadow, &rules);
         if first.verdict.is_finding() {
             return Some(Suspect { statement: sample.statement, analysis, first });
@@ -252,7 +285,7 @@ impl Inner {
 
     async fn second_look(&self, suspect: Suspect) {
         let Ok(_permit) = self.second_looks.try_acquire() else {
-            self.metrics.sample_dropped("suspects");
+            self.drop_sample("suspects");
             return;
         };
         let looks = Looks { inner: self, suspect: &suspect };
@@ -262,20 +295,30 @@ impl Inner {
         };
         match judged {
             Ok(comparison) => self.record(&suspect.statement, &suspect.analysis, comparison),
-            Err(reason) => self.metrics.sample_dropped(reason),
+            Err(reason) => self.drop_sample(reason),
         }
     }
 
-    fn rules_for(&self, statement: &BoundStatement, analysis: &statement::Analysis) -> Rules {
+    /// Between half the interval and one and a half of it: what changes by a rhythm of its
+    /// own must not meet every look in the same state.
+    fn pause(&self) -> Duration {
+        // 53 bits are what a float holds exactly.
+        #[allow(clippy::cast_precision_loss)]
+        let unit = ((self.dice)() >> 11) as f64 / (1_u64 << 53) as f64;
+        self.params.look_interval.mul_f64(0.5 + unit)
+    }
+
+    /// A sample that got no verdict, said on its span and counted.
+    fn drop_sample(&self, reason: &'static str) {
+        tracing::Span::current().record(names::DROPPED, reason);
+        self.metrics.sample_dropped(reason);
+    }
+
+    fn rules_for(&self, statement: &BoundStatement, analysis: &Analysis) -> Rules {
         self.params.rules.for_statement(statement.name.as_deref(), &analysis.fingerprint)
     }
 
-    fn record(
-        &self,
-        statement: &BoundStatement,
-        analysis: &statement::Analysis,
-        comparison: Comparison,
-    ) {
+    fn record(&self, statement: &BoundStatement, analysis: &Analysis, comparison: Comparison) {
         self.metrics.verdict(comparison.verdict, comparison.category);
         spans::record_verdict(
             comparison.verdict.as_str(),
@@ -299,34 +342,52 @@ impl Inner {
         &self,
         side: &dyn Database,
         statement: &BoundStatement,
+        analysis: &Analysis,
     ) -> Result<Observed, &'static str> {
+        let started = Instant::now();
         let context = CallContext {
-            deadline: Some(Instant::now() + self.params.deadline),
+            deadline: Some(started + self.params.deadline),
             routing_key: None,
             cancelled: CancellationToken::new(),
             limits: self.params.limits,
         };
         let request = ReadRequest { statement: statement.clone(), context };
-        match collect(side, request).await {
-            Ok(answer) => Ok(Observed::Answer(answer)),
-            Err(fault) => match fault.kind {
-                FaultKind::Database | FaultKind::Refused | FaultKind::InvalidArgument => {
-                    Ok(Observed::Fault(fault))
-                }
-                FaultKind::LimitExceeded => Err("too_large"),
-                FaultKind::DeadlineExceeded => Err("deadline"),
-                FaultKind::Unavailable | FaultKind::ConnectionLost => Err("unavailable"),
-                FaultKind::Cancelled
-                | FaultKind::NotFound
-                | FaultKind::Precondition
-                | FaultKind::Internal => Err("failed"),
-            },
+        let span = spans::statement(self.params.peers.of(side.side()), &analysis.summary);
+        let result = collect(side, request).instrument(span.clone()).await;
+        self.metrics.statement(side.side(), Purpose::Shadow, started.elapsed());
+        match result {
+            Ok(answer) => {
+                span.record(names::DB_RESPONSE_RETURNED_ROWS, answer.affected_rows);
+                Ok(Observed::Answer(answer))
+            }
+            Err(fault) => {
+                spans::note_fault(&span, &fault);
+                unanswered(&fault).map_or(Ok(Observed::Fault(fault)), Err)
+            }
         }
     }
 }
 
+/// Why a fault tells of the moment and not of the statement; nothing where it is an answer.
+fn unanswered(fault: &SqlFault) -> Option<&'static str> {
+    /// Lost connections, conflicts, resources, locks, operators, the system underneath.
+    const OF_THE_MOMENT: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
+    match fault.kind {
+        FaultKind::Database if OF_THE_MOMENT.iter().any(|it| fault.sqlstate.starts_with(it)) => {
+            Some("unavailable")
+        }
+        FaultKind::Database | FaultKind::Refused | FaultKind::InvalidArgument => None,
+        FaultKind::LimitExceeded => Some("too_large"),
+        FaultKind::DeadlineExceeded => Some("deadline"),
+        FaultKind::Unavailable | FaultKind::ConnectionLost => Some("unavailable"),
+        FaultKind::Cancelled
+        | FaultKind::NotFound
+        | FaultKind::Precondition
+        | FaultKind::Internal => Some("failed"),
+    }
+}
+
 async fn collect(side: &dyn Database, request: ReadRequest) -> Result<Answer, SqlFault> {
-    use futures_util::TryStreamExt;
     let stream = side.read(request).await?;
     let batches: Vec<_> = stream.batches.try_collect().await?;
     let affected_rows = batches.iter().map(|batch| u64::from(batch.row_count())).sum();

@@ -1,8 +1,11 @@
 //! Claiming what is due: many outbox rows, gathered into few keys.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use crate::domain::fault::SqlFault;
+use crate::domain::key::WriteId;
+use crate::postgres::cell::Raw;
 use crate::postgres::outbox::{RowKey, said};
 use crate::postgres::pool::Lease;
 
@@ -22,6 +25,8 @@ pub struct ClaimedRows {
     pub places: Vec<RowPlace>,
     /// The most attempts that any of them has behind it.
     pub attempts: u32,
+    /// Some of the writes that they are from, for the traces.
+    pub writes: Vec<WriteId>,
 }
 
 /// What one claim took.
@@ -31,8 +36,8 @@ pub enum Claim {
     Nothing,
     /// Keys with their outbox rows.
     Keys(BTreeMap<RowKey, ClaimedRows>),
-    /// A table that was truncated.
-    WholeTable(i32, ClaimedRows),
+    /// A table that was truncated: to be claimed by [`claim_table`].
+    WholeTable(i32),
 }
 
 /// Bounds of one claim.
@@ -42,6 +47,8 @@ pub struct ClaimLimits {
     pub rows_max: i64,
     /// Keys that are taken; further rows are released with the transaction.
     pub keys_max: usize,
+    /// Whether a truncated table may be taken; otherwise it is passed over.
+    pub whole_tables: bool,
 }
 
 /// One row as the claim read it.
@@ -51,14 +58,45 @@ struct DueRow {
     table_id: i32,
     key: Option<Vec<String>>,
     attempts: u32,
+    write: Option<WriteId>,
+}
+
+/// Writes of one key that are remembered: a hot key has thousands.
+const WRITES_MAX: usize = 8;
+
+// === impl ClaimedRows ===
+
+impl ClaimedRows {
+    fn none() -> Self {
+        Self { places: Vec::new(), attempts: 0, writes: Vec::new() }
+    }
+
+    fn add(&mut self, row: DueRow) {
+        self.attempts = self.attempts.max(row.attempts);
+        self.places.push(row.place);
+        if self.writes.len() < WRITES_MAX {
+            self.writes.extend(row.write.filter(|write| !self.writes.contains(write)));
+        }
+    }
 }
 
 /// Due rows, oldest first. `statement_timestamp()` and not the volatile clock, so that the
 /// partial index bounds the scan. What another member holds is passed over.
 const CLAIM: &str = "\
-    SELECT slot, ctid::text, table_id, key, attempts FROM segue.outbox \
+    SELECT slot, ctid::text, table_id, key, attempts, write_id FROM segue.outbox \
     WHERE forgotten_at IS NULL AND next_attempt_at <= pg_catalog.statement_timestamp() \
+        AND (key IS NOT NULL OR $2) \
     ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED";
+
+/// The rows of one truncated table. Each is named by its time as well, since its place may be
+/// another row's later.
+const CLAIM_TABLE: &str = "\
+    SELECT slot, ctid::text, attempts, created_at FROM segue.outbox \
+    WHERE forgotten_at IS NULL AND next_attempt_at <= pg_catalog.statement_timestamp() \
+        AND key IS NULL AND table_id = $1 \
+    ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED";
+/// Rows that one table is claimed by; further ones are for another time.
+const TABLE_ROWS_MAX: i64 = 1000;
 
 /// Claims what is due in the client's open transaction, and tells how many rows were locked.
 ///
@@ -70,9 +108,40 @@ const CLAIM: &str = "\
 // Modelled as `Action::Claim` in tests/model.
 pub async fn claim(client: &Lease, limits: ClaimLimits) -> Result<(Claim, u64), SqlFault> {
     let claim = client.prepared(CLAIM).await?;
-    let rows = client.query(&claim.statement, &[&limits.rows_max]).await.map_err(said(client))?;
+    let rows = client.query(&claim.statement, &[&limits.rows_max, &limits.whole_tables]).await;
+    let rows = rows.map_err(said(client))?;
     let due = rows.iter().map(due_row).collect::<Result<Vec<_>, _>>().map_err(said(client))?;
     Ok((gather(due, limits.keys_max), rows.len() as u64))
+}
+
+/// A row that stands for a whole table, and the most attempts behind any of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TableRow {
+    /// Where it is.
+    pub place: RowPlace,
+    /// When it was written.
+    pub created_at: SystemTime,
+    /// Failed attempts behind it.
+    pub attempts: u32,
+}
+
+/// Claims the rows that say that a table must be gone through, and none besides.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn claim_table(client: &Lease, table_id: i32) -> Result<Vec<TableRow>, SqlFault> {
+    let claim = client.prepared(CLAIM_TABLE).await?;
+    let rows = client.query(&claim.statement, &[&table_id, &TABLE_ROWS_MAX]).await;
+    let table_row = |row: &tokio_postgres::Row| -> Result<TableRow, tokio_postgres::Error> {
+        Ok(TableRow {
+            place: RowPlace { slot: row.try_get(0)?, ctid: row.try_get(1)? },
+            attempts: u32::try_from(row.try_get::<_, i32>(2)?).unwrap_or(0),
+            created_at: row.try_get(3)?,
+        })
+    };
+    let rows = rows.map_err(said(client))?;
+    rows.iter().map(table_row).collect::<Result<_, _>>().map_err(said(client))
 }
 
 fn due_row(row: &tokio_postgres::Row) -> Result<DueRow, tokio_postgres::Error> {
@@ -81,36 +150,32 @@ fn due_row(row: &tokio_postgres::Row) -> Result<DueRow, tokio_postgres::Error> {
         table_id: row.try_get(2)?,
         key: row.try_get(3)?,
         attempts: u32::try_from(row.try_get::<_, i32>(4)?).unwrap_or(0),
+        write: row.try_get::<_, Raw<'_>>(5)?.0.and_then(write_of),
     })
 }
 
-/// Gathers rows by key. A whole-table row at the head is taken alone, with all that was
-/// claimed of its table: they are older, newer or equal, and the whole table covers them.
-/// One that comes later ends the batch for its table only.
+/// A uuid is its sixteen bytes.
+fn write_of(cell: &[u8]) -> Option<WriteId> {
+    cell.try_into().ok().map(|bytes| WriteId(u128::from_be_bytes(bytes)))
+}
+
+/// Gathers rows by key. A whole-table row at the head is taken alone; one that comes later
+/// waits for its turn.
 fn gather(due: Vec<DueRow>, keys_max: usize) -> Claim {
     let Some(first) = due.first() else {
         return Claim::Nothing;
     };
     if first.key.is_none() {
-        let table_id = first.table_id;
-        let mut claimed = ClaimedRows { places: Vec::new(), attempts: 0 };
-        for row in due.into_iter().filter(|row| row.table_id == table_id && row.key.is_none()) {
-            claimed.attempts = claimed.attempts.max(row.attempts);
-            claimed.places.push(row.place);
-        }
-        return Claim::WholeTable(table_id, claimed);
+        return Claim::WholeTable(first.table_id);
     }
     let mut keys: BTreeMap<RowKey, ClaimedRows> = BTreeMap::new();
-    for row in due {
-        let Some(values) = row.key else { continue };
+    for mut row in due {
+        let Some(values) = row.key.take() else { continue };
         let key = RowKey { table_id: row.table_id, values };
         if keys.len() >= keys_max && !keys.contains_key(&key) {
             continue;
         }
-        let claimed =
-            keys.entry(key).or_insert_with(|| ClaimedRows { places: Vec::new(), attempts: 0 });
-        claimed.attempts = claimed.attempts.max(row.attempts);
-        claimed.places.push(row.place);
+        keys.entry(key).or_insert_with(ClaimedRows::none).add(row);
     }
     Claim::Keys(keys)
 }
@@ -125,6 +190,7 @@ mod tests {
             table_id,
             key: key.map(|value| vec![value.to_owned()]),
             attempts,
+            write: None,
         }
     }
 
@@ -163,9 +229,7 @@ mod tests {
             due(1, None, "(0,3)", 1),
             due(2, None, "(0,4)", 0),
         ];
-        let Claim::WholeTable(1, claimed) = gather(rows, 10) else { panic!("table expected") };
-        assert_eq!(claimed.places.len(), 2);
-        assert_eq!(claimed.attempts, 2);
+        assert_eq!(gather(rows, 10), Claim::WholeTable(1));
         let later = vec![due(1, Some("a"), "(0,2)", 0), due(1, None, "(0,1)", 0)];
         assert!(matches!(gather(later, 10), Claim::Keys(keys) if keys.len() == 1));
         assert_eq!(gather(Vec::new(), 10), Claim::Nothing);

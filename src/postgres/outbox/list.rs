@@ -13,9 +13,7 @@ use crate::domain::table::{TableName, TableRef};
 use crate::ports::PendingKeys;
 use crate::ports::admin::OutboxAdmin;
 use crate::postgres::outbox::{Outbox, said};
-
-/// Failed attempts from which on a row counts as stuck.
-pub const STUCK_ATTEMPTS: i32 = 5;
+use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
 const STATUS: &str = "\
     SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE attempts >= $1), \
@@ -44,8 +42,9 @@ const MARK: &str = "\
     SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() \
         - '2000-01-01 00:00:00+00'::timestamptz) * 1000000)::int8";
 
-/// A name that is no migrated table's may be a view over any of them.
-const PENDING: &str = "\
+/// The rows of the asked tables, as `o`; the condition follows. A name that is no migrated
+/// table's may be a view over any of them.
+const OF_TABLES: &str = "\
     WITH asked AS (SELECT * FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS s(schema, n) \
         JOIN pg_catalog.unnest($2::text[]) WITH ORDINALITY AS r(name, n) USING (n)), \
     tables AS (SELECT table_id, \
@@ -53,10 +52,29 @@ const PENDING: &str = "\
         CASE WHEN $3 THEN source_name ELSE target_name END AS name FROM segue.migrated_table), \
     known AS (SELECT a.n, t.table_id FROM asked AS a JOIN tables AS t \
         ON t.name = a.name AND (a.schema = '' OR a.schema = t.schema)), \
-    unknown AS (SELECT 1 FROM asked AS a WHERE a.n NOT IN (SELECT n FROM known)) \
-    SELECT EXISTS (SELECT FROM segue.outbox AS o WHERE o.forgotten_at IS NULL \
-        AND o.created_at < '2000-01-01 00:00:00+00'::timestamptz + $4 * '1 microsecond'::interval \
-        AND (o.table_id IN (SELECT table_id FROM known) OR EXISTS (SELECT FROM unknown)))";
+    unknown AS (SELECT 1 FROM asked AS a WHERE a.n NOT IN (SELECT n FROM known)), \
+    mark AS (SELECT '2000-01-01 00:00:00+00'::timestamptz + $4 * '1 microsecond'::interval AS at) \
+    SELECT EXISTS (SELECT FROM segue.outbox AS o, mark WHERE \
+        (o.table_id IN (SELECT table_id FROM known) OR EXISTS (SELECT FROM unknown)) AND ";
+
+const STILL_PENDING: &str = "o.forgotten_at IS NULL AND o.created_at < mark.at)";
+
+/// What was written or forgotten since the mark stands in the parts of the ring of these
+/// minutes, unless it was pending for long; and that was asked before.
+fn touched() -> String {
+    let slot = |at: &str| {
+        format!(
+            "pg_catalog.mod(pg_catalog.floor(pg_catalog.date_part('epoch', {at}) \
+             / {SLOT_SECONDS})::int8, {OUTBOX_SLOTS})"
+        )
+    };
+    let (then, now) = (slot("mark.at"), slot("pg_catalog.clock_timestamp()"));
+    let before = slot(&format!("mark.at - '{SLOT_SECONDS} seconds'::interval"));
+    format!(
+        "o.slot IN ({before}, {then}, {now}) \
+         AND (o.created_at >= mark.at OR o.forgotten_at >= mark.at OR o.forgotten_at IS NULL))"
+    )
+}
 
 /// Keys that this member reconciled, and attempts that failed.
 pub type Totals = dyn Fn() -> (u64, u64) + Send + Sync;
@@ -82,6 +100,26 @@ impl OutboxOperations {
 }
 
 impl Outbox {
+    async fn any_of(
+        &self,
+        tables: &[TableRef],
+        mark: OutboxMark,
+        sql: &str,
+    ) -> Result<bool, SqlFault> {
+        let client = self.client().await?;
+        let schemas: Vec<&str> =
+            tables.iter().map(|table| table.schema.as_deref().unwrap_or("")).collect();
+        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        let on_source = self.side() == Side::Source;
+        let mark = mark.0 as f64;
+        let asked = client.prepared(sql).await?;
+        let row = client
+            .query_one(&asked.statement, &[&schemas, &names, &on_source, &mark])
+            .await
+            .map_err(said(&client))?;
+        row.try_get(0).map_err(said(&client))
+    }
+
     /// Waiting rows, stuck ones, the oldest one's age, bytes on disk.
     ///
     /// # Errors
@@ -89,7 +127,7 @@ impl Outbox {
     /// What the database reports.
     pub async fn status(&self) -> Result<OutboxStatus, SqlFault> {
         let client = self.client().await?;
-        let row = client.query_one(STATUS, &[&STUCK_ATTEMPTS]).await.map_err(said(&client))?;
+        let row = client.query_one(STATUS, &[&self.stuck_after]).await.map_err(said(&client))?;
         let count = |index| row.try_get::<_, i64>(index).map(|count| count.max(0).unsigned_abs());
         Ok(OutboxStatus {
             pending: count(0).map_err(said(&client))?,
@@ -107,11 +145,12 @@ impl Outbox {
     /// What the database reports.
     pub async fn list(&self, limit: u32, stuck_only: bool) -> Result<Vec<OutboxEntry>, SqlFault> {
         let client = self.client().await?;
-        let attempts = if stuck_only { STUCK_ATTEMPTS } else { 0 };
-        let rows = client.query(LIST, &[&attempts, &i64::from(limit)]).await;
+        let least = if stuck_only { self.stuck_after } else { 0 };
+        let rows = client.query(LIST, &[&least, &i64::from(limit)]).await;
         let rows = rows.map_err(said(&client))?;
         let side = self.side();
-        let entries = rows.iter().map(|row| entry(row, side)).collect::<Result<_, _>>();
+        let entries =
+            rows.iter().map(|row| entry(row, side, self.stuck_after)).collect::<Result<_, _>>();
         entries.map_err(said(&client))
     }
 
@@ -147,7 +186,11 @@ impl Outbox {
     }
 }
 
-fn entry(row: &tokio_postgres::Row, side: Side) -> Result<OutboxEntry, tokio_postgres::Error> {
+fn entry(
+    row: &tokio_postgres::Row,
+    side: Side,
+    stuck_after: i32,
+) -> Result<OutboxEntry, tokio_postgres::Error> {
     let first = if side == Side::Source { 0 } else { 2 };
     let schema: Option<String> = row.try_get(first)?;
     let name: Option<String> = row.try_get(first + 1)?;
@@ -166,7 +209,7 @@ fn entry(row: &tokio_postgres::Row, side: Side) -> Result<OutboxEntry, tokio_pos
         attempts: u32::try_from(attempts).unwrap_or(0),
         next_attempt_at: row.try_get::<_, SystemTime>(8)?,
         last_error: row.try_get::<_, Option<String>>(9)?.unwrap_or_default(),
-        stuck: attempts >= STUCK_ATTEMPTS,
+        stuck: attempts >= stuck_after,
     })
 }
 
@@ -207,18 +250,18 @@ impl PendingKeys for Outbox {
         before: OutboxMark,
     ) -> BoxFuture<'a, Result<bool, SqlFault>> {
         Box::pin(async move {
-            let client = self.client().await?;
-            let schemas: Vec<&str> =
-                tables.iter().map(|table| table.schema.as_deref().unwrap_or("")).collect();
-            let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-            let on_source = self.side() == Side::Source;
-            let before = before.0 as f64;
-            let pending = client.prepared(PENDING).await?;
-            let row = client
-                .query_one(&pending.statement, &[&schemas, &names, &on_source, &before])
-                .await
-                .map_err(said(&client))?;
-            row.try_get(0).map_err(said(&client))
+            self.any_of(tables, before, &format!("{OF_TABLES}{STILL_PENDING}")).await
+        })
+    }
+
+    fn quiet<'a>(
+        &'a self,
+        tables: &'a [TableRef],
+        since: OutboxMark,
+    ) -> BoxFuture<'a, Result<bool, SqlFault>> {
+        Box::pin(async move {
+            let touched = self.any_of(tables, since, &format!("{OF_TABLES}{}", touched())).await?;
+            Ok(!touched)
         })
     }
 }

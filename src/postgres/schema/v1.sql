@@ -50,5 +50,6 @@ CREATE TABLE IF NOT EXISTS segue.mismatch (
     suspected bool NOT NULL DEFAULT false,
     resolved_at timestamptz,
     resolved_by text,
+    resolved_reason text,
     PRIMARY KEY (fingerprint, verdict, category)
 );

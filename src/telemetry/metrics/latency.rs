@@ -1,7 +1,7 @@
 //! A histogram of durations that can be read, merged and exported.
 //!
 //! Log-linear, as in HDR histograms: every power of two of microseconds is cut into
-//! [`STEPS`] equal parts, so that a quantile is off by at most one part in [`STEPS`] whatever
+//! `STEPS` equal parts, so that a quantile is off by at most one part in `STEPS` whatever
 //! its size. All histograms have the same buckets: those of a fleet can be added up.
 
 use std::sync::Arc;
@@ -155,7 +155,7 @@ impl LatencyCounts {
     }
 }
 
-/// Below [`STEPS`] each microsecond has a bucket; from there each power of two has [`STEPS`].
+/// Below `STEPS` each microsecond has a bucket; from there each power of two has `STEPS`.
 fn bucket_of(us: u64) -> usize {
     if us < STEPS as u64 {
         return us as usize;

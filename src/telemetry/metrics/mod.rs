@@ -3,114 +3,37 @@
 //! One method for each event, so that nobody spells a label: what can be counted is the list
 //! of methods here, and what is scraped is what the status shows.
 
+mod counters;
+mod labels;
 pub mod latency;
 mod probe;
 pub mod snapshot;
 mod table;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 use crate::domain::control::{ControlState, Phase};
 use crate::domain::side::Side;
 use crate::domain::verdict::Verdict;
 
-use latency::{Latency, LatencyCounts};
+use counters::Counters;
+use labels::{
+    CallLabels, MethodLabels, PhaseLabels, ReasonLabels, StatementLabels, VerdictLabels, label,
+};
+pub use labels::{Method, Purpose};
 pub use probe::PoolState;
 use probe::Probes;
 pub use snapshot::{CallTotals, OutboxState, Snapshot};
-use table::Table;
 
 /// The type of the text that [`Metrics::render`] makes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Longest label that is taken from outside; what is longer would be no label but a message.
-const LABEL_LEN_MAX: usize = 64;
-
-const VERDICTS: [Verdict; 8] = [
-    Verdict::Match,
-    Verdict::Normalized,
-    Verdict::Incompatible,
-    Verdict::Error,
-    Verdict::Data,
-    Verdict::Pending,
-    Verdict::Noise,
-    Verdict::Skipped,
-];
-
-/// A call of the `Sql` service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Method {
-    /// `Query`.
-    Query,
-    /// `Execute`.
-    Execute,
-    /// `Batch`.
-    Batch,
-    /// `Begin`.
-    Begin,
-    /// `Commit`.
-    Commit,
-    /// `Rollback`.
-    Rollback,
-    /// `Describe`.
-    Describe,
-    /// `Info`.
-    Info,
-}
-
-/// What a statement was run for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Purpose {
-    /// A caller's read.
-    Read,
-    /// A caller's write.
-    Write,
-    /// A sampled read on the shadow.
-    Shadow,
-    /// Reconcile's own statements.
-    Reconcile,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct CallLabels {
-    method: &'static str,
-    code: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct MethodLabels {
-    method: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct StatementLabels {
-    side: &'static str,
-    purpose: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct VerdictLabels {
-    verdict: &'static str,
-    category: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct PhaseLabels {
-    phase: &'static str,
-}
+/// What [`Metrics::fault`] is told of.
+const FAULTS: [&str; 3] = ["control_unreadable", "outbox_unreadable", "copy_given_up"];
 
 /// All counters of one process. Cloning shares them.
 #[derive(Debug, Clone)]
@@ -118,61 +41,6 @@ pub struct Metrics {
     registry: Arc<Registry>,
     counters: Arc<Counters>,
     probes: Probes,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    calls: Table<CallLabels, Counter>,
-    call_seconds: Table<MethodLabels, Latency>,
-    statement_seconds: Table<StatementLabels, Latency>,
-    reconcile_batches: Counter,
-    reconcile_keys: Counter,
-    reconcile_rows_written: Counter,
-    reconcile_seconds: Latency,
-    reconcile_failures: Table<ReasonLabels, Counter>,
-    outbox_pending: Gauge<f64, AtomicU64>,
-    outbox_stuck: Gauge<f64, AtomicU64>,
-    outbox_oldest_age: Gauge<f64, AtomicU64>,
-    outbox_bytes: Gauge<f64, AtomicU64>,
-    outbox: Mutex<OutboxState>,
-    samples_taken: Counter,
-    samples_dropped: Table<ReasonLabels, Counter>,
-    verdicts: Table<VerdictLabels, Counter>,
-    refused: Table<ReasonLabels, Counter>,
-    faults: Table<ReasonLabels, Counter>,
-    epoch: Gauge<f64, AtomicU64>,
-    phase: Table<PhaseLabels, Gauge>,
-}
-
-// === impl Method ===
-
-impl Method {
-    /// The method's name in the protocol.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Query => "Query",
-            Self::Execute => "Execute",
-            Self::Batch => "Batch",
-            Self::Begin => "Begin",
-            Self::Commit => "Commit",
-            Self::Rollback => "Rollback",
-            Self::Describe => "Describe",
-            Self::Info => "Info",
-        }
-    }
-}
-
-// === impl Purpose ===
-
-impl Purpose {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Shadow => "shadow",
-            Self::Reconcile => "reconcile",
-        }
-    }
 }
 
 // === impl Metrics ===
@@ -187,6 +55,10 @@ impl Metrics {
     /// Counters at zero.
     pub fn new() -> Self {
         let counters = Arc::new(Counters::default());
+        // A rate can only be told from a series that was there before.
+        for reason in FAULTS {
+            counters.faults.at(&ReasonLabels::new(reason));
+        }
         let probes = Probes::default();
         let mut registry = Registry::with_prefix("segue");
         counters.register(&mut registry);
@@ -252,7 +124,7 @@ impl Metrics {
         self.counters.refused.at(&ReasonLabels::new(reason)).inc();
     }
 
-    /// Something of segue's own went wrong that no caller sees: `control_poll`, `mismatch_store`.
+    /// Something of segue's own went wrong that no caller sees: one of [`FAULTS`].
     pub fn fault(&self, reason: &str) {
         self.counters.faults.at(&ReasonLabels::new(reason)).inc();
     }
@@ -310,120 +182,6 @@ impl Metrics {
             outbox: *counters.outbox.lock().unwrap_or_else(PoisonError::into_inner),
             refused: counters.refused.by_reason(),
         }
-    }
-}
-
-// === impl Counters ===
-
-impl Counters {
-    fn register(&self, registry: &mut Registry) {
-        registry.register("calls", "Calls by method and gRPC code", self.calls.clone());
-        registry.register("call_seconds", "Time of calls", self.call_seconds.clone());
-        registry.register(
-            "statement_seconds",
-            "Time of statements on a database",
-            self.statement_seconds.clone(),
-        );
-        self.register_reconcile(registry);
-        registry.register(
-            "samples_taken",
-            "Reads that were run on the shadow and compared",
-            self.samples_taken.clone(),
-        );
-        registry.register(
-            "samples_dropped",
-            "Selected reads that were not compared",
-            self.samples_dropped.clone(),
-        );
-        registry.register("verdicts", "Comparisons by verdict", self.verdicts.clone());
-        registry.register("refused", "Statements refused by a rule", self.refused.clone());
-        registry.register("faults", "Failures that no caller sees", self.faults.clone());
-        registry.register("control_epoch", "Epoch of the control row", self.epoch.clone());
-        registry.register("control_phase", "1 for the present phase", self.phase.clone());
-    }
-
-    fn register_reconcile(&self, registry: &mut Registry) {
-        registry.register(
-            "reconcile_batches",
-            "Batches of keys made equal on the shadow",
-            self.reconcile_batches.clone(),
-        );
-        registry.register(
-            "reconcile_keys",
-            "Keys made equal on the shadow",
-            self.reconcile_keys.clone(),
-        );
-        registry.register(
-            "reconcile_rows_written",
-            "Rows that differed and were written",
-            self.reconcile_rows_written.clone(),
-        );
-        registry.register("reconcile_seconds", "Time of a batch", self.reconcile_seconds.clone());
-        registry.register(
-            "reconcile_failures",
-            "Batches that stay in the outbox, by SQLSTATE or reason",
-            self.reconcile_failures.clone(),
-        );
-        registry.register("outbox_pending", "Keys not yet reconciled", self.outbox_pending.clone());
-        registry.register("outbox_stuck", "Keys that keep failing", self.outbox_stuck.clone());
-        registry.register(
-            "outbox_oldest_age_seconds",
-            "Age of the oldest pending key",
-            self.outbox_oldest_age.clone(),
-        );
-        registry.register("outbox_bytes", "Size on the primary", self.outbox_bytes.clone());
-    }
-
-    fn totals(&self, methods: &[Method]) -> CallTotals {
-        let wanted = |name: &str| methods.iter().any(|method| method.as_str() == name);
-        let mut totals = CallTotals { latency: LatencyCounts::default(), ..CallTotals::default() };
-        for (labels, count) in self.calls.all() {
-            if wanted(labels.method) {
-                totals.total += count.get();
-                totals.failed += if labels.code == "OK" { 0 } else { count.get() };
-            }
-        }
-        for (labels, latency) in self.call_seconds.all() {
-            if wanted(labels.method) {
-                totals.latency.merge(&latency.counts());
-            }
-        }
-        totals
-    }
-
-    fn by_verdict(&self) -> BTreeMap<Verdict, u64> {
-        let mut sums = BTreeMap::new();
-        for (labels, count) in self.verdicts.all() {
-            if let Some(verdict) = VERDICTS.into_iter().find(|v| v.as_str() == labels.verdict) {
-                *sums.entry(verdict).or_default() += count.get();
-            }
-        }
-        sums
-    }
-}
-
-// === impl ReasonLabels ===
-
-impl ReasonLabels {
-    fn new(reason: &str) -> Self {
-        Self { reason: label(reason) }
-    }
-}
-
-impl Table<ReasonLabels, Counter> {
-    fn by_reason(&self) -> BTreeMap<String, u64> {
-        self.all().into_iter().map(|(labels, count)| (labels.reason, count.get())).collect()
-    }
-}
-
-/// A reason as a label. Messages of a database must not become series, one for each value in
-/// them, so whatever does not look like a name counts as `other`.
-fn label(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    if text.len() <= LABEL_LEN_MAX && text.bytes().all(plain) {
-        text.to_owned()
-    } else {
-        "other".to_owned()
     }
 }
 

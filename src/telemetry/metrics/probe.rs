@@ -27,6 +27,8 @@ pub struct PoolState {
 }
 
 type Ask<T> = Arc<dyn Fn() -> T + Send + Sync>;
+/// One figure of a pool.
+type Column = fn(&PoolState) -> u64;
 
 /// Everything that is asked at a scrape. Cloning shares it.
 #[derive(Clone, Default)]
@@ -91,7 +93,7 @@ impl Collector for Probes {
         // Asked outside the lock, so that a slow answer holds up nobody who registers.
         let Inner { pools, queues, transactions } = self.with(|inner| inner.clone());
         let pools: Vec<_> = pools.iter().map(|(labels, ask)| (labels, ask())).collect();
-        let columns: [(&str, &str, fn(&PoolState) -> u64); 4] = [
+        let columns: [(&str, &str, Column); 4] = [
             ("pool_connections_in_use", "Connections lent out", |pool| pool.in_use),
             ("pool_connections_open", "Connections open", |pool| pool.open),
             ("pool_waiting", "Callers waiting for a connection", |pool| pool.waiting),

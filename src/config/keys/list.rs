@@ -1,66 +1,10 @@
-//! Every key of the configuration, once.
-//!
-//! The file, the environment, the flags, the defaults, `segue config check` and
-//! `docs/configuration.md` all go by this list.
+//! The list itself, section by section.
 
-/// What a key's value must look like.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
-    /// Any text.
-    Text,
-    /// A text that is never printed.
-    Secret,
-    /// A connection string: printed without its password.
-    Dsn,
-    /// A file or a directory.
-    Path,
-    /// A whole number between two bounds.
-    Count(u64, u64),
-    /// A number between 0 and 1.
-    Ratio,
-    /// `true` or `false`.
-    Bool,
-    /// A number with a unit: `250ms`, `5s`, `2m`, `24h`.
-    Duration,
-    /// A number with a unit: `64KiB`, `1GiB`; without one, bytes.
-    Size,
-    /// One of a few words.
-    Choice(&'static [&'static str]),
-    /// `host:port`.
-    Address,
-    /// Texts: an array in the file, separated by commas elsewhere.
-    List,
-    /// Names with values: a table in the file, `name=value,name=value` elsewhere.
-    Map,
-    /// As [`Kind::Map`], values never printed.
-    SecretMap,
-    /// An array of tables, in the file only.
-    Tables,
-}
-
-/// One key.
-#[derive(Debug, Clone, Copy)]
-pub struct Key {
-    /// The table of the file that it stands in.
-    pub section: &'static str,
-    /// Its name in there.
-    pub name: &'static str,
-    /// What its value must look like.
-    pub kind: Kind,
-    /// As it would be written; empty where there is none.
-    pub default: &'static str,
-    /// For people.
-    pub meaning: &'static str,
-}
+use crate::config::keys::{Key, Kind, LOG_FORMATS, OTLP_PROTOCOLS, SSL_MODES};
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { section: "", name, kind, default, meaning }
 }
-
-/// How TLS is asked for, in the words of libpq.
-pub(super) const SSL_MODES: &[&str] = &["disable", "prefer", "require", "verify-ca", "verify-full"];
-pub(super) const OTLP_PROTOCOLS: &[&str] = &["grpc", "http/protobuf"];
-pub(super) const LOG_FORMATS: &[&str] = &["text", "json"];
 
 const POOL: Kind = Kind::Count(1, 1_000);
 const ANY: Kind = Kind::Count(1, u32::MAX as u64);
@@ -158,12 +102,7 @@ const LIMITS: &[Key] = &[
     key("request_bytes_max", Kind::Size, "16MiB", "bytes of one request"),
     key("parameters_max", Kind::Count(1, 65_535), "32767", "parameters of one statement"),
     key("batch_statements_max", Kind::Count(1, 100_000), "1000", "statements of one `Batch`"),
-    key(
-        "calls_max",
-        ANY,
-        "512",
-        "calls at work at once; what is above waits for its deadline at most",
-    ),
+    key("calls_max", ANY, "512", "calls at work at once; what is above fails at once and says so"),
     key("deadline_default", Kind::Duration, "30s", "time of a call that brings no deadline"),
     key("deadline_max", Kind::Duration, "10m", "longest deadline that a call may bring"),
     key(
@@ -325,7 +264,8 @@ const CONTROL: &[Key] = &[
     ),
 ];
 
-const SECTIONS: &[(&str, &[Key])] = &[
+/// The sections, in the order of the documentation.
+pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("source", DATABASE),
     ("target", DATABASE),
     ("listen", LISTEN),
@@ -339,95 +279,3 @@ const SECTIONS: &[(&str, &[Key])] = &[
     ("telemetry", TELEMETRY),
     ("control", CONTROL),
 ];
-
-/// All keys, in the order of the documentation.
-pub fn all() -> impl Iterator<Item = Key> {
-    let of = |(section, keys): &(&'static str, &'static [Key])| {
-        let section = *section;
-        keys.iter().map(move |key| Key { section, ..*key })
-    };
-    SECTIONS.iter().flat_map(of)
-}
-
-/// The key of this path, `section.name`.
-pub(super) fn find(path: &str) -> Option<Key> {
-    let (section, name) = path.split_once('.')?;
-    all().find(|key| key.section == section && key.name == name)
-}
-
-/// The tables of `docs/configuration.md`: what `segue config keys` prints.
-pub fn markdown() -> String {
-    let mut page = String::new();
-    for (section, keys) in SECTIONS {
-        // Both databases have the same keys.
-        let title = match *section {
-            "source" => "`[source]` and `[target]`".to_owned(),
-            "target" => continue,
-            other => format!("`[{other}]`"),
-        };
-        page += &format!("### {title}\n\n| key | kind | default | meaning |\n|---|---|---|---|\n");
-        for key in *keys {
-            let default = match key.default {
-                "" => "–".to_owned(),
-                text => format!("`{text}`"),
-            };
-            let kind = key.kind.describe();
-            page += &format!("| `{}` | {kind} | {default} | {} |\n", key.name, key.meaning);
-        }
-        page.push('\n');
-    }
-    page
-}
-
-// === impl Kind ===
-
-impl Kind {
-    fn describe(self) -> String {
-        match self {
-            Self::Text => "text".to_owned(),
-            Self::Secret => "secret".to_owned(),
-            Self::Dsn => "connection string".to_owned(),
-            Self::Path => "path".to_owned(),
-            Self::Count(least, most) => format!("number, {least} to {most}"),
-            Self::Ratio => "number, 0 to 1".to_owned(),
-            Self::Bool => "`true` or `false`".to_owned(),
-            Self::Duration => "duration".to_owned(),
-            Self::Size => "size".to_owned(),
-            Self::Choice(words) => {
-                words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
-            }
-            Self::Address => "host:port".to_owned(),
-            Self::List => "list".to_owned(),
-            Self::Map => "names with values".to_owned(),
-            Self::SecretMap => "names with secrets".to_owned(),
-            Self::Tables => "array of tables".to_owned(),
-        }
-    }
-}
-
-// === impl Key ===
-
-impl Key {
-    /// `section.name`.
-    pub fn path(&self) -> String {
-        format!("{}.{}", self.section, self.name)
-    }
-
-    /// The variable that sets it: `SEGUE_OUTBOX_MAX_BYTES`.
-    pub fn variable(&self) -> String {
-        format!("SEGUE_{}_{}", self.section, self.name).to_ascii_uppercase()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn no_two_keys_share_a_variable() {
-        let variables: BTreeSet<_> = all().map(|key| key.variable()).collect();
-        assert_eq!(variables.len(), all().count());
-    }
-}

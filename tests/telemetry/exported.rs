@@ -1,95 +1,24 @@
 //! Traces as a collector receives them, from segue's own constructors.
 
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use opentelemetry_proto::tonic::common::v1::KeyValue;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::trace::v1::Span as Exported;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use prost::Message;
 use segue::domain::fault::{FaultKind, SqlFault};
 use segue::domain::key::WriteId;
 use segue::domain::side::Side;
 use segue::telemetry::setup::{Params, Tracing};
 use segue::telemetry::spans::{self, Peer, Writers};
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
 use tracing::Dispatch;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Everything that was sent, with the metadata of the sending.
-#[derive(Clone, Default)]
-struct Collector {
-    spans: Arc<Mutex<Vec<Exported>>>,
-    service: Arc<Mutex<String>>,
-    token: Arc<Mutex<String>>,
-}
-
-impl Collector {
-    fn take(&self, request: ExportTraceServiceRequest, token: &str) {
-        token.clone_into(&mut self.token.lock().unwrap());
-        for resource in request.resource_spans {
-            let attributes = attributes(&resource.resource.unwrap().attributes);
-            attributes["service.name"].clone_into(&mut self.service.lock().unwrap());
-            let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
-            self.spans.lock().unwrap().extend(spans);
-        }
-    }
-
-    fn named(&self, name: &str) -> Exported {
-        let spans = self.spans.lock().unwrap();
-        let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
-        assert_eq!(found.len(), 1, "{name}: {spans:#?}");
-        found[0].clone()
-    }
-
-    async fn grpc(&self) -> SocketAddr {
-        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = incoming.local_addr().unwrap();
-        let service = TraceServiceServer::new(self.clone());
-        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
-        address
-    }
-
-    async fn http(&self) -> SocketAddr {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let collector = self.clone();
-        let export = move |headers: http::HeaderMap, body: bytes::Bytes| async move {
-            assert_eq!(headers["content-type"], "application/x-protobuf");
-            let request = ExportTraceServiceRequest::decode(body).unwrap();
-            collector.take(request, headers["x-token"].to_str().unwrap());
-            ExportTraceServiceResponse::default().encode_to_vec()
-        };
-        let router = axum::Router::new().route("/v1/traces", axum::routing::post(export));
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        address
-    }
-}
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let token = request.metadata().get("x-token").unwrap().to_str().unwrap().to_owned();
-        self.take(request.into_inner(), &token);
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
+use crate::collector::{Collector, attributes, hex};
 
 /// A log that can be read.
 #[derive(Clone, Default)]
@@ -109,15 +38,6 @@ impl Write for Lines {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-fn attributes(pairs: &[KeyValue]) -> BTreeMap<String, String> {
-    let text = |pair: &KeyValue| match pair.value.clone().unwrap().value.unwrap() {
-        Value::StringValue(text) => text,
-        Value::IntValue(number) => number.to_string(),
-        other => format!("{other:?}"),
-    };
-    pairs.iter().map(|pair| (pair.key.clone(), text(pair))).collect()
 }
 
 fn params(endpoint: Option<String>, http: bool) -> Params {
@@ -163,10 +83,10 @@ fn a_call(dispatch: &Dispatch) {
             spans::note_fault(&statement, &fault);
         });
         writers.remember(write, &call);
-        let reconcile = spans::reconcile(Side::Target, 1, writers.of([write, WriteId(8)]));
+        let reconcile = spans::reconcile(Side::Target, 1, writers.of([write, WriteId(8)], 9));
         reconcile.in_scope(|| drop(spans::statement(&peer, "SELECT orders")));
         writers.remember(WriteId(8), &call);
-        assert!(writers.of([write]).is_empty(), "only the latest are remembered");
+        assert!(writers.of([write], 9).is_empty(), "only the latest are remembered");
         let shadow_read = spans::shadow_read(&call, Side::Target.as_str());
         shadow_read
             .in_scope(|| spans::record_verdict("normalized", "timestamp", ["precision", "zone"]));
@@ -222,13 +142,12 @@ fn check(collector: &Collector) {
     assert_eq!(found["segue.rules"], "precision,zone");
     assert_eq!(shadow_read.events[0].name, "segue.compared");
 
+    let capture = collector.named("capture");
+    assert_eq!(capture.parent_span_id, statement.span_id);
+
     let all = format!("{:?}", collector.spans.lock().unwrap());
     assert!(!all.contains("4711"), "no value of a parameter leaves: {all}");
-    assert_eq!(collector.spans.lock().unwrap().len(), 5, "{all}");
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    assert_eq!(collector.spans.lock().unwrap().len(), 6, "{all}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

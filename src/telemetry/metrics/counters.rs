@@ -1,0 +1,148 @@
+//! The counters themselves, and how they are shown.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::domain::verdict::Verdict;
+use crate::telemetry::metrics::labels::{
+    CallLabels, Method, MethodLabels, PhaseLabels, ReasonLabels, StatementLabels, VerdictLabels,
+};
+use crate::telemetry::metrics::latency::{Latency, LatencyCounts};
+use crate::telemetry::metrics::snapshot::{CallTotals, OutboxState};
+use crate::telemetry::metrics::table::Table;
+
+const VERDICTS: [Verdict; 8] = [
+    Verdict::Match,
+    Verdict::Normalized,
+    Verdict::Incompatible,
+    Verdict::Error,
+    Verdict::Data,
+    Verdict::Pending,
+    Verdict::Noise,
+    Verdict::Skipped,
+];
+
+/// One field for each family.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) calls: Table<CallLabels, Counter>,
+    pub(super) call_seconds: Table<MethodLabels, Latency>,
+    pub(super) statement_seconds: Table<StatementLabels, Latency>,
+    pub(super) reconcile_batches: Counter,
+    pub(super) reconcile_keys: Counter,
+    pub(super) reconcile_rows_written: Counter,
+    pub(super) reconcile_seconds: Latency,
+    pub(super) reconcile_failures: Table<ReasonLabels, Counter>,
+    pub(super) outbox_pending: Gauge<f64, AtomicU64>,
+    pub(super) outbox_stuck: Gauge<f64, AtomicU64>,
+    pub(super) outbox_oldest_age: Gauge<f64, AtomicU64>,
+    pub(super) outbox_bytes: Gauge<f64, AtomicU64>,
+    pub(super) outbox: Mutex<OutboxState>,
+    pub(super) samples_taken: Counter,
+    pub(super) samples_dropped: Table<ReasonLabels, Counter>,
+    pub(super) verdicts: Table<VerdictLabels, Counter>,
+    pub(super) refused: Table<ReasonLabels, Counter>,
+    pub(super) faults: Table<ReasonLabels, Counter>,
+    pub(super) epoch: Gauge<f64, AtomicU64>,
+    pub(super) phase: Table<PhaseLabels, Gauge>,
+}
+
+// === impl Counters ===
+
+impl Counters {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("calls", "Calls by method and gRPC code", self.calls.clone());
+        registry.register("call_seconds", "Time of calls", self.call_seconds.clone());
+        registry.register(
+            "statement_seconds",
+            "Time of statements on a database",
+            self.statement_seconds.clone(),
+        );
+        self.register_reconcile(registry);
+        registry.register(
+            "samples_taken",
+            "Reads that were run on the shadow and compared",
+            self.samples_taken.clone(),
+        );
+        registry.register(
+            "samples_dropped",
+            "Selected reads that were not compared",
+            self.samples_dropped.clone(),
+        );
+        registry.register("verdicts", "Comparisons by verdict", self.verdicts.clone());
+        registry.register("refused", "Statements refused by a rule", self.refused.clone());
+        registry.register("faults", "Failures that no caller sees", self.faults.clone());
+        registry.register("control_epoch", "Epoch of the control row", self.epoch.clone());
+        registry.register("control_phase", "1 for the present phase", self.phase.clone());
+    }
+
+    fn register_reconcile(&self, registry: &mut Registry) {
+        registry.register(
+            "reconcile_batches",
+            "Batches of keys made equal on the shadow",
+            self.reconcile_batches.clone(),
+        );
+        registry.register(
+            "reconcile_keys",
+            "Keys made equal on the shadow",
+            self.reconcile_keys.clone(),
+        );
+        registry.register(
+            "reconcile_rows_written",
+            "Rows that differed and were written",
+            self.reconcile_rows_written.clone(),
+        );
+        registry.register("reconcile_seconds", "Time of a batch", self.reconcile_seconds.clone());
+        registry.register(
+            "reconcile_failures",
+            "Batches that stay in the outbox, by SQLSTATE or reason",
+            self.reconcile_failures.clone(),
+        );
+        registry.register("outbox_pending", "Keys not yet reconciled", self.outbox_pending.clone());
+        registry.register("outbox_stuck", "Keys that keep failing", self.outbox_stuck.clone());
+        registry.register(
+            "outbox_oldest_age_seconds",
+            "Age of the oldest pending key",
+            self.outbox_oldest_age.clone(),
+        );
+        registry.register("outbox_bytes", "Size on the primary", self.outbox_bytes.clone());
+    }
+
+    pub(super) fn totals(&self, methods: &[Method]) -> CallTotals {
+        let wanted = |name: &str| methods.iter().any(|method| method.as_str() == name);
+        let mut totals = CallTotals { latency: LatencyCounts::default(), ..CallTotals::default() };
+        for (labels, count) in self.calls.all() {
+            if wanted(labels.method) {
+                totals.total += count.get();
+                totals.failed += if labels.code == "OK" { 0 } else { count.get() };
+            }
+        }
+        for (labels, latency) in self.call_seconds.all() {
+            if wanted(labels.method) {
+                totals.latency.merge(&latency.counts());
+            }
+        }
+        totals
+    }
+
+    pub(super) fn by_verdict(&self) -> BTreeMap<Verdict, u64> {
+        let mut sums = BTreeMap::new();
+        for (labels, count) in self.verdicts.all() {
+            if let Some(verdict) = VERDICTS.into_iter().find(|v| v.as_str() == labels.verdict) {
+                *sums.entry(verdict).or_default() += count.get();
+            }
+        }
+        sums
+    }
+}
+
+impl Table<ReasonLabels, Counter> {
+    pub(super) fn by_reason(&self) -> BTreeMap<String, u64> {
+        self.all().into_iter().map(|(labels, count)| (labels.reason, count.get())).collect()
+    }
+}

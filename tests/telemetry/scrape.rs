@@ -1,0 +1,91 @@
+//! Metrics and health on the admin listener of the real command.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use segue::grpc::proto;
+use segue::grpc::proto::sql_client::SqlClient;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::transport::Channel;
+
+use crate::support::{Pair, Segue, eventually};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const SOURCE: &str = "CREATE TABLE orders (id int8 PRIMARY KEY, note text)";
+const TARGET: &str = "CREATE TABLE orders (id int8 PRIMARY KEY, note text CHECK (note <> 'bad'))";
+
+async fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream =
+        tokio::net::TcpStream::connect(address.trim_start_matches("http://")).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: segue\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (code, answer)
+}
+
+fn sql(text: &str) -> Option<proto::Statement> {
+    let text = Some(proto::statement::Text::Sql(text.to_owned()));
+    Some(proto::Statement { text, params: Vec::new() })
+}
+
+async fn load(client: &mut SqlClient<Channel>) {
+    for write in ["INSERT INTO orders VALUES (1, 'good')", "INSERT INTO orders VALUES (2, 'bad')"] {
+        let statement = sql(write);
+        let request = proto::ExecuteRequest { statement, ..proto::ExecuteRequest::default() };
+        client.execute(request).await.unwrap();
+    }
+    for read in ["SELECT id FROM orders WHERE id = 1", "SELECT repeat('x', 10000)"] {
+        let request = proto::QueryRequest { statement: sql(read), ..Default::default() };
+        let mut frames = client.query(request).await.unwrap().into_inner();
+        while frames.message().await.unwrap().is_some() {}
+    }
+    let request = proto::QueryRequest { statement: sql("DROP TABLE orders"), ..Default::default() };
+    let refused = match client.query(request).await {
+        Ok(frames) => frames.into_inner().message().await.err(),
+        Err(status) => Some(status),
+    };
+    assert!(refused.is_some());
+}
+
+/// The families of `docs/metrics.md`, without their labels.
+fn documented() -> BTreeSet<String> {
+    let text = include_str!("../../docs/metrics.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `segue_"));
+    rows.map(|row| format!("segue_{}", row.split('`').next().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_documented_metric_has_data_after_a_load() {
+    let pair = Pair::fresh(SOURCE, TARGET).await;
+    let settings = "[sampling]\nrate = 1\nanswer_bytes_max = \"4KiB\"";
+    let mut segue = Segue::serving(&pair, "shadow_read", settings).await;
+    load(&mut SqlClient::connect(segue.sql_address()).await.unwrap()).await;
+    let wanted = documented();
+    assert!(wanted.len() >= 20, "{wanted:?}");
+    let missing = std::sync::Mutex::new(wanted.clone());
+    let page = eventually("every family has data", LIMIT, || async {
+        let (code, page) = get(&segue.admin_address(), "/metrics").await;
+        assert_eq!(code, 200);
+        let has = |family: &String| {
+            page.lines().any(|line| line.starts_with(family.as_str()) && !line.contains("# "))
+        };
+        let left: BTreeSet<_> = wanted.iter().filter(|it| !has(it)).cloned().collect();
+        if *missing.lock().unwrap() != left {
+            println!("still without data: {left:?}");
+            *missing.lock().unwrap() = left.clone();
+        }
+        left.is_empty().then_some(page)
+    })
+    .await;
+    // And nothing is shown that is not documented.
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let family = line.split(' ').next().unwrap();
+        assert!(wanted.contains(family), "{family} is not in docs/metrics.md");
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(get(&segue.admin_address(), path).await.0, 200, "{path}");
+    }
+    assert!(segue.terminate().await, "{}", segue.logs());
+}
