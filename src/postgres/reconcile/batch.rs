@@ -26,13 +26,10 @@ use crate::telemetry::spans::{self, Writers};
 
 /// READ COMMITTED: the claim sees what was committed before it, and nothing more is needed.
 /// The limit on idleness frees the claims of a member that is stopped but not dead.
-<<<<<<< HEAD
-// Its end without the member's knowing is modelled as `Action::LoseClaim` in tests/model.
-=======
 /// A part of the ring that fills up has no statistics yet: without a word the planner would
 /// sort all of it for each claim instead of following the index. The savepoint lets a claim
 /// be taken back.
->>>>>>> main
+// Its end without the member's knowing is modelled as `Action::LoseClaim` in tests/model.
 const BEGIN: &str = "\
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path = pg_catalog; \
     SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '90s'; \

@@ -212,12 +212,8 @@ impl Reconciler {
     }
 
     /// Attempts on one set until it is committed or has a reason.
-<<<<<<< HEAD
     // Modelled as `Action::Again` in tests/model.
-    async fn settle(&self, set: &BTreeSet<RowKey>) -> Result<u64, Halt> {
-=======
     async fn settle(&self, set: &BTreeSet<RowKey>, until: Instant) -> Result<u64, Halt> {
->>>>>>> main
         let mut learned = Learned::default();
         let mut last = String::new();
         for attempt in 0..self.params.attempts_max {

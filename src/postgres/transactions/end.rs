@@ -20,16 +20,12 @@ pub(super) async fn roll_back(held: Held) {
 }
 
 /// Commits, or says truthfully why not.
-<<<<<<< HEAD
 // Modelled as `Action::Commit` in tests/model.
-pub(super) async fn commit(pool: &Pool, mut held: Held) -> Result<WriteId, SqlFault> {
-=======
 pub(super) async fn commit(
     pool: &Pool,
     mut held: Held,
     context: &CallContext,
 ) -> Result<WriteId, SqlFault> {
->>>>>>> main
     let side = pool.side();
     if let Some(reason) = held.failed() {
         roll_back(held).await;
