@@ -159,6 +159,7 @@ impl Form<'_> {
     /// of the transaction's begin, so that they go to the partition of the present window.
     /// When each is due is its own moment: claims of a million rows can go on from where the
     /// last one ended, instead of passing by what is done already.
+    // Modelled as `Action::Write` in tests/model.
     fn body(&self, rows: &str) -> String {
         format!(
             "

@@ -122,6 +122,7 @@ const TABLE_ROWS_MAX: i64 = 1000;
 /// # Errors
 ///
 /// What the database reports.
+// Modelled as `Action::Claim` in tests/model.
 pub async fn claim(client: &Lease, limits: ClaimLimits) -> Result<Claimed, SqlFault> {
     let claim = client.prepared(CLAIM).await?;
     let params: [&(dyn ToSql + Sync); 3] = [&limits.rows_max, &limits.whole_tables, &limits.from];

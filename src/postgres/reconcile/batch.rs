@@ -30,6 +30,7 @@ use crate::telemetry::spans::{self, Writers};
 /// A part of the ring that fills up has no statistics yet: without a word the planner would
 /// sort all of it for each claim instead of following the index. The savepoint lets a claim
 /// be taken back.
+// Its end without the member's knowing is modelled as `Action::LoseClaim` in tests/model.
 const BEGIN: &str = "\
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path = pg_catalog; \
     SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '90s'; \
@@ -248,6 +249,7 @@ impl OutboxWorker {
     ///
     /// If we crash before the commit, all of it is due again and reconciled again, which
     /// changes nothing.
+    // Modelled as `Action::Forget` and `Action::Fail` in tests/model.
     async fn settle(
         &self,
         transaction: Transaction,
