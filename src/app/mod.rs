@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::control::Control;
-use crate::domain::fault::SqlFault;
+use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::side::{Side, Sides};
 use crate::grpc::health::Health;
@@ -78,6 +78,25 @@ pub enum AppError {
     /// The listeners.
     #[error(transparent)]
     Listen(#[from] ListenError),
+}
+
+// === impl AppError ===
+
+impl AppError {
+    /// Whether somebody said no who would say it again, rather than something being away.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Database(fault) => {
+                let privilege = fault.sqlstate == "42501" || fault.sqlstate.starts_with("28");
+                privilege || fault.kind == FaultKind::Refused
+            }
+            Self::Setup(error) => {
+                !matches!(error, SetupError::Database { .. } | SetupError::Locked { .. })
+            }
+            Self::NotSetUp { .. } => true,
+            Self::Token { .. } | Self::Queries(_) | Self::Listen(_) => false,
+        }
+    }
 }
 
 fn way_out(fault: &SqlFault) -> String {
