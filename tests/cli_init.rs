@@ -98,3 +98,37 @@ async fn rights_that_are_missing_on_the_target_are_named() {
         assert!(told.contains(part), "{part} is not in: {told}");
     }
 }
+
+/// What `init --print` says between two lines that begin so.
+fn part<'a>(printed: &'a str, from: &str, to: &str) -> &'a str {
+    let begin = printed.find(from).unwrap_or_else(|| panic!("no {from} in {printed}"));
+    let length = printed[begin..].find(to).unwrap_or_else(|| panic!("no {to} in {printed}"));
+    &printed[begin..begin + length]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_printed_grants_are_what_a_role_needs() {
+    let pair = Pair::fresh(TABLES, TABLES).await;
+    let role = format!("role_{}", pair.source.name());
+    for side in [&pair.source, &pair.target] {
+        side.run(&format!("CREATE ROLE {role} LOGIN")).await;
+    }
+    let dsn = |side: &support::Database| side.dsn_with("postgres@", &format!("{role}@"));
+    let all = Segue::prepare(&dsn(&pair.source), &dsn(&pair.target), "");
+    let exclude = "[tables]\nexclude = [\"public.log\"]";
+    let segue = Segue::prepare(&dsn(&pair.source), &dsn(&pair.target), exclude);
+    let refused = segue.run(&["init", "--phase", "dual_write"]);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{told}");
+    assert!(told.contains("CREATE SCHEMA IF NOT EXISTS segue"), "{told}");
+
+    assert!(all.succeed(&["init", "--print"]).contains("-- not migrated: public.log"));
+    let printed = segue.succeed(&["init", "--print"]);
+    assert!(printed.contains("CREATE TRIGGER"), "{printed}");
+    pair.source.run(part(&printed, "-- source:", "-- segue's schema on the source")).await;
+    pair.target.run(part(&printed, "-- target:", "-- segue's schema on the target")).await;
+    let told = segue.succeed(&["init", "--phase", "dual_write"]);
+    assert!(told.contains("phase dual_write"), "{told}");
+    pair.source.run("INSERT INTO orders VALUES (7, 'x')").await;
+    assert_eq!(pair.source.rows(KEYS).await, ["{7}"]);
+}

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::control::Control;
-use crate::domain::fault::SqlFault;
+use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::side::{Side, Sides};
 use crate::grpc::health::Health;
@@ -95,6 +95,25 @@ pub enum AppError {
 impl From<SqlFault> for AppError {
     fn from(fault: SqlFault) -> Self {
         Self::Database(fault)
+    }
+}
+
+// === impl AppError ===
+
+impl AppError {
+    /// Whether somebody said no who would say it again, rather than something being away.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Database(fault) => {
+                let privilege = fault.sqlstate == "42501" || fault.sqlstate.starts_with("28");
+                privilege || fault.kind == FaultKind::Refused
+            }
+            Self::Setup(error) => {
+                !matches!(error, SetupError::Database { .. } | SetupError::Locked { .. })
+            }
+            Self::NotSetUp { .. } | Self::NotCaptured { .. } => true,
+            Self::Token { .. } | Self::Queries(_) | Self::Listen(_) => false,
+        }
     }
 }
 

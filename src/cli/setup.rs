@@ -11,8 +11,9 @@ use crate::config::{Config, Sources};
 use crate::control::PhaseChange;
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
+use crate::domain::table::TableName;
 use crate::postgres::capture::Refusal;
-use crate::postgres::schema::{self, Flavour, Permission};
+use crate::postgres::schema::{self, Flavour, GrantParams, Permission};
 
 /// Phases that a single sidecar can be set to by hand; the others come about by their own
 /// commands, with gates.
@@ -29,10 +30,7 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
         return Err(Refused(message).into());
     }
     if print {
-        for side in [Side::Source, Side::Target] {
-            print::out(&schema::script(side, Flavour::PostgreSql));
-        }
-        return Ok(());
+        return print_all(&config).await;
     }
     let databases = Databases::open(&config)?;
     let migrated = setup::migrate(&databases, Permission::Change).await?;
@@ -65,6 +63,35 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
     Ok(())
 }
 
+/// Everything that init does, as SQL: what a role that may must grant, segue's own tables, and
+/// capture. The source is asked for its tables.
+async fn print_all(config: &Config) -> Result<()> {
+    let databases = Databases::open(config)?;
+    let (mappings, _) = setup::tables(config, &databases).await?;
+    let of_application: Vec<_> =
+        mappings.iter().filter(|mapping| mapping.source.schema != "segue").collect();
+    for side in [Side::Source, Side::Target] {
+        let tables: Vec<TableName> =
+            of_application.iter().map(|mapping| mapping.on(side).clone()).collect();
+        let database = config.database(side);
+        print::out(&schema::grants(&GrantParams {
+            side,
+            database: &database.dbname,
+            role: &database.user,
+            tables: &tables,
+        }));
+        print::out(&format!("\n{}\n", schema::script(side, Flavour::PostgreSql)));
+    }
+    print_capture(config, &databases).await
+}
+
+async fn print_capture(config: &Config, databases: &Databases) -> Result<()> {
+    let (sql, refused) = setup::print_capture(config, databases).await?;
+    print::out(&format!("-- capture, on the source\n{sql}"));
+    tell_refused(&refused, "-- ");
+    Ok(())
+}
+
 pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Result<()> {
     let config = Config::load(sources)?;
     let databases = Databases::open(&config)?;
@@ -73,9 +100,7 @@ pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Resul
             install(&config, &databases).await?;
         }
         CaptureCommand::Install { print: true } | CaptureCommand::Print => {
-            let (sql, refused) = setup::print_capture(&config, &databases).await?;
-            print::out(&sql);
-            tell_refused(&refused, "-- ");
+            print_capture(&config, &databases).await?;
         }
         CaptureCommand::Remove => {
             let taken = setup::remove_capture(&databases).await?;

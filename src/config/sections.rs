@@ -44,7 +44,7 @@ pub struct Limits {
     pub deadline_default: Duration,
     /// Longest deadline.
     pub deadline_max: Duration,
-    /// Statements kept analysed and prepared.
+    /// Statements kept analysed.
     pub statement_cache: usize,
 }
 
