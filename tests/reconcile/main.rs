@@ -8,6 +8,7 @@ mod support;
 
 mod basics;
 mod convergence;
+mod failover;
 mod law;
 mod upkeep;
 mod world;

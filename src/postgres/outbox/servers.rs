@@ -9,6 +9,9 @@ use crate::postgres::outbox::{SLOT_NOW, said};
 use crate::postgres::pool::{Lease, Pool};
 
 const SEEN: &str = "SELECT incarnation, timeline FROM segue.server_seen WHERE side = $1 FOR UPDATE";
+/// Whom a side was last seen to be. Shared, so that a recall waits for who forgets by it.
+const WHO: &str =
+    "SELECT pg_catalog.concat(incarnation, '/', timeline) FROM segue.server_seen WHERE side = $1";
 const FIRST: &str = "INSERT INTO segue.server_seen (side, incarnation, timeline) \
     VALUES ($1, $2, $3) ON CONFLICT (side) DO NOTHING";
 const NOTE: &str = "UPDATE segue.server_seen SET incarnation = $2, timeline = $3, \
@@ -102,6 +105,20 @@ impl Servers {
         );
         Ok(rows)
     }
+}
+
+/// Whom a side was last seen to be; nothing where it has not been looked at yet. With `hold` no
+/// recall passes before the client's transaction has ended: what the transaction forgets is
+/// recalled with the rest.
+///
+/// # Errors
+///
+/// What the primary reports.
+pub async fn seen(client: &Lease, side: Side, hold: bool) -> Result<Option<String>, SqlFault> {
+    let sql = if hold { format!("{WHO} FOR SHARE") } else { WHO.to_owned() };
+    let who = client.prepared(&sql).await?;
+    let row = client.query_opt(&who.statement, &[&side.as_str()]).await.map_err(said(client))?;
+    row.map(|row| row.try_get(0)).transpose().map_err(said(client))
 }
 
 /// Writes the row that asks for a whole table, for each table of these ids or for all.

@@ -15,6 +15,7 @@ use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::claim::{
     Claim, ClaimLimits, ClaimedRows, RowPlace, TableRow, claim, claim_table,
 };
+use crate::postgres::outbox::servers::seen;
 use crate::postgres::outbox::settle::{fail, forget, note_failed};
 use crate::postgres::outbox::{Outbox, RowKey};
 use crate::postgres::reconcile::halt::{Halt, on};
@@ -88,6 +89,8 @@ pub struct OutboxWorker {
 struct Progress {
     covered: BTreeSet<(RowPlace, SystemTime)>,
     cursor: Cursor,
+    /// Whom the shadow was seen to be when it began.
+    shadow: Option<String>,
 }
 
 /// Calls that one batch's trace is linked to, at most.
@@ -157,9 +160,10 @@ impl OutboxWorker {
                 Ok(BatchDone::default())
             }
             Claim::Keys(keys) => {
+                let shadow = self.shadow_seen(&transaction, false).await?;
                 self.widen(full, keys.len(), keys_max);
                 let more = full || keys.len() >= keys_max;
-                self.keys_batch(transaction, &keys, rows, more).await
+                self.keys_batch(transaction, shadow, &keys, rows, more).await
             }
             Claim::WholeTable(table_id) => {
                 // The rows behind it are others' work meanwhile.
@@ -180,7 +184,8 @@ impl OutboxWorker {
         table_id: i32,
     ) -> Result<BatchDone, Halt> {
         let claimed = claim_table(transaction.client()?, table_id).await.map_err(Halt::Away)?;
-        let (rows, mut progress) = self.resume(table_id, claimed);
+        let shadow = self.shadow_seen(&transaction, false).await?;
+        let (rows, mut progress) = self.resume(table_id, claimed, &shadow);
         let count = rows.len() as u64;
         let until = Instant::now() + self.params.whole_table_max;
         let span = self.span(std::iter::empty());
@@ -194,7 +199,7 @@ impl OutboxWorker {
         let places = rows.into_iter().map(|row| row.place).collect();
         let key = RowKey { table_id, values: Vec::new() };
         let keys = BTreeMap::from([(key, ClaimedRows { places, attempts, writes: Vec::new() })]);
-        let done = self.settle(transaction, &keys, report, count, true).await;
+        let done = self.settle(transaction, shadow, &keys, report, count, true).await;
         if late && done.is_ok() {
             self.known_tables().insert(table_id, progress);
         }
@@ -202,9 +207,16 @@ impl OutboxWorker {
     }
 
     /// The rows that this turn can settle, and where it begins.
-    fn resume(&self, table_id: i32, claimed: Vec<TableRow>) -> (Vec<TableRow>, Progress) {
+    fn resume(
+        &self,
+        table_id: i32,
+        claimed: Vec<TableRow>,
+        shadow: &Option<String>,
+    ) -> (Vec<TableRow>, Progress) {
         let name = |row: &TableRow| (row.place.clone(), row.created_at);
-        if let Some(progress) = self.known_tables().remove(&table_id) {
+        // What was done with another server may be lost there.
+        let known = self.known_tables().remove(&table_id).filter(|it| it.shadow == *shadow);
+        if let Some(progress) = known {
             let covered = |row: &TableRow| progress.covered.contains(&name(row));
             let rows: Vec<TableRow> = claimed.iter().filter(|row| covered(row)).cloned().collect();
             if !rows.is_empty() {
@@ -212,7 +224,7 @@ impl OutboxWorker {
             }
         }
         let covered = claimed.iter().map(name).collect();
-        (claimed, Progress { covered, cursor: Cursor::default() })
+        (claimed, Progress { covered, cursor: Cursor::default(), shadow: shadow.clone() })
     }
 
     fn known_tables(&self) -> MutexGuard<'_, BTreeMap<i32, Progress>> {
@@ -231,9 +243,20 @@ impl OutboxWorker {
         Ok(noted)
     }
 
+    /// Whom the shadow was last seen to be.
+    async fn shadow_seen(
+        &self,
+        transaction: &Transaction,
+        hold: bool,
+    ) -> Result<Option<String>, Halt> {
+        let side = self.outbox.side().other();
+        seen(transaction.client()?, side, hold).await.map_err(Halt::Away)
+    }
+
     async fn keys_batch(
         &self,
         transaction: Transaction,
+        shadow: Option<String>,
         keys: &BTreeMap<RowKey, ClaimedRows>,
         rows: u64,
         more: bool,
@@ -241,11 +264,14 @@ impl OutboxWorker {
         let set: BTreeSet<RowKey> = keys.keys().cloned().collect();
         let report = traced(self.reconciler.reconcile(set), self.span(keys.values())).await;
         self.adapt(report.stopped == Some(Stopped::Late), keys.len());
-        self.settle(transaction, keys, report, rows, more).await
+        self.settle(transaction, shadow, keys, report, rows, more).await
     }
 
     /// Forgets what is done, gives back what failed, and leaves the rest as it was: the
     /// shadow has committed what is forgotten here.
+    ///
+    /// Where the shadow's server was replaced since the claim, its commit may be lost, and a
+    /// recall that has passed did not see these rows as forgotten: nothing is forgotten then.
     ///
     /// If we crash before the commit, all of it is due again and reconciled again, which
     /// changes nothing.
@@ -253,6 +279,7 @@ impl OutboxWorker {
     async fn settle(
         &self,
         transaction: Transaction,
+        shadow: Option<String>,
         keys: &BTreeMap<RowKey, ClaimedRows>,
         report: Report,
         rows: u64,
@@ -260,6 +287,15 @@ impl OutboxWorker {
     ) -> Result<BatchDone, Halt> {
         if report.stopped == Some(Stopped::Crash) {
             return Err(Halt::Crash("in a reconcile"));
+        }
+        if self.shadow_seen(&transaction, true).await? != shadow {
+            transaction.end("ROLLBACK").await?;
+            return Ok(BatchDone {
+                rows,
+                keys: keys.len() as u64,
+                more: true,
+                ..BatchDone::default()
+            });
         }
         let client = transaction.client()?;
         let places = report.done.iter().filter_map(|key| keys.get(key));
