@@ -344,3 +344,19 @@ async fn a_missing_token_is_refused_with_4() {
     assert_eq!(code(&output), 4);
     assert!(err(&output).contains("listen.admin_token_file"), "{}", err(&output));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn findings_are_resolved_with_a_reason() {
+    let sidecar = running(Sidecar::default()).await;
+    let output = sidecar.run(&["mismatches", "resolve", "ab12", "--reason", "as agreed"]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "resolved: 1 of the list\n");
+    let output = sidecar.run(&["mismatches", "resolve", "cd34", "--reason", "no"]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    for wrong in [
+        &["mismatches", "resolve", "ab12"][..],
+        &["mismatches", "resolve", "ab12", "--reason", "x", "--verdict", "wrong"],
+    ] {
+        assert_eq!(sidecar.run(wrong).await.status.code(), Some(2), "{wrong:?}");
+    }
+}

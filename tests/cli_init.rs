@@ -12,11 +12,11 @@ const KEYS: &str = "SELECT key::text FROM segue.outbox WHERE table_id <> 0 ORDER
 #[tokio::test(flavor = "multi_thread")]
 async fn init_makes_tables_capture_and_phase_and_can_be_repeated() {
     let pair = Pair::fresh(TABLES, TABLES).await;
-    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
+    let exclude = "[tables]\nexclude = [\"public.log\"]";
+    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), exclude);
     let told = segue.succeed(&["init", "--phase", "shadow_read"]);
     assert!(told.contains("source: made segue's tables"), "{told}");
     assert!(told.contains("capture: 2 tables, 2 changed"), "{told}");
-    assert!(told.contains("not migrated: public.log"), "{told}");
     assert!(told.contains("phase shadow_read, epoch 2"), "{told}");
     let again = segue.succeed(&["init", "--phase", "shadow_read"]);
     assert!(again.contains("0 changed") && again.contains("epoch 2"), "{again}");
@@ -26,7 +26,7 @@ async fn init_makes_tables_capture_and_phase_and_can_be_repeated() {
     assert_eq!(pair.source.rows(KEYS).await, ["{7}"]);
 
     let printed = segue.succeed(&["capture", "print"]);
-    assert!(printed.contains("CREATE") && printed.contains("-- not migrated: public.log"));
+    assert!(printed.contains("CREATE"), "{printed}");
     let removed = segue.succeed(&["capture", "remove"]);
     assert!(removed.starts_with("capture taken away: "), "{removed}");
     pair.source.run("INSERT INTO orders VALUES (8, 'x')").await;
@@ -43,4 +43,92 @@ async fn a_named_table_that_cannot_be_captured_is_refused() {
     assert_eq!(output.status.code(), Some(4), "{told}");
     assert!(told.contains("public.log"), "{told}");
     assert_eq!(pair.source.rows(PHASE).await, ["source_only 1"]);
+}
+
+async fn refused(source: &str, target: &str, dsn_target: Option<(&str, &str)>) -> String {
+    let pair = Pair::fresh(source, target).await;
+    let target =
+        dsn_target.map_or(pair.target.dsn().to_owned(), |(a, b)| pair.target.dsn_with(a, b));
+    let segue = Segue::prepare(pair.source.dsn(), &target, "");
+    let output = segue.run(&["init", "--phase", "dual_write"]);
+    let told = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    assert_eq!(pair.source.rows(PHASE).await, ["source_only 1"], "{told}");
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phase_that_copies_is_refused_while_a_table_would_be_left_out() {
+    let told = refused(TABLES, TABLES, None).await;
+    assert!(told.contains("public.log") && told.contains("tables.exclude"), "{told}");
+    const ONE: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text)";
+    for (target, why) in [
+        ("", "does not exist"),
+        ("CREATE TABLE orders (id int PRIMARY KEY)", "\"note\" is missing"),
+        ("CREATE TABLE orders (id int, note text)", "primary key"),
+        (
+            "CREATE TABLE orders (id int PRIMARY KEY, note text, x int NOT NULL)",
+            "\"x\" is NOT NULL",
+        ),
+        ("CREATE UNLOGGED TABLE orders (id int PRIMARY KEY, note text)", "SET LOGGED"),
+    ] {
+        let told = refused(ONE, target, None).await;
+        assert!(told.contains(why) && told.contains("tables.exclude"), "{target}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_that_are_missing_on_the_target_are_named() {
+    const ONE: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text)";
+    let target = format!(
+        "{ONE}; ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+         DO $$ BEGIN CREATE ROLE segue_bare LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;
+         CREATE SCHEMA segue AUTHORIZATION segue_bare; GRANT SELECT ON orders TO segue_bare"
+    );
+    let told = refused(ONE, &target, Some(("postgres@", "segue_bare@"))).await;
+    for part in [
+        "GRANT SET ON PARAMETER session_replication_role TO \"segue_bare\"",
+        "GRANT INSERT, UPDATE, DELETE ON TABLE \"public\".\"orders\" TO \"segue_bare\"",
+        "BYPASSRLS",
+    ] {
+        assert!(told.contains(part), "{part} is not in: {told}");
+    }
+}
+
+/// What `init --print` says between two lines that begin so.
+fn part<'a>(printed: &'a str, from: &str, to: &str) -> &'a str {
+    let begin = printed.find(from).unwrap_or_else(|| panic!("no {from} in {printed}"));
+    let length = printed[begin..].find(to).unwrap_or_else(|| panic!("no {to} in {printed}"));
+    &printed[begin..begin + length]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_printed_grants_are_what_a_role_needs() {
+    let pair = Pair::fresh(TABLES, TABLES).await;
+    let role = format!("role_{}", pair.source.name());
+    for side in [&pair.source, &pair.target] {
+        side.run(&format!("CREATE ROLE {role} LOGIN")).await;
+    }
+    let dsn = |side: &support::Database| side.dsn_with("postgres@", &format!("{role}@"));
+    let all = Segue::prepare(&dsn(&pair.source), &dsn(&pair.target), "");
+    let exclude = "[tables]\nexclude = [\"public.log\"]";
+    let segue = Segue::prepare(&dsn(&pair.source), &dsn(&pair.target), exclude);
+    let refused = segue.run(&["init", "--phase", "dual_write"]);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{told}");
+    assert!(told.contains("CREATE SCHEMA IF NOT EXISTS segue"), "{told}");
+
+    assert!(all.succeed(&["init", "--print"]).contains("-- not migrated: public.log"));
+    let printed = segue.succeed(&["init", "--print"]);
+    assert!(printed.contains("CREATE TRIGGER"), "{printed}");
+    pair.source.run(part(&printed, "-- source:", "-- segue's schema on the source")).await;
+    pair.target.run(part(&printed, "-- target:", "-- segue's schema on the target")).await;
+    let told = segue.succeed(&["init", "--phase", "dual_write"]);
+    assert!(told.contains("phase dual_write"), "{told}");
+    pair.source.run("INSERT INTO orders VALUES (7, 'x')").await;
+    assert_eq!(pair.source.rows(KEYS).await, ["{7}"]);
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use segue::config::{CompareRule, Config, Excluded, Sources, keys};
@@ -285,4 +286,45 @@ fn the_documentation_lists_every_key_as_it_is() {
     let (_, page) = page.split_once("## All keys").unwrap();
     let rows = |text: &str| text.lines().filter(|line| line.starts_with("| `")).count();
     assert_eq!(rows(page), rows(&keys::markdown()), "the page has rows for keys that are gone");
+}
+
+/// A key that nobody reads would be a promise not kept: each must be named, as its field in the
+/// checked form, where the parts are put together.
+#[test]
+fn every_key_reaches_something() {
+    let mut text = String::new();
+    for folder in ["src/app", "src/cli", "src/config/mod.rs"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let files: Vec<_> = match std::fs::read_dir(&path) {
+            Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+            Err(_) => vec![path],
+        };
+        for file in files {
+            text += &std::fs::read_to_string(file).unwrap();
+        }
+    }
+    let unread: Vec<String> = segue::config::keys::all()
+        .filter(|key| {
+            let field = match key.name {
+                "map" => "mapped",
+                "exclude" => "excluded",
+                "otlp_protocol" => "otlp_http",
+                "log_format" => "log_json",
+                // Of a connection string, which travels as one.
+                "dsn" | "host" | "port" | "dbname" | "user" | "password" | "passfile"
+                | "sslmode" | "sslrootcert" | "sslcert" | "sslkey" | "connect_timeout" => {
+                    "conninfo"
+                }
+                other => other,
+            };
+            let section = match key.section {
+                // Handed on under the name of what they configure.
+                "source" | "target" | "telemetry" => "config",
+                other => other,
+            };
+            !text.contains(&format!("{section}.{field}"))
+        })
+        .map(|key| key.path())
+        .collect();
+    assert!(unread.is_empty(), "nobody reads {unread:?}");
 }

@@ -10,17 +10,19 @@ pub mod status;
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::control::Control;
-use crate::domain::fault::SqlFault;
+use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::side::{Side, Sides};
 use crate::grpc::health::Health;
 use crate::grpc::migration::{self, MigrationService};
 use crate::grpc::sql::SqlService;
+use crate::jobs::janitor;
 use crate::jobs::shadow_reads::{self, ShadowReader};
 use crate::ports::{ControlView, Transactions};
 use crate::postgres::control::ControlTable;
@@ -37,7 +39,7 @@ use crate::telemetry::spans::Writers;
 use databases::Databases;
 use listen::{ListenError, Listeners, Services};
 use queries::QueriesError;
-use status::StatusGatherer;
+use status::{StatusGatherer, Uncaptured};
 
 /// Writes whose calls are remembered, so that their reconciles can be linked to them.
 const WRITERS_REMEMBERED: usize = 10_000;
@@ -64,6 +66,15 @@ pub enum AppError {
         /// The version needed.
         needed: i32,
     },
+    /// The phase relies on capture, and it does not stand.
+    #[error(
+        "writes would be lost on the shadow, since not all tables are captured: {tables}; mend \
+         them, name them in tables.exclude, or give the copy up by `segue init --phase source_only`"
+    )]
+    NotCaptured {
+        /// Which, and why.
+        tables: String,
+    },
     /// The file of the operators' token.
     #[error("{path} (listen.admin_token_file) cannot be read: {error}")]
     Token {
@@ -84,6 +95,25 @@ pub enum AppError {
 impl From<SqlFault> for AppError {
     fn from(fault: SqlFault) -> Self {
         Self::Database(fault)
+    }
+}
+
+// === impl AppError ===
+
+impl AppError {
+    /// Whether somebody said no who would say it again, rather than something being away.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Database(fault) => {
+                let privilege = fault.sqlstate == "42501" || fault.sqlstate.starts_with("28");
+                privilege || fault.kind == FaultKind::Refused
+            }
+            Self::Setup(error) => {
+                !matches!(error, SetupError::Database { .. } | SetupError::Locked { .. })
+            }
+            Self::NotSetUp { .. } | Self::NotCaptured { .. } => true,
+            Self::Token { .. } | Self::Queries(_) | Self::Listen(_) => false,
+        }
     }
 }
 
@@ -114,6 +144,10 @@ pub async fn run(
     let databases = Databases::open(config)?;
     databases.watch(&metrics);
     setup::at_start(config, &databases).await?;
+    let check = setup::check_capture(config, &databases).await?;
+    if !check.uncaptured.is_empty() {
+        return Err(AppError::NotCaptured { tables: check.uncaptured.join("; ") });
+    }
     let store = Arc::new(ControlTable::new(databases.own()));
     let (control, follower) =
         Control::start(params::control(config), store, metrics.clone()).await?;
@@ -125,6 +159,8 @@ pub async fn run(
     let transactions = open_transactions(config, &databases, &calls, &background, &metrics);
     let primary = control.current().phase.primary();
     let samples = start_shadow_reads(config, &databases, &background, &metrics, primary);
+    let uncaptured = Uncaptured::default();
+    watch_capture(config, &databases, &background, &metrics, &uncaptured);
     let writers = Arc::new(Writers::new(WRITERS_REMEMBERED));
     let reconciling = reconciling::start(
         config,
@@ -155,6 +191,7 @@ pub async fn run(
                 outbox: Arc::clone(&reconciling.admin),
                 sampling: Arc::new(samples.clone()),
                 metrics: metrics.clone(),
+                uncaptured,
             }),
             mismatches: Arc::new(MismatchTable::new(databases.own().source)),
             outbox: reconciling.admin,
@@ -190,6 +227,45 @@ async fn finish(
     if tokio::time::timeout(limit, ended).await.is_err() {
         tracing::warn!("background work did not end in time; the outbox keeps what is not done");
     }
+}
+
+/// Looks at intervals whether capture still stands: tables, partitions and triggers come and go.
+fn watch_capture(
+    config: &Config,
+    databases: &Databases,
+    background: &Background,
+    metrics: &Metrics,
+    uncaptured: &Uncaptured,
+) {
+    let (config, databases) = (Arc::new(config.clone()), databases.clone());
+    let (metrics, uncaptured) = (metrics.clone(), uncaptured.clone());
+    let period = config.outbox.capture_check_interval;
+    let check = move || {
+        let (config, databases) = (Arc::clone(&config), databases.clone());
+        let (metrics, uncaptured) = (metrics.clone(), uncaptured.clone());
+        async move {
+            let check = match setup::check_capture(&config, &databases).await {
+                Ok(check) => check,
+                Err(AppError::Database(fault)) => return Err(fault),
+                Err(error) => {
+                    let kind = crate::domain::fault::FaultKind::Internal;
+                    return Err(SqlFault::new(kind, "capture.check", error.to_string()));
+                }
+            };
+            for table in &check.uncaptured {
+                metrics.fault("uncaptured");
+                tracing::error!(table, "writes to a table are not captured, and it will diverge");
+            }
+            if check.drifted > 0 {
+                metrics.fault("capture_drift");
+            }
+            uncaptured.set(check.uncaptured);
+            Ok(check.drifted)
+        }
+        .boxed()
+    };
+    let stop = background.stop.clone();
+    background.tasks.spawn(janitor::repeat("check_capture", period, check, stop));
 }
 
 fn open_transactions(

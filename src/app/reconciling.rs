@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::app::databases::Databases;
@@ -18,6 +19,7 @@ use crate::ports::reconcile::{BatchDone, OutboxWork};
 use crate::postgres::outbox::Outbox;
 use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::list::OutboxOperations;
+use crate::postgres::outbox::servers::Servers;
 use crate::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use crate::postgres::reconcile::batch::{BatchParams, OutboxWorker};
 use crate::postgres::reconcile::crash::CrashPoints;
@@ -30,6 +32,8 @@ use tokio_util::task::TaskTracker;
 
 /// Names the place where a test wants the process to end as by `kill -9`.
 const CRASH_AT: &str = "SEGUE_CRASH_AT";
+/// How soon a server that was restarted or replaced is noticed.
+const SERVERS_LOOK: Duration = Duration::from_secs(2);
 const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 const RING_LOCK_WAIT: Duration = Duration::from_millis(100);
 const EXPIRED_ROWS_MAX: i64 = 10_000;
@@ -100,6 +104,12 @@ pub(super) fn start(
         observer(metrics.clone()),
     );
     start_janitor(config, outbox.clone(), metrics.clone(), tasks, stop);
+    let servers = Servers::new(own.of(primary).clone(), own.of(primary.other()).clone());
+    let look = move || {
+        let servers = servers.clone();
+        async move { servers.check().await }.boxed()
+    };
+    tasks.spawn(janitor::repeat("check_servers", SERVERS_LOOK, look, stop.clone()));
     let asked = replayer.clone();
     let totals = Arc::new(move || {
         let stats = asked.stats();

@@ -4,12 +4,16 @@ use crate::app::AppError;
 use crate::app::databases::Databases;
 use crate::config::{Config, Excluded};
 use crate::control::{PhaseChange, set_phase};
-use crate::domain::control::ControlState;
+use crate::domain::control::{ControlState, Phase};
 use crate::domain::fault::FaultKind;
 use crate::domain::side::{Side, Sides};
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::capture::{self, Refusal};
 use crate::postgres::control::ControlTable;
+use crate::postgres::outbox::servers;
+use crate::postgres::pool::Lease;
+use crate::postgres::reconcile::catalog::IgnoredColumns;
+use crate::postgres::reconcile::preflight;
 use crate::postgres::schema::{self, Migrated, Permission, SetupError};
 
 /// Brings segue's schema up to date on both sides, or only looks whether it is.
@@ -62,7 +66,11 @@ pub async fn tables(
     Ok((mappings, refused))
 }
 
-/// Puts capture on the source.
+/// Puts capture on the source. Where a phase relies on it already, a table whose capture had
+/// to be mended may have lost writes: all of it is reconciled.
+///
+/// If we crash between the two, the next one finds the table mended and does not enqueue it:
+/// so the row that asks for it is written before the mending as well as after.
 ///
 /// # Errors
 ///
@@ -72,12 +80,104 @@ pub async fn install_capture(
     databases: &Databases,
 ) -> Result<capture::Report, AppError> {
     let (mappings, mut refused) = tables(config, databases).await?;
-    let mut session = databases.own().of(Side::Source).get().await?;
+    let own = databases.own();
+    let mut session = own.of(Side::Source).get().await?;
     let params = capture::Params::new(Side::Source);
+    let relied_on = captures_now(&session).await?;
+    if relied_on {
+        let drifts = capture::verify_installed(&**session, &params, &mappings).await;
+        let drifts = drifts.map_err(|error| session.fault(error, true))?;
+        let ids = capture::ids_of(&**session, &params, &mappings, &drifts).await;
+        let ids = ids.map_err(|error| session.fault(error, true))?;
+        servers::enqueue_tables(&session, Some(&ids)).await?;
+    }
     let mut report = capture::install(&mut session, &params, &mappings).await?;
+    if relied_on {
+        let changed = report.captured.iter().filter(|table| table.changed);
+        let ids: Vec<i32> = changed.map(|table| table.table_id).collect();
+        servers::enqueue_tables(&session, Some(&ids)).await?;
+    }
     refused.append(&mut report.refused);
     report.refused = refused;
     Ok(report)
+}
+
+async fn captures_now(session: &Lease) -> Result<bool, AppError> {
+    let row = session.query_opt("SELECT phase FROM segue.control WHERE id = 1", &[]).await;
+    let row = row.map_err(|error| session.fault(error, true))?;
+    let phase = row.and_then(|row| row.try_get::<_, String>(0).ok());
+    Ok(phase.and_then(|phase| phase.parse::<Phase>().ok()).is_some_and(Phase::captures))
+}
+
+/// What stands against reconciling the tables to the target.
+///
+/// # Errors
+///
+/// Whatever a database says.
+pub async fn unfit_tables(
+    config: &Config,
+    databases: &Databases,
+) -> Result<Vec<Refusal>, AppError> {
+    let (mappings, _) = tables(config, databases).await?;
+    let ignored = IgnoredColumns::new();
+    Ok(preflight::refusals(&databases.own(), Side::Source, &mappings, &ignored).await?)
+}
+
+/// Whether each write to the tables is captured, mended where it is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureCheck {
+    /// What had drifted.
+    pub drifted: u64,
+    /// What is not captured all the same, and why.
+    pub uncaptured: Vec<String>,
+}
+
+/// Looks whether capture stands, where the phase relies on it, and mends it.
+///
+/// # Errors
+///
+/// Whatever the database says while it is looked at; what cannot be mended is in the answer.
+pub(super) async fn check_capture(
+    config: &Config,
+    databases: &Databases,
+) -> Result<CaptureCheck, AppError> {
+    let params = capture::Params::new(Side::Source);
+    let mut check = CaptureCheck { drifted: 0, uncaptured: Vec::new() };
+    let session = databases.own().of(Side::Source).get().await?;
+    if !captures_now(&session).await? {
+        return Ok(check);
+    }
+    let (mappings, refused) = tables(config, databases).await?;
+    check.uncaptured.extend(refused.into_iter().map(|refusal| refusal.message));
+    let drifts = capture::verify_installed(&**session, &params, &mappings).await;
+    let drifts = drifts.map_err(|error| session.fault(error, true))?;
+    if drifts.is_empty() {
+        return Ok(check);
+    }
+    check.drifted = drifts.len() as u64;
+    for drift in &drifts {
+        tracing::error!(table = %drift.table, what = drift.what, "a table is not captured");
+    }
+    // A session that is asked for locks again and again is not one that others wait for.
+    drop(session);
+    let mended = install_capture(config, databases).await;
+    let session = databases.own().of(Side::Source).get().await?;
+    if !captures_now(&session).await? {
+        // The copy was given up meanwhile: capture is not to come back by this.
+        capture::give_up(&**session).await.map_err(|error| session.fault(error, true))?;
+        return Ok(check);
+    }
+    let left = capture::verify_installed(&**session, &params, &mappings).await;
+    let left = left.map_err(|error| session.fault(error, true))?;
+    let why = mended.err().map(|error| format!(": {error}")).unwrap_or_default();
+    check.uncaptured.extend(left.iter().map(|d| format!("{}: {}{why}", d.table, d.what)));
+    if check.uncaptured.is_empty() {
+        tracing::warn!(
+            drifted = check.drifted,
+            "capture was mended; its tables are reconciled whole, since writes may have been missed"
+        );
+    }
+    Ok(check)
 }
 
 /// The SQL that would put capture on the source.

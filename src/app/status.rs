@@ -1,6 +1,6 @@
 //! Everything an operator asks for first, gathered from the parts.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
@@ -32,6 +32,26 @@ pub struct StatusGatherer {
     pub sampling: Arc<dyn SamplingControl>,
     /// Counts of this member.
     pub metrics: Metrics,
+    /// Tables whose writes are not captured.
+    pub uncaptured: Uncaptured,
+}
+
+/// What the last look at capture found missing. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub struct Uncaptured(Arc<Mutex<Vec<String>>>);
+
+// === impl Uncaptured ===
+
+impl Uncaptured {
+    /// Takes the place of what was found before.
+    pub fn set(&self, tables: Vec<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = tables;
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.iter().map(|table| format!("writes are not captured: {table}")).collect()
+    }
 }
 
 // === impl StatusGatherer ===
@@ -40,7 +60,7 @@ impl StatusGatherer {
     async fn gather(&self) -> StatusReport {
         let row = self.control.row();
         let counts = self.metrics.snapshot();
-        let mut warnings = Vec::new();
+        let mut warnings = self.uncaptured.warnings();
         let outbox = match tokio::time::timeout(OUTBOX_LIMIT, self.outbox.status()).await {
             Ok(Ok(outbox)) => outbox,
             Ok(Err(fault)) => {

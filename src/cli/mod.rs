@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use tonic::Code;
 
+use crate::app::AppError;
 use crate::config::Sources;
 use args::{Cli, Command, ConfigCommand, OutboxCommand};
 
@@ -109,5 +110,7 @@ fn explained(error: &anyhow::Error) -> String {
 fn is_refusal(error: &anyhow::Error) -> bool {
     let status = error.downcast_ref::<tonic::Status>();
     let refused = [Code::FailedPrecondition, Code::PermissionDenied, Code::Unauthenticated];
-    error.is::<Refused>() || status.is_some_and(|status| refused.contains(&status.code()))
+    error.is::<Refused>()
+        || error.downcast_ref::<AppError>().is_some_and(AppError::is_refusal)
+        || status.is_some_and(|status| refused.contains(&status.code()))
 }

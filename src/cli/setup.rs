@@ -11,8 +11,9 @@ use crate::config::{Config, Sources};
 use crate::control::PhaseChange;
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
+use crate::domain::table::TableName;
 use crate::postgres::capture::Refusal;
-use crate::postgres::schema::{self, Flavour, Permission};
+use crate::postgres::schema::{self, Flavour, GrantParams, Permission};
 
 /// Phases that a single sidecar can be set to by hand; the others come about by their own
 /// commands, with gates.
@@ -29,10 +30,7 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
         return Err(Refused(message).into());
     }
     if print {
-        for side in [Side::Source, Side::Target] {
-            print::out(&schema::script(side, Flavour::PostgreSql));
-        }
-        return Ok(());
+        return print_all(&config).await;
     }
     let databases = Databases::open(&config)?;
     let migrated = setup::migrate(&databases, Permission::Change).await?;
@@ -45,7 +43,10 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
     }
     // Capture stands before any phase relies on it, and goes after the last that does.
     if wanted.is_none_or(Phase::captures) {
-        install(&config, &databases).await?;
+        let refused = install(&config, &databases).await?;
+        if wanted.is_some() {
+            refuse_gaps(&config, &databases, refused).await?;
+        }
     }
     let Some(phase) = wanted else { return Ok(()) };
     let change = PhaseChange {
@@ -62,15 +63,44 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
     Ok(())
 }
 
+/// Everything that init does, as SQL: what a role that may must grant, segue's own tables, and
+/// capture. The source is asked for its tables.
+async fn print_all(config: &Config) -> Result<()> {
+    let databases = Databases::open(config)?;
+    let (mappings, _) = setup::tables(config, &databases).await?;
+    let of_application: Vec<_> =
+        mappings.iter().filter(|mapping| mapping.source.schema != "segue").collect();
+    for side in [Side::Source, Side::Target] {
+        let tables: Vec<TableName> =
+            of_application.iter().map(|mapping| mapping.on(side).clone()).collect();
+        let database = config.database(side);
+        print::out(&schema::grants(&GrantParams {
+            side,
+            database: &database.dbname,
+            role: &database.user,
+            tables: &tables,
+        }));
+        print::out(&format!("\n{}\n", schema::script(side, Flavour::PostgreSql)));
+    }
+    print_capture(config, &databases).await
+}
+
+async fn print_capture(config: &Config, databases: &Databases) -> Result<()> {
+    let (sql, refused) = setup::print_capture(config, databases).await?;
+    print::out(&format!("-- capture, on the source\n{sql}"));
+    tell_refused(&refused, "-- ");
+    Ok(())
+}
+
 pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Result<()> {
     let config = Config::load(sources)?;
     let databases = Databases::open(&config)?;
     match command {
-        CaptureCommand::Install { print: false } => install(&config, &databases).await?,
+        CaptureCommand::Install { print: false } => {
+            install(&config, &databases).await?;
+        }
         CaptureCommand::Install { print: true } | CaptureCommand::Print => {
-            let (sql, refused) = setup::print_capture(&config, &databases).await?;
-            print::out(&sql);
-            tell_refused(&refused, "-- ");
+            print_capture(&config, &databases).await?;
         }
         CaptureCommand::Remove => {
             let taken = setup::remove_capture(&databases).await?;
@@ -80,7 +110,33 @@ pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Resul
     Ok(())
 }
 
-async fn install(config: &Config, databases: &Databases) -> Result<()> {
+/// A phase that copies is not entered while a table would be left out in silence.
+async fn refuse_gaps(config: &Config, databases: &Databases, uncaptured: usize) -> Result<()> {
+    if uncaptured > 0 {
+        let message = format!(
+            "{} cannot be captured, see above, and the phase stays as it is; mend them, or name \
+             them in tables.exclude",
+            counted(uncaptured as u64, "table")
+        );
+        return Err(Refused(message).into());
+    }
+    let unfit = setup::unfit_tables(config, databases).await?;
+    if unfit.is_empty() {
+        return Ok(());
+    }
+    for Refusal { table, reason, message } in &unfit {
+        print::out(&format!("  cannot be copied: {table}: {message} ({reason})\n"));
+    }
+    let message = format!(
+        "{} cannot be copied to the target, see above, and the phase stays as it is; mend them, or \
+         name the tables in tables.exclude",
+        counted(unfit.len() as u64, "table")
+    );
+    Err(Refused(message).into())
+}
+
+/// Answers how many tables were refused.
+async fn install(config: &Config, databases: &Databases) -> Result<usize> {
     let report = setup::install_capture(config, databases).await?;
     let changed = report.captured.iter().filter(|it| it.changed).count() as u64;
     let all = counted(report.captured.len() as u64, "table");
@@ -91,7 +147,7 @@ async fn install(config: &Config, databases: &Databases) -> Result<()> {
         let message = "a table of tables.map cannot be captured; see above".to_owned();
         return Err(Refused(message).into());
     }
-    Ok(())
+    Ok(report.refused.len())
 }
 
 fn tell_refused(refused: &[Refusal], margin: &str) {

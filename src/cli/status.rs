@@ -13,6 +13,7 @@ use crate::grpc::proto::{
 
 /// Beside the titles, within 80 columns.
 const PART_WIDTH: usize = 69;
+const WARNING_WIDTH: usize = 77;
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
 pub(super) async fn run(client: &mut Client, watch: bool, json: bool) -> Result<()> {
@@ -62,7 +63,8 @@ fn page(status: &Status) -> String {
     let verdicts = if verdicts.is_empty() { "none yet".to_owned() } else { verdicts.join(", ") };
     page += &entry("verdicts", &verdicts);
     for warning in &status.warnings {
-        page += &entry("!", warning);
+        let moved = indented(&wrapped(warning, WARNING_WIDTH), 2);
+        page += &format!("! {}", moved.trim_start());
     }
     page += &format!("segue {} at {}\n", status.version, time(status.at));
     page
@@ -107,7 +109,7 @@ fn outbox(outbox: &OutboxStatus) -> String {
     };
     let done =
         format!("{} reconciled by this sidecar{failed}", counted(outbox.reconciled_total, "key"));
-    format!("outbox    {waiting}{stuck}; {size}\n          {done}\n")
+    entry("outbox", &format!("{waiting}{stuck}; {size}\n{done}"))
 }
 
 fn sampling(sampling: &SamplingStatus) -> String {

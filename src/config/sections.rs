@@ -44,7 +44,7 @@ pub struct Limits {
     pub deadline_default: Duration,
     /// Longest deadline.
     pub deadline_max: Duration,
-    /// Statements kept analysed and prepared.
+    /// Statements kept analysed.
     pub statement_cache: usize,
 }
 
@@ -139,6 +139,8 @@ pub struct Outbox {
     pub stuck_after: u32,
     /// How long reconciled rows are kept.
     pub forgotten_window: Duration,
+    /// How often it is looked whether capture still stands.
+    pub capture_check_interval: Duration,
 }
 
 /// What is told, and where.
@@ -345,6 +347,7 @@ impl Outbox {
             backoff_max: reader.duration("outbox.backoff_max"),
             stuck_after: u32::try_from(reader.count("outbox.stuck_after")).unwrap_or(u32::MAX),
             forgotten_window: reader.duration("outbox.forgotten_window"),
+            capture_check_interval: reader.duration("outbox.capture_check_interval"),
         };
         if outbox.backoff_min > outbox.backoff_max {
             reader.fault("outbox.backoff_min", "is longer than outbox.backoff_max");

@@ -21,6 +21,9 @@ pub struct PgType {
 pub enum TypeKind {
     /// A base type.
     Simple,
+    /// `money` of a server that writes it as `$1,234.50`; any other is `Simple`, and its
+    /// text is not known.
+    Dollars,
     /// An enumeration, with its labels in order.
     Enum(Vec<String>),
     /// A pseudo-type such as `record` or `void`.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::domain::side::Side;
+
 /// A table's schema and name, both as the catalogue has them (no quoting).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
@@ -61,4 +63,14 @@ pub struct TableMapping {
     pub source: TableName,
     /// Where it is on the target.
     pub target: TableName,
+}
+
+impl TableMapping {
+    /// Where it is on a side.
+    pub fn on(&self, side: Side) -> &TableName {
+        match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        }
+    }
 }

@@ -200,6 +200,7 @@ impl Shared {
         }
     }
 
+    // Modelled as a member in tests/model, from `Action::Claim` to `Action::Forget`.
     async fn batch(&self) -> Result<BatchDone, SqlFault> {
         let begun = tokio::time::Instant::now();
         let done = self.work.work().await;

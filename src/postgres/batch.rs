@@ -33,6 +33,7 @@ pub(super) fn begin_sql(modes: &str, write_id: WriteId) -> String {
 }
 
 /// Runs the statements of a write in one transaction.
+// Modelled as `Action::Commit` in tests/model.
 pub(super) async fn run(
     pool: &Pool,
     flight: InFlight,

@@ -17,13 +17,14 @@ use super::settings::{Purpose, SessionLimits, session_sql};
 use super::{fault, pooler, tls};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::side::Side;
+use crate::value::{MONEY_SAMPLE_SQL, MoneyStyle};
 
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-const PROBE: &str = "SELECT pg_catalog.pg_backend_pid(), \
+const PROBE_POSTGRES: &str = "SELECT pg_catalog.pg_backend_pid(), \
      pg_catalog.current_setting('transaction_read_only'), \
      pg_catalog.pg_is_in_recovery(), \
      pg_catalog.current_setting('server_version_num'), \
@@ -185,9 +186,12 @@ impl Connector {
         let is_cockroach = connection.parameter("crdb_version").is_some();
         let watch = Arc::new(Watch::default());
         let task = tokio::spawn(Driver::new(connection, Arc::clone(&watch)));
-        let probe = if is_cockroach { PROBE_COCKROACH } else { PROBE };
+        let probe = match is_cockroach {
+            true => PROBE_COCKROACH.to_owned(),
+            false => format!("{PROBE_POSTGRES}, {MONEY_SAMPLE_SQL}"),
+        };
         let answer = client
-            .simple_query(probe)
+            .simple_query(&probe)
             .await
             .map_err(|error| fault::from_error(error, self.side, false))?;
         let facts = self.facts(&answer, is_cockroach);
@@ -215,6 +219,7 @@ impl Connector {
             read_only: text(1) == "on",
             incarnation: text(4).to_owned(),
             backend_start: text(5).to_owned(),
+            money_in_dollars: MoneyStyle::from_sample(text(6)).is_some(),
         }
     }
 

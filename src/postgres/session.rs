@@ -40,6 +40,8 @@ pub struct ServerFacts {
     pub in_recovery: bool,
     /// Whether transactions begin read-only.
     pub read_only: bool,
+    /// `money` reads as in `$1,234.50`.
+    pub money_in_dollars: bool,
     /// Changes when the server has been restarted or another one has taken its place.
     pub incarnation: String,
     /// When the process was started, in seconds: tells it from a later one of the same number.
@@ -185,9 +187,14 @@ impl Session {
             fault.outcome = crate::domain::fault::Outcome::NotApplied;
             fault
         })?;
+        let dollars = self.facts.money_in_dollars;
         let prepared = Arc::new(Prepared {
-            parameters: statement.params().iter().map(types::pg_type).collect(),
-            columns: types::columns(statement.columns()),
+            parameters: statement
+                .params()
+                .iter()
+                .map(|ty| types::pg_type_on(ty, dollars))
+                .collect(),
+            columns: types::columns_on(statement.columns(), dollars),
             statement,
         });
         if sql.len() <= CACHED_SQL_BYTES_MAX {

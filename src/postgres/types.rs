@@ -9,15 +9,21 @@ use crate::domain::pg_type::{Column, PgType, TypeKind};
 /// A type of the driver as one of segue's. Types are made when a statement is prepared and
 /// kept with it, so that executing it makes none.
 pub fn pg_type(ty: &Type) -> Arc<PgType> {
-    Arc::new(PgType {
-        oid: ty.oid(),
-        name: ty.name().to_owned(),
-        schema: ty.schema().to_owned(),
-        kind: type_kind(ty.kind()),
-    })
+    pg_type_on(ty, false)
 }
 
-fn type_kind(kind: &Kind) -> TypeKind {
+/// The same on a server that writes `money` as dollars, or not.
+pub(super) fn pg_type_on(ty: &Type, dollars: bool) -> Arc<PgType> {
+    let kind = match *ty {
+        Type::MONEY if dollars => TypeKind::Dollars,
+        _ => type_kind(ty.kind(), dollars),
+    };
+    let (name, schema) = (ty.name().to_owned(), ty.schema().to_owned());
+    Arc::new(PgType { oid: ty.oid(), name, schema, kind })
+}
+
+fn type_kind(kind: &Kind, dollars: bool) -> TypeKind {
+    let pg_type = |ty| pg_type_on(ty, dollars);
     match kind {
         Kind::Enum(labels) => TypeKind::Enum(labels.clone()),
         Kind::Pseudo => TypeKind::Pseudo,
@@ -35,11 +41,16 @@ fn type_kind(kind: &Kind) -> TypeKind {
 
 /// The columns of a prepared statement.
 pub fn columns(columns: &[tokio_postgres::Column]) -> Arc<[Column]> {
+    columns_on(columns, false)
+}
+
+/// As [`pg_type_on`].
+pub(super) fn columns_on(columns: &[tokio_postgres::Column], dollars: bool) -> Arc<[Column]> {
     columns
         .iter()
         .map(|column| Column {
             name: column.name().to_owned(),
-            ty: pg_type(column.type_()),
+            ty: pg_type_on(column.type_(), dollars),
             type_modifier: column.type_modifier(),
             table_oid: column.table_oid(),
             column_id: column.column_id(),

@@ -137,6 +137,7 @@ async fn alone(
 }
 
 /// Announced and executed in one round trip, and committed by the server.
+// Modelled as `Action::Commit` in tests/model.
 async fn committing_itself(
     session: &Session,
     ready: Ready,

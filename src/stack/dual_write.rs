@@ -72,6 +72,9 @@ impl Service<Write> for DualWrite {
         let side = write.control.phase.primary();
         let database = Arc::clone(self.databases.of(side));
         let watched = self.watch.begin(side, Purpose::Write, &write.summary);
+        if let [only] = write.statements.as_slice() {
+            watched.named(only.name.as_deref());
+        }
         let watch = self.watch.clone();
         let mut wake = WakeOnDrop::new(&self.reconciler, write.control, write.writes);
         let request = WriteRequest {

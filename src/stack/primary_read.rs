@@ -52,6 +52,7 @@ impl Service<Read> for PrimaryRead {
         let side = read.control.phase.primary();
         let database = Arc::clone(self.databases.of(side));
         let watched = self.watch.begin(side, Purpose::Read, &read.analysis.summary);
+        watched.named(read.statement.name.as_deref());
         let request = ReadRequest { statement: read.statement, context: read.context };
         let answer = async move { database.read(request).await };
         Box::pin(async move {

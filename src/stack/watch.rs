@@ -66,6 +66,11 @@ impl Watched {
         self.span.clone()
     }
 
+    /// Notes the statement's name from the query files.
+    pub(super) fn named(&self, name: Option<&str>) {
+        spans::note_name(&self.span, name);
+    }
+
     /// Notes how the statement failed, if it did.
     pub(super) fn note<T>(&self, result: Result<T, SqlFault>) -> Result<T, SqlFault> {
         result.inspect_err(|fault| spans::note_fault(&self.span, fault))

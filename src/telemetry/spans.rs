@@ -60,7 +60,15 @@ pub fn statement(peer: &Peer, summary: &str) -> Span {
         { names::SERVER_PORT } = peer.port,
         { names::ERROR_TYPE } = Empty,
         { names::SIDE } = peer.side.as_str(),
+        { names::STATEMENT_NAME } = Empty,
     )
+}
+
+/// Notes the name of a statement from the query files.
+pub fn note_name(span: &Span, name: Option<&str>) {
+    if let Some(name) = name {
+        span.record(names::STATEMENT_NAME, name);
+    }
 }
 
 /// Notes how a call or a statement failed: codes, never the message.
@@ -127,6 +135,7 @@ pub fn shadow_read(caller: &Span, shadow: &'static str) -> Span {
         { names::CATEGORY } = Empty,
         { names::RULES } = Empty,
         { names::DROPPED } = Empty,
+        { names::STATEMENT_NAME } = Empty,
     );
     if let Some(context) = context_of(caller) {
         span.add_link(context);

@@ -168,6 +168,7 @@ impl<'a> Class<'a> {
                 let built_in = if ty.oid < FIRST_USER_OID { by_oid(ty.oid) } else { None };
                 built_in.or_else(|| by_name(ty)).map_or(Self::Unknown, Self::Scalar)
             }
+            TypeKind::Dollars => Self::Scalar(Scalar::Money),
             TypeKind::Enum(_) => Self::Enum,
             TypeKind::Pseudo => match ty.name.as_str() {
                 "record" => Self::Record,

@@ -3,14 +3,14 @@
 
 use std::fmt::Write;
 
-use crate::domain::pg_type::PgType;
+use crate::domain::pg_type::{PgType, TypeKind};
 use crate::value::class::{Class, Scalar};
 use crate::value::datetime;
 use crate::value::error::DecodeError;
 use crate::value::float;
 use crate::value::network::{NetAddress, write_mac};
 use crate::value::numeric::NumericCell;
-use crate::value::options::TextOptions;
+use crate::value::options::{MoneyStyle, TextOptions};
 use crate::value::reader::Reader;
 use crate::value::{array, composite, range, search, small};
 
@@ -53,6 +53,10 @@ pub(crate) fn write_text(
     out: &mut String,
 ) -> Result<(), DecodeError> {
     let base = ty.base();
+    if base.kind == TypeKind::Dollars && options.money.is_none() {
+        let known = TextOptions { money: Some(MoneyStyle::dollars()) };
+        return write_text(base, cell, &known, out);
+    }
     let name = base.name.as_str();
     match Class::of(base) {
         Class::Scalar(scalar) => write_scalar(scalar, name, cell, options, out),

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::domain::pg_type::PgType;
+use crate::domain::pg_type::{PgType, TypeKind};
 use crate::domain::value::Value;
 use crate::value::array::ArrayCell;
 use crate::value::bind::bind;
@@ -14,7 +14,7 @@ use crate::value::class::{Class, Scalar, holds_object_id};
 use crate::value::error::{DecodeError, TranscodeError};
 use crate::value::float;
 use crate::value::numeric::NumericCell;
-use crate::value::options::TextOptions;
+use crate::value::options::{MoneyStyle, TextOptions};
 use crate::value::parameter::Parameter;
 use crate::value::reader::Reader;
 use crate::value::text::{integer, range_bound, to_text_with, versioned};
@@ -160,7 +160,8 @@ fn number(
             Value::Numeric(NumericCell::new(cell)?.to_string())
         }
         Scalar::Money => {
-            let style = options.money.as_ref();
+            let dollars = (from.base().kind == TypeKind::Dollars).then(MoneyStyle::dollars);
+            let style = options.money.as_ref().or(dollars.as_ref());
             let style = style.ok_or_else(|| DecodeError::not_decoded(&from.name))?;
             Value::Numeric(style.plain(reader.i64()?))
         }

@@ -106,6 +106,7 @@ async fn typed_and_packed_answers_agree_for_every_type() {
             }
             Err(status) => panic!("{cell}: {:?} does not go back: {status:?}", typed[0][0]),
         }
+        assert!(cell != &"'-1234.56'::money" || matches!(&typed[0][0], Kind::Other(_)), "{cell}");
         if let (Kind::Other(other), Some(said)) = (&typed[0][0], &said) {
             assert_eq!(&other.text, said, "{cell}");
         }

@@ -5,8 +5,10 @@
 //! leaves the old one.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::proto::{self, value::Kind};
@@ -56,6 +58,7 @@ pub struct Ledger {
     unknown: AtomicU64,
     refused: AtomicU64,
     version: AtomicU64,
+    latencies: Mutex<Vec<Duration>>,
 }
 
 /// What a failed call says of its effect.
@@ -120,7 +123,7 @@ impl Ledger {
         };
         let request =
             proto::ExecuteRequest { statement: Some(call), ..proto::ExecuteRequest::default() };
-        let answer = client.execute(request).await;
+        let answer = self.timed(client.execute(request)).await;
         let mut accounts = self.accounts.lock().unwrap();
         let possible = accounts.get_mut(&key).unwrap();
         match answer {
@@ -144,7 +147,7 @@ impl Ledger {
             statement: Some(statement(COUNT, vec![int(key)])),
             ..proto::ExecuteRequest::default()
         };
-        let answer = client.execute(request).await;
+        let answer = self.timed(client.execute(request)).await;
         let mut counters = self.counters.lock().unwrap();
         let (sure, maybe) = counters.entry(key).or_default();
         match answer {
@@ -160,6 +163,21 @@ impl Ledger {
                 self.unknown.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    async fn timed<T>(&self, call: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let answer = call.await;
+        self.latencies.lock().unwrap().push(begun.elapsed());
+        answer
+    }
+
+    /// Median, 99th percentile and longest of the calls since this was asked last.
+    pub fn latencies(&self) -> [Duration; 3] {
+        let mut all = std::mem::take(&mut *self.latencies.lock().unwrap());
+        all.sort_unstable();
+        [all.len() / 2, all.len() * 99 / 100, all.len().saturating_sub(1)]
+            .map(|at| all.get(at).copied().unwrap_or_default())
     }
 
     /// Writes acknowledged so far.

@@ -25,9 +25,10 @@ pub(crate) enum Action {
     Write(Who, u8),
     /// It commits, rows and outbox rows together. For a write of one statement it is
     /// `postgres::write::committing_itself`, for more `postgres::batch::run`, else
-    /// `postgres::transactions::end`, or a program that knows nothing of segue.
+    /// `postgres::transactions::end::commit`, or a program that knows nothing of segue.
     Commit(Who),
-    /// It rolls back, or it or its connection is lost.
+    /// It rolls back (`postgres::transactions::end::roll_back`), or it or its connection is
+    /// lost.
     Rollback(Who),
     /// Only with [`Flaw::CaptureApart`]: the outbox rows are committed after the write.
     Capture(Who),
@@ -68,8 +69,8 @@ pub(crate) enum Action {
     Again(Who),
     /// The member's process ends (`postgres::reconcile::crash::CrashPoints::pass`), or both
     /// its connections do: open transactions are rolled back, locks and claims released. A
-    /// commit that was under way is a crash before or after it. The next batch is begun by
-    /// `jobs::replayer::Shared::run`, of this process or of another.
+    /// commit that was under way is a crash before or after it. The next batch is that of
+    /// `jobs::replayer::Shared::batch`, in this process or another.
     Crash(Who),
     /// The claim's connection alone is lost, or its time is up (`BEGIN` of
     /// `postgres::reconcile::batch`): others may claim the rows, while this member's

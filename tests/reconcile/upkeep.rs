@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use segue::domain::key::OutboxMark;
+use segue::domain::side::Side;
 use segue::domain::table::TableRef;
 use segue::ports::PendingKeys;
 use segue::ports::reconcile::{OutboxSize, Upkeep};
+use segue::postgres::outbox::servers::Servers;
 use segue::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 
-use crate::world::{self, Way};
+use crate::support::{Major, Options, Server};
+use crate::world::{self, Way, drain, waiting};
 
 fn params() -> UpkeepParams {
     UpkeepParams {
@@ -99,4 +102,62 @@ async fn the_comparer_learns_what_is_pending_for_its_tables() {
     assert!(!outbox.pending(&table(None, "item"), after).await.unwrap());
     assert!(outbox.pending(&table(None, "some_view"), after).await.unwrap());
     assert!(!outbox.pending(&[], after).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_full_outbox_of_what_is_done_is_thinned_and_the_copy_is_kept() {
+    let pair = world::pair().await;
+    pair.source.run("UPDATE segue.control SET phase = 'dual_write'").await;
+    let now = pair.source.rows("SELECT floor(extract(epoch FROM now()) / 600)::int8 % 12").await;
+    let now: i16 = now[0].parse().unwrap();
+    pair.source
+        .run(&format!(
+            "INSERT INTO segue.outbox (slot, table_id, key, forgotten_at) \
+             SELECT {}, 1, '{{1}}', now() FROM generate_series(1, 20000)",
+            (now + 5) % 12
+        ))
+        .await;
+    let outbox = Way::forth(&pair).outbox();
+    let upkeep = OutboxUpkeep::new(outbox, UpkeepParams { bytes_max: 1_000_000, ..params() });
+    let size = upkeep.check_size().await.unwrap();
+    assert!(matches!(size, OutboxSize::Within { bytes } if bytes < 1_000_000), "{size:?}");
+    assert_eq!(pair.source.rows("SELECT phase FROM segue.control").await, ["dual_write"]);
+}
+
+#[tokio::test]
+async fn a_server_that_was_restarted_recalls_the_window_once() {
+    let source = Server::start(Major::V15, &Options::default());
+    let target = Server::start(Major::V18, &Options::default());
+    let pair = world::pair_within(&source, &target).await;
+    pair.source.run("INSERT INTO app.parent VALUES (1, 'a'), (2, 'b')").await;
+    let worker = Way::forth(&pair).worker();
+    drain(&worker).await;
+    let servers = || {
+        Servers::new(
+            world::pool(Side::Source, pair.source.dsn(), 4),
+            world::pool(Side::Target, pair.target.dsn(), 4),
+        )
+    };
+    assert_eq!(servers().check().await.unwrap(), 0, "the first look only notes");
+    assert_eq!(servers().check().await.unwrap(), 0);
+    // A standby that lacked the last commit took the target's place.
+    pair.target.run("DELETE FROM moved.parent WHERE id = 2").await;
+    target.stop_fast();
+    assert_eq!(servers().check().await.unwrap(), 0, "a target that is away is no fault");
+    target.restart();
+    assert_eq!(servers().check().await.unwrap(), 2);
+    assert_eq!(servers().check().await.unwrap(), 0, "once");
+    assert_eq!(waiting(&pair.source).await.len(), 2);
+    drain(&worker).await;
+    world::assert_equal(&pair).await;
+    source.restart();
+    assert_eq!(servers().check().await.unwrap(), 2);
+    drain(&Way::forth(&pair).worker()).await;
+    // Another timeline: what the lost transactions wrote is named by no key.
+    pair.target.run("INSERT INTO moved.parent VALUES (3, 'of a lost transaction')").await;
+    pair.source.run("UPDATE segue.server_seen SET timeline = 'old' WHERE side = 'source'").await;
+    assert_eq!(servers().check().await.unwrap(), 2 + 3);
+    drain(&Way::forth(&pair).worker()).await;
+    assert_eq!(waiting(&pair.source).await, Vec::<String>::new());
+    world::assert_equal(&pair).await;
 }

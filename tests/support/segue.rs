@@ -116,6 +116,14 @@ impl Segue {
         self.process = Some(process);
     }
 
+    /// Kilobytes of memory that the sidecar holds now.
+    pub fn memory_kb(&self) -> u64 {
+        let id = self.process.as_ref().expect("segue runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("/proc is there");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size is there");
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number is there")
+    }
+
     /// Where `Sql` is served.
     pub fn sql_address(&self) -> String {
         format!("http://127.0.0.1:{}", self.sql_port)

@@ -57,7 +57,7 @@ const DATABASE: &[Key] = &[
         "read_pool_max",
         POOL,
         "16",
-        "connections for callers' reads and, on the shadow, for samples",
+        "connections for callers' reads; samples have their own, as many as `sampling.concurrency`, at most 8",
     ),
     key("write_pool_max", POOL, "16", "connections for callers' writes and transactions"),
     key(
@@ -105,12 +105,7 @@ const LIMITS: &[Key] = &[
     key("calls_max", ANY, "512", "calls at work at once; what is above fails at once and says so"),
     key("deadline_default", Kind::Duration, "30s", "time of a call that brings no deadline"),
     key("deadline_max", Kind::Duration, "10m", "longest deadline that a call may bring"),
-    key(
-        "statement_cache",
-        ANY,
-        "2048",
-        "analysed statements that are kept, and prepared ones a connection",
-    ),
+    key("statement_cache", ANY, "2048", "analysed statements that are kept"),
 ];
 
 const TRANSACTIONS: &[Key] = &[
@@ -215,6 +210,12 @@ const OUTBOX: &[Key] = &[
         Kind::Duration,
         "1h",
         "time that reconciled rows are kept, for a side that loses commits in a failover",
+    ),
+    key(
+        "capture_check_interval",
+        Kind::Duration,
+        "30s",
+        "how often it is looked whether every table and partition is captured, and mended",
     ),
 ];
 

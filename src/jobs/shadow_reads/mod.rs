@@ -213,6 +213,7 @@ impl ShadowReads for ShadowReader {
         };
         inner.metrics.sample_taken();
         let span = spans::shadow_read(&sample.span, inner.sides.shadow.side().as_str());
+        spans::note_name(&span, sample.statement.name.as_deref());
         let tasks = inner.tasks.clone();
         tasks.spawn(
             async move {

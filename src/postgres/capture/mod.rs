@@ -25,7 +25,7 @@ pub use install::{install, print};
 pub use key::decode;
 pub use remove::{give_up, remove};
 pub use tables::{Refusal, default_tables, idempotency};
-pub use verify::{Drift, verify_installed};
+pub use verify::{Drift, ids_of, verify_installed};
 
 /// Which database, and how patient to be with its locks.
 #[derive(Debug, Clone, Copy)]

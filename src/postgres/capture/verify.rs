@@ -71,6 +71,33 @@ pub async fn verify_installed<C: GenericClient>(
     Ok(drifts)
 }
 
+/// The ids of the tables that these drifts are of, partitions' by their table.
+///
+/// # Errors
+///
+/// Whatever the database says.
+pub async fn ids_of<C: GenericClient>(
+    client: &C,
+    params: &Params,
+    mappings: &[TableMapping],
+    drifts: &[Drift],
+) -> Result<Vec<i32>, Error> {
+    if drifts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<TableName> =
+        mappings.iter().map(|mapping| on_side(mapping, params.side).clone()).collect();
+    let found = catalog::load(client, &names).await?;
+    let ids = registry::ids(client, params.side, mappings).await?;
+    let drifted = |name: &TableName| {
+        let table = found.iter().find(|table| table.name == *name);
+        let parts = table.into_iter().flat_map(|table| &table.partitions);
+        let mut all = parts.map(|part| &part.name).chain([name]);
+        all.any(|name| drifts.iter().any(|drift| drift.table == *name))
+    };
+    Ok(names.iter().zip(ids).filter(|(name, _)| drifted(name)).filter_map(|(_, id)| id).collect())
+}
+
 /// The form that a table's capture has.
 pub(super) fn form_of(table: &Table, table_id: i32) -> Form<'_> {
     Form {

@@ -79,6 +79,7 @@ fn put_type(out: &mut Vec<u8>, ty: &PgType) {
     put_text(out, &ty.schema);
     match &ty.kind {
         TypeKind::Simple => out.put_u8(0),
+        TypeKind::Dollars => out.put_u8(8),
         TypeKind::Enum(labels) => {
             out.put_u8(1);
             put_length(out, labels.len());
@@ -114,6 +115,7 @@ fn pg_type(from: &mut &[u8], depth: u32) -> Option<PgType> {
     let mut inner = || pg_type(from, depth + 1).map(Arc::new);
     let kind = match tag {
         0 => TypeKind::Simple,
+        8 => TypeKind::Dollars,
         1 => {
             let count = length(from)?;
             let mut labels = Vec::new();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use tokio_postgres::types::ToSql;
+
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::postgres::cell::Raw;
@@ -49,6 +51,9 @@ pub struct ClaimLimits {
     pub keys_max: usize,
     /// Whether a truncated table may be taken; otherwise it is passed over.
     pub whole_tables: bool,
+    /// Rows that were due before are passed over: while an old snapshot is open somewhere, the
+    /// index still leads to all that was forgotten since, and each claim would visit it.
+    pub from: Option<SystemTime>,
 }
 
 /// One row as the claim read it.
@@ -58,7 +63,19 @@ struct DueRow {
     table_id: i32,
     key: Option<Vec<String>>,
     attempts: u32,
+    due_at: SystemTime,
     write: Option<WriteId>,
+}
+
+/// What a claim took, and what it saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The keys.
+    pub claim: Claim,
+    /// Rows that were locked.
+    pub rows: u64,
+    /// The first of them was due then.
+    pub oldest: Option<SystemTime>,
 }
 
 /// Writes of one key that are remembered: a hot key has thousands.
@@ -83,9 +100,9 @@ impl ClaimedRows {
 /// Due rows, oldest first. `statement_timestamp()` and not the volatile clock, so that the
 /// partial index bounds the scan. What another member holds is passed over.
 const CLAIM: &str = "\
-    SELECT slot, ctid::text, table_id, key, attempts, write_id FROM segue.outbox \
+    SELECT slot, ctid::text, table_id, key, attempts, next_attempt_at, write_id FROM segue.outbox \
     WHERE forgotten_at IS NULL AND next_attempt_at <= pg_catalog.statement_timestamp() \
-        AND (key IS NOT NULL OR $2) \
+        AND next_attempt_at >= coalesce($3, '-infinity'::timestamptz) AND (key IS NOT NULL OR $2) \
     ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED";
 
 /// The rows of one truncated table. Each is named by its time as well, since its place may be
@@ -105,12 +122,14 @@ const TABLE_ROWS_MAX: i64 = 1000;
 /// # Errors
 ///
 /// What the database reports.
-pub async fn claim(client: &Lease, limits: ClaimLimits) -> Result<(Claim, u64), SqlFault> {
+// Modelled as `Action::Claim` in tests/model.
+pub async fn claim(client: &Lease, limits: ClaimLimits) -> Result<Claimed, SqlFault> {
     let claim = client.prepared(CLAIM).await?;
-    let rows = client.query(&claim.statement, &[&limits.rows_max, &limits.whole_tables]).await;
-    let rows = rows.map_err(said(client))?;
+    let params: [&(dyn ToSql + Sync); 3] = [&limits.rows_max, &limits.whole_tables, &limits.from];
+    let rows = client.query(&claim.statement, &params).await.map_err(said(client))?;
     let due = rows.iter().map(due_row).collect::<Result<Vec<_>, _>>().map_err(said(client))?;
-    Ok((gather(due, limits.keys_max), rows.len() as u64))
+    let oldest = due.first().map(|row| row.due_at);
+    Ok(Claimed { claim: gather(due, limits.keys_max), rows: rows.len() as u64, oldest })
 }
 
 /// A row that stands for a whole table, and the most attempts behind any of them.
@@ -149,7 +168,8 @@ fn due_row(row: &tokio_postgres::Row) -> Result<DueRow, tokio_postgres::Error> {
         table_id: row.try_get(2)?,
         key: row.try_get(3)?,
         attempts: u32::try_from(row.try_get::<_, i32>(4)?).unwrap_or(0),
-        write: row.try_get::<_, Raw<'_>>(5)?.0.and_then(write_of),
+        due_at: row.try_get(5)?,
+        write: row.try_get::<_, Raw<'_>>(6)?.0.and_then(write_of),
     })
 }
 
@@ -189,6 +209,7 @@ mod tests {
             table_id,
             key: key.map(|value| vec![value.to_owned()]),
             attempts,
+            due_at: SystemTime::UNIX_EPOCH,
             write: None,
         }
     }

@@ -23,6 +23,7 @@ const REASON_BYTES_MAX: usize = 2000;
 /// # Errors
 ///
 /// What the database reports.
+// Modelled as `Action::Forget` in tests/model.
 pub async fn forget(
     client: &Lease,
     places: impl IntoIterator<Item = &RowPlace>,
@@ -47,6 +48,7 @@ pub async fn forget(
 /// # Errors
 ///
 /// What the database reports.
+// Modelled as `Action::Fail` in tests/model.
 pub async fn fail(
     client: &Lease,
     places: impl IntoIterator<Item = &RowPlace>,

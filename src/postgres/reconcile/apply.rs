@@ -47,6 +47,7 @@ struct Write {
 /// # Errors
 ///
 /// What the database reports; [`Halt::Keys`] where a value does not fit the shadow's type.
+// Modelled as `Action::Apply` in tests/model.
 pub async fn apply(client: &Lease, side: Side, tables: &[Planned<'_>]) -> Result<u64, Halt> {
     let mut changed = 0;
     for table in tables.iter().rev() {

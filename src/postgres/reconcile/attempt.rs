@@ -61,6 +61,7 @@ impl Reconciler {
             Err(halt) => return Err(self.learn(shadow, &planned, keys, &shapes, halt).await),
         };
         self.params.crash.pass(crash::AFTER_APPLY)?;
+        // Modelled as `Action::ShadowCommit` in tests/model.
         shadow.end("COMMIT").await?;
         self.params.crash.pass(crash::AFTER_SHADOW_COMMIT)?;
         Ok(changed)
@@ -74,6 +75,7 @@ impl Reconciler {
 
     /// The primary's transaction is opened here, under the locks: its snapshot is no older
     /// than what any reconcile before this one has read.
+    // Modelled as `Action::Read` in tests/model.
     async fn read_both(
         &self,
         shadow: &Transaction,
@@ -83,12 +85,11 @@ impl Reconciler {
         let on_primary = async {
             let begin = begin_primary(self.params.deadline);
             let primary = Transaction::open(&self.primary, &begin).await?;
-            let read = async {
-                let read = read_all(primary.client()?, primary.side(), Role::Primary, tables);
-                let known = still_registered(&primary, tables);
-                tokio::try_join!(read, known)
-            };
-            let (read, ()) = read.await?;
+            let read = read_all(primary.client()?, primary.side(), Role::Primary, tables);
+            let (read, known) = tokio::join!(read, still_registered(&primary, tables));
+            // After the first error the other only says that the transaction is aborted.
+            let read = read?;
+            known?;
             primary.end("ROLLBACK").await?;
             Ok(read)
         };
@@ -98,6 +99,7 @@ impl Reconciler {
 
     /// Plans all tables; where foreign keys are active, rows that refer to a row which is
     /// taken out are taken out with it, and the set grows by those it does not have.
+    // Modelled as `Action::Plan` in tests/model.
     async fn plan_all<'a>(
         &self,
         shadow: &Transaction,
@@ -132,6 +134,7 @@ impl Reconciler {
 
     /// What a violation means: the rows that caused it are looked for on the same
     /// connection, after the rollback.
+    // Modelled as `Action::Learn` in tests/model.
     async fn learn(
         &self,
         shadow: Transaction,
@@ -245,6 +248,7 @@ fn parents_first(mut rest: Vec<TableKeys>) -> Vec<TableKeys> {
     ordered
 }
 
+// Modelled as `Action::Lock` in tests/model.
 async fn lock(shadow: &Transaction, tables: &[TableKeys]) -> Result<(), Halt> {
     let mut slots = BTreeSet::new();
     let mut ids = BTreeSet::new();

@@ -18,6 +18,7 @@ use crate::postgres::outbox::claim::{
 use crate::postgres::outbox::settle::{fail, forget, note_failed};
 use crate::postgres::outbox::{Outbox, RowKey};
 use crate::postgres::reconcile::halt::{Halt, on};
+use crate::postgres::reconcile::place::Place;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::whole_table::Cursor;
 use crate::postgres::reconcile::{Reconciler, Report, Stopped, crash};
@@ -29,6 +30,7 @@ use crate::telemetry::spans::{self, Writers};
 /// A part of the ring that fills up has no statistics yet: without a word the planner would
 /// sort all of it for each claim instead of following the index. The savepoint lets a claim
 /// be taken back.
+// Its end without the member's knowing is modelled as `Action::LoseClaim` in tests/model.
 const BEGIN: &str = "\
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path = pg_catalog; \
     SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '90s'; \
@@ -74,6 +76,8 @@ pub struct OutboxWorker {
     writers: Arc<Writers>,
     /// Tables that are gone through in several turns.
     tables: Mutex<BTreeMap<i32, Progress>>,
+    /// Where the next claim begins.
+    place: Place,
     /// A table had the last turn, and keys have the next.
     keys_turn: AtomicBool,
 }
@@ -105,6 +109,7 @@ impl OutboxWorker {
             rows,
             writers: Arc::new(Writers::new(0)),
             tables: Mutex::default(),
+            place: Place::default(),
             keys_turn: AtomicBool::new(false),
         }
     }
@@ -133,13 +138,17 @@ impl OutboxWorker {
         let rows_now = self.rows.load(Ordering::Relaxed).max(keys_max);
         let rows_max = i64::try_from(rows_now).unwrap_or(i64::MAX);
         let whole_tables = !self.keys_turn.swap(false, Ordering::Relaxed);
-        let mut limits = ClaimLimits { keys_max, rows_max, whole_tables };
+        let from = self.place.from();
+        let mut limits = ClaimLimits { keys_max, rows_max, whole_tables, from };
         let client = transaction.client()?;
-        let (mut claimed, mut rows) = claim(client, limits).await.map_err(Halt::Away)?;
-        if claimed == Claim::Nothing && !whole_tables {
+        let begun = Instant::now();
+        let mut taken = claim(client, limits).await.map_err(Halt::Away)?;
+        if taken.claim == Claim::Nothing && !whole_tables {
             limits.whole_tables = true;
-            (claimed, rows) = claim(client, limits).await.map_err(Halt::Away)?;
+            taken = claim(client, limits).await.map_err(Halt::Away)?;
         }
+        self.place.looked(from, taken.oldest, begun.elapsed());
+        let (claimed, rows) = (taken.claim, taken.rows);
         self.reconciler.params.crash.pass(crash::AFTER_CLAIM)?;
         let full = rows >= rows_now as u64;
         match claimed {
@@ -240,6 +249,7 @@ impl OutboxWorker {
     ///
     /// If we crash before the commit, all of it is due again and reconciled again, which
     /// changes nothing.
+    // Modelled as `Action::Forget` and `Action::Fail` in tests/model.
     async fn settle(
         &self,
         transaction: Transaction,
@@ -325,7 +335,11 @@ fn whole(mut report: Report, key: RowKey) -> Report {
 impl OutboxWork for OutboxWorker {
     fn work(&self) -> BoxFuture<'_, Result<BatchDone, SqlFault>> {
         Box::pin(async move {
-            self.batch().await.map_err(|halt| match halt {
+            let batch = self.batch().await;
+            if batch.is_err() {
+                self.place.forget();
+            }
+            batch.map_err(|halt| match halt {
                 Halt::Away(fault) => fault,
                 other => SqlFault::new(
                     FaultKind::Internal,

@@ -46,6 +46,7 @@ impl CrashPoints {
         }))
     }
 
+    // Modelled as `Action::Crash` in tests/model.
     pub(in crate::postgres::reconcile) fn pass(&self, place: &'static str) -> Result<(), Halt> {
         match &self.0 {
             Some(test) if test(place) => Err(Halt::Crash(place)),

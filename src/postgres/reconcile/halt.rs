@@ -50,7 +50,7 @@ pub fn of_fault(fault: SqlFault) -> Halt {
     match state {
         _ if fault::ends_session(&fault) => Halt::Away(fault),
         // 40003: the commit's outcome is unknown. Reconciling again settles it either way.
-        "40001" | "40P01" | "40003" | "55P03" => Halt::Again(fault),
+        "40001" | "40P01" | "40003" | "55P03" | "25P02" => Halt::Again(fault),
         "23505" | "23P01" => Halt::Unique(fault),
         "23503" => Halt::ForeignKey(fault),
         "57014" => Halt::Late,

@@ -22,6 +22,7 @@ pub mod crash;
 pub mod halt;
 pub mod image;
 pub mod lock;
+mod place;
 pub mod plan;
 pub mod preflight;
 pub mod read;
@@ -212,6 +213,7 @@ impl Reconciler {
     }
 
     /// Attempts on one set until it is committed or has a reason.
+    // Modelled as `Action::Again` in tests/model.
     async fn settle(&self, set: &BTreeSet<RowKey>, until: Instant) -> Result<u64, Halt> {
         let mut learned = Learned::default();
         let mut last = String::new();
@@ -291,6 +293,7 @@ fn by_table(
 }
 
 /// Halves a set that failed; a key that stands alone has found its reason.
+// Modelled as `Action::Halve` in tests/model.
 fn halve(
     set: BTreeSet<RowKey>,
     reason: &str,

@@ -11,6 +11,7 @@ use crate::postgres::pipeline::{self, Progress, Ran, StepKind};
 use crate::postgres::pool::Pool;
 
 /// Rolls back; a session in which that fails is closed, which rolls back as well.
+// Modelled as `Action::Rollback` in tests/model.
 pub(super) async fn roll_back(held: Held) {
     match rollback(held.session()).await {
         Ok(()) => held.session().set_busy(false),
@@ -19,6 +20,7 @@ pub(super) async fn roll_back(held: Held) {
 }
 
 /// Commits, or says truthfully why not.
+// Modelled as `Action::Commit` in tests/model.
 pub(super) async fn commit(
     pool: &Pool,
     mut held: Held,
