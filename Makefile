@@ -28,7 +28,7 @@ audit: ## licences, bans, sources, and advisories where they can be reached
 demo: ## two databases, segue between them, faults, and a proof at the end (two minutes)
 	@scripts/setup --demo
 	cargo build --locked --release
-	@.build/python/bin/python demo/run
+	@.build/python/bin/python demo/run $(if $(SPOIL),--sabotage $(SPOIL))
 
 playground: ## the demo's two databases alone, to try segue by hand; Ctrl-C removes them
 	@scripts/setup --demo
