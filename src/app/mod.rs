@@ -144,10 +144,6 @@ pub async fn run(
     let databases = Databases::open(config)?;
     databases.watch(&metrics);
     setup::at_start(config, &databases).await?;
-    let check = setup::check_capture(config, &databases).await?;
-    if !check.uncaptured.is_empty() {
-        return Err(AppError::NotCaptured { tables: check.uncaptured.join("; ") });
-    }
     let store = Arc::new(ControlTable::new(databases.own()));
     let (control, follower) =
         Control::start(params::control(config), store, metrics.clone()).await?;

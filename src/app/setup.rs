@@ -106,7 +106,9 @@ async fn captures_now(session: &Lease) -> Result<bool, AppError> {
     let row = session.query_opt("SELECT phase FROM segue.control WHERE id = 1", &[]).await;
     let row = row.map_err(|error| session.fault(error, true))?;
     let phase = row.and_then(|row| row.try_get::<_, String>(0).ok());
-    Ok(phase.and_then(|phase| phase.parse::<Phase>().ok()).is_some_and(Phase::captures))
+    let phase = phase.and_then(|phase| phase.parse::<Phase>().ok());
+    // The way back has its capture on the target.
+    Ok(phase.is_some_and(|phase| phase.captures() && phase.primary() == Side::Source))
 }
 
 /// What stands against reconciling the tables to the target.
@@ -258,5 +260,10 @@ pub(super) async fn at_start(config: &Config, databases: &Databases) -> Result<(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    let check = check_capture(config, databases).await?;
+    if check.uncaptured.is_empty() {
+        Ok(())
+    } else {
+        Err(AppError::NotCaptured { tables: check.uncaptured.join("; ") })
+    }
 }

@@ -25,6 +25,7 @@ pub mod lock;
 mod place;
 pub mod plan;
 pub mod preflight;
+mod queries;
 pub mod read;
 pub mod session;
 pub mod shape;
