@@ -5,6 +5,7 @@ import sys
 import time
 
 PLAIN_EVERY_S = 5
+GREEN, RED = 32, 31
 
 
 class Display:
@@ -26,6 +27,13 @@ class Display:
     def step(self, text):
         """A line that stays, with the time."""
         self.say(f"[{self.seconds():4.0f} s] {text}")
+
+    def verdict(self, holds, text):
+        """A claim and whether it held."""
+        word = "ok  " if holds else "FAIL"
+        if self.live:
+            word = f"\x1b[{GREEN if holds else RED}m{word}\x1b[0m"
+        self.say(f"  {word}  {text}")
 
     def status(self, text):
         """The line that changes."""

@@ -8,7 +8,9 @@ the same moment, and their latencies can be compared.
 import random
 import threading
 import time
+from dataclasses import dataclass
 
+import grpc
 import psycopg
 
 from client import Json, Numeric, Sql
@@ -24,22 +26,32 @@ PLANTED_CUSTOMER = 200
 # Orders above this one are made by the load; a thread's ids begin at its number of these.
 IDS_OF_A_THREAD = 10_000_000
 
-# Statements that answer differently on the target: what of them the report is known by
-# (constants in it are replaced), the statement, its parameters.
+
+@dataclass
+class Planted:
+    """A statement that answers differently on the target, and how the report must show it."""
+
+    # What of the statement the report is known by: constants in it are replaced.
+    mark: str
+    reported: str
+    statement: str
+    params: tuple = ()
+
+
 PLANTED = {
-    "integer division": (
-        "qty /",
-        "SELECT id FROM orders WHERE id <= 2000 AND qty / 2 = 3 ORDER BY id", ()),
-    "text of a JSON document": (
-        "md5(prefs",
+    "integer division": Planted(
+        "qty /", "incompatible int_division",
+        "SELECT id FROM orders WHERE id <= 2000 AND qty / 2 = 3 ORDER BY id"),
+    "text of a JSON document": Planted(
+        "md5(prefs", "incompatible json_as_text",
         "SELECT id, md5(prefs::text) AS digest FROM customers WHERE id BETWEEN $1 AND $2"
         " ORDER BY id", (QUIET_MIN, QUIET_MIN + 9)),
-    "order of text": (
-        "order by name",
+    "order of text": Planted(
+        "order by name", "incompatible collation_order",
         "SELECT id, name FROM customers WHERE id BETWEEN $1 AND $2 ORDER BY name",
         (QUIET_MIN, QUIET_MAX)),
-    "a function that the target lacks": (
-        "to_char(credit",
+    "a function that the target lacks": Planted(
+        "to_char(credit", "error unsupported_function",
         "SELECT id, to_char(credit, 'FM999990.00') AS credit FROM customers WHERE id = $1",
         (QUIET_MIN,)),
 }
@@ -67,15 +79,15 @@ class Ledger:
         self.visits = {}
         self.credit_cents = {}
         self.tickets = {}
-        self.acknowledged = {"read": 0, "write": 0}
+        self.acknowledged = {"read": 0, "write": 0, "repeat": 0}
         self.replayed = 0
         self.errors = []
         self.latencies = {}
 
-    def note(self, kind, way, phase, seconds, change=None):
+    def note(self, kind, way, part, seconds, change=None):
         """One answer; `change` writes it down."""
         with self._lock:
-            self.latencies.setdefault((kind, way, phase), []).append(seconds)
+            self.latencies.setdefault((kind, way, part), []).append(seconds)
             if way == "segue":
                 self.acknowledged[kind] += 1
             if change:
@@ -85,11 +97,11 @@ class Ledger:
         with self._lock:
             self.errors.append(f"{what}: {error}")
 
-    def percentiles(self, kind, way, phases):
+    def percentiles(self, kind, way, parts):
         """p50 and p99 in ms, and the number of answers."""
         with self._lock:
-            taken = sorted(value for phase in phases
-                           for value in self.latencies.get((kind, way, phase), ()))
+            taken = sorted(value for part in parts
+                           for value in self.latencies.get((kind, way, part), ()))
         if not taken:
             return None
         at = lambda share: taken[min(len(taken) - 1, int(len(taken) * share))] * 1000
@@ -97,14 +109,18 @@ class Ledger:
 
 
 class Load:
-    """The threads. `phase` names the part of the demo that answers are counted under."""
+    """The threads. `part` names the part of the demo that answers are counted under."""
 
     def __init__(self, ledger, sql_port, baseline_dsn, direct_dsn):
         self.ledger = ledger
         self.sql_port = sql_port
         self.baseline_dsn = baseline_dsn
         self.direct_dsn = direct_dsn
-        self.phase = "start"
+        self.part = "calm"
+        self.reads = list(READS)
+        self.planted = dict(PLANTED)
+        # In place of the first call's idempotency key, where it is not None.
+        self.repeats_key = None
         self._stop = threading.Event()
         works = [(self._writer, number) for number in range(1, WRITERS + 1)]
         works += [(self._reader, number) for number in range(READERS)]
@@ -132,23 +148,26 @@ class Load:
 
     def _writer(self, number):
         sql = Sql(self.sql_port)
-        writer = Writer(number, self.ledger)
+        writer = Writer(number)
         with psycopg.connect(self.baseline_dsn, autocommit=True) as direct:
             while not self._stop.wait(PAUSE_S * random.uniform(0.5, 1.5)):
                 work = writer.choose()
                 self._timed("write", "segue", lambda: work(SegueWay(sql)))
                 self._timed("write", "direct", lambda: work(DirectWay(direct)))
+                repeat = writer.take_repeat(self.repeats_key)
+                if repeat:
+                    self._timed("repeat", "segue", lambda: repeat(sql))
 
     def _reader(self, number):
         sql = Sql(self.sql_port)
-        planted = [(statement, params) for _, statement, params in PLANTED.values()]
+        planted = [(it.statement, it.params) for it in self.planted.values()]
         planted.append((PLANTED_READ, (PLANTED_CUSTOMER,)))
         with psycopg.connect(self.baseline_dsn, autocommit=True) as direct:
             while not self._stop.wait(PAUSE_S * random.uniform(0.5, 1.5)):
                 if random.random() < 0.1:
                     statement, params = random.choice(planted)
                 else:
-                    statement, make = random.choice(READS)
+                    statement, make = random.choice(self.reads)
                     params = make()
                 for way in (SegueWay(sql), DirectWay(direct)):
                     self._timed("read", way.name, lambda: way.query(statement, *params))
@@ -164,24 +183,24 @@ class Load:
                     _add(self.ledger.visits, customer, 1)
 
     def _timed(self, kind, way, work):
-        phase = self.phase
+        part = self.part
         begun = time.perf_counter()
         try:
             change = work()
         except Exception as error:
-            self.ledger.fail(f"{kind} {way} ({phase})", str(error))
+            self.ledger.fail(f"{kind} {way} ({part})", _sentence(error))
             return
         change = change if callable(change) and way == "segue" else None
-        self.ledger.note(kind, way, phase, time.perf_counter() - begun, change)
+        self.ledger.note(kind, way, part, time.perf_counter() - begun, change)
 
 
 class Writer:
     """Makes the writes of one thread. Each gives what the ledger must note once it is done."""
 
-    def __init__(self, number, ledger):
+    def __init__(self, number):
         self.next_id = number * IDS_OF_A_THREAD
         self.own = []
-        self.ledger = ledger
+        self._repeat = None
 
     def choose(self):
         makers = [self.order, self.order, self.visit, self.visit, self.transfer, self.ticket,
@@ -199,11 +218,25 @@ class Writer:
             sql = "INSERT INTO orders (id, customer_id, qty, price, note) VALUES ($1, $2, $3, $4, $5)"
             params = (order, customer, qty, Numeric(price), "from the load")
             way.execute(sql, *params, key=f"order-{order}")
-            again = twice and way.repeats and way.execute(sql, *params, key=f"order-{order}")
+            if twice:
+                self._repeat = sql, params, f"order-{order}"
 
             def note(ledger):
                 ledger.orders[order] = (customer, qty, price)
-                ledger.replayed += bool(again and again.replayed)
+            return note
+        return run
+
+    def take_repeat(self, key):
+        """An acknowledged write, sent again as by a client that missed the answer."""
+        if self._repeat is None:
+            return None
+        (sql, params, first_key), self._repeat = self._repeat, None
+
+        def run(way):
+            answer = way.execute(sql, *params, key=first_key if key is None else key)
+
+            def note(ledger):
+                ledger.replayed += answer.replayed
             return note
         return run
 
@@ -275,6 +308,13 @@ class Writer:
         return run
 
 
+def _sentence(error):
+    """What gRPC's errors say, without the dump around it."""
+    if isinstance(error, grpc.Call):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)
+
+
 def _add(counts, key, amount):
     counts[key] = counts.get(key, 0) + amount
 
@@ -283,7 +323,6 @@ class SegueWay:
     """Work through segue."""
 
     name = "segue"
-    repeats = True
 
     def __init__(self, sql):
         self.sql = sql
@@ -303,7 +342,6 @@ class DirectWay:
     """The same work with a driver, as the application did it before."""
 
     name = "direct"
-    repeats = False
 
     def __init__(self, connection):
         self.connection = connection

@@ -39,13 +39,13 @@ def free_port():
                 return port
 
 
-def wait_until(what, limit_s, probe):
+def wait_until(what, limit_s, probe, every_s=POLL_S):
     """Asks until the probe says yes."""
     until = time.monotonic() + limit_s
     while not probe():
         if time.monotonic() > until:
             raise TimeoutError(f"not within {limit_s} s: {what}")
-        time.sleep(POLL_S)
+        time.sleep(every_s)
 
 
 class Folder:
@@ -111,10 +111,29 @@ class Server:
         )
         wait_until(f"PostgreSQL {self.major} is ready", START_LIMIT_S, self._is_ready)
 
-    def stop_immediate(self):
-        """As a crash does: nothing is flushed, the next start recovers from the log."""
+    def freeze(self):
+        """Connections stay open, the system still takes new ones, and nothing answers."""
+        # The parent first, so that it starts no child behind our back.
+        self.process.send_signal(signal.SIGSTOP)
+        self._signal_children(signal.SIGSTOP)
+
+    def thaw(self):
+        self._signal_children(signal.SIGCONT)
+        self.process.send_signal(signal.SIGCONT)
+
+    def crash(self):
+        """Nothing is flushed: the next start recovers from the log."""
         self.process.send_signal(signal.SIGQUIT)
+        self.thaw()
         self.process.wait()
+
+    def _signal_children(self, number):
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        for child in children.read_text().split():
+            try:
+                os.kill(int(child), number)
+            except ProcessLookupError:
+                pass
 
     def _is_ready(self):
         if self.process.poll() is not None:

@@ -47,7 +47,7 @@ const WRITERS_REMEMBERED: usize = 10_000;
 pub enum AppError {
     /// A database, or the state of the migration in it.
     #[error("{0}{hint}", hint = way_out(.0))]
-    Database(#[from] SqlFault),
+    Database(SqlFault),
     /// Segue's own tables.
     #[error(transparent)]
     Setup(#[from] SetupError),
@@ -96,6 +96,13 @@ impl AppError {
             Self::NotSetUp { .. } => true,
             Self::Token { .. } | Self::Queries(_) | Self::Listen(_) => false,
         }
+    }
+}
+
+// Derived, the fault would be its own cause and print twice.
+impl From<SqlFault> for AppError {
+    fn from(fault: SqlFault) -> Self {
+        Self::Database(fault)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::app::databases::Databases;
 use crate::config::{Config, Excluded};
 use crate::control::{PhaseChange, set_phase};
 use crate::domain::control::ControlState;
+use crate::domain::fault::FaultKind;
 use crate::domain::side::{Side, Sides};
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::capture::{self, Refusal};
@@ -139,6 +140,8 @@ pub(super) async fn at_start(config: &Config, databases: &Databases) -> Result<(
     for side in [Side::Source, Side::Target] {
         let mut session = match own.of(side).get().await {
             Ok(session) => session,
+            // Waiting does not help where the way to the database is wrong.
+            Err(fault) if fault.kind == FaultKind::Refused => return Err(fault.into()),
             Err(fault) => {
                 tracing::warn!(%side, %fault, "segue's tables there could not be looked at");
                 continue;

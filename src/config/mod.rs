@@ -125,9 +125,10 @@ impl Config {
         }
         for side in [Side::Source, Side::Target] {
             let database = self.database(side);
-            // Each batch takes one connection; control, outbox figures and the janitor others.
-            if database.own_pool_max > 0 && self.outbox.concurrency + 2 > database.own_pool_max {
-                let least = self.outbox.concurrency + 2;
+            // Each batch takes two on the primary, one of which holds its claims; control, the
+            // outbox's figures and the janitor take others.
+            let least = 2 * self.outbox.concurrency + 2;
+            if database.own_pool_max > 0 && least > database.own_pool_max {
                 let message = format!("is too few for outbox.concurrency; write at least {least}");
                 reader.fault(&format!("{side}.own_pool_max"), message);
             }

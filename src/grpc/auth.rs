@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 const SCHEME: &str = "Bearer ";
 const GRPC: &str = "application/grpc";
-const WAY_OUT: &str = "send `authorization: Bearer …` with the token of admin.token";
+const WAY_OUT: &str = "send `authorization: Bearer …` with the token of listen.admin_token_file";
 
 /// A token that callers must show. It never prints.
 #[derive(Clone)]

@@ -122,6 +122,8 @@ fn database_code(sqlstate: &str, fault: &SqlFault, deadline: Option<Instant>) ->
         "40001" | "40P01" | "55P03" => return Code::Aborted,
         "40003" => return Code::Unknown,
         "23505" => return Code::AlreadyExists,
+        // A parameter's bytes that the server cannot read.
+        "08P01" => return Code::InvalidArgument,
         QUERY_CANCELED if deadline.is_some_and(is_over) => return Code::DeadlineExceeded,
         QUERY_CANCELED => return Code::Cancelled,
         _ => {}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +64,27 @@ pub async fn run(
     }
 }
 
+/// Does one more thing at intervals, by itself, so that it holds nothing else up.
+pub async fn repeat(
+    task: &'static str,
+    period: Duration,
+    work: impl Fn() -> BoxFuture<'static, Result<u64, SqlFault>> + Send,
+    stop: CancellationToken,
+) {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            done = work() => noted(task, done),
+        }
+    }
+}
+
 fn noted(task: &'static str, done: Result<u64, SqlFault>) {
     match done {
         Ok(0) => {}
@@ -74,8 +96,6 @@ fn noted(task: &'static str, done: Result<u64, SqlFault>) {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
-
-    use futures_util::future::BoxFuture;
 
     use super::*;
     use crate::domain::fault::FaultKind;

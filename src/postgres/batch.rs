@@ -9,9 +9,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::doubt;
+use super::execute::Ready;
 use super::flight::{InFlight, Stop, supervised};
+use super::guard;
 use super::idempotency::{self, Seen};
-use super::pipeline::{self, Progress, Ran, Ready, Step, StepKind};
+use super::pipeline::{self, Progress, Ran, Step, StepKind};
 use super::pool::Pool;
 use super::session::{ServerFacts, Session};
 use crate::domain::call::{WriteAnswer, WriteItem};
@@ -80,13 +82,12 @@ async fn run_in(
     let limits = request.context.limits;
     let at_once = request.idempotency.is_none() && !ready.iter().any(Ready::returns_rows);
 
-    let begin = begin_sql("", request.write_id);
-    let mut steps = vec![pipeline::command(session, StepKind::Begin, begin)];
+    guard::put_on(session).await.map_err(End::Failed)?;
+    let mut steps = vec![pipeline::begin(session, request.write_id)];
     if let Some(idempotency) = &request.idempotency {
         steps.push(idempotency::insert(session, idempotency));
     }
     steps.extend(ready.into_iter().map(|ready| pipeline::statement(session, ready, limits)));
-    steps.extend(pipeline::xid(session, session.facts()));
     if at_once {
         steps.push(pipeline::commit(session));
     }
@@ -163,7 +164,7 @@ async fn failure(
     commit_sent: bool,
     others_succeeded: bool,
 ) -> End {
-    if kind == StepKind::Begin && others_succeeded {
+    if kind == StepKind::Begin && others_succeeded && !session.is_guarded() {
         // Without BEGIN each statement committed itself.
         fault.outcome = Outcome::Unknown;
         return End::Failed(fault);
@@ -236,14 +237,15 @@ async fn resolve(
 ) -> Result<WriteAnswer, SqlFault> {
     let Doubt { mut fault, xid } = doubt;
     let Some(idempotency) = &request.idempotency else {
-        fault.outcome = doubt::outcome_of(pool.connector(), lost, xid.as_deref()).await;
+        let (xid, id) = (xid.as_deref(), request.write_id);
+        fault.outcome = doubt::outcome_of(pool.connector(), lost, xid, id, &request.context).await;
         fault.retryable = fault.outcome == Outcome::NotApplied;
         return Err(fault);
     };
-    let Some(session) = doubt::after_lost_session(pool.connector(), lost).await else {
+    let Some(after) = doubt::after_lost_session(pool.connector(), lost).await else {
         return Err(fault);
     };
-    match idempotency::insert_again(&session, idempotency).await {
+    match idempotency::insert_again(&after.session, idempotency).await {
         Ok(Seen::Answer(answer)) => Ok(answer),
         Ok(Seen::Nothing) => {
             fault.outcome = Outcome::NotApplied;

@@ -111,7 +111,7 @@ impl Connector {
             self.connect_fault(fault::from_error(error, self.side, false), "a session's settings")
         })?;
         let Opened { client, facts, canceller, watch, task } = opened;
-        Ok(Session::new(client, facts, canceller, watch, task))
+        Ok(Session::new(client, facts, canceller, watch, task, purpose))
     }
 
     /// The first host that answers and is what `target_session_attrs` wants.

@@ -1,41 +1,68 @@
-//! What became of a transaction whose answer was lost.
+//! What became of a write whose answer was lost.
 //!
 //! Bytes that a dead connection still holds can be executed by a server process that has not
-//! noticed yet; so that process is ended first, and only then is its transaction looked up.
+//! noticed yet; so that process is ended first, and only then is its transaction looked up:
+//! by its id, where that is known or the process still has it, or else by the write's id in
+//! the outbox. Rows there prove that it was committed; their absence proves nothing, for a
+//! write may touch nothing that is captured.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::connect::Connector;
+use super::flight::stopped;
+use super::pipeline::XID_VERSION_MIN;
 use super::session::{ServerFacts, Session};
-use super::settings::Purpose;
+use super::settings::{Purpose, SessionLimits};
+use crate::domain::call::CallContext;
 use crate::domain::fault::{Outcome, SqlFault};
+use crate::domain::key::WriteId;
 
 /// For finding out; afterwards the outcome stays unknown.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(15);
+/// For any one look: the outbox has no index by write, and may be large.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts to connect, or two looks at a process.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-const END_PROCESS: &str = "SELECT pg_catalog.pg_terminate_backend(a.pid) \
+/// Ends the process and tells its transaction, as the 64-bit id nearest to the next one.
+const END_PROCESS: &str = "SELECT pg_catalog.pg_terminate_backend(a.pid), \
+       (a.xid + (((a.next - a.xid + 2147483648) >> 32) << 32))::text \
+     FROM (SELECT pid, backend_xid::text::int8 AS xid, pg_catalog.pg_snapshot_xmax( \
+             pg_catalog.pg_current_snapshot())::text::int8 AS next \
+           FROM pg_catalog.pg_stat_activity \
+           WHERE pid = $1 AND extract(epoch FROM backend_start)::text = $2 OFFSET 0) AS a";
+/// The same for servers that have no 64-bit ids.
+const END_PROCESS_OLD: &str = "SELECT pg_catalog.pg_terminate_backend(a.pid), NULL::text \
      FROM pg_catalog.pg_stat_activity AS a \
      WHERE a.pid = $1 AND extract(epoch FROM a.backend_start)::text = $2";
 const XACT_STATUS: &str = "SELECT pg_catalog.pg_xact_status($1::text::pg_catalog.xid8)::text";
+const IN_OUTBOX: &str = "SELECT EXISTS (SELECT FROM segue.outbox WHERE write_id = $1::text::uuid \
+     AND created_at > pg_catalog.clock_timestamp() - interval '10 minutes')";
 
-/// A new session on which nothing of the lost one can happen any more; `None` where that
-/// cannot be had in time.
-pub(super) async fn after_lost_session(
-    connector: &Connector,
-    lost: &ServerFacts,
-) -> Option<Session> {
+/// A session on which nothing of the lost one can happen any more.
+pub(super) struct After {
+    pub(super) session: Session,
+    /// The transaction that the lost session was in when it was ended.
+    xid: Option<String>,
+}
+
+/// Waits for such a session; `None` where it cannot be had in time.
+pub(super) async fn after_lost_session(connector: &Connector, lost: &ServerFacts) -> Option<After> {
     let give_up = Instant::now() + RESOLVE_LIMIT;
+    let limits = SessionLimits {
+        statement_timeout: Some(LOOK_LIMIT),
+        ..SessionLimits::for_purpose(Purpose::Write)
+    };
+    let mut xid = None;
     timeout(RESOLVE_LIMIT, async {
         while Instant::now() < give_up {
-            if let Ok(session) = Box::pin(connector.connect(Purpose::Write)).await
-                && has_ended(&session, lost).await.unwrap_or(false)
+            if let Ok(session) = Box::pin(connector.connect_with(Purpose::Write, limits)).await
+                && has_ended(&session, lost, &mut xid).await.unwrap_or(false)
             {
-                return Some(session);
+                return Some(After { session, xid });
             }
             sleep(LOOK_AGAIN_AFTER).await;
         }
@@ -47,27 +74,64 @@ pub(super) async fn after_lost_session(
 }
 
 /// Ends the lost session's process, and says whether it is gone.
-async fn has_ended(session: &Session, lost: &ServerFacts) -> Result<bool, SqlFault> {
+async fn has_ended(
+    session: &Session,
+    lost: &ServerFacts,
+    xid: &mut Option<String>,
+) -> Result<bool, SqlFault> {
     if lost.is_cockroach || session.facts().incarnation != lost.incarnation {
         // A restart has ended all processes; where there is no telling, the key decides.
         return Ok(true);
     }
     let params: [&(dyn ToSql + Sync); 2] = [&lost.backend_pid, &lost.backend_start];
-    let found =
-        session.query(END_PROCESS, &params).await.map_err(|error| session.fault(error, false))?;
+    let sql = if lost.version < XID_VERSION_MIN { END_PROCESS_OLD } else { END_PROCESS };
+    let found = session.query(sql, &params).await.map_err(|error| session.fault(error, false))?;
+    if xid.is_none() {
+        *xid = found.first().and_then(|row| row.try_get(1).ok().flatten());
+    }
     Ok(found.is_empty())
 }
 
-/// Whether the transaction `xid` of a lost session was committed.
+/// What became of a write of a lost session. `xid` is its transaction's id, where that is
+/// known. Nobody waits for the answer once the call has been stopped.
 pub(super) async fn outcome_of(
     connector: &Connector,
     lost: &ServerFacts,
     xid: Option<&str>,
+    write_id: WriteId,
+    context: &CallContext,
 ) -> Outcome {
-    let Some(xid) = xid else { return Outcome::Unknown };
-    let Some(session) = after_lost_session(connector, lost).await else {
+    tokio::select! {
+        biased;
+        outcome = look_up(connector, lost, xid, write_id) => outcome,
+        _ = stopped(context) => Outcome::Unknown,
+    }
+}
+
+async fn look_up(
+    connector: &Connector,
+    lost: &ServerFacts,
+    xid: Option<&str>,
+    write_id: WriteId,
+) -> Outcome {
+    let Some(After { session, xid: found }) = after_lost_session(connector, lost).await else {
         return Outcome::Unknown;
     };
+    if let Some(xid) = xid.or(found.as_deref()) {
+        let outcome = status_of(&session, lost, xid).await;
+        if outcome != Outcome::Unknown {
+            return outcome;
+        }
+    }
+    let in_outbox = session
+        .query_typed(IN_OUTBOX, &[(&write_id.to_string(), Type::TEXT)])
+        .await
+        .ok()
+        .and_then(|rows| rows.first()?.try_get::<_, bool>(0).ok());
+    if in_outbox == Some(true) { Outcome::Applied } else { Outcome::Unknown }
+}
+
+async fn status_of(session: &Session, lost: &ServerFacts, xid: &str) -> Outcome {
     let status = session
         .query_opt(XACT_STATUS, &[&xid])
         .await

@@ -1,18 +1,54 @@
 //! Preparing and binding one statement.
 
+use std::sync::Arc;
+
 use super::param::RawParam;
-use super::session::Prepared;
+use super::session::{Prepared, Session};
+use crate::domain::call::BoundStatement;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 use crate::domain::value::Value;
 use crate::value;
 
+/// A statement with its parameters, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) prepared: Arc<Prepared>,
+    pub(super) params: Vec<RawParam>,
+}
+
+// === impl Ready ===
+
+impl Ready {
+    /// Prepares and binds. What was prepared earlier and does not fit is prepared once more:
+    /// the schema, and with it the type of a parameter, may have changed.
+    pub(super) async fn make(
+        session: &Session,
+        statement: &BoundStatement,
+    ) -> Result<Self, SqlFault> {
+        if let Some(prepared) = session.known(&statement.sql)
+            && let Ok(params) = bind(&prepared, &statement.params, session.side())
+        {
+            return Ok(Self { prepared, params });
+        }
+        let prepared = session.prepare_anew(&statement.sql).await?;
+        let params = bind(&prepared, &statement.params, session.side())?;
+        Ok(Self { prepared, params })
+    }
+
+    /// Whether it returns rows.
+    pub(super) fn returns_rows(&self) -> bool {
+        !self.prepared.columns.is_empty()
+    }
+}
+
+/// Whether the server has seen something of the call that failed.
+pub(super) fn was_seen(fault: &SqlFault) -> bool {
+    !fault.sqlstate.is_empty() || super::fault::ends_session(fault)
+}
+
 /// The call's values as parameters of the types that the server prepared.
-pub(super) fn bind(
-    prepared: &Prepared,
-    values: &[Value],
-    side: Side,
-) -> Result<Vec<RawParam>, SqlFault> {
+fn bind(prepared: &Prepared, values: &[Value], side: Side) -> Result<Vec<RawParam>, SqlFault> {
     let wanted = prepared.parameters.len();
     if wanted != values.len() {
         let message =
@@ -49,4 +85,11 @@ pub(super) fn is_stale(fault: &SqlFault) -> bool {
         "XX000" => fault.message.starts_with("cache lookup failed for type"),
         _ => false,
     }
+}
+
+/// Whether a statement that had been prepared may be wrong only because the schema has changed
+/// since. Prepared anew it says so for good, or works.
+pub(super) fn may_be_outdated(fault: &SqlFault) -> bool {
+    // A type, function, column or table that no longer fits.
+    is_stale(fault) || ["42804", "42883", "42703", "42P01"].contains(&fault.sqlstate.as_str())
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
+use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::side::Side;
@@ -56,12 +56,18 @@ fn kind_of(code: &str, db: &DbError, sent: bool) -> FaultKind {
         CANCELED if db.message().contains("statement timeout") => FaultKind::DeadlineExceeded,
         CANCELED => FaultKind::Cancelled,
         "57P01" | "57P02" | "57P04" | "57P05" if sent => FaultKind::ConnectionLost,
+        // 08P01 also is how a server refuses a parameter's bytes; the session goes on then.
+        _ if code.starts_with("08") && !ends_the_session(db) => FaultKind::Database,
         _ if code.starts_with("08") && sent => FaultKind::ConnectionLost,
         _ if !sent && (code.starts_with("08") || code.starts_with("57P") || code == "53300") => {
             FaultKind::Unavailable
         }
         _ => FaultKind::Database,
     }
+}
+
+fn ends_the_session(db: &DbError) -> bool {
+    !matches!(db.parsed_severity(), Some(Severity::Error))
 }
 
 fn is_retryable(code: &SqlState) -> bool {

@@ -14,6 +14,7 @@ pub mod dsn;
 mod execute;
 pub mod fault;
 mod flight;
+mod guard;
 pub mod idempotency;
 pub mod mismatch;
 pub mod outbox;

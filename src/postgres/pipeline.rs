@@ -17,35 +17,22 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::execute::bind;
+use super::execute::Ready;
 use super::fault::CANCELED;
 use super::flight::{Stop, stopped, supervised};
-use super::param::RawParam;
+use super::guard::access_of;
 use super::read::Collector;
-use super::session::{Prepared, ServerFacts, Session};
+use super::session::{ServerFacts, Session};
 use crate::domain::answer::RowBatch;
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::key::WriteId;
 use crate::domain::pg_type::Column;
 
 /// For the answer to COMMIT, which is never cancelled.
 const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 /// `pg_current_xact_id_if_assigned` came with this version.
-const XID_VERSION_MIN: u32 = 130_000;
-
-/// A statement with its parameters, ready to be sent.
-#[derive(Debug)]
-pub(super) struct Ready {
-    prepared: Arc<Prepared>,
-    params: Vec<RawParam>,
-}
-
-impl Ready {
-    /// Whether it returns rows.
-    pub(super) fn returns_rows(&self) -> bool {
-        !self.prepared.columns.is_empty()
-    }
-}
+pub(super) const XID_VERSION_MIN: u32 = 130_000;
 
 /// Prepares and binds all statements before any is sent.
 pub(super) async fn make_ready(
@@ -54,9 +41,7 @@ pub(super) async fn make_ready(
 ) -> Result<Vec<Ready>, SqlFault> {
     let mut ready = Vec::with_capacity(statements.len());
     for statement in statements {
-        let prepared = session.prepared(&statement.sql).await?;
-        let params = bind(&prepared, &statement.params, session.side())?;
-        ready.push(Ready { prepared, params });
+        ready.push(Ready::make(session, statement).await?);
     }
     Ok(ready)
 }
@@ -152,7 +137,8 @@ impl Ran {
     fn take(&mut self, kind: StepKind, result: Result<Done, SqlFault>) {
         match result {
             Ok(done) => {
-                self.succeeded_after_failure = self.failed.is_some() && kind == StepKind::Statement;
+                self.succeeded_after_failure |=
+                    self.failed.is_some() && kind == StepKind::Statement;
                 match done {
                     Done::Nothing => {}
                     Done::Item(item) => self.items.push(item),
@@ -211,13 +197,30 @@ async fn stopped_while_running(
 
 // Steps.
 
-/// A command without parameters or rows.
-pub(super) fn command(session: &Session, kind: StepKind, sql: String) -> Step<'_> {
+/// BEGIN of a transaction that will write, with the write announced. It takes the
+/// transaction's id at once: its answer is on the way before COMMIT is executed, so that the
+/// outcome can be looked up should that answer be lost.
+pub(super) fn begin(session: &Session, write_id: WriteId) -> Step<'_> {
+    let facts = session.facts();
+    let xid = match tells_xid(facts) && !facts.read_only {
+        true => ", pg_catalog.pg_current_xact_id()",
+        false => "",
+    };
+    let sql = format!("{}{xid}", super::batch::begin_sql(access_of(facts), write_id));
     let work = Box::pin(async move {
-        session.batch_execute(&sql).await.map_err(|error| session.fault(error, true))?;
-        Ok(Done::Nothing)
+        let answer =
+            session.simple_query(&sql).await.map_err(|error| session.fault(error, true))?;
+        let xid = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) if row.len() > 1 => row.get(1).map(str::to_owned),
+            _ => None,
+        });
+        Ok(Done::Xid(xid))
     });
-    Step { kind, work }
+    Step { kind: StepKind::Begin, work }
+}
+
+fn tells_xid(facts: &ServerFacts) -> bool {
+    !facts.is_cockroach && facts.version >= XID_VERSION_MIN
 }
 
 /// COMMIT, the answer to which is awaited for a time only.
@@ -244,7 +247,7 @@ pub(super) fn commit(session: &Session) -> Step<'_> {
 /// The transaction's id, where the server can tell. It fails in a failed transaction, and
 /// so guards the COMMIT after it.
 pub(super) fn xid<'a>(session: &'a Session, facts: &ServerFacts) -> Option<Step<'a>> {
-    if facts.is_cockroach || facts.version < XID_VERSION_MIN {
+    if !tells_xid(facts) {
         return None;
     }
     let work = Box::pin(async move {

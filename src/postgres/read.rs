@@ -19,7 +19,7 @@ use tokio_postgres::{Row, RowStream};
 use tokio_util::task::TaskTracker;
 
 use super::cell::Raw;
-use super::execute::{bind, is_stale};
+use super::execute::{Ready, is_stale, may_be_outdated, was_seen};
 use super::fault;
 use super::flight::{Holder, InFlight, Stop, stopped, unless_stopped};
 use super::pool::{Lease, Pool};
@@ -171,18 +171,22 @@ async fn start(
 ) -> Result<(Arc<Prepared>, RowStream), Start> {
     let mut tries_left = usize::from(once_more);
     loop {
-        let prepared = session.prepared(&statement.sql).await.map_err(Start::Failed)?;
-        let params = bind(&prepared, &statement.params, session.side()).map_err(Start::NotSent)?;
+        let was_known = session.known(&statement.sql).is_some();
+        let ready = Ready::make(session, statement).await.map_err(|fault| {
+            if was_seen(&fault) { Start::Failed(fault) } else { Start::NotSent(fault) }
+        })?;
+        let Ready { prepared, params } = ready;
         match session.query_raw(&prepared.statement, params).await {
             Ok(rows) => return Ok((prepared, rows)),
             Err(error) => {
                 let fault = session.fault(error, true);
-                if !is_stale(&fault) {
+                if !is_stale(&fault) && !(was_known && may_be_outdated(&fault)) {
                     return Err(Start::Failed(read_lost(fault)));
                 }
                 session.forget_prepared();
                 if tries_left == 0 {
-                    return Err(Start::Failed(fault.retryable()));
+                    let stale = is_stale(&fault);
+                    return Err(Start::Failed(if stale { fault.retryable() } else { fault }));
                 }
                 tries_left -= 1;
             }

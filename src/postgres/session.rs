@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
 
 use super::cancel::Canceller;
+use super::settings::Purpose;
 use super::{fault, types};
 use crate::domain::fault::SqlFault;
 use crate::domain::pg_type::{Column, PgType};
@@ -64,6 +65,7 @@ pub struct Session {
     statements: Mutex<StatementCache>,
     watch: Arc<Watch>,
     busy: AtomicBool,
+    guarded: AtomicBool,
     task: JoinHandle<()>,
 }
 
@@ -85,7 +87,10 @@ impl Session {
         canceller: Canceller,
         watch: Arc<Watch>,
         task: JoinHandle<()>,
+        purpose: Purpose,
     ) -> Self {
+        // There segue changes this one setting itself.
+        watch.mode_changes.store(purpose == Purpose::Write, Ordering::Release);
         watch.armed.store(true, Ordering::Release);
         Self {
             client,
@@ -94,6 +99,7 @@ impl Session {
             statements: Mutex::default(),
             watch,
             busy: AtomicBool::new(false),
+            guarded: AtomicBool::new(false),
             task,
         }
     }
@@ -123,6 +129,16 @@ impl Session {
         self.watch.poisoned.store(true, Ordering::Release);
     }
 
+    /// Whether transactions of the session begin read-only, by segue's own doing.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.guarded.load(Ordering::Acquire)
+    }
+
+    /// Remembers what was done about that.
+    pub(super) fn set_guarded(&self, guarded: bool) {
+        self.guarded.store(guarded, Ordering::Release);
+    }
+
     /// Whether another caller may have the session: nothing runs in it, and none of the
     /// settings that the server reports has changed since it was opened.
     pub(super) fn is_clean(&self) -> bool {
@@ -150,9 +166,19 @@ impl Session {
     ///
     /// The server's fault; nothing has been executed.
     pub async fn prepared(&self, sql: &str) -> Result<Arc<Prepared>, SqlFault> {
-        if let Some(found) = self.statements().get(sql) {
-            return Ok(found);
+        match self.known(sql) {
+            Some(found) => Ok(found),
+            None => self.prepare_anew(sql).await,
         }
+    }
+
+    /// A statement that was prepared before.
+    pub(super) fn known(&self, sql: &str) -> Option<Arc<Prepared>> {
+        self.statements().get(sql)
+    }
+
+    /// Prepares a statement, whether it was prepared before or not.
+    pub(super) async fn prepare_anew(&self, sql: &str) -> Result<Arc<Prepared>, SqlFault> {
         let statement = self.client.prepare(sql).await.map_err(|error| {
             let mut fault = self.fault(error, false);
             // Preparing executes nothing, so a lost connection leaves nothing in doubt.
@@ -220,7 +246,7 @@ impl StatementCache {
     }
 
     fn insert(&mut self, sql: &str, prepared: &Arc<Prepared>) {
-        if self.entries.len() >= STATEMENTS_MAX {
+        if self.entries.len() >= STATEMENTS_MAX && !self.entries.contains_key(sql) {
             let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used);
             if let Some(key) = oldest.map(|(key, _)| Arc::clone(key)) {
                 self.entries.remove(&key);
@@ -234,12 +260,14 @@ impl StatementCache {
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     armed: AtomicBool,
+    mode_changes: AtomicBool,
     tainted: AtomicBool,
     poisoned: AtomicBool,
     last_words: OnceLock<String>,
 }
 
-/// Settings that servers report, in which one caller must not find another's.
+/// Settings that servers report, in which one caller must not find another's. The first is
+/// segue's own affair in sessions for writes.
 const REPORTED: [&str; 6] = [
     "default_transaction_read_only",
     "TimeZone",
@@ -268,8 +296,9 @@ where
     fn look_at_settings(&mut self) {
         let current = REPORTED.map(|name| self.connection.parameter(name));
         if self.watch.armed.load(Ordering::Acquire) {
-            let same =
-                current.iter().zip(&self.baseline).all(|(now, then)| *now == then.as_deref());
+            let skipped = usize::from(self.watch.mode_changes.load(Ordering::Acquire));
+            let pairs = current.iter().zip(&self.baseline).skip(skipped);
+            let same = pairs.into_iter().all(|(now, then)| *now == then.as_deref());
             self.watch.tainted.store(!same, Ordering::Release);
         } else {
             self.baseline = current.map(|value| value.map(str::to_owned));

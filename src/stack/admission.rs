@@ -17,7 +17,7 @@ use crate::stack::call::{
 use crate::stack::content;
 use crate::stack::queries::NamedStatements;
 use crate::stack::transacted::WriteIds;
-use crate::statement::{Analysis, Cache};
+use crate::statement::{Analysis, Cache, StatementKind};
 use crate::telemetry::metrics::Metrics;
 
 /// What admission goes by.
@@ -124,6 +124,12 @@ impl Statements {
     fn check(&self, analysis: &Analysis, transaction: Scope) -> Result<(), SqlFault> {
         let verdict = match (&analysis.refusal, transaction) {
             (Some(refusal), _) => Err(refusal.clone()),
+            // Behind a failed statement it would let COMMIT keep what came before.
+            (None, Scope::InBatch) if analysis.kind == StatementKind::Savepoint => Err(refused(
+                "refused.savepoint_in_batch",
+                format!("{} would undo a part of what is all or none", analysis.summary),
+                "use savepoints in a transaction opened with Begin",
+            )),
             (None, Scope::Alone) if analysis.transaction_only => Err(refused(
                 "refused.outside_transaction",
                 format!("{} has no effect outside a transaction", analysis.summary),
@@ -164,6 +170,8 @@ impl std::fmt::Debug for Statements {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Alone,
+    /// The statements of a batch share a transaction of their own.
+    InBatch,
     InTransaction,
 }
 
@@ -208,9 +216,12 @@ impl<S> Admission<S> {
             )
             .with_hint("leave it out; Commit tells whether the transaction took effect"));
         }
-        // The statements of a batch share a transaction of their own.
-        let alone = call.transaction.is_none() && call.statements.len() == 1;
-        let scope = if alone { Scope::Alone } else { Scope::InTransaction };
+        let scope = match (call.transaction, call.statements.len()) {
+            (Some(_), _) => Scope::InTransaction,
+            (None, 1) => Scope::Alone,
+            (None, _) => Scope::InBatch,
+        };
+        let alone = scope == Scope::Alone;
         let mut writes = false;
         let mut summary: Option<Arc<str>> = None;
         let mut statements = Vec::with_capacity(call.statements.len());

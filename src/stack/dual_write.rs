@@ -4,10 +4,13 @@
 //! left to do here is to wake the reconciler. *If we crash before that, the outbox still has
 //! the rows*, and whoever looks into it next finds them.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
 use tower::Service;
 use tracing::Instrument;
 
@@ -27,9 +30,15 @@ pub struct DualWrite {
     watch: Watch,
 }
 
-/// Wakes the reconciler when it is dropped: after the answer, or when the caller has gone and
-/// the write goes on without it. Waking it too often costs one look into the outbox.
+/// Wakes the reconciler when it is dropped. Waking it too often costs one look into the outbox.
 pub(super) struct WakeOnDrop(Option<Arc<dyn ReconcileWaker>>);
+
+/// Work that goes on in a task of its own when whoever waits for it goes away: the reconciler
+/// is to be woken when the write has ended, and not when its caller has gone.
+pub(super) struct ToItsEnd<T: Send + 'static> {
+    work: Option<BoxFuture<'static, T>>,
+    begun: bool,
+}
 
 // === impl DualWrite ===
 
@@ -74,16 +83,55 @@ impl Service<Write> for DualWrite {
             idempotency: write.idempotency,
             context: write.context,
         };
-        let answer = async move { database.write(request).await };
-        Box::pin(async move {
-            let answer = answer.instrument(watched.span()).await;
+        let span = watched.span().clone();
+        let answer = async move {
+            let answer = database.write(request).await;
             wake.disarm_if_nothing_was_written(&answer);
+            (answer, wake)
+        };
+        let answer = ToItsEnd::new(answer.instrument(span));
+        Box::pin(async move {
+            let (answer, wake) = answer.await;
             let answer = watched.note(answer)?;
             if wake.is_armed() {
                 watch.captured(&watched, answer.write_id);
             }
             Ok(Written { answer, must_see: None })
         })
+    }
+}
+
+// === impl ToItsEnd ===
+
+impl<T: Send + 'static> ToItsEnd<T> {
+    pub(super) fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self { work: Some(Box::pin(work)), begun: false }
+    }
+}
+
+impl<T: Send + 'static> Future for ToItsEnd<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        self.begun = true;
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let polled = work.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.work = None;
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for ToItsEnd<T> {
+    fn drop(&mut self) {
+        if !self.begun {
+            return;
+        }
+        // Without a runtime everything ends anyway.
+        if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
+            runtime.spawn(work);
+        }
     }
 }
 

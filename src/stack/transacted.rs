@@ -17,7 +17,7 @@ use crate::domain::side::Sides;
 use crate::ports::ControlView;
 use crate::ports::{ReadRequest, ReconcileWaker, Transactions};
 use crate::stack::call::{Read, ReadAnswer, TransactionAnswer, TransactionCall, Write, Written};
-use crate::stack::dual_write::WakeOnDrop;
+use crate::stack::dual_write::{ToItsEnd, WakeOnDrop};
 use crate::stack::watch::Watch;
 use crate::telemetry::metrics::Purpose;
 
@@ -172,10 +172,15 @@ impl Service<TransactionCall> for TransactionControl {
                 // Whether it wrote is known to the database alone.
                 let mut wake = WakeOnDrop::new(&self.reconciler, control, true);
                 let watched = watch.begin(side, Purpose::Write, "COMMIT");
-                let commit = async move { transactions.commit(id, context).await };
-                Box::pin(async move {
-                    let answer = commit.instrument(watched.span()).await;
+                let span = watched.span().clone();
+                let commit = async move {
+                    let answer = transactions.commit(id, context).await;
                     wake.disarm_if_nothing_was_written(&answer);
+                    (answer, wake)
+                };
+                let commit = ToItsEnd::new(commit.instrument(span));
+                Box::pin(async move {
+                    let (answer, wake) = commit.await;
                     let write_id = watched.note(answer)?;
                     if wake.is_armed() {
                         watch.captured(&watched, write_id);

@@ -186,3 +186,38 @@ async fn old_keys_expire() {
     assert_eq!(segue::postgres::idempotency::expire(&session).await.unwrap(), 1);
     assert_eq!(rig.database.rows("SELECT key FROM segue.idempotency").await, ["new"]);
 }
+
+#[tokio::test]
+async fn what_stands_behind_a_begin_that_failed_cannot_write() {
+    let rig = Rig::new().await;
+    for _ in 0..2 {
+        // A statement alone commits itself, also in a session that a batch has used before.
+        rig.segue.write(write(&["INSERT INTO item VALUES (1)"])).await.unwrap();
+        let both = ["DELETE FROM item", "INSERT INTO item VALUES (2)"];
+        rig.segue.write(write(&both)).await.unwrap();
+        let session = rig.writes.get().await.unwrap();
+        let error = session.batch_execute("INSERT INTO item VALUES (3)").await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "25006");
+        drop(session);
+        rig.segue.write(write(&["DELETE FROM item WHERE id = 2"])).await.unwrap();
+    }
+    assert_eq!(rig.database.rows("SELECT id FROM item").await, Vec::<String>::new());
+    assert_eq!(rig.writes.status().open, 1, "the setting is segue's own and costs no session");
+}
+
+#[tokio::test]
+async fn a_database_that_is_read_only_by_its_owners_will_stays_so() {
+    let rig = Rig::new().await;
+    let name = rig.database.name();
+    rig.database
+        .run(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on"))
+        .await;
+    for sql in [
+        &["INSERT INTO item VALUES (1)"][..],
+        &["INSERT INTO item VALUES (1) RETURNING id"],
+        &["INSERT INTO item VALUES (1)", "INSERT INTO item VALUES (2)"],
+    ] {
+        let fault = rig.segue.write(write(sql)).await.unwrap_err();
+        assert_eq!((fault.sqlstate.as_str(), fault.outcome), ("25006", Outcome::NotApplied));
+    }
+}

@@ -8,5 +8,6 @@ mod support;
 
 mod basics;
 mod convergence;
+mod law;
 mod upkeep;
 mod world;

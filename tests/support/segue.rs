@@ -33,11 +33,17 @@ impl Segue {
     /// Writes a configuration: the two databases, free ports, and `sections`, which is
     /// TOML without `[source]`, `[target]` and `[listen]`.
     pub fn prepare(source_dsn: &str, target_dsn: &str, sections: &str) -> Self {
+        let table = |dsn: &str| format!("dsn = \"{dsn}\"");
+        Self::prepare_with(&table(source_dsn), &table(target_dsn), sections)
+    }
+
+    /// As [`Segue::prepare`], with what stands in `[source]` and `[target]`.
+    pub fn prepare_with(source: &str, target: &str, sections: &str) -> Self {
         let guard = Guard::over_new_folder(&Account::Own);
         let (sql_port, admin_port) = (free_port(), free_port());
         let config = guard.folder().join("segue.toml");
         let text = format!(
-            "[source]\ndsn = \"{source_dsn}\"\n[target]\ndsn = \"{target_dsn}\"\n\
+            "[source]\n{source}\n[target]\n{target}\n\
              [listen]\nsql = \"127.0.0.1:{sql_port}\"\nadmin = \"127.0.0.1:{admin_port}\"\n\
              {sections}\n"
         );

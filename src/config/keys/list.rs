@@ -102,12 +102,7 @@ const LIMITS: &[Key] = &[
     key("request_bytes_max", Kind::Size, "16MiB", "bytes of one request"),
     key("parameters_max", Kind::Count(1, 65_535), "32767", "parameters of one statement"),
     key("batch_statements_max", Kind::Count(1, 100_000), "1000", "statements of one `Batch`"),
-    key(
-        "calls_max",
-        ANY,
-        "512",
-        "calls at work at once; what is above waits for its deadline at most",
-    ),
+    key("calls_max", ANY, "512", "calls at work at once; what is above fails at once and says so"),
     key("deadline_default", Kind::Duration, "30s", "time of a call that brings no deadline"),
     key("deadline_max", Kind::Duration, "10m", "longest deadline that a call may bring"),
     key("statement_cache", ANY, "2048", "analysed statements that are kept"),

@@ -1,6 +1,7 @@
 //! Claiming what is due: many outbox rows, gathered into few keys.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
@@ -35,8 +36,8 @@ pub enum Claim {
     Nothing,
     /// Keys with their outbox rows.
     Keys(BTreeMap<RowKey, ClaimedRows>),
-    /// A table that was truncated.
-    WholeTable(i32, ClaimedRows),
+    /// A table that was truncated: to be claimed by [`claim_table`].
+    WholeTable(i32),
 }
 
 /// Bounds of one claim.
@@ -46,6 +47,8 @@ pub struct ClaimLimits {
     pub rows_max: i64,
     /// Keys that are taken; further rows are released with the transaction.
     pub keys_max: usize,
+    /// Whether a truncated table may be taken; otherwise it is passed over.
+    pub whole_tables: bool,
 }
 
 /// One row as the claim read it.
@@ -82,7 +85,18 @@ impl ClaimedRows {
 const CLAIM: &str = "\
     SELECT slot, ctid::text, table_id, key, attempts, write_id FROM segue.outbox \
     WHERE forgotten_at IS NULL AND next_attempt_at <= pg_catalog.statement_timestamp() \
+        AND (key IS NOT NULL OR $2) \
     ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED";
+
+/// The rows of one truncated table. Each is named by its time as well, since its place may be
+/// another row's later.
+const CLAIM_TABLE: &str = "\
+    SELECT slot, ctid::text, attempts, created_at FROM segue.outbox \
+    WHERE forgotten_at IS NULL AND next_attempt_at <= pg_catalog.statement_timestamp() \
+        AND key IS NULL AND table_id = $1 \
+    ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED";
+/// Rows that one table is claimed by; further ones are for another time.
+const TABLE_ROWS_MAX: i64 = 1000;
 
 /// Claims what is due in the client's open transaction, and tells how many rows were locked.
 ///
@@ -93,9 +107,40 @@ const CLAIM: &str = "\
 /// What the database reports.
 pub async fn claim(client: &Lease, limits: ClaimLimits) -> Result<(Claim, u64), SqlFault> {
     let claim = client.prepared(CLAIM).await?;
-    let rows = client.query(&claim.statement, &[&limits.rows_max]).await.map_err(said(client))?;
+    let rows = client.query(&claim.statement, &[&limits.rows_max, &limits.whole_tables]).await;
+    let rows = rows.map_err(said(client))?;
     let due = rows.iter().map(due_row).collect::<Result<Vec<_>, _>>().map_err(said(client))?;
     Ok((gather(due, limits.keys_max), rows.len() as u64))
+}
+
+/// A row that stands for a whole table, and the most attempts behind any of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TableRow {
+    /// Where it is.
+    pub place: RowPlace,
+    /// When it was written.
+    pub created_at: SystemTime,
+    /// Failed attempts behind it.
+    pub attempts: u32,
+}
+
+/// Claims the rows that say that a table must be gone through, and none besides.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn claim_table(client: &Lease, table_id: i32) -> Result<Vec<TableRow>, SqlFault> {
+    let claim = client.prepared(CLAIM_TABLE).await?;
+    let rows = client.query(&claim.statement, &[&table_id, &TABLE_ROWS_MAX]).await;
+    let table_row = |row: &tokio_postgres::Row| -> Result<TableRow, tokio_postgres::Error> {
+        Ok(TableRow {
+            place: RowPlace { slot: row.try_get(0)?, ctid: row.try_get(1)? },
+            attempts: u32::try_from(row.try_get::<_, i32>(2)?).unwrap_or(0),
+            created_at: row.try_get(3)?,
+        })
+    };
+    let rows = rows.map_err(said(client))?;
+    rows.iter().map(table_row).collect::<Result<_, _>>().map_err(said(client))
 }
 
 fn due_row(row: &tokio_postgres::Row) -> Result<DueRow, tokio_postgres::Error> {
@@ -113,20 +158,14 @@ fn write_of(cell: &[u8]) -> Option<WriteId> {
     cell.try_into().ok().map(|bytes| WriteId(u128::from_be_bytes(bytes)))
 }
 
-/// Gathers rows by key. A whole-table row at the head is taken alone, with all that was
-/// claimed of its table: they are older, newer or equal, and the whole table covers them.
-/// One that comes later ends the batch for its table only.
+/// Gathers rows by key. A whole-table row at the head is taken alone; one that comes later
+/// waits for its turn.
 fn gather(due: Vec<DueRow>, keys_max: usize) -> Claim {
     let Some(first) = due.first() else {
         return Claim::Nothing;
     };
     if first.key.is_none() {
-        let table_id = first.table_id;
-        let mut claimed = ClaimedRows::none();
-        for row in due.into_iter().filter(|row| row.table_id == table_id && row.key.is_none()) {
-            claimed.add(row);
-        }
-        return Claim::WholeTable(table_id, claimed);
+        return Claim::WholeTable(first.table_id);
     }
     let mut keys: BTreeMap<RowKey, ClaimedRows> = BTreeMap::new();
     for mut row in due {
@@ -189,9 +228,7 @@ mod tests {
             due(1, None, "(0,3)", 1),
             due(2, None, "(0,4)", 0),
         ];
-        let Claim::WholeTable(1, claimed) = gather(rows, 10) else { panic!("table expected") };
-        assert_eq!(claimed.places.len(), 2);
-        assert_eq!(claimed.attempts, 2);
+        assert_eq!(gather(rows, 10), Claim::WholeTable(1));
         let later = vec![due(1, Some("a"), "(0,2)", 0), due(1, None, "(0,1)", 0)];
         assert!(matches!(gather(later, 10), Claim::Keys(keys) if keys.len() == 1));
         assert_eq!(gather(Vec::new(), 10), Claim::Nothing);

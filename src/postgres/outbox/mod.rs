@@ -7,12 +7,14 @@
 //! - [`claim`]: takes what is due, locked for one transaction
 //! - [`settle`]: forgets exactly the claimed rows, or gives them back with the reason
 //! - [`list`]: what operators and the comparer ask
+//! - [`servers`]: whether one of them may have lost commits
 //! - [`upkeep`]: the ring, the window of forgotten rows, the size, giving up
 
 pub mod backoff;
 pub mod claim;
 pub mod list;
 
+pub mod servers;
 pub mod settle;
 pub mod upkeep;
 
@@ -20,6 +22,11 @@ use crate::postgres::pool::{Lease, Pool};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
+
+/// The part of the ring that rows of now go to, as capture computes it. A test holds it
+/// against the ring's figures.
+const SLOT_NOW: &str = "pg_catalog.mod(pg_catalog.floor(pg_catalog.date_part('epoch', \
+    pg_catalog.clock_timestamp()) / 600)::int8, 12)::int2";
 
 /// Primary-key values of one row of a migrated table, by the table's small id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,4 +78,15 @@ pub(in crate::postgres) fn said(
     client: &Lease,
 ) -> impl Fn(tokio_postgres::Error) -> SqlFault + Copy {
     |error| client.fault(error, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
+
+    #[test]
+    fn the_present_slot_is_that_of_capture() {
+        assert!(SLOT_NOW.contains(&format!("/ {SLOT_SECONDS})::int8, {OUTBOX_SLOTS})")));
+    }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use tokio_postgres::types::ToSql;
 
 use crate::domain::fault::SqlFault;
 use crate::postgres::outbox::claim::RowPlace;
-use crate::postgres::outbox::said;
+use crate::postgres::outbox::{RowKey, SLOT_NOW, said};
 use crate::postgres::pool::Lease;
 
 /// Bytes of a reason that are kept: enough to act on, little enough to keep for many rows.
@@ -67,6 +68,29 @@ pub async fn fail(
         rows += given_back.map_err(said(client))?;
     }
     Ok(rows)
+}
+
+/// Writes a row for a key that failed while its whole table was gone through.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn note_failed(
+    client: &Lease,
+    key: &RowKey,
+    reason: &str,
+    wait: Duration,
+) -> Result<(), SqlFault> {
+    let sql = format!(
+        "INSERT INTO segue.outbox (slot, table_id, key, attempts, last_error, next_attempt_at) \
+         VALUES ({SLOT_NOW}, $1, $2, 1, $3, \
+             pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $4))"
+    );
+    let insert = client.prepared(&sql).await?;
+    let (reason, wait_s) = (clipped(reason), wait.as_secs_f64());
+    let params: [&(dyn ToSql + Sync); 4] = [&key.table_id, &key.values, &reason, &wait_s];
+    client.execute(&insert.statement, &params).await.map_err(said(client))?;
+    Ok(())
 }
 
 /// PostgreSQL's text of a `tid[]` for each slot.

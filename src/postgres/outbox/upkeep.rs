@@ -33,6 +33,9 @@ pub struct OutboxUpkeep {
     params: UpkeepParams,
 }
 
+/// About what a waiting row takes with its index entry.
+const WAITING_ROW_BYTES: u64 = 200;
+
 /// Parts that are not written to now nor soon. `slot` is as capture computes it.
 fn resting_slots() -> String {
     format!(
@@ -60,21 +63,26 @@ impl OutboxUpkeep {
         Self { outbox, params }
     }
 
-    async fn truncate(&self) -> Result<u64, SqlFault> {
+    async fn truncate(&self, window: Duration) -> Result<u64, SqlFault> {
         let client = self.outbox.client().await?;
         let slots = client.query(&resting_slots(), &[]).await.map_err(said(&client))?;
         let mut emptied = 0;
         for row in slots {
             let slot: i16 = row.try_get(0).map_err(said(&client))?;
-            emptied += u64::from(self.truncate_slot(&client, slot).await?);
+            emptied += u64::from(self.truncate_slot(&client, slot, window).await?);
         }
         Ok(emptied)
     }
 
     /// Looks first without a lock, then again under it: what was inserted in between stays.
     /// If we crash here, the transaction is rolled back.
-    async fn truncate_slot(&self, client: &Lease, slot: i16) -> Result<bool, SqlFault> {
-        if !self.may_truncate(client, slot).await? {
+    async fn truncate_slot(
+        &self,
+        client: &Lease,
+        slot: i16,
+        window: Duration,
+    ) -> Result<bool, SqlFault> {
+        if !may_truncate(client, slot, window).await? {
             self.thin_out(client, slot).await?;
             return Ok(false);
         }
@@ -83,7 +91,7 @@ impl OutboxUpkeep {
             self.params.lock_wait.as_millis().max(1)
         );
         let ended = match client.batch_execute(&begin).await {
-            Ok(()) => match self.may_truncate(client, slot).await {
+            Ok(()) => match may_truncate(client, slot, window).await {
                 Ok(true) => {
                     let sql = format!("TRUNCATE segue.outbox_{slot}; COMMIT");
                     client.batch_execute(&sql).await.map(|()| true).map_err(said(client))
@@ -98,14 +106,6 @@ impl OutboxUpkeep {
             client.batch_execute("ROLLBACK").await.map_err(said(client))?;
         }
         ended
-    }
-
-    async fn may_truncate(&self, client: &Lease, slot: i16) -> Result<bool, SqlFault> {
-        let window_s = self.params.window.as_secs_f64();
-        let row = client.query_one(&state_of(slot), &[&window_s]).await.map_err(said(client))?;
-        let has_rows: bool = row.try_get(0).map_err(said(client))?;
-        let must_stay: bool = row.try_get(1).map_err(said(client))?;
-        Ok(has_rows && !must_stay)
     }
 
     /// A stuck row keeps its part from being emptied; what is old and forgotten beside it
@@ -132,8 +132,23 @@ impl OutboxUpkeep {
     }
 
     async fn check(&self) -> Result<OutboxSize, SqlFault> {
-        let bytes = self.outbox.status().await?.bytes;
-        if bytes <= self.params.bytes_max {
+        let mut status = self.outbox.status().await?;
+        if status.bytes <= self.params.bytes_max {
+            return Ok(OutboxSize::Within { bytes: status.bytes });
+        }
+        // A healthy outbox may be full of what is done and only kept for a failover.
+        if self.truncate(Duration::ZERO).await? > 0 {
+            tracing::warn!(
+                bytes = status.bytes,
+                "the outbox is over its limit; forgotten rows go before their window is over"
+            );
+            status = self.outbox.status().await?;
+        }
+        let bytes = status.bytes;
+        let waiting = status.pending.saturating_mul(WAITING_ROW_BYTES);
+        let mostly_done =
+            waiting < self.params.bytes_max / 2 && bytes < self.params.bytes_max.saturating_mul(2);
+        if bytes <= self.params.bytes_max || mostly_done {
             return Ok(OutboxSize::Within { bytes });
         }
         let reason = format!(
@@ -181,24 +196,19 @@ impl OutboxUpkeep {
         }
         Ok(())
     }
+}
 
-    /// Makes forgotten rows of the window due again: after a failover one side may lack what
-    /// they stand for. Answers how many.
-    ///
-    /// # Errors
-    ///
-    /// What the database reports.
-    pub async fn recall_window(&self) -> Result<u64, SqlFault> {
-        let client = self.outbox.client().await?;
-        let sql = "UPDATE segue.outbox SET forgotten_at = NULL, \
-            next_attempt_at = pg_catalog.clock_timestamp() WHERE forgotten_at IS NOT NULL";
-        client.execute(sql, &[]).await.map_err(said(&client))
-    }
+async fn may_truncate(client: &Lease, slot: i16, window: Duration) -> Result<bool, SqlFault> {
+    let row = client.query_one(&state_of(slot), &[&window.as_secs_f64()]).await;
+    let row = row.map_err(said(client))?;
+    let has_rows: bool = row.try_get(0).map_err(said(client))?;
+    let must_stay: bool = row.try_get(1).map_err(said(client))?;
+    Ok(has_rows && !must_stay)
 }
 
 impl Upkeep for OutboxUpkeep {
     fn truncate_ring(&self) -> BoxFuture<'_, Result<u64, SqlFault>> {
-        Box::pin(self.truncate())
+        Box::pin(self.truncate(self.params.window))
     }
 
     fn expire_idempotency(&self) -> BoxFuture<'_, Result<u64, SqlFault>> {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::table::TableName;
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::side::Side;
+use crate::domain::table::{TableName, quote_identifier};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::apply::{Planned, apply};
@@ -18,6 +20,11 @@ use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::session::{ForeignKeys, Transaction, begin_primary, begin_shadow};
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::shapes::ShapeMap;
+
+/// The tables' names and keys, read in the snapshot in which the rows are read.
+const REGISTRY: &str = "\
+    SELECT table_id, ARRAY[source_schema, source_name, target_schema, target_name], key_columns \
+    FROM segue.migrated_table WHERE table_id = ANY ($1)";
 
 /// Both sides' rows of a set, table by table.
 struct Readings {
@@ -61,7 +68,8 @@ impl Reconciler {
 
     pub(super) async fn shapes(&self) -> Result<Arc<ShapeMap>, Halt> {
         let ignored = &self.params.ignored_columns;
-        self.shapes.get(&self.primary, &self.shadow, self.primary_side, ignored).await
+        let copied = self.params.foreign_keys == ForeignKeys::Replica;
+        self.shapes.get(&self.primary, &self.shadow, self.primary_side, ignored, copied).await
     }
 
     /// The primary's transaction is opened here, under the locks: its snapshot is no older
@@ -75,9 +83,14 @@ impl Reconciler {
         let on_primary = async {
             let begin = begin_primary(self.params.deadline);
             let primary = Transaction::open(&self.primary, &begin).await?;
-            let read = read_all(primary.client()?, primary.side(), Role::Primary, tables).await;
+            let read = async {
+                let read = read_all(primary.client()?, primary.side(), Role::Primary, tables);
+                let known = still_registered(&primary, tables);
+                tokio::try_join!(read, known)
+            };
+            let (read, ()) = read.await?;
             primary.end("ROLLBACK").await?;
-            read
+            Ok(read)
         };
         let (primary, shadow) = tokio::join!(on_primary, on_shadow);
         Ok(Readings { primary: primary?, shadow: shadow? })
@@ -153,6 +166,34 @@ impl Reconciler {
             halt => halt,
         }
     }
+}
+
+/// Whether the tables still have the names and the keys that the shapes were made from. Where
+/// the key is another one now, the outbox's keys are that one's: read by the old one they would
+/// name other rows, and be forgotten.
+async fn still_registered(primary: &Transaction, tables: &[TableKeys]) -> Result<(), Halt> {
+    let side = primary.side();
+    let registry = primary.client()?.prepared(REGISTRY).await.map_err(of_fault)?;
+    let ids: Vec<i32> = tables.iter().map(|table| table.shape.table_id).collect();
+    let rows = primary.client()?.query(&registry.statement, &[&ids]).await.map_err(on(side))?;
+    let mut same = 0;
+    for row in &rows {
+        let id: i32 = row.try_get(0).map_err(on(side))?;
+        let names: Vec<String> = row.try_get(1).map_err(on(side))?;
+        let key: Vec<String> = row.try_get(2).map_err(on(side))?;
+        let Some(table) = tables.iter().find(|table| table.shape.table_id == id) else { continue };
+        let (one, other) = (&table.shape.primary, &table.shape.shadow);
+        let (source, target) = if side == Side::Source { (one, other) } else { (other, one) };
+        let known = [&source.schema, &source.name, &target.schema, &target.name];
+        let same_key = key.iter().map(|name| quote_identifier(name));
+        let same_key = same_key.eq(table.shape.key.iter().map(|column| column.name.clone()));
+        same += usize::from(names.iter().eq(known) && same_key);
+    }
+    if same == tables.len() {
+        return Ok(());
+    }
+    let message = "a table has another name or primary key in segue.migrated_table";
+    Err(Halt::Stale(SqlFault::new(FaultKind::Database, "reconcile.stale", message).on(side)))
 }
 
 /// Keys by table, parents before children, sorted within a table. Keys of a table that

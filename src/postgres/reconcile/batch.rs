@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::BoxFuture;
 use tracing::{Instrument, Span};
@@ -11,20 +12,29 @@ use tracing::{Instrument, Span};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::ports::reconcile::{BatchDone, OutboxWork};
 use crate::postgres::outbox::backoff::Backoff;
-use crate::postgres::outbox::claim::{Claim, ClaimLimits, ClaimedRows, claim};
-use crate::postgres::outbox::settle::{fail, forget};
+use crate::postgres::outbox::claim::{
+    Claim, ClaimLimits, ClaimedRows, RowPlace, TableRow, claim, claim_table,
+};
+use crate::postgres::outbox::settle::{fail, forget, note_failed};
 use crate::postgres::outbox::{Outbox, RowKey};
-use crate::postgres::reconcile::halt::Halt;
+use crate::postgres::reconcile::halt::{Halt, on};
 use crate::postgres::reconcile::session::Transaction;
+use crate::postgres::reconcile::whole_table::Cursor;
 use crate::postgres::reconcile::{Reconciler, Report, Stopped, crash};
 use crate::telemetry::names;
 use crate::telemetry::spans::{self, Writers};
 
 /// READ COMMITTED: the claim sees what was committed before it, and nothing more is needed.
 /// The limit on idleness frees the claims of a member that is stopped but not dead.
+/// A part of the ring that fills up has no statistics yet: without a word the planner would
+/// sort all of it for each claim instead of following the index. The savepoint lets a claim
+/// be taken back.
 const BEGIN: &str = "\
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path = pg_catalog; \
-    SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '90s'";
+    SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '90s'; \
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
+    SET LOCAL enable_sort = off; SAVEPOINT claim";
+const UNCLAIM: &str = "ROLLBACK TO claim";
 
 /// Bounds of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +72,18 @@ pub struct OutboxWorker {
     rows: AtomicUsize,
     /// Which calls made the writes, where traces are wanted.
     writers: Arc<Writers>,
+    /// Tables that are gone through in several turns.
+    tables: Mutex<BTreeMap<i32, Progress>>,
+    /// A table had the last turn, and keys have the next.
+    keys_turn: AtomicBool,
+}
+
+/// How far this member has come with a table, and for which outbox rows: one that came later
+/// counts from its own beginning.
+#[derive(Debug, Clone)]
+struct Progress {
+    covered: BTreeSet<(RowPlace, SystemTime)>,
+    cursor: Cursor,
 }
 
 /// Calls that one batch's trace is linked to, at most.
@@ -75,7 +97,16 @@ impl OutboxWorker {
     pub fn new(outbox: Outbox, reconciler: Arc<Reconciler>, params: BatchParams) -> Self {
         let keys = AtomicUsize::new(params.keys_max);
         let rows = AtomicUsize::new(params.keys_max);
-        Self { outbox, reconciler, params, keys, rows, writers: Arc::new(Writers::new(0)) }
+        Self {
+            outbox,
+            reconciler,
+            params,
+            keys,
+            rows,
+            writers: Arc::new(Writers::new(0)),
+            tables: Mutex::default(),
+            keys_turn: AtomicBool::new(false),
+        }
     }
 
     /// Links the traces of its batches to the calls that wrote the keys.
@@ -100,9 +131,15 @@ impl OutboxWorker {
         let transaction = Transaction::open(self.outbox.pool(), BEGIN).await?;
         let keys_max = self.keys.load(Ordering::Relaxed).max(1);
         let rows_now = self.rows.load(Ordering::Relaxed).max(keys_max);
-        let limits =
-            ClaimLimits { keys_max, rows_max: i64::try_from(rows_now).unwrap_or(i64::MAX) };
-        let (claimed, rows) = claim(transaction.client()?, limits).await.map_err(Halt::Away)?;
+        let rows_max = i64::try_from(rows_now).unwrap_or(i64::MAX);
+        let whole_tables = !self.keys_turn.swap(false, Ordering::Relaxed);
+        let mut limits = ClaimLimits { keys_max, rows_max, whole_tables };
+        let client = transaction.client()?;
+        let (mut claimed, mut rows) = claim(client, limits).await.map_err(Halt::Away)?;
+        if claimed == Claim::Nothing && !whole_tables {
+            limits.whole_tables = true;
+            (claimed, rows) = claim(client, limits).await.map_err(Halt::Away)?;
+        }
         self.reconciler.params.crash.pass(crash::AFTER_CLAIM)?;
         let full = rows >= rows_now as u64;
         match claimed {
@@ -115,18 +152,74 @@ impl OutboxWorker {
                 let more = full || keys.len() >= keys_max;
                 self.keys_batch(transaction, &keys, rows, more).await
             }
-            Claim::WholeTable(table_id, rows_of_table) => {
-                let until = Instant::now() + self.params.whole_table_max;
-                let span = self.span(std::iter::once(&rows_of_table));
-                let table = self.reconciler.whole_table(table_id, until);
-                let report = traced(table, span).await;
-                // Other rows were claimed with it and are released now.
-                let key = RowKey { table_id, values: Vec::new() };
-                let keys = BTreeMap::from([(key.clone(), rows_of_table)]);
-                let report = whole(report, key);
-                self.settle(transaction, &keys, report, rows, true).await
+            Claim::WholeTable(table_id) => {
+                // The rows behind it are others' work meanwhile.
+                client.batch_execute(UNCLAIM).await.map_err(on(transaction.side()))?;
+                self.table_batch(transaction, table_id).await
             }
         }
+    }
+
+    /// One turn of a table. Keys that fail on the way get outbox rows of their own, so that
+    /// the table need not be gone through again for them.
+    ///
+    /// If we crash here, what this member knows of the way is lost, and the next one begins
+    /// anew.
+    async fn table_batch(
+        &self,
+        transaction: Transaction,
+        table_id: i32,
+    ) -> Result<BatchDone, Halt> {
+        let claimed = claim_table(transaction.client()?, table_id).await.map_err(Halt::Away)?;
+        let (rows, mut progress) = self.resume(table_id, claimed);
+        let count = rows.len() as u64;
+        let until = Instant::now() + self.params.whole_table_max;
+        let span = self.span(std::iter::empty());
+        let table = self.reconciler.whole_table(table_id, &mut progress.cursor, until);
+        let report = traced(table, span).await;
+        let late = report.stopped == Some(Stopped::Late);
+        self.keys_turn.store(true, Ordering::Relaxed);
+        let failed = self.note_failed(&transaction, &report).await?;
+        let report = whole(report, RowKey { table_id, values: Vec::new() });
+        let attempts = rows.iter().map(|row| row.attempts).max().unwrap_or(0);
+        let places = rows.into_iter().map(|row| row.place).collect();
+        let key = RowKey { table_id, values: Vec::new() };
+        let keys = BTreeMap::from([(key, ClaimedRows { places, attempts, writes: Vec::new() })]);
+        let done = self.settle(transaction, &keys, report, count, true).await;
+        if late && done.is_ok() {
+            self.known_tables().insert(table_id, progress);
+        }
+        done.map(|done| BatchDone { failed: done.failed + failed, ..done })
+    }
+
+    /// The rows that this turn can settle, and where it begins.
+    fn resume(&self, table_id: i32, claimed: Vec<TableRow>) -> (Vec<TableRow>, Progress) {
+        let name = |row: &TableRow| (row.place.clone(), row.created_at);
+        if let Some(progress) = self.known_tables().remove(&table_id) {
+            let covered = |row: &TableRow| progress.covered.contains(&name(row));
+            let rows: Vec<TableRow> = claimed.iter().filter(|row| covered(row)).cloned().collect();
+            if !rows.is_empty() {
+                return (rows, progress);
+            }
+        }
+        let covered = claimed.iter().map(name).collect();
+        (claimed, Progress { covered, cursor: Cursor::default() })
+    }
+
+    fn known_tables(&self) -> MutexGuard<'_, BTreeMap<i32, Progress>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes outbox rows for keys that failed, in the transaction that settles their table.
+    async fn note_failed(&self, transaction: &Transaction, report: &Report) -> Result<u64, Halt> {
+        let mut noted = 0;
+        for (key, reason) in report.failed.iter().filter(|(key, _)| !key.values.is_empty()) {
+            let unit = (self.reconciler.params.dice)();
+            let wait = self.params.backoff.wait(1, unit);
+            note_failed(transaction.client()?, key, reason, wait).await.map_err(Halt::Away)?;
+            noted += 1;
+        }
+        Ok(noted)
     }
 
     async fn keys_batch(
@@ -220,6 +313,7 @@ async fn traced(work: impl Future<Output = Report>, span: Span) -> Report {
 /// The report on a whole table as that of its one key.
 fn whole(mut report: Report, key: RowKey) -> Report {
     report.done.clear();
+    report.failed.retain(|(failed, _)| failed.values.is_empty());
     if let Some((_, reason)) = report.failed.first().cloned() {
         report.failed = vec![(key, reason)];
     } else if report.stopped.is_none() {

@@ -26,22 +26,27 @@ const TABLES: &str = "\
 const COLUMNS: &str = "\
     SELECT a.attname::text, pg_catalog.format_type(a.atttypid, -1), \
         pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated::text <> '', \
-        a.attidentity::text = 'a', coalesce(c.collisdeterministic, true) \
+        a.attidentity::text = 'a', CASE WHEN NOT c.collisdeterministic THEN \
+            pg_catalog.concat_ws(' ', c.collname, c.collprovider, coalesce( \
+                pg_catalog.to_jsonb(c) ->> 'colllocale', pg_catalog.to_jsonb(c) ->> 'colliculocale', \
+                c.collcollate), pg_catalog.to_jsonb(c) ->> 'collicurules') END, \
+        a.attnotnull AND NOT a.atthasdef AND a.attidentity::text = '' \
     FROM pg_catalog.pg_attribute AS a \
     LEFT JOIN pg_catalog.pg_collation AS c ON c.oid = a.attcollation \
     WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped \
     ORDER BY a.attnum";
 
-/// The primary key's columns, each with the equality of its operator class.
+/// The primary key's columns, each with the operators of its class for "equal" and "after".
 const KEY: &str = "\
-    SELECT a.attname::text, CASE WHEN n.nspname = 'pg_catalog' THEN o.oprname::text \
+    SELECT a.attname::text, ao.amopstrategy = 5, \
+        CASE WHEN n.nspname = 'pg_catalog' THEN o.oprname::text \
         ELSE 'OPERATOR(' || pg_catalog.quote_ident(n.nspname) || '.' || o.oprname || ')' END \
     FROM pg_catalog.pg_index AS i \
     CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey::int2[]), \
         pg_catalog.unnest(i.indclass::oid[])) AS k(attnum, opclass) \
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
     LEFT JOIN pg_catalog.pg_opclass AS oc ON oc.oid = k.opclass \
-    LEFT JOIN pg_catalog.pg_amop AS ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy = 3 \
+    LEFT JOIN pg_catalog.pg_amop AS ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy IN (3, 5) \
         AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype \
     LEFT JOIN pg_catalog.pg_operator AS o ON o.oid = ao.amopopr \
     LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace \
@@ -55,9 +60,38 @@ const UNIQUES: &str = "\
         ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a \
             WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey) \
                 OR EXISTS (SELECT FROM pg_catalog.pg_depend AS d WHERE d.objid = i.indexrelid \
-                    AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))) \
+                    AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))), \
+        ARRAY(SELECT CASE WHEN n.nspname = 'pg_catalog' THEN o.oprname::text ELSE 'OPERATOR(' \
+                || pg_catalog.quote_ident(n.nspname) || '.' || o.oprname || ')' END \
+            FROM pg_catalog.generate_series(1, i.indnkeyatts) AS g(n) \
+            LEFT JOIN pg_catalog.pg_opclass AS oc ON oc.oid = i.indclass[g.n - 1] \
+            LEFT JOIN pg_catalog.pg_amop AS ao ON ao.amopfamily = oc.opcfamily \
+                AND ao.amopstrategy = 3 AND ao.amoplefttype = oc.opcintype \
+                AND ao.amoprighttype = oc.opcintype \
+            LEFT JOIN pg_catalog.pg_operator AS o ON o.oid = coalesce(x.conexclop[g.n], ao.amopopr) \
+            LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace ORDER BY g.n) \
     FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
-    WHERE i.indrelid = $1::text::regclass AND i.indisunique AND NOT i.indisprimary";
+    LEFT JOIN pg_catalog.pg_constraint AS x ON x.conindid = i.indexrelid AND x.contype = 'x' \
+    WHERE i.indrelid = $1::text::regclass AND (i.indisunique OR x.oid IS NOT NULL) \
+        AND NOT i.indisprimary";
+
+/// What would make something else of a row than what reconcile writes, or lose it: rules and
+/// triggers that fire even for a replica's writes, and tables that a crash empties.
+const UNFIT: &str = "\
+    WITH parts AS (SELECT $1::text::regclass::oid AS oid \
+        UNION SELECT p.relid FROM pg_catalog.pg_partition_tree($1::text::regclass) AS p) \
+    SELECT 'trigger ' || t.tgname || ' fires even for copied rows; run ALTER TABLE ' \
+        || t.tgrelid::regclass || ' ENABLE TRIGGER ' || pg_catalog.quote_ident(t.tgname) \
+        FROM pg_catalog.pg_trigger AS t JOIN parts AS p ON p.oid = t.tgrelid \
+        WHERE NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') \
+    UNION ALL SELECT 'rule ' || r.rulename || ' holds even for copied rows; run ALTER TABLE ' \
+        || r.ev_class::regclass || ' ENABLE RULE ' || pg_catalog.quote_ident(r.rulename) \
+        FROM pg_catalog.pg_rewrite AS r JOIN parts AS p ON p.oid = r.ev_class \
+        WHERE r.ev_enabled IN ('A', 'R') \
+    UNION ALL SELECT 'it is unlogged: a crash empties it; run ALTER TABLE ' \
+        || c.oid::regclass || ' SET LOGGED' \
+        FROM pg_catalog.pg_class AS c JOIN parts AS p ON p.oid = c.oid \
+        WHERE c.relpersistence = 'u' LIMIT 1";
 
 const REFERENCES: &str = "\
     SELECT con.conname::text, pn.nspname::text, p.relname::text, \
@@ -77,6 +111,7 @@ struct SideColumns {
     columns: Vec<Column>,
     casts: HashMap<String, ColumnFacts>,
     key_equals: HashMap<String, String>,
+    key_after: HashMap<String, String>,
 }
 
 struct ColumnFacts {
@@ -84,10 +119,14 @@ struct ColumnFacts {
     full_type: String,
     generated: bool,
     identity_always: bool,
-    deterministic: bool,
+    /// The collation, where texts may be equal to it that are not the same.
+    blind_collation: Option<String>,
+    /// An INSERT must name it.
+    required: bool,
 }
 
-/// Reads all shapes. Both clients must be in a transaction with an empty search path.
+/// Reads all shapes. `copied` says that rows are written as a replica's, which keeps ordinary
+/// triggers and rules of the shadow out. Both clients must be in a transaction with an empty search path.
 /// A table that cannot be reconciled is there with its reason; only a fault of the
 /// connection fails the whole.
 ///
@@ -99,6 +138,7 @@ pub async fn load(
     shadow: &Client,
     primary_side: Side,
     ignored: &IgnoredColumns,
+    copied: bool,
 ) -> Result<HashMap<i32, Shape>, (Side, tokio_postgres::Error)> {
     let tables = primary.query(TABLES, &[]).await.map_err(|error| (primary_side, error))?;
     let mut shapes = HashMap::with_capacity(tables.len());
@@ -112,7 +152,9 @@ pub async fn load(
             Side::Target => (target, source),
         };
         let table_id: i32 = row.try_get(0).map_err(|error| (primary_side, error))?;
-        let shape = load_one(primary, shadow, primary_side, table_id, names, &key, ignored).await?;
+        let side = primary_side;
+        let shape =
+            load_one(primary, shadow, side, table_id, names, &key, (ignored, copied)).await?;
         shapes.insert(table_id, shape);
     }
     Ok(shapes)
@@ -125,7 +167,7 @@ async fn load_one(
     table_id: i32,
     (primary_name, shadow_name): (TableName, TableName),
     key: &[String],
-    ignored: &IgnoredColumns,
+    (ignored, copied): (&IgnoredColumns, bool),
 ) -> Result<Shape, (Side, tokio_postgres::Error)> {
     let shadow_side = primary_side.other();
     let on_primary = match side_columns(primary, &primary_name).await {
@@ -150,10 +192,18 @@ async fn load_one(
             parts: row.try_get(1).map_err(at)?,
             predicate: row.try_get(2).map_err(at)?,
             nulls_equal: row.try_get(3).map_err(at)?,
+            operators: operators(row.try_get(5).map_err(at)?),
         });
     }
     let references =
         references(shadow, &shadow_name).await.map_err(|error| (shadow_side, error))?;
+    if copied {
+        let unfit = shadow.query_opt(UNFIT, &[&shadow_name.quoted()]).await;
+        if let Some(row) = unfit.map_err(|error| (shadow_side, error))? {
+            let why: String = row.try_get(0).map_err(|error| (shadow_side, error))?;
+            return Ok(Err(format!("table {shadow_name} of the {shadow_side} is unfit: {why}")));
+        }
+    }
     let nothing = BTreeSet::new();
     let ignored = ignored.get(&primary_name).unwrap_or(&nothing);
     Ok(assemble(&on_primary, &on_shadow, key, &unique_columns, ignored).map(
@@ -174,6 +224,11 @@ async fn load_one(
             })
         },
     ))
+}
+
+/// The opclass of an index on CockroachDB names no operator.
+fn operators(found: Vec<Option<String>>) -> Vec<String> {
+    found.into_iter().map(|operator| operator.unwrap_or_else(|| "=".to_owned())).collect()
 }
 
 fn own_types(side: &SideColumns, own: &[usize]) -> Vec<String> {
@@ -217,6 +272,7 @@ async fn read_columns(
         columns: types::columns(statement.columns()).to_vec(),
         casts: HashMap::new(),
         key_equals: HashMap::new(),
+        key_after: HashMap::new(),
     };
     for row in client.query(COLUMNS, &[&quoted]).await? {
         let facts = ColumnFacts {
@@ -224,13 +280,19 @@ async fn read_columns(
             full_type: row.try_get(2)?,
             generated: row.try_get(3)?,
             identity_always: row.try_get(4)?,
-            deterministic: row.try_get(5)?,
+            blind_collation: row.try_get(5)?,
+            required: row.try_get(6)?,
         };
         side.casts.insert(row.try_get(0)?, facts);
     }
     for row in client.query(KEY, &[&quoted]).await? {
-        let equals: Option<String> = row.try_get(1)?;
-        side.key_equals.insert(row.try_get(0)?, equals.unwrap_or_else(|| "=".to_owned()));
+        let after: Option<bool> = row.try_get(1)?;
+        let operator = row.try_get::<_, Option<String>>(2)?.unwrap_or_default();
+        if after == Some(true) {
+            side.key_after.insert(row.try_get(0)?, operator);
+        } else {
+            side.key_equals.insert(row.try_get(0)?, operator);
+        }
     }
     Ok(side)
 }
@@ -287,13 +349,22 @@ fn assemble(
             identity_always: facts.is_some_and(|facts| facts.identity_always),
         });
     }
-    let shadow_only = (0..shadow.columns.len())
+    let shadow_only: Vec<usize> = (0..shadow.columns.len())
         .filter(|index| {
             let name = &shadow.columns[*index].name;
             !pairs.iter().any(|pair| pair.shadow == *index)
                 && !shadow.casts.get(name).is_some_and(|facts| facts.generated)
         })
         .collect();
+    for index in &shadow_only {
+        let name = &shadow.columns[*index].name;
+        if shadow.casts.get(name).is_some_and(|facts| facts.required) {
+            return Err(format!(
+                "column {name:?} is NOT NULL on the shadow, has no default there, and the primary \
+                 does not have it; give it a default, or let it be NULL"
+            ));
+        }
+    }
     let key = key.iter().map(|name| key_column(name, primary, shadow)).collect::<Result<_, _>>()?;
     Ok((pairs, shadow_only, key))
 }
@@ -303,9 +374,16 @@ fn assemble(
 fn key_family(column: &Column, facts: &ColumnFacts) -> String {
     match column.ty.name.as_str() {
         "int2" | "int4" | "int8" => "integer".to_owned(),
-        "text" | "varchar" if facts.deterministic => "text".to_owned(),
+        "text" | "varchar" if facts.blind_collation.is_none() => "text".to_owned(),
         _ if matches!(column.ty.kind, TypeKind::Enum(_)) => "enum".to_owned(),
-        _ => facts.full_type.clone(),
+        _ => described(facts),
+    }
+}
+
+fn described(facts: &ColumnFacts) -> String {
+    match &facts.blind_collation {
+        Some(collation) => format!("{} (collation {collation})", facts.full_type),
+        None => facts.full_type.clone(),
     }
 }
 
@@ -338,18 +416,27 @@ fn key_column(
         return Err(format!(
             "key column {name:?} is {} on the primary and {} on the shadow, which do not name \
              the same keys; give both sides the same type",
-            primary_facts.full_type, shadow_facts.full_type
+            described(primary_facts),
+            described(shadow_facts)
         ));
     }
     let is_enum = matches!(on_primary.ty.kind, TypeKind::Enum(_));
-    let deterministic = primary_facts.deterministic && shadow_facts.deterministic;
-    let equals = |side: &SideColumns| side.key_equals.get(name).cloned().unwrap_or_default();
+    let deterministic =
+        primary_facts.blind_collation.is_none() && shadow_facts.blind_collation.is_none();
+    let or = |found: Option<&String>, usual: &str| match found {
+        Some(operator) if !operator.is_empty() => operator.clone(),
+        _ => usual.to_owned(),
+    };
+    let equals = |side: &SideColumns| or(side.key_equals.get(name), "=");
+    let after = |side: &SideColumns| or(side.key_after.get(name), ">");
     Ok(KeyColumn {
         name: quote_identifier(name),
         primary_cast: primary_facts.cast.clone(),
         shadow_cast: shadow_facts.cast.clone(),
         primary_equals: equals(primary),
         shadow_equals: equals(shadow),
+        primary_after: after(primary),
+        shadow_after: after(shadow),
         canon: Canon::of(&on_primary.ty.name, is_enum, deterministic),
     })
 }

@@ -78,9 +78,17 @@ fn holder_sql(shape: &TableShape, index: &UniqueIndex) -> String {
         .collect();
     let parts: Vec<String> =
         index.parts.iter().enumerate().map(|(n, part)| format!("({part}) AS segue_u{n}")).collect();
-    let equals = if index.nulls_equal { "IS NOT DISTINCT FROM" } else { "=" };
-    let matches: Vec<String> =
-        (0..index.parts.len()).map(|n| format!("t.segue_u{n} {equals} w.segue_u{n}")).collect();
+    let matches: Vec<String> = (0..index.parts.len())
+        .map(|n| {
+            let operator = index.operators.get(n).map_or("=", String::as_str);
+            let equal = format!("t.segue_u{n} {operator} w.segue_u{n}");
+            if index.nulls_equal {
+                format!("({equal} OR (t.segue_u{n} IS NULL AND w.segue_u{n} IS NULL))")
+            } else {
+                equal
+            }
+        })
+        .collect();
     let condition =
         index.predicate.as_ref().map(|text| format!(" WHERE {text}")).unwrap_or_default();
     format!(

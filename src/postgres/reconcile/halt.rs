@@ -31,6 +31,8 @@ pub enum Halt {
     Keys(Vec<(RowKey, String)>),
     /// Some key of the set cannot be done.
     Set(String),
+    /// No key of the set's table can be done.
+    Table(String),
     /// The attempt took too long.
     Late,
     /// A crash point was reached.
@@ -53,8 +55,9 @@ pub fn of_fault(fault: SqlFault) -> Halt {
         "23503" => Halt::ForeignKey(fault),
         "57014" => Halt::Late,
         "25006" => Halt::Away(fault),
-        "0A000" if fault.message.contains("cached plan") => Halt::Stale(fault),
-        "42703" | "42P01" | "42804" => Halt::Stale(fault),
+        // "cached plan must not change result type", in whatever language the server says it.
+        "0A000" | "42703" | "42P01" | "42804" => Halt::Stale(fault),
+        "42501" => Halt::Table(fault.to_string()),
         // Out of memory may be one row's doing; the rest of these classes is the server's state.
         "53200" => Halt::Set(fault.to_string()),
         _ if ["08", "53", "57", "58"].iter().any(|class| state.starts_with(class)) => {

@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use crate::postgres::cell::Raw;
 
 /// The cells of one row in one buffer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Image {
     ends: Vec<Option<usize>>,
     data: Vec<u8>,

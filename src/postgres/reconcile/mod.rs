@@ -23,16 +23,17 @@ pub mod halt;
 pub mod image;
 pub mod lock;
 pub mod plan;
+pub mod preflight;
 pub mod read;
 pub mod session;
 pub mod shape;
 pub mod shapes;
 pub mod whole_table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::postgres::pool::Pool;
 
@@ -55,6 +56,9 @@ pub struct Params {
     pub deadline: Duration,
     /// Keys that one transaction may take, those included that stood in the way.
     pub set_max: usize,
+    /// How long one call may go on before it leaves the rest for later: the claims of its keys
+    /// must not outlive the limit on an idle transaction.
+    pub turn_max: Duration,
     /// Attempts on one set, for deadlocks, conflicts and growth together.
     pub attempts_max: u32,
     /// What foreign keys of the shadow mean.
@@ -72,6 +76,7 @@ impl Params {
     pub fn new(dice: Dice) -> Self {
         Self {
             deadline: Duration::from_secs(5),
+            turn_max: Duration::from_secs(30),
             set_max: 4096,
             attempts_max: 12,
             foreign_keys: ForeignKeys::Replica,
@@ -86,6 +91,7 @@ impl fmt::Debug for Params {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Params")
             .field("deadline", &self.deadline)
+            .field("turn_max", &self.turn_max)
             .field("set_max", &self.set_max)
             .field("attempts_max", &self.attempts_max)
             .field("foreign_keys", &self.foreign_keys)
@@ -153,11 +159,16 @@ impl Reconciler {
     pub async fn reconcile(&self, keys: BTreeSet<RowKey>) -> Report {
         let mut report = Report::default();
         let mut sets = vec![keys];
+        let until = Instant::now() + self.params.turn_max;
         while let Some(mut set) = sets.pop() {
             if set.is_empty() {
                 continue;
             }
-            match self.settle(&set).await {
+            if Instant::now() > until {
+                report.stopped = Some(Stopped::Late);
+                break;
+            }
+            match self.settle(&set, until).await {
                 Ok(changed) => {
                     report.changed += changed;
                     report.done.append(&mut set);
@@ -182,6 +193,7 @@ impl Reconciler {
                     }
                 }
                 Err(Halt::Set(reason)) => halve(set, &reason, &mut sets, &mut report),
+                Err(Halt::Table(reason)) => by_table(set, &reason, &mut sets, &mut report),
                 Err(Halt::Late) if set.len() == 1 => {
                     let reason = format!("not done within {:?}", self.params.deadline);
                     halve(set, &reason, &mut sets, &mut report);
@@ -200,11 +212,15 @@ impl Reconciler {
     }
 
     /// Attempts on one set until it is committed or has a reason.
-    async fn settle(&self, set: &BTreeSet<RowKey>) -> Result<u64, Halt> {
+    async fn settle(&self, set: &BTreeSet<RowKey>, until: Instant) -> Result<u64, Halt> {
         let mut learned = Learned::default();
-        let mut reloaded = false;
         let mut last = String::new();
         for attempt in 0..self.params.attempts_max {
+            if attempt > 0 && Instant::now() > until {
+                break;
+            }
+            // Outside of the attempt's deadline: many tables take their time to be read.
+            self.shapes().await?;
             let all: BTreeSet<RowKey> = set.union(&learned.extra).cloned().collect();
             if all.len() > self.params.set_max.max(set.len()) {
                 return Err(Halt::Set(format!(
@@ -223,18 +239,22 @@ impl Reconciler {
                 }
                 Err(Halt::Holders(more)) => {
                     "a unique value that it needs is held by another row".clone_into(&mut last);
-                    // Growing is progress; the same set again needs others to finish first.
+                    // Growing is progress; the same set again needs others to finish first, or
+                    // the constraint is one that was made since the tables were looked at.
                     if more.is_empty() && learned.holders_first {
+                        self.shapes.forget_if_old();
                         self.pause(attempt).await;
                     }
                     learned.extra.extend(more);
                     learned.holders_first = true;
                 }
-                Err(Halt::Stale(fault)) if reloaded => return Err(Halt::Set(fault.to_string())),
-                Err(Halt::Stale(_)) => {
-                    reloaded = true;
+                // Each session of the pool may still have its statements as they were.
+                Err(Halt::Stale(fault)) => {
+                    last = fault.to_string();
                     self.shapes.forget();
                 }
+                // What was unfit may have been mended since it was looked at.
+                Err(Halt::Keys(_)) if self.shapes.forget_if_old() => {}
                 Err(Halt::Again(fault) | Halt::ForeignKey(fault) | Halt::Unique(fault)) => {
                     last = fault.to_string();
                     self.pause(attempt).await;
@@ -248,6 +268,25 @@ impl Reconciler {
     async fn pause(&self, attempt: u32) {
         let full = AGAIN_FIRST.saturating_mul(1 << attempt.min(10)).min(AGAIN_MAX);
         tokio::time::sleep(full.mul_f64(0.5 + (self.params.dice)() / 2.0)).await;
+    }
+}
+
+/// Tells the tables of a set apart; where there is only one, all of its keys have the reason.
+fn by_table(
+    set: BTreeSet<RowKey>,
+    reason: &str,
+    sets: &mut Vec<BTreeSet<RowKey>>,
+    report: &mut Report,
+) {
+    let mut tables: BTreeMap<i32, BTreeSet<RowKey>> = BTreeMap::new();
+    for key in set {
+        tables.entry(key.table_id).or_default().insert(key);
+    }
+    if tables.len() == 1 {
+        let keys = tables.into_values().flatten();
+        report.failed.extend(keys.map(|key| (key, reason.to_owned())));
+    } else {
+        sets.extend(tables.into_values());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Two readings of the same keys → what must be written on the shadow. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::shape::{Pair, TableShape};
@@ -63,7 +63,13 @@ pub fn plan(
     equal: impl Fn(&Pair, Option<&[u8]>, Option<&[u8]>) -> bool,
 ) -> TablePlan {
     let mut plan = TablePlan::default();
+    let mut seen = HashSet::with_capacity(primary.len());
     for (key, (wanted, found)) in primary.iter().zip(shadow).enumerate() {
+        // Texts of one key, such as 1.0 and 1.00, name the same rows: written once is enough,
+        // and twice would fail.
+        if !shape.texts_are_keys() && !seen.insert((wanted, found)) {
+            continue;
+        }
         match (wanted, found) {
             (None, None) => {}
             (None, Some(_)) => plan.deletes.push(key),

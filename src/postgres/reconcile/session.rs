@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::postgres::pool::{Lease, Pool};
 
+use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 use crate::postgres::reconcile::halt::{Halt, on};
 
@@ -34,6 +35,14 @@ impl Transaction {
     /// [`Halt::Away`] where no connection is to be had, or what the database reports.
     pub async fn open(pool: &Pool, begin: &str) -> Result<Self, Halt> {
         let client = pool.get().await.map_err(Halt::Away)?;
+        if client.facts().in_recovery {
+            // It may lag behind: what is read there would be forgotten as if it were the truth.
+            client.discard();
+            let message = "the session is with a standby; name the primary's host, or set \
+                target_session_attrs = read-write";
+            let fault = SqlFault::new(FaultKind::Unavailable, "reconcile.standby", message);
+            return Err(Halt::Away(fault.on(pool.side())));
+        }
         let transaction = Self { client: Some(client), side: pool.side() };
         transaction.client()?.batch_execute(begin).await.map_err(on(pool.side()))?;
         Ok(transaction)
@@ -73,6 +82,10 @@ impl Drop for Transaction {
     }
 }
 
+/// A key's text must mean the same on both sides: the order of day and month is a setting.
+const KEY_TEXTS: &str = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL TimeZone = 'UTC'; \
+    SET LOCAL bytea_output = 'hex'";
+
 /// Begins the shadow's transaction. READ COMMITTED, so that what is read after the lock was
 /// waited for is what its last holder committed.
 pub fn begin_shadow(foreign_keys: ForeignKeys, deadline: Duration) -> String {
@@ -83,7 +96,7 @@ pub fn begin_shadow(foreign_keys: ForeignKeys, deadline: Duration) -> String {
     };
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE{role}; \
-         SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; \
+         SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {KEY_TEXTS}; \
          SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = {deadline_ms}; \
          SET LOCAL lock_timeout = {deadline_ms}; \
          SET LOCAL idle_in_transaction_session_timeout = {idle_ms}",
@@ -96,7 +109,7 @@ pub fn begin_primary(deadline: Duration) -> String {
     let deadline_ms = deadline.as_millis().max(1);
     format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-         SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; \
+         SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {KEY_TEXTS}; \
          SET LOCAL statement_timeout = {deadline_ms}"
     )
 }

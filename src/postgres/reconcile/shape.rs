@@ -35,6 +35,10 @@ pub struct KeyColumn {
     pub primary_equals: String,
     /// The operator of the shadow's index.
     pub shadow_equals: String,
+    /// "Comes after", likewise, on the primary.
+    pub primary_after: String,
+    /// And on the shadow.
+    pub shadow_after: String,
     /// How its text is made canonical for the lock.
     pub canon: Canon,
 }
@@ -46,6 +50,9 @@ pub struct UniqueIndex {
     pub name: String,
     /// Its columns or expressions as SQL.
     pub parts: Vec<String>,
+    /// For each part the operator by which two rows are in each other's way, named so that no
+    /// search path matters.
+    pub operators: Vec<String>,
     /// The condition of a partial index.
     pub predicate: Option<String>,
     /// Two NULLs are the same to it.
@@ -107,6 +114,11 @@ impl TableShape {
     /// The rules by which key texts are made canonical.
     pub fn canons(&self) -> Vec<Canon> {
         self.key.iter().map(|column| column.canon).collect()
+    }
+
+    /// Whether two texts are two keys.
+    pub fn texts_are_keys(&self) -> bool {
+        self.key.iter().all(|column| column.canon == Canon::Text)
     }
 
     /// The table on a side, quoted.
@@ -269,6 +281,8 @@ pub(in crate::postgres::reconcile) mod tests {
                 shadow_cast: "bigint".to_owned(),
                 primary_equals: "=".to_owned(),
                 shadow_equals: "=".to_owned(),
+                primary_after: ">".to_owned(),
+                shadow_after: ">".to_owned(),
                 canon: Canon::Text,
             }],
             uniques: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use crate::postgres::pool::Pool;
 
@@ -16,14 +17,36 @@ pub type ShapeMap = HashMap<i32, Shape>;
 /// Reads the catalogues: qualified names everywhere, and no row security in the way.
 const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog";
 
+/// Knowledge that is younger is not doubted: what cannot be done would be looked up with every
+/// batch otherwise.
+const TRUST_MIN: Duration = Duration::from_secs(1);
+/// Looking up may take this share of the time at most.
+const LOAD_SHARE: u32 = 20;
+
 /// What is known of the tables.
 #[derive(Debug, Default)]
-pub struct Shapes(RwLock<Option<Arc<ShapeMap>>>);
+pub struct Shapes(RwLock<Option<Known>>);
+
+#[derive(Debug, Clone)]
+struct Known {
+    shapes: Arc<ShapeMap>,
+    doubted_from: Instant,
+}
 
 impl Shapes {
     /// The next use reads them anew.
     pub fn forget(&self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The same where they were read some time ago; says whether they were.
+    pub fn forget_if_old(&self) -> bool {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let old = known.as_ref().is_some_and(|known| Instant::now() > known.doubted_from);
+        if old {
+            *known = None;
+        }
+        old
     }
 
     /// The shapes, read where they are not known.
@@ -37,19 +60,24 @@ impl Shapes {
         shadow: &Pool,
         primary_side: Side,
         ignored: &IgnoredColumns,
+        copied: bool,
     ) -> Result<Arc<ShapeMap>, Halt> {
-        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Ok(known);
+        if let Some(known) = &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Arc::clone(&known.shapes));
         }
+        let begun = Instant::now();
         let shadow = Transaction::open(shadow, BEGIN).await?;
         let primary = Transaction::open(primary, BEGIN).await?;
-        let loaded = catalog::load(primary.client()?, shadow.client()?, primary_side, ignored)
-            .await
-            .map_err(|(side, error)| classify(error, side))?;
+        let loaded =
+            catalog::load(primary.client()?, shadow.client()?, primary_side, ignored, copied)
+                .await
+                .map_err(|(side, error)| classify(error, side))?;
         primary.end("COMMIT").await?;
         shadow.end("COMMIT").await?;
-        let loaded = Arc::new(loaded);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loaded));
-        Ok(loaded)
+        let shapes = Arc::new(loaded);
+        let trusted = TRUST_MIN.max(begun.elapsed().saturating_mul(LOAD_SHARE));
+        let known = Known { shapes: Arc::clone(&shapes), doubted_from: Instant::now() + trusted };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        Ok(shapes)
     }
 }

@@ -16,21 +16,42 @@ use crate::postgres::reconcile::{Reconciler, Report, Stopped};
 /// Keys of one page.
 const PAGE_KEYS: i64 = 500;
 
+/// How far a table has been gone through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The side whose keys are listed.
+    role: Role,
+    /// The last key that was done.
+    after: Option<Vec<String>>,
+}
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Self { role: Role::Shadow, after: None }
+    }
+}
+
 impl Reconciler {
     /// Reconciles every key that either side has, page by page, until `until`. The report is
-    /// that of all pages; [`Stopped::Late`] means that there is more to do.
+    /// that of these pages; [`Stopped::Late`] means that there is more to do, from `cursor` on.
     ///
     /// A reconcile that read the primary before the `TRUNCATE` may still be about to insert a
     /// row that no listing shows. So the table's lock is taken and released first: all of
     /// those have ended then, and whoever comes later reads what we read.
-    pub async fn whole_table(&self, table_id: i32, until: Instant) -> Report {
+    pub async fn whole_table(&self, table_id: i32, cursor: &mut Cursor, until: Instant) -> Report {
         let mut report = Report::default();
-        if let Err(halt) = self.every_key(table_id, until, &mut report).await {
+        if let Err(halt) = self.every_key(table_id, cursor, until, &mut report).await {
             match halt {
                 Halt::Away(fault) => report.stopped = Some(Stopped::Away(Box::new(fault))),
                 Halt::Crash(_) => report.stopped = Some(Stopped::Crash),
                 Halt::Late => report.stopped = Some(Stopped::Late),
-                Halt::Set(reason) => report.failed.push((no_key(table_id), reason)),
+                Halt::Set(reason) | Halt::Table(reason) => {
+                    report.failed.push((no_key(table_id), reason));
+                }
+                Halt::Again(fault) | Halt::Stale(fault) => {
+                    self.shapes.forget();
+                    report.failed.push((no_key(table_id), fault.to_string()));
+                }
                 other => report.failed.push((no_key(table_id), format!("{other:?}"))),
             }
         }
@@ -40,10 +61,18 @@ impl Reconciler {
     async fn every_key(
         &self,
         table_id: i32,
+        cursor: &mut Cursor,
         until: Instant,
         report: &mut Report,
     ) -> Result<(), Halt> {
-        let shapes = self.shapes().await?;
+        // A table is gone through after its key was changed, too: not by the old one.
+        if *cursor == Cursor::default() {
+            self.shapes.forget_if_old();
+        }
+        let mut shapes = self.shapes().await?;
+        if !matches!(shapes.get(&table_id), Some(Ok(_))) && self.shapes.forget_if_old() {
+            shapes = self.shapes().await?;
+        }
         let shape = match shapes.get(&table_id) {
             Some(Ok(shape)) => shape,
             Some(Err(reason)) => return Err(Halt::Set(reason.clone())),
@@ -53,15 +82,16 @@ impl Reconciler {
                 )));
             }
         };
-        let begin = begin_shadow(self.params.foreign_keys, self.params.deadline);
-        let barrier = Transaction::open(&self.shadow, &begin).await?;
-        let params: [&(dyn ToSql + Sync); 2] = [&TABLE_LOCK_CLASS, &table_id];
-        barrier.client()?.query(PASS_TABLE, &params).await.map_err(on(barrier.side()))?;
-        barrier.end("COMMIT").await?;
-        for role in [Role::Shadow, Role::Primary] {
-            let mut after: Option<Vec<String>> = None;
+        if *cursor == Cursor::default() {
+            let begin = begin_shadow(self.params.foreign_keys, self.params.deadline);
+            let barrier = Transaction::open(&self.shadow, &begin).await?;
+            let params: [&(dyn ToSql + Sync); 2] = [&TABLE_LOCK_CLASS, &table_id];
+            barrier.client()?.query(PASS_TABLE, &params).await.map_err(on(barrier.side()))?;
+            barrier.end("COMMIT").await?;
+        }
+        loop {
             loop {
-                let page = self.page(shape, role, after.as_deref()).await?;
+                let page = self.page(shape, cursor.role, cursor.after.as_deref()).await?;
                 let Some(last) = page.last().cloned() else { break };
                 let full = i64::try_from(page.len()).unwrap_or(i64::MAX) >= PAGE_KEYS;
                 let keys: BTreeSet<RowKey> =
@@ -73,16 +103,19 @@ impl Reconciler {
                     report.stopped = of_page.stopped;
                     return Ok(());
                 }
-                if !full {
-                    break;
-                }
+                cursor.after = Some(last);
                 if Instant::now() > until {
                     return Err(Halt::Late);
                 }
-                after = Some(last);
+                if !full {
+                    break;
+                }
             }
+            if cursor.role == Role::Primary {
+                return Ok(());
+            }
+            *cursor = Cursor { role: Role::Primary, after: None };
         }
-        Ok(())
     }
 
     /// The next keys of one side, in the order of its index.
@@ -116,29 +149,44 @@ impl Reconciler {
 
 fn page_sql(shape: &TableShape, role: Role, after: bool) -> String {
     let columns: Vec<String> = shape.key.iter().map(|key| format!("t.{}", key.name)).collect();
-    let condition = if after {
-        let bounds: Vec<String> = shape
-            .key
-            .iter()
-            .enumerate()
-            .map(|(n, key)| {
-                let cast = match role {
-                    Role::Primary => &key.primary_cast,
-                    Role::Shadow => &key.shadow_cast,
-                };
-                format!("${}::pg_catalog.text::{cast}", n + 1)
-            })
-            .collect();
-        format!(" WHERE ({}) > ({})", columns.join(", "), bounds.join(", "))
-    } else {
-        String::new()
-    };
+    let condition =
+        if after { format!(" WHERE {}", after_bound(shape, role)) } else { String::new() };
     format!(
         "SELECT {} FROM {} AS t{condition} ORDER BY {} LIMIT {PAGE_KEYS}",
         shape.key_texts(),
         shape.quoted(role),
         columns.join(", ")
     )
+}
+
+/// `(t.a, t.b) > (bounds)`, which an index serves as it is. With operators of an extension it
+/// is spelt out: found by the search path, others would be taken, and rows left out.
+fn after_bound(shape: &TableShape, role: Role) -> String {
+    let mut names = Vec::new();
+    let mut bounds = Vec::new();
+    let mut spelt = String::new();
+    let mut plain = true;
+    for (n, key) in shape.key.iter().enumerate() {
+        let (cast, equals, after) = match role {
+            Role::Primary => (&key.primary_cast, &key.primary_equals, &key.primary_after),
+            Role::Shadow => (&key.shadow_cast, &key.shadow_equals, &key.shadow_after),
+        };
+        let (name, bound) =
+            (format!("t.{}", key.name), format!("${}::pg_catalog.text::{cast}", n + 1));
+        let last = n + 1 == shape.key.len();
+        spelt.push_str(&format!("({name} {after} {bound}"));
+        if !last {
+            spelt.push_str(&format!(" OR ({name} {equals} {bound} AND "));
+        }
+        plain &= equals == "=" && after == ">";
+        names.push(name);
+        bounds.push(bound);
+    }
+    if plain {
+        return format!("({}) > ({})", names.join(", "), bounds.join(", "));
+    }
+    spelt.push_str(&")".repeat(2 * shape.key.len() - 1));
+    spelt
 }
 
 fn no_key(table_id: i32) -> RowKey {

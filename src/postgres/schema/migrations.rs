@@ -44,10 +44,21 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 2] = [
+pub(super) const MIGRATIONS: [Migration; 3] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
+    Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
 ];
+
+/// The servers that were seen last: one that is another now may have lost commits.
+const SERVER_SEEN: &str = "\
+CREATE TABLE IF NOT EXISTS segue.server_seen (
+    side text NOT NULL PRIMARY KEY,
+    incarnation text NOT NULL,
+    timeline text NOT NULL,
+    seen_at timestamptz NOT NULL DEFAULT now()
+);
+";
 
 /// What must be there before versions can be noted.
 pub(super) const FOUNDATION: &str = "\

@@ -3,6 +3,7 @@
 use tokio::sync::watch;
 
 use super::{Held, rollback};
+use crate::domain::call::CallContext;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::postgres::doubt;
@@ -18,7 +19,11 @@ pub(super) async fn roll_back(held: Held) {
 }
 
 /// Commits, or says truthfully why not.
-pub(super) async fn commit(pool: &Pool, mut held: Held) -> Result<WriteId, SqlFault> {
+pub(super) async fn commit(
+    pool: &Pool,
+    mut held: Held,
+    context: &CallContext,
+) -> Result<WriteId, SqlFault> {
     let side = pool.side();
     if let Some(reason) = held.failed() {
         roll_back(held).await;
@@ -49,13 +54,14 @@ pub(super) async fn commit(pool: &Pool, mut held: Held) -> Result<WriteId, SqlFa
     }
     let (facts, xid) = (held.session().facts().as_ref().clone(), held.xid());
     let knows_xid = pipeline::xid(held.session(), &facts).is_some();
+    let write_id = held.open().write_id;
     held.session().poison();
     drop(held);
     fault.outcome = if knows_xid && xid.is_none() {
         // Without an id nothing was written.
         Outcome::NotApplied
     } else {
-        doubt::outcome_of(pool.connector(), &facts, xid.as_deref()).await
+        doubt::outcome_of(pool.connector(), &facts, xid.as_deref(), write_id, context).await
     };
     fault.retryable = fault.outcome == Outcome::NotApplied;
     Err(fault)

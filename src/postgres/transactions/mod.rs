@@ -25,10 +25,13 @@ use held::Open;
 use registry::Registry;
 
 use super::batch::{begin_sql, rollback};
+use super::execute::{Ready, was_seen};
 use super::flight::{Holder, InFlight, stopped, supervised, unless_stopped};
+use super::guard::access_of;
 use super::pipeline::{self, Progress};
 use super::pool::Pool;
 use super::read::read_in;
+use super::session::ServerFacts;
 use crate::domain::call::{
     BoundStatement, CallContext, Isolation, TransactionId, TransactionOptions, WriteAnswer,
 };
@@ -134,7 +137,7 @@ impl Shared {
         let lease = unless_stopped(&context, side, lease).await?;
         let flight = InFlight::new(Holder::Pooled(lease));
         let session = flight.session()?;
-        let sql = begin_sql(&modes(options), write_id);
+        let sql = begin_sql(&modes(options, session.facts()), write_id);
         let work =
             async { session.batch_execute(&sql).await.map_err(|error| session.fault(error, true)) };
         let begun = supervised(session, work, stopped(&context)).await;
@@ -179,14 +182,14 @@ impl Shared {
 }
 
 /// The modes of BEGIN.
-fn modes(options: TransactionOptions) -> String {
+fn modes(options: TransactionOptions, facts: &ServerFacts) -> String {
     let isolation = match options.isolation {
         None => "",
         Some(Isolation::ReadCommitted) => " ISOLATION LEVEL READ COMMITTED",
         Some(Isolation::RepeatableRead) => " ISOLATION LEVEL REPEATABLE READ",
         Some(Isolation::Serializable) => " ISOLATION LEVEL SERIALIZABLE",
     };
-    let access = if options.read_only { " READ ONLY" } else { "" };
+    let access = if options.read_only { " READ ONLY" } else { access_of(facts) };
     format!("{isolation}{access}")
 }
 
@@ -208,8 +211,7 @@ async fn write(
         Ok(ready) => ready,
         Err(fault) => {
             // What the server has not seen does not make the transaction fail.
-            let seen = !fault.sqlstate.is_empty() || super::fault::ends_session(&fault);
-            flight.landed(seen.then_some(&fault));
+            flight.landed(was_seen(&fault).then_some(&fault));
             return Err(fault);
         }
     };
@@ -248,7 +250,7 @@ fn session_lost(flight: &InFlight) {
 
 async fn run_supervised(
     session: &super::session::Session,
-    ready: Vec<pipeline::Ready>,
+    ready: Vec<Ready>,
     context: &CallContext,
 ) -> Result<pipeline::Ran, SqlFault> {
     let limits = context.limits;
@@ -294,12 +296,12 @@ impl Transactions for PostgresTransactions {
     fn commit(
         &self,
         id: TransactionId,
-        _: CallContext,
+        context: CallContext,
     ) -> BoxFuture<'_, Result<WriteId, SqlFault>> {
         async move {
             let held = self.shared.registry().hold_to_end(id, "has ended: COMMIT was called")?;
             let pool = self.shared.writes.clone();
-            self.shared.in_task(async move { end::commit(&pool, held).await }).await
+            self.shared.in_task(async move { end::commit(&pool, held, &context).await }).await
         }
         .boxed()
     }

@@ -1,0 +1,139 @@
+"""The claims, each of which holds or does not, and what shows it."""
+
+from check import differences, images, lost_writes
+from load import PLANTED, PLANTED_CUSTOMER, PLANTED_READ_MARK
+
+DETAILS_MAX = 10
+# A target that is away takes no key, so the backlog must have been seen to grow.
+BACKLOG_MIN = 50
+TO_FIX = ("data", "incompatible", "error")
+PARTS = ["calm", "target frozen", "target down", "target back", "diverged"]
+# Twice and a bit: room for a shared machine, none for a wait on the target.
+SLOWER_MAX, SLOWER_MS_MAX = 2, 20
+
+
+class Proof:
+    """Claims that held and claims that did not."""
+
+    def __init__(self, display):
+        self.display = display
+        self.held = self.failed = 0
+
+    def claim(self, text, holds, detail=()):
+        self.held += bool(holds)
+        self.failed += not holds
+        self.display.verdict(bool(holds), text)
+        if not holds:
+            for line in list(detail)[:DETAILS_MAX]:
+                self.display.say(f"          {line}")
+
+
+def prove(story):
+    """Prints every claim; gives whether all of them held."""
+    display = story.display
+    proof = Proof(display)
+    display.say()
+    display.say("PROOF")
+    _callers(proof, story)
+    source = images(story.source.dsn("shop"))
+    target = images(story.target.dsn("shop"))
+    lost = lost_writes(story.ledger, source)
+    proof.claim(f"{story.ledger.acknowledged['write']} writes were acknowledged,"
+                f" missing on the source: {len(lost)}", not lost, lost)
+    _outbox(proof, story)
+    _equality(proof, source, target)
+    _report(proof, story)
+    _latencies(proof, story)
+    proof.claim("segue drained and ended by SIGTERM", story.stop(),
+                story.sidecar.log_tail().splitlines()[-DETAILS_MAX:])
+    display.say()
+    display.say("$ segue mismatches")
+    for line in story.mismatches.splitlines():
+        display.say(f"  {line}" if line else "")
+    display.say()
+    total = proof.held + proof.failed
+    display.verdict(proof.failed == 0, f"{proof.held} of {total} claims held")
+    return proof.failed == 0
+
+
+def _callers(proof, story):
+    ledger = story.ledger
+    done = ledger.acknowledged
+    proof.claim(f"{done['read']} reads and {done['write']} writes, errors of callers:"
+                f" {len(ledger.errors)}", not ledger.errors, ledger.errors)
+    proof.claim(f"{done['repeat']} writes were sent again with their idempotency key, had effect"
+                f" once and got the first answer: {ledger.replayed}",
+                0 < done["repeat"] == ledger.replayed)
+
+
+def _outbox(proof, story):
+    back = story.caught_up_after_s
+    proof.claim(f"while the target was away {story.backlog_max} keys waited; worked off"
+                + (f" {back:.0f} s after it was back" if back is not None else ": never"),
+                story.backlog_max >= BACKLOG_MIN and back is not None)
+    waiting = story.migration.outbox()
+    proof.claim(f"keys left in the outbox: {len(waiting)}", not waiting,
+                [f"{it.table} {list(it.key)}: {it.last_error}" for it in waiting])
+
+
+def _equality(proof, source, target):
+    rows = sum(len(table) for table in source.values())
+    found = differences(source, target)
+    planted = [it for it in found if it[:2] == ("customers", PLANTED_CUSTOMER)]
+    others = [it for it in found if it not in planted]
+    proof.claim(f"{rows} rows compared one by one by an independent query, unlike each other"
+                f" besides the planted one: {len(others)}", not others,
+                [f"{table} {key}: {ours} on the source, {theirs} on the target"
+                 for table, key, ours, theirs in others])
+    credit = [f"{ours[2]} on the source, {theirs[2]} on the target"
+              for _, _, ours, theirs in planted]
+    proof.claim(f"the planted row differs: {', '.join(credit) or 'it does not'}", credit)
+
+
+def _report(proof, story):
+    left = [it for it in story.migration.mismatches() if it.verdict in TO_FIX]
+    # 3 says that there are differences to look at.
+    story.mismatches = story.sidecar.run("mismatches", accepted=(0, 3))
+    planted = [(fault, it.mark, it.reported) for fault, it in PLANTED.items()]
+    planted.append(("another value in one row", PLANTED_READ_MARK, "data"))
+    for fault, mark, expected in planted:
+        found = [it for it in left if mark in _plain(it.statement)]
+        left = [it for it in left if it not in found]
+        # A plain difference has no category besides itself.
+        reported = ", ".join(f"{it.verdict} {it.category}".removesuffix(" data") for it in found)
+        proof.claim(f"planted: {fault}, reported as {reported or 'nothing'}",
+                    reported == expected, [f"expected: {expected}"])
+    proof.claim(f"reported besides: {len(left)}", not left,
+                [f"{it.count} times {it.verdict} {it.category}: {it.statement} · {it.example}"
+                 for it in left])
+
+
+def _latencies(proof, story):
+    percentiles = story.ledger.percentiles
+    say = proof.display.say
+    say()
+    say("  latency in ms, as the Python clients saw it   with segue           without segue")
+    say("  (the same work, server and moment)           p50      p99         p50      p99")
+    for kind in ("read", "write"):
+        for name, parts in (*((part, [part]) for part in PARTS[:3]), ("the whole run", PARTS)):
+            ours, direct = (percentiles(kind, way, parts) for way in ("segue", "direct"))
+            if ours and direct:
+                say(f"    {kind:5} · {name:14} {ours[2]:6} calls   {ours[0]:12.2f} {ours[1]:8.2f}"
+                    f"    {direct[0]:8.2f} {direct[1]:8.2f}")
+    say()
+    for kind in ("read", "write"):
+        calm, away = (percentiles(kind, "segue", parts) for parts in (PARTS[:1], PARTS[1:3]))
+        direct_calm, direct_away = (percentiles(kind, "direct", parts)
+                                    for parts in (PARTS[:1], PARTS[1:3]))
+        if not (calm and away and direct_calm and direct_away):
+            proof.claim(f"{kind}s were measured in every part", False)
+            continue
+        # Where the whole machine became slower, the calls beside segue show it.
+        slower = max(1, direct_away[1] / direct_calm[1])
+        proof.claim(f"{kind}s do not wait for a target that is away: p99 {away[1]:.1f} ms,"
+                    f" {calm[1]:.1f} ms before",
+                    away[1] < SLOWER_MAX * slower * calm[1] + SLOWER_MS_MAX)
+
+
+def _plain(statement):
+    return " ".join(statement.replace('"', "").split()).lower()

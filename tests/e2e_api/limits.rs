@@ -1,0 +1,107 @@
+//! Limits: what passes them fails and says which, and the service goes on.
+
+use tonic::Code;
+
+use crate::calls::{Bench, detail, execute, execute_with, query, rows, statement, text};
+use crate::support::eventually;
+use segue::grpc::proto::{self, value::Kind};
+
+#[tokio::test]
+async fn results_requests_and_parameters_have_limits() {
+    let sections = "[limits]\nresult_rows_max = 1000\nresult_bytes_max = \"1MiB\"\n\
+                    request_bytes_max = \"2MiB\"\nparameters_max = 12000\nbatch_statements_max = 3";
+    let mut bench = Bench::new(sections).await;
+    // Passed after the first rows have gone out: the stream fails, it is not cut.
+    for sql in
+        ["SELECT generate_series(1, 1001)", "SELECT repeat('x', 300000) FROM generate_series(1, 4)"]
+    {
+        let status = rows(&mut bench.sql, query(sql, vec![])).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{sql}: {status:?}");
+        let error = detail(&status);
+        assert_eq!(error.reason, "limit.answer");
+        assert!(error.hint.contains("LIMIT"), "{error:?}");
+    }
+    assert_eq!(
+        rows(&mut bench.sql, query("SELECT generate_series(1, 1000)", vec![])).await.unwrap().len(),
+        1000
+    );
+    let returning = "INSERT INTO note SELECT i, '' FROM generate_series(1, 1001) AS i RETURNING id";
+    let status = bench.sql.execute(execute(returning)).await.unwrap_err();
+    assert_eq!(detail(&status).outcome(), proto::Outcome::NotApplied);
+    assert!(bench.notes().await.is_empty());
+
+    let list: Vec<_> = (1..=10_000).map(|i| format!("(${i}::int8)")).collect();
+    let sum = format!("SELECT sum(x)::int8 FROM (VALUES {}) AS v (x)", list.join(","));
+    let ones = vec![Kind::Int64(1); 10_000];
+    let found = rows(&mut bench.sql, query(&sum, ones)).await.unwrap();
+    assert_eq!(found, [[Kind::Int64(10_000)]]);
+    let status = rows(&mut bench.sql, query("SELECT $1", vec![Kind::Null(0); 12_001])).await;
+    assert_eq!(detail(&status.unwrap_err()).reason, "limit.parameters");
+
+    let long = format!("SELECT '{}'", "x".repeat(3 << 20));
+    let status = rows(&mut bench.sql, query(&long, vec![])).await.unwrap_err();
+    assert!([Code::ResourceExhausted, Code::OutOfRange].contains(&status.code()), "{status:?}");
+    let four = proto::BatchRequest {
+        statements: vec![statement("DELETE FROM note", vec![]); 4],
+        ..Default::default()
+    };
+    let status = bench.sql.batch(four).await.unwrap_err();
+    assert_eq!(detail(&status).reason, "limit.batch_statements");
+    let info = bench.sql.info(proto::InfoRequest {}).await.unwrap().into_inner().limits.unwrap();
+    assert_eq!((info.max_result_rows, info.max_parameters), (1000, 12_000));
+    assert_eq!(info.max_request_bytes, 2 << 20);
+}
+
+#[tokio::test]
+async fn exhausted_connections_are_unavailable_and_come_back() {
+    let sections = "[transactions]\nopen_max = 3\n";
+    let mut bench = Bench::with_pool(2, "300ms", sections).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let begun = bench.sql.begin(proto::BeginRequest::default()).await.unwrap();
+        open.push(begun.into_inner().transaction_id);
+    }
+    let status = bench.sql.execute(execute("INSERT INTO note VALUES (1, 'a')")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let error = detail(&status);
+    assert_eq!((error.reason.as_str(), error.retryable), ("unavailable.pool_wait", true));
+    assert_eq!(error.outcome(), proto::Outcome::NotApplied);
+    assert!(bench.notes().await.is_empty());
+    // Reads have connections of their own.
+    rows(&mut bench.sql, query("SELECT 1", vec![])).await.unwrap();
+    for id in open {
+        bench.sql.rollback(proto::RollbackRequest { transaction_id: id }).await.unwrap();
+    }
+    bench.sql.execute(execute("INSERT INTO note VALUES (1, 'a')")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_restarts_is_found_again() {
+    let source = crate::support::Server::start(crate::support::Major::V15, &Default::default());
+    let target = crate::support::shared(crate::support::Major::V18);
+    let schema = crate::calls::SCHEMA;
+    let pair = crate::support::Pair::within(&source, target, schema, schema).await;
+    let segue = crate::support::Segue::serving(&pair, "dual_write", "").await;
+    let mut sql = crate::calls::client(&segue).await;
+    for id in 0..4 {
+        let insert =
+            execute_with("INSERT INTO note VALUES ($1, $2)", vec![Kind::Int64(id), text("a")]);
+        sql.execute(insert).await.unwrap();
+        rows(&mut sql, query("SELECT 1", vec![])).await.unwrap();
+    }
+    source.stop_fast();
+    let status = sql.execute(execute("INSERT INTO note VALUES (10, 'a')")).await.unwrap_err();
+    let error = detail(&status);
+    assert_eq!(error.outcome(), proto::Outcome::NotApplied, "{status:?}");
+    assert!(error.retryable, "{status:?}");
+    assert_eq!(error.side(), proto::Side::Source);
+    let status = rows(&mut sql, query("SELECT 1", vec![])).await.unwrap_err();
+    assert!([Code::Unavailable, Code::Aborted].contains(&status.code()), "{status:?}");
+    source.restart();
+    eventually("it serves again", std::time::Duration::from_secs(20), || async {
+        let mut sql = sql.clone();
+        rows(&mut sql, query("SELECT 1", vec![])).await.ok()?;
+        sql.execute(execute("INSERT INTO note VALUES (11, 'a')")).await.ok()
+    })
+    .await;
+}

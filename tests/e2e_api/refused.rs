@@ -1,0 +1,145 @@
+//! Every statement that is refused, with its reason and the way out, and a few that are not.
+
+use tonic::Code;
+
+use crate::calls::{Bench, SCHEMA, batch, detail, execute, query, rows};
+use crate::support::{Bouncer, Major, Pair, PoolMode, Segue, shared};
+use segue::grpc::proto;
+
+#[tokio::test]
+async fn each_kind_is_refused_with_a_reason_and_a_way_out() {
+    let mut bench = Bench::new("").await;
+    for (sql, reason) in [
+        ("CREATE TABLE x (id int)", "refused.ddl"),
+        ("ALTER TABLE note ADD COLUMN x int", "refused.ddl"),
+        ("DROP TABLE note", "refused.ddl"),
+        ("CREATE INDEX ON note (body)", "refused.ddl"),
+        ("CREATE TEMP TABLE x (id int)", "refused.ddl"),
+        ("SELECT * INTO x FROM note", "refused.ddl"),
+        ("CREATE TABLE x AS SELECT * FROM note", "refused.ddl"),
+        ("GRANT SELECT ON note TO public", "refused.ddl"),
+        ("PREPARE TRANSACTION 'x'", "refused.two_phase"),
+        ("COMMIT PREPARED 'x'", "refused.two_phase"),
+        ("ROLLBACK PREPARED 'x'", "refused.two_phase"),
+        ("SET work_mem = '1MB'", "refused.set"),
+        ("RESET ALL", "refused.set"),
+        ("SET ROLE postgres", "refused.set"),
+        ("SELECT set_config('work_mem', '1MB', false)", "refused.set"),
+        ("SET LOCAL work_mem = '1MB'", "refused.outside_transaction"),
+        ("SAVEPOINT a", "refused.outside_transaction"),
+        ("LISTEN x", "refused.listen"),
+        ("UNLISTEN *", "refused.listen"),
+        ("NOTIFY x", "refused.listen"),
+        ("DISCARD ALL", "refused.discard"),
+        ("DISCARD PLANS", "refused.discard"),
+        ("SELECT pg_advisory_lock(1)", "refused.advisory_lock"),
+        ("SELECT pg_try_advisory_lock_shared(1)", "refused.advisory_lock"),
+        ("SELECT pg_advisory_unlock_all()", "refused.advisory_lock"),
+        ("SELECT pg_catalog.pg_advisory_unlock_all()", "refused.advisory_lock"),
+        ("COPY note FROM STDIN", "refused.copy"),
+        ("COPY note TO STDOUT", "refused.copy"),
+        ("COPY (SELECT 1) TO PROGRAM 'id'", "refused.copy"),
+        ("SELECT 1; SELECT 2", "refused.multiple"),
+        ("DELETE FROM note; COMMIT; DROP TABLE note", "refused.multiple"),
+        ("", "refused.empty"),
+        ("-- nothing", "refused.empty"),
+        ("BEGIN", "refused.transaction_control"),
+        ("COMMIT", "refused.transaction_control"),
+        ("ROLLBACK", "refused.transaction_control"),
+        ("PREPARE x AS SELECT 1", "refused.prepare"),
+        ("DEALLOCATE ALL", "refused.prepare"),
+        ("VACUUM note", "refused.maintenance"),
+        ("LOAD 'auto_explain'", "refused.load"),
+        ("DO $$BEGIN EXECUTE 'DROP TABLE note'; END$$", "refused.do"),
+        ("SELECT lo_create(0)", "refused.large_object"),
+        ("EXPLAIN ANALYZE CREATE TABLE x AS SELECT 1", "refused.ddl"),
+        ("SELECT set_config('session_replication_role', 'replica', true)", "refused.capture"),
+    ] {
+        let status = bench.sql.execute(execute(sql)).await.expect_err(sql);
+        assert_eq!(status.code(), Code::FailedPrecondition, "{sql}: {status:?}");
+        let error = detail(&status);
+        assert_eq!(error.reason, reason, "{sql}: {error:?}");
+        assert!(!error.hint.is_empty() && !error.message.is_empty(), "{sql}: {error:?}");
+        assert_eq!(error.outcome(), proto::Outcome::NotApplied, "{sql}");
+        assert!(!error.retryable, "{sql}");
+    }
+    let status = bench.sql.query(query("DELETE FROM note", vec![])).await.unwrap_err();
+    assert_eq!(detail(&status).reason, "refused.write_in_query");
+    let metrics = bench.segue.admin_address();
+    let metrics = crate::hostile::http_get(&metrics, "/metrics").await;
+    assert!(metrics.contains("refused.two_phase"), "refusals are counted by reason");
+    // The list of refusals has changed nothing.
+    assert_eq!(rows(&mut bench.sql, query("SELECT id FROM note", vec![])).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_fine_is_not_refused() {
+    let mut bench = Bench::new("").await;
+    bench.sql.execute(execute("INSERT INTO note VALUES (1, 'a'), (2, 'b')")).await.unwrap();
+    for sql in [
+        "SELECT pg_advisory_xact_lock(1)",
+        "SELECT pg_notify('x', 'y')",
+        "WITH gone AS (DELETE FROM note WHERE id = 2 RETURNING id) INSERT INTO note SELECT 3, 'c' FROM gone",
+        "UPDATE note SET body = 'a;b' WHERE id = 1;",
+        "EXPLAIN ANALYZE UPDATE note SET body = 'd' WHERE id = 1",
+        "DO $$BEGIN UPDATE note SET body = 'e' WHERE id = 1; END$$",
+        "TRUNCATE note CASCADE",
+    ] {
+        bench.sql.execute(execute(sql)).await.unwrap_or_else(|status| panic!("{sql}: {status:?}"));
+    }
+    assert!(bench.notes().await.is_empty());
+    // The truncation comes to the target as well.
+    crate::support::eventually(
+        "the target is empty",
+        std::time::Duration::from_secs(20),
+        || async {
+            let left = bench.pair.target.rows("SELECT count(*) FROM note").await;
+            let due = "SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
+            (left == ["0"] && bench.pair.source.rows(due).await == ["0"]).then_some(())
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_has_no_savepoints_and_is_all_or_none() {
+    let mut bench = Bench::new("").await;
+    let partly = batch(&[
+        "INSERT INTO note VALUES (1, 'a')",
+        "SAVEPOINT s",
+        "INSERT INTO note VALUES (1, 'again')",
+        "ROLLBACK TO SAVEPOINT s",
+    ]);
+    let status = bench.sql.batch(partly).await.unwrap_err();
+    assert_eq!(detail(&status).reason, "refused.savepoint_in_batch", "{status:?}");
+    let failing = batch(&[
+        "INSERT INTO note VALUES (1, 'a')",
+        "SET LOCAL work_mem = '4MB'",
+        "INSERT INTO note VALUES (1, 'again')",
+    ]);
+    let status = bench.sql.batch(failing).await.unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists);
+    assert_eq!(detail(&status).outcome(), proto::Outcome::NotApplied);
+    assert!(bench.notes().await.is_empty());
+    let refused = bench.sql.batch(batch(&["DELETE FROM note", "SET work_mem = '1MB'"])).await;
+    let status = refused.unwrap_err();
+    assert!(status.message().contains("statement 2"), "{status:?}");
+    let empty = bench.sql.batch(proto::BatchRequest::default()).await.unwrap_err();
+    assert_eq!(empty.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_transaction_pooler_is_refused_at_the_start() {
+    let pair = Pair::fresh(SCHEMA, SCHEMA).await;
+    let direct = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
+    direct.succeed(&["init", "--phase", "dual_write"]);
+    let bouncer = Bouncer::start(shared(Major::V15), PoolMode::Transaction);
+    let through = shared(Major::V15).dsn_by_port(pair.source.name(), bouncer.port());
+    let segue = Segue::prepare(&through, pair.target.dsn(), "");
+    let output = segue.run(&["serve"]);
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{printed}");
+    assert!(printed.contains("transaction pooler"), "{printed}");
+    assert!(printed.contains("pool_mode=session"), "{printed}");
+}
