@@ -123,7 +123,7 @@ mod tests {
         };
         let page = page(&[entry], false, 1, now);
         let expected = "\
-table          key                     waits         tries  next
+table          key                          waits  tries  next
 public.orders  7, aaaaaaaaaaaaaaaaaa…  1 min 40 s      9  in 30 s
   stuck: 23503
 there may be more; raise --limit to see them

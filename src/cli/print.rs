@@ -37,7 +37,8 @@ pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 fn is_number(cell: &str) -> bool {
-    cell.starts_with(|c: char| c.is_ascii_digit()) && !cell.contains(['-', ':'])
+    let words = cell.contains(['-', ':', '…']) || cell.contains(", ");
+    cell.starts_with(|c: char| c.is_ascii_digit()) && !words
 }
 
 /// `1,234,567`.
