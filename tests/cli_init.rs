@@ -27,6 +27,11 @@ async fn init_makes_tables_capture_and_phase_and_can_be_repeated() {
 
     let printed = segue.succeed(&["capture", "print"]);
     assert!(printed.contains("CREATE"), "{printed}");
+    let refused = segue.run(&["capture", "remove"]);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{told}");
+    assert!(told.contains("segue init --phase source_only"), "{told}");
+    segue.succeed(&["init", "--phase", "source_only"]);
     let removed = segue.succeed(&["capture", "remove"]);
     assert!(removed.starts_with("capture taken away: "), "{removed}");
     pair.source.run("INSERT INTO orders VALUES (8, 'x')").await;

@@ -248,14 +248,14 @@ fn watch_capture(
                     return Err(SqlFault::new(kind, "capture.check", error.to_string()));
                 }
             };
-            for table in &check.uncaptured {
+            for table in check.uncaptured.iter().chain(&check.strays) {
                 metrics.fault("uncaptured");
                 tracing::error!(table, "writes to a table are not captured, and it will diverge");
             }
             if check.drifted > 0 {
                 metrics.fault("capture_drift");
             }
-            uncaptured.set(check.uncaptured);
+            uncaptured.set([check.uncaptured, check.strays].concat());
             Ok(check.drifted)
         }
         .boxed()

@@ -5,7 +5,7 @@ use crate::app::databases::Databases;
 use crate::config::{Config, Excluded};
 use crate::control::{PhaseChange, set_phase};
 use crate::domain::control::{ControlState, Phase};
-use crate::domain::fault::FaultKind;
+use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::{Side, Sides};
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::capture::{self, Refusal};
@@ -111,6 +111,17 @@ async fn captures_now(session: &Lease) -> Result<bool, AppError> {
     Ok(phase.is_some_and(|phase| phase.captures() && phase.primary() == Side::Source))
 }
 
+/// Tables of the source that are part of the migration.
+async fn registered(session: &Lease) -> Result<Vec<TableName>, AppError> {
+    let sql = "SELECT source_schema, source_name FROM segue.migrated_table";
+    let rows = session.query(sql, &[]).await.map_err(|error| session.fault(error, true))?;
+    let name = |row: &tokio_postgres::Row| {
+        Ok(TableName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?))
+    };
+    let names: Result<Vec<_>, _> = rows.iter().map(name).collect();
+    names.map_err(|error| session.fault(error, true).into())
+}
+
 /// What stands against reconciling the tables to the target.
 ///
 /// # Errors
@@ -132,6 +143,8 @@ pub struct CaptureCheck {
     pub drifted: u64,
     /// What is not captured all the same, and why.
     pub uncaptured: Vec<String>,
+    /// Tables that never were part of the migration and cannot be, and why.
+    pub strays: Vec<String>,
 }
 
 /// Looks whether capture stands, where the phase relies on it, and mends it.
@@ -144,13 +157,18 @@ pub(super) async fn check_capture(
     databases: &Databases,
 ) -> Result<CaptureCheck, AppError> {
     let params = capture::Params::new(Side::Source);
-    let mut check = CaptureCheck { drifted: 0, uncaptured: Vec::new() };
+    let mut check = CaptureCheck { drifted: 0, uncaptured: Vec::new(), strays: Vec::new() };
     let session = databases.own().of(Side::Source).get().await?;
     if !captures_now(&session).await? {
         return Ok(check);
     }
     let (mappings, refused) = tables(config, databases).await?;
-    check.uncaptured.extend(refused.into_iter().map(|refusal| refusal.message));
+    let registered = registered(&session).await?;
+    for refusal in refused {
+        let known = registered.contains(&refusal.table);
+        let list = if known { &mut check.uncaptured } else { &mut check.strays };
+        list.push(refusal.message);
+    }
     let drifts = capture::verify_installed(&**session, &params, &mappings).await;
     let drifts = drifts.map_err(|error| session.fault(error, true))?;
     if drifts.is_empty() {
@@ -218,6 +236,13 @@ pub async fn switch_capture_off(databases: &Databases) -> Result<(), AppError> {
 /// [`AppError`], with the SQL to run where privileges are missing.
 pub async fn remove_capture(databases: &Databases) -> Result<u64, AppError> {
     let mut session = databases.own().of(Side::Source).get().await?;
+    if captures_now(&session).await? {
+        let message = "the phase relies on capture: without it writes would be lost on the target";
+        let fault = SqlFault::new(FaultKind::Refused, "refused.capture_in_use", message);
+        return Err(fault
+            .with_hint("give the copy up first: segue init --phase source_only")
+            .into());
+    }
     Ok(capture::remove(&mut session, &capture::Params::new(Side::Source)).await?)
 }
 
@@ -260,6 +285,8 @@ pub(super) async fn at_start(config: &Config, databases: &Databases) -> Result<(
             Err(error) => return Err(error.into()),
         }
     }
+    // A table that turned up beside the migration is warned of by the watch: it must not
+    // keep the application from its data.
     let check = check_capture(config, databases).await?;
     if check.uncaptured.is_empty() {
         Ok(())
