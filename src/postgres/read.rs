@@ -180,7 +180,8 @@ async fn start(
             Ok(rows) => return Ok((prepared, rows)),
             Err(error) => {
                 let fault = session.fault(error, true);
-                if !is_stale(&fault) && !(was_known && may_be_outdated(&fault)) {
+                let outdated = was_known && may_be_outdated(&fault);
+                if !outdated && !is_stale(&fault) {
                     return Err(Start::Failed(read_lost(fault)));
                 }
                 session.forget_prepared();

@@ -74,7 +74,7 @@ async fn begin(rig: &Rig) -> segue::domain::call::TransactionId {
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_was_applied() {
+async fn a_commit_whose_answer_is_lost_is_looked_up() {
     let (rig, proxy) = behind_proxy().await;
     let id = begin(&rig).await;
     let insert = vec![statement("INSERT INTO item VALUES (1)", &[])];
@@ -82,12 +82,14 @@ async fn a_commit_whose_answer_is_lost_was_applied() {
     // The answer to the xid is longer, so this cuts within the answers to xid and COMMIT.
     proxy.cut_after(90);
     let fault = rig.transactions.commit(id, context()).await.unwrap_err();
-    assert_eq!(
-        (fault.kind, fault.outcome),
-        (FaultKind::ConnectionLost, Outcome::Applied),
-        "{fault}"
-    );
-    assert_eq!(rig.database.rows("SELECT count(*) FROM item").await, ["1"]);
+    assert_eq!(fault.kind, FaultKind::ConnectionLost, "{fault}");
+    // Whether COMMIT was still on its way when the cut came is a matter of luck.
+    let there = rig.database.rows("SELECT count(*) FROM item").await;
+    match fault.outcome {
+        Outcome::Applied => assert_eq!(there, ["1"], "{fault}"),
+        Outcome::NotApplied => assert_eq!(there, ["0"], "{fault}"),
+        Outcome::Unknown => panic!("it could have been looked up: {fault}"),
+    }
 }
 
 #[tokio::test]

@@ -176,18 +176,6 @@ async fn an_answer_too_large_to_keep_is_not_applied() {
 }
 
 #[tokio::test]
-async fn old_keys_expire() {
-    let rig = Rig::new().await;
-    rig.segue.write(keyed(&["INSERT INTO item VALUES (1)"], "new", 1)).await.unwrap();
-    rig.database
-        .run("INSERT INTO segue.idempotency VALUES ('old', '', NULL, now() - interval '25 hours')")
-        .await;
-    let session = rig.writes.get().await.unwrap();
-    assert_eq!(segue::postgres::idempotency::expire(&session).await.unwrap(), 1);
-    assert_eq!(rig.database.rows("SELECT key FROM segue.idempotency").await, ["new"]);
-}
-
-#[tokio::test]
 async fn what_stands_behind_a_begin_that_failed_cannot_write() {
     let rig = Rig::new().await;
     for _ in 0..2 {

@@ -18,16 +18,11 @@ use crate::domain::key::WriteId;
 const KEY_BYTES_MAX: usize = 255;
 /// Bytes of an answer that is kept with its key.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
-/// Rows that the janitor removes in one statement, so that it holds no lock for long.
-const EXPIRE_ROWS_MAX: i64 = 1000;
 
 const INSERT: &str = "INSERT INTO segue.idempotency (key, content, created_at) \
      VALUES ($1, $2, pg_catalog.clock_timestamp())";
 const KEEP: &str = "UPDATE segue.idempotency SET response = $2 WHERE key = $1";
 const LOOK_UP: &str = "SELECT content, response FROM segue.idempotency WHERE key = $1";
-const EXPIRE: &str = "DELETE FROM segue.idempotency WHERE key IN \
-     (SELECT key FROM segue.idempotency \
-      WHERE created_at < pg_catalog.clock_timestamp() - interval '24 hours' LIMIT $1)";
 
 /// What is known of a key.
 #[derive(Debug)]
@@ -161,16 +156,4 @@ pub(super) async fn insert_again(
         Err(fault) if fault.sqlstate == "23505" => look_up(session, idempotency).await,
         Err(fault) => Err(fault),
     }
-}
-
-/// Removes keys older than a day, a bounded number at a time, and says how many there were.
-///
-/// # Errors
-///
-/// The database's fault.
-pub async fn expire(session: &Session) -> Result<u64, SqlFault> {
-    session
-        .execute_typed(EXPIRE, &[(&EXPIRE_ROWS_MAX, Type::INT8)])
-        .await
-        .map_err(|error| without_schema(session.fault(error, true)))
 }
