@@ -9,5 +9,6 @@ mod support;
 mod basics;
 mod convergence;
 mod law;
+mod retry;
 mod upkeep;
 mod world;
