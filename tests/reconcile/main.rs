@@ -10,5 +10,6 @@ mod basics;
 mod convergence;
 mod failover;
 mod law;
+mod retry;
 mod upkeep;
 mod world;

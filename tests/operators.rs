@@ -1,0 +1,298 @@
+//! What operators see and do, with the real command: a copy that is given up, keys that are
+//! stuck, and the calls of the admin listener.
+
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+// Each test binary uses a part of the ledger.
+#![allow(dead_code)]
+
+mod ledger;
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ledger::{Ledger, SOURCE_SCHEMA, TARGET_SCHEMA, int, statement, text};
+use segue::grpc::proto;
+use segue::grpc::proto::migration_client::MigrationClient;
+use segue::grpc::proto::sql_client::SqlClient;
+use serde_json::Value;
+use support::{Durability, Major, Options, Pair, Segue, Server, eventually};
+use tokio::task::JoinSet;
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const CLIENTS: i64 = 4;
+
+fn channel(address: String) -> Channel {
+    Endpoint::from_shared(address).unwrap().connect_lazy()
+}
+
+fn status(segue: &Segue) -> Value {
+    serde_json::from_str(&segue.succeed(&["status", "--json"])).unwrap()
+}
+
+async fn until(segue: &Segue, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    eventually(what, LIMIT, || async {
+        let now = status(segue);
+        holds(&now).then_some(now)
+    })
+    .await
+}
+
+/// Clients that write until told to stop, each its own keys.
+fn load(segue: &Segue, ledger: &Arc<Ledger>, stop: &Arc<AtomicBool>) -> JoinSet<()> {
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let mut sql = SqlClient::new(channel(segue.sql_address()));
+        let (ledger, stop) = (Arc::clone(ledger), Arc::clone(stop));
+        clients.spawn(async move {
+            for step in 1.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                ledger.write_account(&mut sql, client * 20 + step % 20, step % 7 == 0).await;
+            }
+        });
+    }
+    clients
+}
+
+async fn acknowledged(ledger: &Ledger, more: u64) {
+    let wanted = ledger.acknowledged() + more;
+    eventually(&format!("{wanted} acknowledged writes"), LIMIT, || async {
+        (ledger.acknowledged() >= wanted).then_some(())
+    })
+    .await;
+}
+
+async fn waiting(pair: &Pair) -> i64 {
+    let rows = "SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
+    pair.source.rows(rows).await[0].parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_would_fill_the_disk_is_given_up_and_callers_do_not_notice() {
+    let options = || Options { durability: Durability::Fsync, ..Options::default() };
+    let source = Server::start(Major::V15, &options());
+    let target = Server::start(Major::V18, &options());
+    let pair = Pair::within(&source, &target, SOURCE_SCHEMA, TARGET_SCHEMA).await;
+    let segue = Segue::serving(&pair, "dual_write", "[outbox]\nmax_bytes = \"1MiB\"").await;
+    let (ledger, stop) = (Arc::new(Ledger::default()), Arc::default());
+    let mut clients = load(&segue, &ledger, &stop);
+    acknowledged(&ledger, 200).await;
+    let well = status(&segue);
+    assert_eq!(well["phase"], "dual_write");
+
+    target.stop_immediate();
+    acknowledged(&ledger, 200).await;
+    // Somebody else's rows as well, so that a slow machine comes to the limit, too.
+    pair.source
+        .run("INSERT INTO account (id, version) SELECT n, 0 FROM generate_series(10000, 24999) AS n; \
+              DELETE FROM account WHERE id >= 10000")
+        .await;
+    let given_up = until(&segue, "the copy is given up", |it| it["phase"] == "source_only").await;
+    let reason = given_up["phase_reason"].as_str().unwrap();
+    assert!(reason.contains("max_bytes = 1048576"), "{reason}");
+    assert!(reason.contains("the copy is given up"), "{reason}");
+    assert_eq!(given_up["epoch"].as_u64(), well["epoch"].as_u64().map(|epoch| epoch + 1));
+
+    // Writes that began before may still note their keys; after them nobody does.
+    acknowledged(&ledger, 100).await;
+    let before = waiting(&pair).await;
+    acknowledged(&ledger, 300).await;
+    assert!(waiting(&pair).await <= before, "a write was captured after the copy was given up");
+    let size = "SELECT count(*) FROM segue.outbox";
+    let rows: i64 = pair.source.rows(size).await[0].parse().unwrap();
+    assert!(rows < 15_000, "the outbox was not emptied: {rows} rows");
+
+    stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    let (_, unknown, refused) = ledger.totals();
+    assert_eq!((unknown, refused), (0, 0), "a caller noticed");
+    let at_end = status(&segue);
+    assert_eq!(at_end["writes"]["failed"].as_u64(), Some(0), "{at_end:#}");
+    ledger.check("source", &pair.source.client().await).await;
+}
+
+const NOTES: &str = "CREATE TABLE note (id int PRIMARY KEY, body text NOT NULL)";
+/// Too narrow for what the source takes.
+const NARROW_NOTES: &str = "CREATE TABLE note (id int8 PRIMARY KEY, body varchar(10) NOT NULL)";
+const TOO_LONG: &str = "26 characters are too many for character varying(10)";
+/// A key that failed is not tried again by itself while a test runs.
+const ONE_TRY: &str =
+    "[outbox]\nstuck_after = 1\nbackoff_min = \"1h\"\nbackoff_max = \"1h\"\n[sampling]\nrate = 0.5";
+
+/// One key is stuck, the others have gone.
+async fn with_a_stuck_key() -> (Pair, Segue) {
+    let pair = Pair::fresh(NOTES, NARROW_NOTES).await;
+    let segue = Segue::serving(&pair, "dual_write", ONE_TRY).await;
+    note(&segue, 1, "longer than ten characters").await;
+    until(&segue, "a key is stuck", |it| it["outbox"]["stuck"] == 1).await;
+    for id in 2..=30 {
+        note(&segue, id, "short").await;
+    }
+    until(&segue, "the others have gone", |it| it["outbox"]["pending"] == 1).await;
+    (pair, segue)
+}
+
+async fn note(segue: &Segue, id: i64, body: &str) {
+    const INSERT: &str = "INSERT INTO note (id, body) VALUES ($1, $2)";
+    let mut sql = SqlClient::new(channel(segue.sql_address()));
+    let statement = Some(statement(INSERT, vec![int(id), text(body)]));
+    let request = proto::ExecuteRequest { statement, ..proto::ExecuteRequest::default() };
+    sql.execute(request).await.unwrap();
+}
+
+/// The target's tables are not looked at again within a second: a replay that comes as quickly
+/// after their repair as a test's may find them as they were, and is asked for again.
+async fn nothing_waits_after_replay(pair: &Pair, segue: &Segue) {
+    let now = eventually("nothing waits", LIMIT, || async {
+        let now = status(segue);
+        if now["outbox"]["pending"] != 0 {
+            segue.succeed(&["outbox", "replay"]);
+            return None;
+        }
+        Some(now)
+    })
+    .await;
+    assert_eq!(now["outbox"]["stuck"], 0, "{now:#}");
+    assert_eq!(now["warnings"], serde_json::json!([]), "{now:#}");
+    let notes = "SELECT id::int8, body FROM note ORDER BY id";
+    assert_eq!(pair.target.rows(notes).await, pair.source.rows(notes).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stuck_key_is_shown_with_its_reason_and_goes_when_it_is_replayed() {
+    let (pair, segue) = with_a_stuck_key().await;
+    let copied = "SELECT count(*), min(id) FROM note";
+    assert_eq!(pair.target.rows(copied).await, ["29|2"], "the others were to go on");
+
+    let now = status(&segue);
+    assert_eq!(now["outbox"]["stuck"], 1, "{now:#}");
+    let warnings = now["warnings"].to_string();
+    assert!(warnings.contains("1 keys are stuck: see `segue outbox --stuck`"), "{warnings}");
+    let page = segue.succeed(&["outbox", "--stuck"]);
+    assert!(page.contains("public.note"), "{page}");
+    assert!(page.contains("stuck: ") && page.contains(TOO_LONG), "{page}");
+    let listed: Value =
+        serde_json::from_str(&segue.succeed(&["outbox", "--stuck", "--json"])).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed:#}");
+    assert_eq!(listed[0]["key"], serde_json::json!(["1"]));
+
+    pair.target.run("ALTER TABLE note ALTER body TYPE text").await;
+    assert_eq!(segue.succeed(&["outbox", "replay"]), "1 row made due now\n");
+    nothing_waits_after_replay(&pair, &segue).await;
+    assert_eq!(segue.succeed(&["outbox", "--stuck"]), "nothing is stuck\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_calls_are_answered_by_the_real_command() {
+    let (pair, segue) = with_a_stuck_key().await;
+    let mut operators = MigrationClient::new(channel(segue.admin_address()));
+
+    let request = proto::ListOutboxRequest { limit: 0, stuck_only: true };
+    let entries = operators.list_outbox(request).await.unwrap().into_inner().entries;
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    let entry = &entries[0];
+    assert_eq!((entry.table.as_str(), entry.stuck, entry.attempts), ("public.note", true, 1));
+    assert_eq!(entry.key, ["1"]);
+    assert!(entry.last_error.contains(TOO_LONG), "{entry:?}");
+    assert!(entry.created_at.is_some() && entry.next_attempt_at.is_some(), "{entry:?}");
+
+    for (table, code) in [("note", Code::InvalidArgument), ("public.nothing", Code::NotFound)] {
+        let request = proto::ReplayOutboxRequest { table: table.to_owned() };
+        assert_eq!(operators.replay_outbox(request).await.unwrap_err().code(), code, "{table}");
+    }
+    pair.target.run("ALTER TABLE note ALTER body TYPE text").await;
+    let request = proto::ReplayOutboxRequest { table: "public.note".to_owned() };
+    assert_eq!(operators.replay_outbox(request).await.unwrap().into_inner().made_due, 1);
+    nothing_waits_after_replay(&pair, &segue).await;
+
+    let request = proto::SetSamplingRequest { rate: 1.5 };
+    let refused = operators.set_sampling(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    for (rate, previous) in [(0.25, 0.5), (0.0, 0.25)] {
+        let request = proto::SetSamplingRequest { rate };
+        let answer = operators.set_sampling(request).await.unwrap().into_inner();
+        assert!((answer.previous_rate - previous).abs() < 1e-9, "{answer:?}");
+        let now = operators.get_status(proto::GetStatusRequest {}).await.unwrap().into_inner();
+        assert!((now.sampling.unwrap().rate - rate).abs() < 1e-9);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watching_goes_on_until_sigterm_ends_it() {
+    let pair = Pair::fresh(NOTES, NOTES).await;
+    let mut segue = Segue::serving(&pair, "dual_write", "").await;
+    let mut operators = MigrationClient::new(channel(segue.admin_address()));
+    let request = proto::WatchStatusRequest { interval_ms: 100 };
+    let mut watched = operators.watch_status(request).await.unwrap().into_inner();
+    let first = watched.message().await.unwrap().unwrap();
+    note(&segue, 1, "short").await;
+    // What was done meanwhile is in a later answer.
+    let mut next = watched.message().await.unwrap().unwrap();
+    while next.writes.unwrap().total == 0 {
+        next = watched.message().await.unwrap().unwrap();
+    }
+    assert_eq!((first.phase.as_str(), next.phase.as_str()), ("dual_write", "dual_write"));
+    let at = |status: &proto::Status| status.at.map(|at| (at.seconds, at.nanos));
+    assert!(at(&first) < at(&next), "{first:?} {next:?}");
+
+    let rest = async {
+        // It ends as a stream that is over does, not with an error.
+        while watched.message().await.unwrap().is_some() {}
+    };
+    let (ended_well, ()) = tokio::join!(segue.terminate(), rest);
+    assert!(ended_well, "{}", segue.logs());
+}
+
+async fn reflected(address: String) -> Vec<String> {
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut client = ServerReflectionClient::new(channel(address));
+    let asked = futures_util::stream::iter([ask]);
+    let mut answers = client.server_reflection_info(asked).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
+    list.service.into_iter().map(|service| service.name).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_listeners_tell_their_health_and_their_services() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+
+    let pair = Pair::fresh(NOTES, NOTES).await;
+    let segue = Segue::serving(&pair, "source_only", "").await;
+    for (address, service) in
+        [(segue.sql_address(), "segue.v1.Sql"), (segue.admin_address(), "segue.v1.Migration")]
+    {
+        let mut health = HealthClient::new(channel(address.clone()));
+        eventually(&format!("{address} serves"), LIMIT, || {
+            let mut health = health.clone();
+            async move {
+                let answer = health.check(HealthCheckRequest::default()).await.ok()?;
+                (answer.into_inner().status() == ServingStatus::Serving).then_some(())
+            }
+        })
+        .await;
+        let request = HealthCheckRequest { service: "segue.v1.Nothing".to_owned() };
+        assert_eq!(health.check(request).await.unwrap_err().code(), Code::NotFound, "{address}");
+        let services = reflected(address).await;
+        assert!(services.iter().any(|it| it == service), "{services:?}");
+        assert!(services.iter().any(|it| it == "grpc.health.v1.Health"), "{services:?}");
+    }
+}
