@@ -111,17 +111,6 @@ async fn captures_now(session: &Lease) -> Result<bool, AppError> {
     Ok(phase.is_some_and(|phase| phase.captures() && phase.primary() == Side::Source))
 }
 
-/// Tables of the source that are part of the migration.
-async fn registered(session: &Lease) -> Result<Vec<TableName>, AppError> {
-    let sql = "SELECT source_schema, source_name FROM segue.migrated_table";
-    let rows = session.query(sql, &[]).await.map_err(|error| session.fault(error, true))?;
-    let name = |row: &tokio_postgres::Row| {
-        Ok(TableName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?))
-    };
-    let names: Result<Vec<_>, _> = rows.iter().map(name).collect();
-    names.map_err(|error| session.fault(error, true).into())
-}
-
 /// What stands against reconciling the tables to the target.
 ///
 /// # Errors
@@ -163,7 +152,8 @@ pub(super) async fn check_capture(
         return Ok(check);
     }
     let (mappings, refused) = tables(config, databases).await?;
-    let registered = registered(&session).await?;
+    let registered = capture::registered(&**session, Side::Source).await;
+    let registered = registered.map_err(|error| session.fault(error, true))?;
     for refusal in refused {
         let known = registered.contains(&refusal.table);
         let list = if known { &mut check.uncaptured } else { &mut check.strays };

@@ -135,7 +135,8 @@ impl Ledger {
                 possible.pop();
                 self.refused.fetch_add(1, Ordering::Relaxed);
             }
-            Err(_) => {
+            Err(status) => {
+                println!("account {key}: outcome unknown: {status:?}");
                 self.unknown.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -9,6 +9,7 @@ mod support;
 mod basics;
 mod convergence;
 mod failover;
+mod gives_way;
 mod law;
 mod retry;
 mod upkeep;

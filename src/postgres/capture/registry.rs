@@ -1,9 +1,9 @@
 //! `segue.migrated_table`: the small ids that the outbox names tables by.
 
-use tokio_postgres::{Error, GenericClient};
+use tokio_postgres::{Error, GenericClient, Row};
 
 use crate::domain::side::Side;
-use crate::domain::table::TableMapping;
+use crate::domain::table::{TableMapping, TableName};
 
 /// The id of each mapped table; `None` where it has none yet.
 pub(super) async fn ids<C: GenericClient>(
@@ -36,6 +36,25 @@ pub(super) async fn ids<C: GenericClient>(
         ids.push(id);
     }
     Ok(ids)
+}
+
+/// The tables of a side that are part of the migration.
+///
+/// # Errors
+///
+/// Whatever the database says.
+pub async fn registered<C: GenericClient>(client: &C, side: Side) -> Result<Vec<TableName>, Error> {
+    let sql = "SELECT source_schema, source_name, target_schema, target_name
+        FROM segue.migrated_table";
+    let (schema, name) = match side {
+        Side::Source => (0, 1),
+        Side::Target => (2, 3),
+    };
+    let rows = client.query(sql, &[]).await?;
+    let table = |row: &Row| {
+        Ok(TableName::new(row.try_get::<_, &str>(schema)?, row.try_get::<_, &str>(name)?))
+    };
+    rows.iter().map(table).collect()
 }
 
 /// Gives a table its id, or keeps the one that it has; the caller holds the setup lock.

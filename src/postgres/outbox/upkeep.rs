@@ -152,7 +152,7 @@ impl OutboxUpkeep {
             return Ok(OutboxSize::Within { bytes });
         }
         let reason = format!(
-            "the outbox has {bytes} bytes, more than outbox_max_bytes = {}: the copy is given up \
+            "the outbox has {bytes} bytes, more than outbox.max_bytes = {}: the copy is given up \
              before it fills the primary's disk",
             self.params.bytes_max
         );

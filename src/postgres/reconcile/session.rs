@@ -82,6 +82,9 @@ impl Drop for Transaction {
     }
 }
 
+/// How long a reading transaction waits for a lock that the application holds.
+const GIVE_WAY: Duration = Duration::from_millis(200);
+
 /// A key's text must mean the same on both sides: the order of day and month is a setting.
 const KEY_TEXTS: &str = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL TimeZone = 'UTC'; \
     SET LOCAL bytea_output = 'hex'";
@@ -105,11 +108,16 @@ pub fn begin_shadow(foreign_keys: ForeignKeys, deadline: Duration) -> String {
 }
 
 /// Begins the primary's reading transaction: one state for all tables of the set.
+///
+/// It holds what it has read and asks for more, as a `TRUNCATE … CASCADE` of the application
+/// does. PostgreSQL ends one of two that wait for each other after `deadlock_timeout`, a second
+/// by default: long before that this one gives way, so that it is never the application's.
 pub fn begin_primary(deadline: Duration) -> String {
     let deadline_ms = deadline.as_millis().max(1);
+    let give_way_ms = GIVE_WAY.as_millis();
     format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {KEY_TEXTS}; \
-         SET LOCAL statement_timeout = {deadline_ms}"
+         SET LOCAL statement_timeout = {deadline_ms}; SET LOCAL lock_timeout = {give_way_ms}"
     )
 }

@@ -15,7 +15,8 @@ use crate::postgres::reconcile::session::Transaction;
 pub type ShapeMap = HashMap<i32, Shape>;
 
 /// Reads the catalogues: qualified names everywhere, and no row security in the way.
-const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog";
+const BEGIN: &str =
+    "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '200ms'";
 
 /// Knowledge that is younger is not doubted: what cannot be done would be looked up with every
 /// batch otherwise.
