@@ -220,7 +220,7 @@ async fn every_case_of_the_corpus_gets_its_verdict() {
             case.field("id"),
             case.field("category"),
             wanted,
-            judged.verdict,
+            judged.verdict.to_string(),
             if judged.suspected { "?" } else { " " },
             judged.category,
             if right { "" } else { "<-- WRONG" },
