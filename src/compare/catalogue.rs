@@ -254,6 +254,10 @@ pub const ENTRIES: &[Entry] = &[
 mod tests {
     use super::*;
 
+    /// Nothing to be written otherwise: a circumstance, a fault that nothing is known of,
+    /// and differences of the data themselves.
+    const WITHOUT_REWRITE: &[&str] = &["interrupted", "error_one_side", "data", "rows_affected"];
+
     #[test]
     fn categories_are_named_once_and_explained() {
         let mut seen = std::collections::BTreeSet::new();
@@ -261,5 +265,16 @@ mod tests {
             assert!(seen.insert(entry.category), "{} twice", entry.category);
             assert!(!entry.reason.is_empty() && !entry.reason.ends_with('.'), "{entry:?}");
         }
+    }
+
+    #[test]
+    fn every_category_suggests_a_rewrite() {
+        for entry in ENTRIES {
+            let needs_one = !WITHOUT_REWRITE.contains(&entry.category);
+            assert_eq!(!entry.rewrite.trim().is_empty(), needs_one, "{entry:?}");
+            assert!(!entry.rewrite.ends_with('.'), "{entry:?}");
+        }
+        let known = |name: &&str| !entry(name).category.is_empty();
+        assert!(WITHOUT_REWRITE.iter().all(known), "an exception that is no category");
     }
 }

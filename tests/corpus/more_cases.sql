@@ -81,3 +81,102 @@ SELECT array_agg(id) AS ids FROM audit_log;
 SELECT max(rating) AS r FROM customers WHERE id IN (1,2);
 -- @id=R30 @category=timestamp_precision @verdict=normalized @via=schema
 SELECT max(created_at) AS t FROM customers WHERE id = 1;
+-- @id=R31 @category=bit_precedence @verdict=fix_query @via=override
+-- @shadow SELECT 0 AS v;
+SELECT ~1 + 2 AS v;
+-- @id=R32 @category=nan_order @verdict=fix_query @via=override
+-- @shadow SELECT v FROM (VALUES ('NaN'::float8), (1)) AS t(v) ORDER BY v <> 'NaN'::float8, v;
+SELECT v FROM (VALUES ('NaN'::float8), (1)) AS t(v) ORDER BY v NULLS LAST;
+-- @id=R33 @category=collation_case @verdict=fix_query @via=schema @icu
+SELECT id, lower(name) AS n FROM customers WHERE id = 4;
+-- @id=R34 @category=window_order @verdict=fix_query @via=schema
+-- @note rows that tie get their numbers in the order of the plan
+SELECT code, row_number() OVER (ORDER BY code) AS n, id FROM customers WHERE id IN (3,4) ORDER BY id;
+-- @id=R35 @category=distinct_on @verdict=fix_query @via=schema
+SELECT DISTINCT ON (code) id FROM customers WHERE id IN (3,4);
+-- @id=R36 @category=distinct_on_ties @verdict=fix_query @via=schema
+SELECT DISTINCT ON (code) id FROM customers WHERE id IN (3,4) ORDER BY code;
+-- @id=R37 @category=char_length @verdict=fix_query @via=schema
+SELECT id, octet_length(code) AS n FROM customers WHERE id = 3;
+-- @id=R38 @category=regex @verdict=error @via=override @s=2201B
+-- @note RE2 has no back-references; an unbalanced pattern stands for its fault
+-- @shadow SELECT 'aa' ~ '(a' AS m;
+SELECT 'aa' ~ '(a)\1' AS m;
+-- @id=R39 @category=regex @verdict=fix_query @via=override
+-- @note POSIX takes the longest of alternatives, RE2 the first
+-- @shadow SELECT 'xb'::text AS r;
+SELECT regexp_replace('ab', 'a|ab', 'x') AS r;
+-- @id=R40 @category=advisory_lock @verdict=fix_query @via=override
+-- @note a lock that nobody holds: PostgreSQL says so, a no-op says yes
+-- @shadow SELECT true AS freed;
+SELECT pg_advisory_unlock(7) AS freed;
+-- @id=R41 @category=format_function @verdict=fix_query @via=override
+-- @note names of days in the server's language
+-- @shadow SELECT 'lundi'::text AS d;
+SELECT to_char('2024-04-01'::timestamp, 'FMDay') AS d;
+-- @id=R42 @category=column_count @verdict=fix_query @via=override
+-- @shadow SELECT id, actor FROM audit_log WHERE id = 1;
+SELECT * FROM audit_log WHERE id = 1;
+-- @id=R43 @category=column_order @verdict=fix_query @via=override
+-- @shadow SELECT actor, id, ip FROM audit_log WHERE id = 1;
+SELECT * FROM audit_log WHERE id = 1;
+-- @id=R44 @category=limit_in_subquery @verdict=fix_query @via=schema
+SELECT sum(s.id) AS n FROM (SELECT id FROM customers LIMIT 2) AS s;
+-- @id=R45 @category=limit_ties @verdict=fix_query @via=schema
+SELECT id FROM customers WHERE id IN (3,4) ORDER BY code NULLS LAST LIMIT 1;
+-- @id=R46 @category=too_many_rows @verdict=skip @via=override
+-- @note numbers of two types, which neither their order nor their bytes bring together
+-- @shadow SELECT (g * 0.5)::float8 AS v FROM pg_catalog.generate_series(1, 1500) AS g ORDER BY g DESC;
+SELECT g * 0.5 AS v FROM generate_series(1, 1500) AS g;
+-- @id=R47 @category=unsupported_operator @verdict=error @via=override @s=42883
+-- @shadow SELECT 'a'::text - 1 AS v;
+SELECT 'a'::text || 1 AS v;
+-- @id=R48 @category=json_sort @verdict=error @via=override @s=0A000
+-- @shadow DO $$ BEGIN RAISE EXCEPTION 'can''t order by column type jsonb' USING ERRCODE = '0A000'; END $$;
+SELECT id, profile FROM customers WHERE id IN (3,4) ORDER BY profile;
+-- @id=R49 @category=check_constraint @verdict=error @via=override @p=23514 @txn=rollback
+-- @note PostgreSQL checks the row that is given, though it is never stored
+-- @shadow UPDATE orders SET note = 'x' WHERE id = 1;
+INSERT INTO orders(id,customer_id,qty,unit_price,total,placed_at) VALUES (1,1,0,1,1,'2025-01-01') ON CONFLICT (id) DO UPDATE SET note = 'x';
+-- @id=R50 @category=multiple_mutations @verdict=error @via=override @s=0A000 @txn=rollback
+-- @shadow DO $$ BEGIN RAISE EXCEPTION 'multiple mutations of the same table "orders" are not supported' USING ERRCODE = '0A000'; END $$;
+WITH a AS (UPDATE orders SET note = 'm' WHERE id = 1 RETURNING id) UPDATE orders SET note = 'n' WHERE id = 2;
+-- @id=R51 @category=sort_key_unseen @verdict=fix_query @via=schema
+SELECT id FROM customers WHERE id IN (3,4) ORDER BY code NULLS LAST;
+-- @id=R52 @category=unsupported_feature @verdict=error @via=override @s=0A000
+-- @shadow DO $$ BEGIN RAISE EXCEPTION 'unimplemented: WITH TIES' USING ERRCODE = '0A000'; END $$;
+SELECT id FROM customers ORDER BY id FETCH FIRST 1 ROWS WITH TIES;
+-- @id=R53 @category=unsupported_syntax @verdict=error @via=override @s=42601
+-- @shadow SELECT FROM WHERE;
+SELECT id FROM ONLY customers WHERE id = 1;
+-- @id=R54 @category=missing_column @verdict=error @via=override @s=42703
+-- @shadow SELECT id, absent FROM audit_log WHERE id = 1;
+SELECT id, actor FROM audit_log WHERE id = 1;
+-- @id=R55 @category=missing_table @verdict=error @via=override @s=42P01
+-- @shadow SELECT id FROM absent WHERE id = 1;
+SELECT id FROM audit_log WHERE id = 1;
+-- @id=R56 @category=unique_violation @verdict=error @via=schema @s=23505 @txn=rollback
+-- @note order 8 is only on the shadow
+INSERT INTO orders(id,customer_id,qty,unit_price,total,placed_at) VALUES (8,6,1,1,1,'2025-01-01');
+-- @id=R57 @category=constraint @verdict=error @via=override @s=23502 @txn=rollback
+-- @shadow INSERT INTO tickets(id, title) VALUES (900, NULL);
+INSERT INTO tickets(id, title) VALUES (900, 't900');
+-- @id=R58 @category=read_only @verdict=error @via=override @s=25006
+-- @shadow DO $$ BEGIN RAISE EXCEPTION 'cannot execute nextval() in a read-only transaction' USING ERRCODE = '25006'; END $$;
+SELECT id FROM audit_log WHERE id = 1;
+-- @id=R59 @category=permission @verdict=error @via=override @s=42501
+-- @shadow DO $$ BEGIN RAISE EXCEPTION 'permission denied for table audit_log' USING ERRCODE = '42501'; END $$;
+SELECT id FROM audit_log WHERE id = 1;
+-- @id=R60 @category=sqlstate @verdict=error @via=override @p=22012 @s=42703
+-- @shadow SELECT absent AS x;
+SELECT 1/0 AS x;
+-- @id=R61 @category=error_one_side @verdict=error @via=override @p=22012
+-- @shadow SELECT 1 AS x;
+SELECT 1/0 AS x;
+-- @id=R62 @category=statement_retry @verdict=skip @via=override @s=40001
+-- @note still to be tried again when the attempts are used up
+-- @shadow DO $$ BEGIN RAISE EXCEPTION 'restart transaction' USING ERRCODE = '40001'; END $$;
+SELECT id FROM audit_log WHERE id = 1;
+-- @id=R63 @category=interrupted @verdict=skip @via=override @s=57014
+-- @shadow DO $$ BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END $$;
+SELECT id FROM audit_log WHERE id = 1;
