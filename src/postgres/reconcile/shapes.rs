@@ -14,7 +14,8 @@ use crate::postgres::reconcile::session::Transaction;
 /// All shapes by table id.
 pub type ShapeMap = HashMap<i32, Shape>;
 
-/// Reads the catalogues: qualified names everywhere, and no row security in the way.
+/// Reads the catalogues: qualified names everywhere. It gives way to the application's locks,
+/// as [`begin_primary`](super::session::begin_primary) does.
 const BEGIN: &str =
     "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '200ms'";
 
