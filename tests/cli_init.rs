@@ -1,5 +1,8 @@
 //! `segue init` and `segue capture` on two real servers.
 
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use support::{Pair, Segue};

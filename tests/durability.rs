@@ -189,7 +189,7 @@ async fn sigterm_finishes_the_calls_in_progress() {
     assert!(segue.terminate().await, "{}", segue.logs());
     load.stop().await;
     let (_, unknown, _) = ledger.totals();
-    assert_eq!(unknown, 0, "a call in progress was not finished");
+    assert_eq!(unknown, 0, "a call in progress was not finished: {:#?}", ledger.doubts());
     segue.serve().await;
     everything_agrees(&ledger, &pair).await;
 }

@@ -52,7 +52,7 @@ pub enum Protocol {
 struct Server {
     builder: auto::Builder<TokioExecutor>,
     router: Router,
-    stop: CancellationToken,
+    drain: CancellationToken,
     cut: CancellationToken,
 }
 
@@ -65,11 +65,11 @@ pub async fn serve(
     params: Params,
     stop: CancellationToken,
 ) {
-    let cut = CancellationToken::new();
+    let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
     let server = Arc::new(Server {
         builder: builder(protocol, &params),
         router: router.with_state(()),
-        stop: stop.clone(),
+        drain: drain.clone(),
         cut: cut.clone(),
     });
     let room = Arc::new(Semaphore::new(params.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
@@ -93,8 +93,11 @@ pub async fn serve(
             }
         }
     }
-    // From here on the kernel refuses new connections.
+    // From here on the kernel refuses new connections. Only then are peers sent away: one that
+    // came back at once would be taken by the kernel and then cut, not knowing what became of
+    // its call.
     drop(listener);
+    drain.cancel();
     connections.close();
     if tokio::time::timeout(params.drain_max, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "cutting calls that did not end in time");
@@ -138,7 +141,7 @@ impl Server {
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
+            () = self.drain.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection.as_mut() => ended,

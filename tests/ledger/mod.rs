@@ -56,6 +56,7 @@ pub struct Ledger {
     counters: Mutex<BTreeMap<i64, (u64, u64)>>,
     acknowledged: AtomicU64,
     unknown: AtomicU64,
+    doubts: Mutex<Vec<String>>,
     refused: AtomicU64,
     version: AtomicU64,
     latencies: Mutex<Vec<Duration>>,
@@ -136,7 +137,7 @@ impl Ledger {
                 self.refused.fetch_add(1, Ordering::Relaxed);
             }
             Err(status) => {
-                println!("account {key}: outcome unknown: {status:?}");
+                self.doubts.lock().unwrap().push(format!("account {key}: {status:?}"));
                 self.unknown.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -184,6 +185,11 @@ impl Ledger {
     /// Writes acknowledged so far.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Why outcomes are unknown.
+    pub fn doubts(&self) -> Vec<String> {
+        self.doubts.lock().unwrap().clone()
     }
 
     /// Acknowledged, of unknown outcome, surely not applied.

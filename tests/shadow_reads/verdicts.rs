@@ -150,7 +150,7 @@ async fn different_data_is_found_shown_resolved_and_found_again() {
 
     // With values, and without sampling.
     assert!(segue.terminate().await);
-    let shown = format!("{SETTINGS}").replace("[compare]\n", "[compare]\nshow_values = true\n");
+    let shown = SETTINGS.replace("[compare]\n", "[compare]\nshow_values = true\n");
     let mut segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), &shown);
     segue.serve().await;
     eventually("the value is shown", VERDICT_LIMIT, || async {
