@@ -33,7 +33,8 @@ pub use snapshot::{CallTotals, OutboxState, Snapshot};
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What [`Metrics::fault`] is told of.
-const FAULTS: [&str; 3] = ["control_unreadable", "outbox_unreadable", "copy_given_up"];
+const FAULTS: [&str; 5] =
+    ["control_unreadable", "outbox_unreadable", "copy_given_up", "uncaptured", "capture_drift"];
 
 /// All counters of one process. Cloning shares them.
 #[derive(Debug, Clone)]
@@ -124,7 +125,7 @@ impl Metrics {
         self.counters.refused.at(&ReasonLabels::new(reason)).inc();
     }
 
-    /// Something of segue's own went wrong that no caller sees: one of [`FAULTS`].
+    /// Something of segue's own went wrong that no caller sees: one of `FAULTS`.
     pub fn fault(&self, reason: &str) {
         self.counters.faults.at(&ReasonLabels::new(reason)).inc();
     }
