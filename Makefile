@@ -34,5 +34,8 @@ playground: ## the demo's two databases alone, to try segue by hand; Ctrl-C remo
 	@scripts/setup --demo
 	@.build/python/bin/python demo/playground
 
+bench-callers: setup ## what callers see of a slow, refusing or full target: paired p50 and p99
+	cargo test --locked --test durability callers_do_not -- --nocapture --test-threads=1
+
 ci: ## what .ci/run does: all of the above but the demo
 	@.ci/run

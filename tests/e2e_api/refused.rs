@@ -3,7 +3,7 @@
 use tonic::Code;
 
 use crate::calls::{Bench, SCHEMA, batch, detail, execute, query, rows};
-use crate::support::{Bouncer, Major, Pair, PoolMode, Segue, shared};
+use crate::support::{Bouncer, Database, Major, Pair, PoolMode, Segue, Server, shared};
 use segue::grpc::proto;
 
 #[tokio::test]
@@ -133,13 +133,38 @@ async fn a_transaction_pooler_is_refused_at_the_start() {
     let pair = Pair::fresh(SCHEMA, SCHEMA).await;
     let direct = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
     direct.succeed(&["init", "--phase", "dual_write"]);
-    let bouncer = Bouncer::start(shared(Major::V15), PoolMode::Transaction);
-    let through = shared(Major::V15).dsn_by_port(pair.source.name(), bouncer.port());
-    let segue = Segue::prepare(&through, pair.target.dsn(), "");
-    let output = segue.run(&["serve"]);
-    let printed = String::from_utf8_lossy(&output.stderr).into_owned()
-        + &String::from_utf8_lossy(&output.stdout);
-    assert!(!output.status.success(), "{printed}");
-    assert!(printed.contains("transaction pooler"), "{printed}");
-    assert!(printed.contains("pool_mode=session"), "{printed}");
+    let through = |server: &Server, database: &Database| {
+        let bouncer = Bouncer::start(server, PoolMode::Transaction);
+        let dsn = server.dsn_by_port(database.name(), bouncer.port());
+        (bouncer, dsn)
+    };
+    let (_before_source, source) = through(shared(Major::V15), &pair.source);
+    let (_before_target, target) = through(shared(Major::V18), &pair.target);
+    for (source, target) in [(source.as_str(), pair.target.dsn()), (pair.source.dsn(), &target)] {
+        let output = Segue::prepare(source, target, "").run(&["serve"]);
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success(), "{printed}");
+        assert!(printed.contains("transaction pooler"), "{printed}");
+        assert!(printed.contains("pool_mode=session"), "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn a_routing_key_and_a_token_are_taken_and_checked() {
+    let mut bench = Bench::new("").await;
+    let mut write = execute("INSERT INTO note VALUES (1, 'a')");
+    write.routing_key = "customer 7".to_owned();
+    let written = bench.sql.execute(write.clone()).await.unwrap().into_inner();
+    let mut read = query("SELECT id FROM note", vec![]);
+    read.routing_key = "customer 7".to_owned();
+    read.consistency_token = written.write_id;
+    assert_eq!(rows(&mut bench.sql, read.clone()).await.unwrap().len(), 1);
+    read.consistency_token = "of nobody".to_owned();
+    let status = rows(&mut bench.sql, read.clone()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+    read.consistency_token = String::new();
+    read.routing_key = "x".repeat(100_000);
+    let status = rows(&mut bench.sql, read).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
 }
