@@ -26,14 +26,12 @@ pub async fn migrate(
     permission: Permission,
 ) -> Result<Sides<Migrated>, AppError> {
     let own = databases.own();
-    let mut done = Vec::with_capacity(2);
-    for side in [Side::Source, Side::Target] {
+    let on = async |side| {
         let mut session = own.of(side).get().await?;
-        done.push(schema::migrate(&mut session, side, permission).await?);
-    }
-    let [source, target] = <[Migrated; 2]>::try_from(done).unwrap_or_else(|done| {
-        unreachable!("two sides were migrated, and {} answered", done.len())
-    });
+        Ok::<_, AppError>(schema::migrate(&mut session, side, permission).await?)
+    };
+    let source = on(Side::Source).await?;
+    let target = on(Side::Target).await?;
     Ok(Sides { source, target })
 }
 
