@@ -8,6 +8,7 @@ pub mod health;
 mod metadata;
 pub mod migration;
 pub mod proto;
+mod refusal;
 mod request;
 pub mod routes;
 pub mod rows;

@@ -62,6 +62,11 @@ impl SqlService {
         Self { stack, params: Arc::new(params), metrics }
     }
 
+    /// What counts its calls.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     fn begin_call<T>(&self, method: Method, request: &Request<T>) -> Call {
         let deadlines =
             Deadlines { default: self.params.deadline_default, max: self.params.deadline_max };

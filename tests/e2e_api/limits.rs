@@ -40,7 +40,17 @@ async fn results_requests_and_parameters_have_limits() {
 
     let long = format!("SELECT '{}'", "x".repeat(3 << 20));
     let status = rows(&mut bench.sql, query(&long, vec![])).await.unwrap_err();
-    assert!([Code::ResourceExhausted, Code::OutOfRange].contains(&status.code()), "{status:?}");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    let error = detail(&status);
+    assert_eq!(
+        (error.reason.as_str(), error.outcome()),
+        ("limit.request_bytes", proto::Outcome::NotApplied)
+    );
+    assert!(error.message.contains("2097152") && error.hint.contains("request_bytes_max"));
+    let long = format!("INSERT INTO note VALUES (1, '{}')", "x".repeat(3 << 20));
+    let status = bench.sql.execute(execute(&long)).await.unwrap_err();
+    assert_eq!(detail(&status).reason, "limit.request_bytes", "{status:?}");
+    assert!(bench.notes().await.is_empty());
     let four = proto::BatchRequest {
         statements: vec![statement("DELETE FROM note", vec![]); 4],
         ..Default::default()

@@ -73,6 +73,18 @@ pub(super) struct PhaseLabels {
 // === impl Method ===
 
 impl Method {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Query,
+        Self::Execute,
+        Self::Batch,
+        Self::Begin,
+        Self::Commit,
+        Self::Rollback,
+        Self::Describe,
+        Self::Info,
+    ];
+
     /// The method's name in the protocol.
     pub fn as_str(self) -> &'static str {
         match self {
