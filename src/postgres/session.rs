@@ -17,6 +17,7 @@ use super::cancel::Canceller;
 use super::settings::Purpose;
 use super::{fault, types};
 use crate::domain::fault::SqlFault;
+use crate::domain::key::WriteId;
 use crate::domain::pg_type::{Column, PgType};
 use crate::domain::side::Side;
 
@@ -68,6 +69,7 @@ pub struct Session {
     watch: Arc<Watch>,
     busy: AtomicBool,
     guarded: AtomicBool,
+    announced: Mutex<Option<WriteId>>,
     task: JoinHandle<()>,
 }
 
@@ -102,6 +104,7 @@ impl Session {
             watch,
             busy: AtomicBool::new(false),
             guarded: AtomicBool::new(false),
+            announced: Mutex::default(),
             task,
         }
     }
@@ -139,6 +142,16 @@ impl Session {
     /// Remembers what was done about that.
     pub(super) fn set_guarded(&self, guarded: bool) {
         self.guarded.store(guarded, Ordering::Release);
+    }
+
+    /// The write that the session announced last, by which capture names rows until the next.
+    pub(super) fn announced(&self) -> Option<WriteId> {
+        *self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what was announced.
+    pub(super) fn set_announced(&self, write_id: WriteId) {
+        *self.announced.lock().unwrap_or_else(PoisonError::into_inner) = Some(write_id);
     }
 
     /// Whether another caller may have the session: nothing runs in it, and none of the

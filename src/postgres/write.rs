@@ -18,6 +18,7 @@ use super::session::Session;
 use super::{batch, doubt, fault, guard, idempotency};
 use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::key::WriteId;
 use crate::ports::WriteRequest;
 use crate::value::Parameter;
 
@@ -106,6 +107,10 @@ async fn attempt(pool: &Pool, lease: Lease, request: &WriteRequest) -> Result<Wr
 
 async fn prepare(session: &Session, request: &WriteRequest) -> Result<Vec<Ready>, SqlFault> {
     session.prepared(guard::announcement(session.facts())).await?;
+    if session.announced().is_none() {
+        // Without a word on whose the first write is, it would be nobody's.
+        guard::put_on(session).await?;
+    }
     pipeline::make_ready(session, &request.statements).await
 }
 
@@ -118,12 +123,11 @@ async fn alone(
 ) -> Result<WriteAnswer, SqlFault> {
     let session = flight.session()?;
     let facts = Arc::clone(session.facts());
-    let item = committing_itself(session, ready, request).await;
-    flight.landed(item.as_ref().err());
-    let mut fault = match item {
-        Ok(item) => {
-            let items = vec![item];
-            return Ok(WriteAnswer { items, write_id: request.write_id, replayed: false });
+    let done = committing_itself(session, ready, request).await;
+    flight.landed(done.as_ref().err());
+    let mut fault = match done {
+        Ok((item, write_id)) => {
+            return Ok(WriteAnswer { items: vec![item], write_id, replayed: false });
         }
         Err(fault) => fault,
     };
@@ -136,13 +140,14 @@ async fn alone(
     Err(fault)
 }
 
-/// Announced and executed in one round trip, and committed by the server.
+/// Announced and executed in one round trip, and committed by the server. The id is the one
+/// that its outbox rows have.
 // Modelled as `Action::Commit` in tests/model.
 async fn committing_itself(
     session: &Session,
     ready: Ready,
     request: &WriteRequest,
-) -> Result<WriteItem, SqlFault> {
+) -> Result<(WriteItem, WriteId), SqlFault> {
     let announce = session.prepared(guard::announcement(session.facts())).await?;
     let id = RawParam(Parameter::text(request.write_id.to_string()));
     let limits = request.context.limits;
@@ -153,18 +158,34 @@ async fn committing_itself(
         let (announced, executed) = tokio::join!(biased; announced, executed);
         let Err(error) = announced else {
             session.set_guarded(false);
-            return executed;
+            session.set_announced(request.write_id);
+            return executed.map(|item| (item, request.write_id));
         };
         let cause = session.fault(error, true);
+        // Whatever kept it from announcing may do so again.
+        session.poison();
         match executed {
             Err(found) => Err(guard::kept_off(session, cause, &found).unwrap_or(found)),
-            Ok(item) => {
-                tracing::warn!(fault = %cause, "a write was made that could not be announced");
-                Ok(item)
-            }
+            Ok(item) => unannounced(session, cause, item),
         }
     };
     supervised(session, work, stopped(&request.context)).await.map_err(settle_outcome)
+}
+
+/// A write whose announcement alone failed: an operator may have cancelled just that. Its rows
+/// are in the outbox under the session's previous write, and so that is what the answer names:
+/// whoever waits for it waits for both.
+fn unannounced(
+    session: &Session,
+    cause: SqlFault,
+    item: WriteItem,
+) -> Result<(WriteItem, WriteId), SqlFault> {
+    let Some(previous) = session.announced() else {
+        // A session that has announced nothing yet is guarded, and lets no such write through.
+        return Err(cause.with_outcome(Outcome::Applied));
+    };
+    tracing::warn!(fault = %cause, %previous, "a write could not be announced; its rows have the previous id");
+    Ok((item, previous))
 }
 
 /// What the server refused was not applied.
