@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use super::doubt;
 use super::execute::Ready;
 use super::flight::{InFlight, Stop, supervised};
-use super::guard;
 use super::idempotency::{self, Seen};
 use super::pipeline::{self, Progress, Ran, Step, StepKind};
 use super::pool::Pool;
@@ -83,8 +82,8 @@ async fn run_in(
     let limits = request.context.limits;
     let at_once = request.idempotency.is_none() && !ready.iter().any(Ready::returns_rows);
 
-    guard::put_on(session).await.map_err(End::Failed)?;
-    let mut steps = vec![pipeline::begin(session, request.write_id)];
+    let mut steps: Vec<_> = pipeline::guard(session).into_iter().collect();
+    steps.push(pipeline::begin(session, request.write_id));
     if let Some(idempotency) = &request.idempotency {
         steps.push(idempotency::insert(session, idempotency));
     }
