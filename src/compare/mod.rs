@@ -12,6 +12,7 @@
 
 pub mod catalogue;
 pub mod cell;
+mod distinct;
 mod evidence;
 mod explain;
 mod faults;

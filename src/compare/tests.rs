@@ -253,3 +253,37 @@ fn evidence_decides() {
     let open = with_evidence(first(), &rewrite, rewritten(Verdict::Match, "error_text"));
     assert_eq!((open.verdict, open.suspected), (Verdict::Incompatible, true));
 }
+
+#[test]
+fn distinct_on_is_comparable_as_far_as_its_order_goes() {
+    let columns = [("a", "int4"), ("b", "int4"), ("c", "text")];
+    let check = |sql: &str, one: &[&[&str]], other: &[&[&str]], expected: (Verdict, &str)| {
+        let found = judged(sql, &columns, one, other);
+        assert_eq!((found.verdict, found.category), expected, "{sql}: {found:?}");
+    };
+    let skipped = |category| (Verdict::Skipped, category);
+    let data = (Verdict::Data, "data");
+    let (x, y, z): (&[&str], &[&str], &[&str]) =
+        (&["1", "5", "x"], &["1", "6", "y"], &["2", "5", "z"]);
+    let plain = "SELECT DISTINCT ON (a) a, b, c FROM t";
+    check(plain, &[x], &[y], skipped("distinct_on"));
+    check(plain, &[x, z], &[z, y], skipped("distinct_on"));
+    check(plain, &[x], &[z], data);
+    check(plain, &[x, z], &[x], data);
+    check("SELECT DISTINCT ON (a) a, b, c FROM t ORDER BY a", &[x], &[y], skipped("distinct_on"));
+    check("SELECT DISTINCT ON (t.a) * FROM t", &[x], &[y], skipped("distinct_on"));
+    let tied: &[&str] = &["1", "5", "t"];
+    let ordered = "SELECT DISTINCT ON (a) a, b, c FROM t ORDER BY a NULLS LAST, b NULLS LAST";
+    check(ordered, &[x], &[tied], skipped("distinct_on_ties"));
+    check(ordered, &[x], &[y], data);
+    check(ordered, &[x, z], &[x, y], data);
+    // Where a sort key has no place for NULLs the sides may sort otherwise.
+    let open = "SELECT DISTINCT ON (a) a, b, c FROM t ORDER BY a, b";
+    check(open, &[x], &[y], (Verdict::Incompatible, "null_order"));
+    // One row with other data, for it agrees in what is no key.
+    let by_c = "SELECT DISTINCT ON (c) a, b, c FROM t ORDER BY c, c";
+    check(by_c, &[x], &[&["2", "5", "x"]], data);
+    // In a subquery nobody sees the groups.
+    let inner = "SELECT s.a, s.b, s.c FROM (SELECT DISTINCT ON (a) a, b, c FROM t) AS s";
+    check(inner, &[x], &[y], (Verdict::Incompatible, "distinct_on"));
+}
