@@ -9,6 +9,8 @@
 mod ledger;
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,6 +21,7 @@ use segue::grpc::proto::migration_client::MigrationClient;
 use segue::grpc::proto::sql_client::SqlClient;
 use serde_json::Value;
 use support::{Durability, Major, Options, Pair, Segue, Server, eventually};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
@@ -249,6 +252,45 @@ async fn watching_goes_on_until_sigterm_ends_it() {
     };
     let (ended_well, ()) = tokio::join!(segue.terminate(), rest);
     assert!(ended_well, "{}", segue.logs());
+}
+
+/// A command that goes on, and the lines that it prints.
+fn started(segue: &Segue, arguments: &[&str]) -> (Child, UnboundedReceiver<String>) {
+    let mut command = segue.start(arguments);
+    let output = BufReader::new(command.stdout.take().unwrap());
+    let (told, lines) = unbounded_channel();
+    std::thread::spawn(move || {
+        output.lines().map_while(Result::ok).try_for_each(|line| told.send(line))
+    });
+    (command, lines)
+}
+
+async fn line(lines: &mut UnboundedReceiver<String>) -> String {
+    tokio::time::timeout(LIMIT, lines.recv()).await.unwrap().expect("the command goes on")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_that_watches_shows_what_happens_until_the_sidecar_ends() {
+    let pair = Pair::fresh(NOTES, NOTES).await;
+    let mut segue = Segue::serving(&pair, "dual_write", "").await;
+    let (mut pages, mut page_lines) = started(&segue, &["status", "--watch"]);
+    let (mut documents, mut lines) = started(&segue, &["status", "--watch", "--json"]);
+    let first: Value = serde_json::from_str(&line(&mut lines).await).unwrap();
+    assert_eq!(first["phase"], "dual_write");
+    assert_eq!(first["writes"]["total"], 0);
+    while line(&mut page_lines).await != "          no writes yet" {}
+    note(&segue, 1, "short").await;
+    let written =
+        |document: &str| serde_json::from_str::<Value>(document).unwrap()["writes"]["total"] == 1;
+    while !written(&line(&mut lines).await) {}
+    while !line(&mut page_lines).await.starts_with("          1 write, none failed") {}
+    assert!(segue.terminate().await, "{}", segue.logs());
+    // The stream is over, and that is no failure.
+    for command in [&mut pages, &mut documents] {
+        let command = std::cell::RefCell::new(command);
+        let ended = async || command.borrow_mut().try_wait().unwrap();
+        assert!(eventually("the command ends", LIMIT, ended).await.success());
+    }
 }
 
 async fn reflected(address: String) -> Vec<String> {

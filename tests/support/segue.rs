@@ -64,6 +64,11 @@ impl Segue {
         self.command(arguments).output().expect("segue can be run")
     }
 
+    /// Starts a subcommand whose output is read while it runs.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).spawn().expect("segue can be run")
+    }
+
     /// Runs a subcommand that must succeed; gives what it printed.
     pub fn succeed(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
