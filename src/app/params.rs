@@ -102,6 +102,7 @@ pub(super) fn shadow_reads(config: &Config) -> shadow_reads::Params {
             rows_max: config.limits.result_rows_max,
             bytes_max: sampling.answer_bytes_max,
         },
+        memory_bytes_max: sampling.memory_bytes_max,
         looks: LOOKS,
         look_interval: sampling.look_again_after,
         pending_max: sampling.pending_wait_max,

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no dice. Nothing here knows gRPC or a driver.
 
 pub mod answer;
+pub mod budget;
 pub mod call;
 pub mod control;
 pub mod fault;

@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::domain::answer::{Observed, RowBatch};
+use crate::domain::budget::{ByteBudget, HeldBytes};
 use crate::domain::call::{
     BoundStatement, CallContext, Idempotency, TransactionId, TransactionOptions, WriteAnswer,
 };
@@ -126,12 +127,14 @@ pub trait ReconcileWaker: Send + Sync + 'static {
 }
 
 /// A read to be run on the shadow and compared.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Sample {
     /// What the caller asked.
     pub statement: BoundStatement,
     /// What the primary answered.
     pub primary: Observed,
+    /// The memory that the answer takes.
+    pub held: HeldBytes,
     /// The primary's answer came from a database in this state.
     pub control: ControlState,
     /// The caller's span, to which the comparison's trace is linked.
@@ -144,6 +147,10 @@ pub trait ShadowReads: Send + Sync + 'static {
     fn selects(&self, statement: &BoundStatement, trace_id: Option<u128>) -> bool;
     /// Bytes of an answer above which a sample is skipped.
     fn answer_bytes_max(&self) -> u64;
+    /// The memory that the answers of all samples may take while they are kept.
+    fn memory(&self) -> ByteBudget {
+        ByteBudget::unlimited()
+    }
     /// Takes a sample without waiting; what there is no room for is dropped and counted.
     fn offer(&self, sample: Sample);
     /// Counts a sample that could not be taken.

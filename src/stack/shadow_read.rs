@@ -1,7 +1,7 @@
 //! Offers a sample of the reads, with the primary's answer, to be compared on the shadow.
 //!
 //! The answer is teed while it streams to the caller: batches are shared, not copied, up to a
-//! bound. Nothing here waits, and nothing here can fail the caller.
+//! bound for each and one for all of them. Nothing here waits, and nothing here can fail the caller.
 
 use std::mem;
 use std::pin::Pin;
@@ -13,6 +13,7 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 use tower::Service;
 
 use crate::domain::answer::{Answer, Observed, RowBatch};
+use crate::domain::budget::HeldBytes;
 use crate::domain::call::BoundStatement;
 use crate::domain::control::ControlState;
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -68,6 +69,7 @@ where
             statement: read.statement.clone(),
             control: read.control,
             span: tracing::Span::current(),
+            held: self.samples.memory().share(),
             samples: Arc::clone(&self.samples),
         };
         let answer = self.inner.call(read);
@@ -88,13 +90,14 @@ struct Pending {
     statement: BoundStatement,
     control: ControlState,
     span: tracing::Span,
+    held: HeldBytes,
     samples: Arc<dyn ShadowReads>,
 }
 
 impl Pending {
     fn offer(self, primary: Observed) {
-        let Self { statement, control, span, samples } = self;
-        samples.offer(Sample { statement, primary, control, span });
+        let Self { statement, control, span, held, samples } = self;
+        samples.offer(Sample { statement, primary, held, control, span });
     }
 
     fn skip(self, reason: &'static str) {
@@ -137,17 +140,15 @@ struct Tee {
 
 impl Tee {
     fn keep(&mut self, batch: &RowBatch) {
-        if self.pending.is_none() {
-            return;
+        let Some(pending) = &mut self.pending else { return };
+        let bytes = batch.cells().len() as u64;
+        let Some(left) = self.bytes_left.checked_sub(bytes) else { return self.skip("too_large") };
+        if !pending.held.grow(bytes) {
+            return self.skip("memory");
         }
-        match self.bytes_left.checked_sub(batch.cells().len() as u64) {
-            Some(left) => {
-                self.bytes_left = left;
-                self.rows += u64::from(batch.row_count());
-                self.batches.push(batch.clone());
-            }
-            None => self.skip("too_large"),
-        }
+        self.bytes_left = left;
+        self.rows += u64::from(batch.row_count());
+        self.batches.push(batch.clone());
     }
 
     fn skip(&mut self, reason: &'static str) {
@@ -176,7 +177,9 @@ impl Stream for Tee {
             Poll::Ready(Some(Ok(batch))) => self.keep(batch),
             Poll::Ready(Some(Err(fault))) => {
                 self.batches = Vec::new();
-                if let Some(pending) = self.pending.take() {
+                if let Some(mut pending) = self.pending.take() {
+                    // What came before the fault is not kept any more.
+                    pending.held = pending.samples.memory().share();
                     pending.failed(fault);
                 }
             }

@@ -155,6 +155,12 @@ const SAMPLING: &[Key] = &[
     ),
     key("deadline", Kind::Duration, "5s", "time of one sample on the shadow"),
     key("answer_bytes_max", Kind::Size, "4MiB", "larger answers are not compared"),
+    key(
+        "memory_bytes_max",
+        Kind::Size,
+        "64MiB",
+        "bytes of all answers that are kept for comparing; what does not fit is dropped and counted",
+    ),
     key("look_again_after", Kind::Duration, "1s", "pause before a difference is looked at again"),
     key(
         "pending_wait_max",
