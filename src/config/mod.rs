@@ -114,6 +114,26 @@ impl Config {
         &self.effective
     }
 
+    /// Open transactions keep their connections between calls: were they to have all of them,
+    /// every other write would wait for an application to go on.
+    fn check_starving(&self, side: Side, reader: &mut Reader) {
+        let (pool, open) = (self.database(side).write_pool_max, self.transactions.open_max);
+        if pool == 0 || open < pool {
+            return;
+        }
+        let key = format!("{side}.write_pool_max");
+        let (key, message) = if reader.origin("transactions.open_max") == Origin::Default {
+            let (least, fewer) = (open + 1, pool.saturating_sub(1).max(1));
+            let remedy = format!("write at least {least}, or set transactions.open_max to {fewer}");
+            (key, format!("leaves none for other writes beside {open} open transactions; {remedy}"))
+        } else {
+            let remedy = format!("write at most {}, or raise {key}", pool - 1);
+            let message = format!("leaves other writes none of the {pool} connections; {remedy}");
+            ("transactions.open_max".to_owned(), message)
+        };
+        reader.fault(&key, message);
+    }
+
     fn check_together(&self, reader: &mut Reader) {
         let place = |database: &Database| (database.hosts.clone(), database.dbname.clone());
         if !self.source.hosts.is_empty() && place(&self.source) == place(&self.target) {
@@ -132,6 +152,7 @@ impl Config {
                 let message = format!("is too few for outbox.concurrency; write at least {least}");
                 reader.fault(&format!("{side}.own_pool_max"), message);
             }
+            self.check_starving(side, reader);
         }
     }
 }

@@ -108,6 +108,11 @@ impl Pool {
         self.side
     }
 
+    /// How long a caller waits for a session.
+    pub(super) fn wait_max(&self) -> Duration {
+        self.wait_max
+    }
+
     /// Opens sessions like the pool's.
     pub fn connector(&self) -> &Connector {
         &self.inner.manager().connector

@@ -11,7 +11,9 @@ use tower::Service;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::ports::AnswerStream;
-use crate::stack::call::{ReadAnswer, ReadCall, WriteCall, Written};
+use crate::stack::call::{
+    ReadAnswer, ReadCall, TransactionAnswer, TransactionCall, WriteCall, Written,
+};
 
 /// Calls that may be in progress at once. Shared by all kinds of calls.
 #[derive(Debug, Clone)]
@@ -109,6 +111,18 @@ impl Limited for ReadCall {
 impl Limited for WriteCall {
     fn has_room_already(&self) -> bool {
         self.transaction.is_some()
+    }
+}
+
+impl Limited for TransactionCall {
+    fn has_room_already(&self) -> bool {
+        !matches!(self, Self::Begin(..))
+    }
+}
+
+impl Hold for TransactionAnswer {
+    fn hold(self, _: OwnedSemaphorePermit) -> Self {
+        self
     }
 }
 

@@ -77,7 +77,7 @@ pub struct Parts {
 pub struct Stack {
     reads: BoxCloneSyncService<ReadCall, ReadAnswer, SqlFault>,
     writes: BoxCloneSyncService<WriteCall, Written, SqlFault>,
-    transactions: TransactionControl,
+    transactions: BoxCloneSyncService<TransactionCall, TransactionAnswer, SqlFault>,
     describe: Describe,
     control: Arc<dyn ControlView>,
 }
@@ -114,18 +114,22 @@ impl Stack {
             write_ids.clone(),
         );
         // Reads and writes share the room.
-        let writes = Limit::new(writes, permits);
+        let writes = Limit::new(writes, permits.clone());
+
+        let transactions = TransactionControl::new(
+            transactions,
+            Arc::clone(&control),
+            write_ids,
+            reconciler,
+            watch,
+        );
+        // A begin may wait for its place: so may only as many as there is room for.
+        let transactions = Limit::new(transactions, permits);
 
         Self {
             reads: BoxCloneSyncService::new(reads),
             writes: BoxCloneSyncService::new(writes),
-            transactions: TransactionControl::new(
-                transactions,
-                Arc::clone(&control),
-                write_ids,
-                reconciler,
-                watch,
-            ),
+            transactions: BoxCloneSyncService::new(transactions),
             describe: Describe::new(databases, statements),
             control,
         }

@@ -59,7 +59,12 @@ const DATABASE: &[Key] = &[
         "16",
         "connections for callers' reads; samples have their own, as many as `sampling.concurrency`, at most 8",
     ),
-    key("write_pool_max", POOL, "16", "connections for callers' writes and transactions"),
+    key(
+        "write_pool_max",
+        Kind::Count(2, 1_000),
+        "16",
+        "connections for callers' writes and transactions; more than `transactions.open_max`",
+    ),
     key(
         "own_pool_max",
         POOL,
@@ -112,8 +117,8 @@ const TRANSACTIONS: &[Key] = &[
     key(
         "open_max",
         POOL,
-        "64",
-        "transactions open at once; each has a connection of the write pool",
+        "12",
+        "transactions open at once; each has a connection of the write pool, and the rest of the pool is for other writes; further ones wait `pool_wait_max`",
     ),
     key(
         "idle_max",
