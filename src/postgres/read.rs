@@ -118,6 +118,7 @@ async fn answer(
     columns: Arc<[Column]>,
     tasks: &TaskTracker,
 ) -> Result<AnswerStream, SqlFault> {
+    let side = reader.collector.side;
     let first = reader.next().await.transpose()?;
     if reader.flight.is_none() {
         let batches = stream::iter(first.map(Ok)).boxed();
@@ -127,10 +128,20 @@ async fn answer(
     tasks.spawn(async move {
         let mut next = first.map(Ok);
         while let Some(batch) = next {
-            if sender.send(batch).await.is_err() {
-                // Whoever took the batches has gone; dropping the reader cancels the rest.
-                return;
-            }
+            let room = tokio::select! {
+                biased;
+                room = sender.reserve() => room,
+                // A session is not kept for somebody who takes no rows.
+                stop = &mut reader.stop => {
+                    drop(reader);
+                    // It is told when it comes back for more.
+                    let _ = sender.send(Err(stop.fault(side))).await;
+                    return;
+                }
+            };
+            // Whoever took the batches has gone; dropping the reader cancels the rest.
+            let Ok(room) = room else { return };
+            room.send(batch);
             next = tokio::select! {
                 () = sender.closed() => return,
                 batch = reader.next() => batch,
