@@ -236,6 +236,20 @@ fn rewrites_are_what_they_say() {
 }
 
 #[test]
+fn a_suggested_rewrite_shows_no_constant() {
+    let sql = "SELECT id FROM t WHERE email = 'ada@example.com' ORDER BY nick LIMIT 2";
+    let rewrite = rewrite::machine(&analyse(sql).unwrap()).swap_remove(0);
+    assert!(rewrite.sql.contains("ada@"), "it is run as it is: {}", rewrite.sql);
+    let columns = [("id", "int4")];
+    let first = judged(sql, &columns, &[&["1"], &["2"]], &[&["1"], &["3"]]);
+    let second = Comparison { verdict: Verdict::Match, category: "", ..first.clone() };
+    let proven = with_evidence(first, &rewrite, second);
+    assert_eq!(proven.verdict, Verdict::Incompatible);
+    let shown = "SELECT id FROM t WHERE email = $1 ORDER BY nick NULLS LAST LIMIT $2";
+    assert!(proven.rewrite.ends_with(shown), "{}", proven.rewrite);
+}
+
+#[test]
 fn evidence_decides() {
     let first = || Comparison {
         verdict: Verdict::Incompatible,
@@ -243,8 +257,12 @@ fn evidence_decides() {
         suspected: true,
         ..judged("SELECT a FROM t", &[("a", "int4")], &[&["1"]], &[&["2"]])
     };
-    let rewrite =
-        Rewrite { category: "int_division", sql: "SELECT 1".into(), keeps_meaning: false };
+    let rewrite = Rewrite {
+        category: "int_division",
+        sql: "SELECT 1".into(),
+        normalized: "SELECT $1".into(),
+        keeps_meaning: false,
+    };
     let rewritten = |verdict, category| Comparison { verdict, category, ..first() };
     let proven = with_evidence(first(), &rewrite, rewritten(Verdict::Match, ""));
     assert_eq!((proven.verdict, proven.suspected), (Verdict::Incompatible, false));
