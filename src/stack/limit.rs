@@ -52,7 +52,7 @@ impl Permits {
         Self { free: Arc::new(Semaphore::new(calls_max)), calls_max }
     }
 
-    fn take(&self) -> Result<OwnedSemaphorePermit, SqlFault> {
+    pub(super) fn take(&self) -> Result<OwnedSemaphorePermit, SqlFault> {
         Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
             let message = format!("{} calls are in progress already", self.calls_max);
             SqlFault::new(FaultKind::LimitExceeded, "limit.calls", message)

@@ -124,13 +124,13 @@ impl Stack {
             watch,
         );
         // A begin may wait for its place: so may only as many as there is room for.
-        let transactions = Limit::new(transactions, permits);
+        let transactions = Limit::new(transactions, permits.clone());
 
         Self {
             reads: BoxCloneSyncService::new(reads),
             writes: BoxCloneSyncService::new(writes),
             transactions: BoxCloneSyncService::new(transactions),
-            describe: Describe::new(databases, statements),
+            describe: Describe::new(databases, statements, permits),
             control,
         }
     }
@@ -166,7 +166,7 @@ impl Stack {
     ///
     /// # Errors
     ///
-    /// A fault where there is no statement to ask about.
+    /// A fault where there is no statement to ask about, or no room for another call.
     pub async fn describe(&self, called: CalledStatement) -> Result<Described, SqlFault> {
         self.describe.describe(called).await
     }

@@ -408,6 +408,13 @@ async fn there_is_room_for_so_many_calls() {
         ..execute("DELETE FROM t")
     };
     client.execute(inside).await.expect("calls of a transaction have room already");
+    let describe = proto::DescribeRequest { statement: sql("SELECT 1") };
+    for status in [
+        client.describe(describe).await.unwrap_err(),
+        client.begin(proto::BeginRequest::default()).await.unwrap_err(),
+    ] {
+        assert_eq!(detail(&status).reason, "limit.calls", "{status:?}");
+    }
     drop(held);
     *server.source.reads.lock().unwrap() = answers(vec![Ok(rows(1, 1))]);
     let again = async {
