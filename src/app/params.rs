@@ -93,7 +93,7 @@ pub(super) fn shadow_reads(config: &Config) -> shadow_reads::Params {
     shadow_reads::Params {
         sampling: SamplingParams {
             rate: sampling.rate,
-            by_name: sampling.statements.clone().into_iter().collect(),
+            by_statement: sampling.statements.clone().into_iter().collect(),
         },
         concurrency_max: sampling.concurrency,
         suspects_max: sampling.concurrency,

@@ -11,6 +11,7 @@ pub mod fault;
 pub mod keys;
 mod layers;
 mod reader;
+mod sampling;
 mod secret;
 mod sections;
 mod units;
@@ -19,10 +20,10 @@ pub use compare::CompareRule;
 pub use database::Database;
 pub use fault::{Faults, Origin};
 pub use layers::Sources;
+pub use sampling::Sampling;
 pub use secret::Secret;
 pub use sections::{
-    Compare, Control, Excluded, Limits, Listen, Outbox, Queries, Sampling, Tables, Telemetry,
-    Transactions,
+    Compare, Control, Excluded, Limits, Listen, Outbox, Queries, Tables, Telemetry, Transactions,
 };
 
 use crate::domain::side::Side;

@@ -239,8 +239,8 @@ async fn pump(
             tokio::time::sleep(delay).await;
         }
         let is_answer = matches!(way, Way::Out(_));
-        let passes = |faults: &Faults| !faults.paused && !(is_answer && faults.holding);
-        if faults.wait_for(passes).await.is_err() {
+        let kept_back = |faults: &Faults| faults.paused || is_answer && faults.holding;
+        if faults.wait_for(|faults| !kept_back(faults)).await.is_err() {
             return End::Reset;
         }
         let (length, cut) = match way {

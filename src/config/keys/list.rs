@@ -151,7 +151,7 @@ const QUERIES: &[Key] = &[
 
 const SAMPLING: &[Key] = &[
     key("rate", Kind::Ratio, "0.1", "share of the reads that is compared, by trace"),
-    key("statements", Kind::Map, "", "shares of named statements, `name = 0.5`"),
+    key("statements", Kind::Map, "", "shares of statements by name or fingerprint, `name = 0.5`"),
     key(
         "concurrency",
         POOL,

@@ -197,7 +197,9 @@ impl ShadowReader {
 
 impl ShadowReads for ShadowReader {
     fn selects(&self, statement: &BoundStatement, trace_id: Option<u128>) -> bool {
-        self.inner.sampler.selects(statement.name.as_deref(), trace_id)
+        let analysis = || self.inner.statements.get(&statement.sql).ok();
+        let fingerprint = || analysis().map(|analysis| analysis.fingerprint.clone());
+        self.inner.sampler.selects(statement.name.as_deref(), fingerprint, trace_id)
     }
 
     fn answer_bytes_max(&self) -> u64 {

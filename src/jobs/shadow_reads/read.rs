@@ -31,18 +31,6 @@ impl Deref for Kept {
     }
 }
 
-/// Why there is no whole answer.
-enum Unread {
-    Memory,
-    Fault(SqlFault),
-}
-
-impl From<SqlFault> for Unread {
-    fn from(fault: SqlFault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
 impl Inner {
     /// One statement on one side, its answer whole. The error is a reason for dropping the
     /// sample: the side could not be asked, which says nothing about its data.
@@ -65,12 +53,12 @@ impl Inner {
         let result = collect(side, request, &mut held).instrument(span.clone()).await;
         self.metrics.statement(side.side(), Purpose::Shadow, started.elapsed());
         let observed = match result {
-            Ok(answer) => {
+            Ok(None) => return Err("memory"),
+            Ok(Some(answer)) => {
                 span.record(names::DB_RESPONSE_RETURNED_ROWS, answer.affected_rows);
                 Observed::Answer(answer)
             }
-            Err(Unread::Memory) => return Err("memory"),
-            Err(Unread::Fault(fault)) => {
+            Err(fault) => {
                 spans::note_fault(&span, &fault);
                 unanswered(&fault).map_or(Ok(Observed::Fault(fault)), Err)?
             }
@@ -98,21 +86,22 @@ fn unanswered(fault: &SqlFault) -> Option<&'static str> {
     }
 }
 
+/// The whole answer; nothing where there is no memory for it.
 async fn collect(
     side: &dyn Database,
     request: ReadRequest,
     held: &mut HeldBytes,
-) -> Result<Answer, Unread> {
+) -> Result<Option<Answer>, SqlFault> {
     let mut stream = side.read(request).await?;
     let mut batches = Vec::new();
     while let Some(batch) = stream.batches.try_next().await? {
         if !held.grow(batch.cells().len() as u64) {
-            return Err(Unread::Memory);
+            return Ok(None);
         }
         batches.push(batch);
     }
     let affected_rows = batches.iter().map(|batch| u64::from(batch.row_count())).sum();
-    Ok(Answer { columns: stream.columns, batches, affected_rows })
+    Ok(Some(Answer { columns: stream.columns, batches, affected_rows }))
 }
 
 #[cfg(test)]
@@ -169,13 +158,13 @@ mod tests {
         };
         let mut held = budget.share();
         let answer = collect(&Batches(2), request(), &mut held).await;
-        assert!(answer.is_ok_and(|answer| answer.affected_rows == 2));
+        assert!(answer.is_ok_and(|answer| answer.is_some_and(|it| it.affected_rows == 2)));
         assert_eq!(budget.held(), 200);
         let mut other = budget.share();
         let answer = collect(&Batches(1), request(), &mut other).await;
-        assert!(matches!(answer, Err(Unread::Memory)));
+        assert!(matches!(answer, Ok(None)));
         drop(held);
         let answer = collect(&Batches(1), request(), &mut other).await;
-        assert!(answer.is_ok());
+        assert!(matches!(answer, Ok(Some(_))));
     }
 }
