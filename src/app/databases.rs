@@ -9,6 +9,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::{Side, Sides};
 use crate::ports::Database;
 use crate::postgres::connect::Connector;
+use crate::postgres::crash::CrashPoints;
 use crate::postgres::database::{self, PostgresDatabase};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::pool::{self, Pool};
@@ -46,6 +47,17 @@ impl Databases {
         let samples = config.sampling.concurrency.min(SAMPLE_SESSIONS_MAX);
         let open = |side| Pools::open(side, config.database(side), samples);
         Ok(Self { pools: Sides { source: open(Side::Source)?, target: open(Side::Target)? } })
+    }
+
+    /// With places where tests end the process while it writes for a caller.
+    #[must_use]
+    pub fn with_crash_points(self, crash: &CrashPoints) -> Self {
+        let armed = |pools: Pools| {
+            let writes = pools.writes.with_crash_points(crash.clone());
+            Pools { writes, ..pools }
+        };
+        let Sides { source, target } = self.pools;
+        Self { pools: Sides { source: armed(source), target: armed(target) } }
     }
 
     /// Segue's own sessions.

@@ -1,5 +1,6 @@
 //! Puts the parts together, starts them, and stops them in order.
 
+mod crash;
 pub mod databases;
 pub mod listen;
 mod params;
@@ -141,7 +142,7 @@ pub async fn run(
 ) -> Result<(), AppError> {
     let named = queries::load(&config.queries.paths)?;
     let listeners = Listeners::bind(params::listen(config)?).await?;
-    let databases = Databases::open(config)?;
+    let databases = Databases::open(config)?.with_crash_points(&crash::points());
     databases.watch(&metrics);
     setup::at_start(config, &databases).await?;
     let store = Arc::new(ControlTable::new(databases.own()));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::app::crash;
 use crate::app::databases::Databases;
 use crate::config::Config;
 use crate::control::Control;
@@ -22,7 +23,6 @@ use crate::postgres::outbox::list::OutboxOperations;
 use crate::postgres::outbox::servers::Servers;
 use crate::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use crate::postgres::reconcile::batch::{BatchParams, OutboxWorker};
-use crate::postgres::reconcile::crash::CrashPoints;
 use crate::postgres::reconcile::{self, Dice, Reconciler};
 use crate::telemetry::metrics::{Metrics, OutboxState};
 use crate::telemetry::spans::Writers;
@@ -30,8 +30,6 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Names the place where a test wants the process to end as by `kill -9`.
-const CRASH_AT: &str = "SEGUE_CRASH_AT";
 /// How soon a server that was restarted or replaced is noticed.
 const SERVERS_LOOK: Duration = Duration::from_secs(2);
 const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -80,7 +78,7 @@ pub(super) fn start(
 
     let params = reconcile::Params {
         deadline: config.outbox.deadline,
-        crash: std::env::var(CRASH_AT).map(CrashPoints::abort_at).unwrap_or_default(),
+        crash: crash::points(),
         ..reconcile::Params::new(Arc::clone(&dice))
     };
     let shadow = own.of(primary.other()).clone();

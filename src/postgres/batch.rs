@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::crash::{self, CrashPoints};
 use super::doubt;
 use super::execute::Ready;
 use super::flight::{InFlight, Stop, supervised};
@@ -39,7 +40,7 @@ pub(super) async fn run(
     ready: Vec<Ready>,
     request: &WriteRequest,
 ) -> Result<WriteAnswer, SqlFault> {
-    let result = run_in(&flight, ready, request).await;
+    let result = run_in(&flight, ready, request, pool.crash()).await;
     let fault = match result {
         Ok(items) => {
             flight.landed(None);
@@ -77,6 +78,7 @@ async fn run_in(
     flight: &InFlight,
     ready: Vec<Ready>,
     request: &WriteRequest,
+    crash: &CrashPoints,
 ) -> Result<Vec<WriteItem>, End> {
     let session = flight.session().map_err(End::Failed)?;
     let limits = request.context.limits;
@@ -99,6 +101,7 @@ async fn run_in(
     if at_once {
         return Ok(items);
     }
+    crash.reach(crash::BEFORE_COMMIT);
     finish(session, items, xid, request).await
 }
 

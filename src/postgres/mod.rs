@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod cell;
 pub mod connect;
 pub mod control;
+pub mod crash;
 pub mod database;
 mod describe;
 mod doubt;

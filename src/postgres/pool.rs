@@ -13,6 +13,7 @@ use deadpool::managed::{
 use tokio_postgres::SimpleQueryMessage;
 
 use super::connect::Connector;
+use super::crash::CrashPoints;
 use super::fault;
 use super::session::Session;
 use super::settings::{Purpose, SessionLimits};
@@ -51,6 +52,7 @@ pub struct Pool {
     side: Side,
     purpose: Purpose,
     wait_max: Duration,
+    crash: CrashPoints,
 }
 
 impl std::fmt::Debug for Pool {
@@ -100,7 +102,17 @@ impl Pool {
             .map_err(|error| {
                 SqlFault::new(FaultKind::Internal, "pool.build", error.to_string()).on(side)
             })?;
-        Ok(Self { inner, side, purpose, wait_max })
+        Ok(Self { inner, side, purpose, wait_max, crash: CrashPoints::default() })
+    }
+
+    /// With places where tests end the process while it writes on one of these sessions.
+    #[must_use]
+    pub fn with_crash_points(self, crash: CrashPoints) -> Self {
+        Self { crash, ..self }
+    }
+
+    pub(in crate::postgres) fn crash(&self) -> &CrashPoints {
+        &self.crash
     }
 
     /// Which database its sessions are with.

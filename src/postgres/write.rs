@@ -15,7 +15,7 @@ use super::param::RawParam;
 use super::pipeline;
 use super::pool::{Lease, Pool};
 use super::session::Session;
-use super::{batch, doubt, fault, guard, idempotency};
+use super::{batch, crash, doubt, fault, guard, idempotency};
 use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
@@ -46,7 +46,11 @@ async fn run(pool: &Pool, request: WriteRequest) -> Result<WriteAnswer, SqlFault
     }
     let lease = unless_stopped(context, side, pool.get_until(context.deadline)).await?;
     match attempt(pool, lease, &request).await {
-        Ok(answer) => Ok(answer),
+        Ok(answer) => {
+            // If we crash here, the caller is not told of what is done. It is in the outbox.
+            pool.crash().reach(crash::BEFORE_ANSWER);
+            Ok(answer)
+        }
         // Nothing was applied, and the statements have been forgotten: prepare them anew.
         Err(Failed { fault, again: true }) if fault.outcome == Outcome::NotApplied => {
             tracing::debug!(%fault, "a write is prepared anew");

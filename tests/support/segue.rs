@@ -1,7 +1,7 @@
 //! The `segue` command as a process of its own.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use tonic::transport::Endpoint;
@@ -83,7 +83,24 @@ impl Segue {
 
     /// Starts the sidecar and waits until its health says so.
     pub async fn serve(&mut self) {
+        self.serve_with(&[]).await;
+    }
+
+    /// The same with variables in its environment.
+    pub async fn serve_with(&mut self, variables: &[(&str, &str)]) {
+        self.spawn_with(variables);
+        if let Err(status) = self.serves_or_ends().await {
+            panic!("segue ended with {status}:\n{}", self.logs());
+        }
+    }
+
+    /// Starts it; gives whether it serves, or has ended because of something that is away.
+    pub async fn try_serve(&mut self) -> bool {
         self.spawn();
+        self.serves_or_ends().await.is_ok()
+    }
+
+    async fn serves_or_ends(&mut self) -> Result<(), ExitStatus> {
         let endpoint = Endpoint::from_shared(self.admin_address()).expect("an address is valid");
         let asked = || async {
             let mut health = HealthClient::new(endpoint.connect().await.ok()?);
@@ -100,13 +117,18 @@ impl Segue {
             }
         };
         tokio::select! {
-            () = healthy => {}
-            status = ended => panic!("segue ended with {status}:\n{}", self.logs()),
+            () = healthy => Ok(()),
+            status = ended => Err(status),
         }
     }
 
     /// Starts the sidecar without waiting for anything.
     pub fn spawn(&mut self) {
+        self.spawn_with(&[]);
+    }
+
+    /// The same with variables in its environment.
+    pub fn spawn_with(&mut self, variables: &[(&str, &str)]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -114,6 +136,7 @@ impl Segue {
             .expect("the log can be written");
         let process = self
             .command(&["serve"])
+            .envs(variables.iter().copied())
             .stdout(log.try_clone().expect("a file handle can be copied"))
             .stderr(log)
             .spawn()
@@ -151,6 +174,16 @@ impl Segue {
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("segue runs");
+        let process = std::cell::RefCell::new(&mut process);
+        eventually("segue ends by itself", STOP_LIMIT, || async {
+            process.borrow_mut().try_wait().expect("a child can be asked")
+        })
+        .await
     }
 
     /// Asks it to end by SIGTERM and waits; gives whether it ended well.

@@ -158,6 +158,19 @@ impl Server {
         self.stop("QUIT");
     }
 
+    /// Ends all its processes by `kill -9`, as a machine that fails would.
+    pub fn kill(&self) {
+        let Some(mut process) = self.process.lock().unwrap().take() else { return };
+        // The parent first, so that no new process appears meanwhile.
+        signal("KILL", &[process.id()]);
+        process.wait().expect("the server's process can be waited for");
+        eventually_blocking("the server's processes are gone", START_LIMIT, || {
+            let left = processes_in(&self.data_folder());
+            signal("KILL", &left);
+            left.is_empty().then_some(())
+        });
+    }
+
     /// Ends it in order, throwing its clients out.
     pub fn stop_fast(&self) {
         self.stop("INT");

@@ -18,7 +18,6 @@ pub mod batch;
 pub mod catalog;
 pub mod cells;
 pub mod conflict;
-pub mod crash;
 pub mod halt;
 pub mod image;
 pub mod lock;
@@ -37,13 +36,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::postgres::crash::CrashPoints;
 use crate::postgres::pool::Pool;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::catalog::IgnoredColumns;
-use crate::postgres::reconcile::crash::CrashPoints;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::session::ForeignKeys;
 use crate::postgres::reconcile::shapes::Shapes;
