@@ -22,6 +22,8 @@ pub mod rules;
 mod verdicts;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use crate::compare::evidence::with_evidence;

@@ -4,6 +4,8 @@ mod answer;
 pub mod auth;
 mod call;
 mod encode;
+#[cfg(test)]
+mod fuzz;
 pub mod health;
 mod metadata;
 pub mod migration;

@@ -1,9 +1,47 @@
 //! Types for the tests of this module.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use bolero::TypeGenerator;
 
 use crate::domain::pg_type::{PgType, TypeKind};
 use crate::value::class;
+
+/// How long a fuzz target runs as a test. `BOLERO_RANDOM_TEST_TIME_MS` goes before it.
+pub(crate) const FUZZ_TIME: Duration = Duration::from_secs(2);
+
+/// A part of a cell, such that readers get further than by bytes alone: counts, lengths and
+/// object ids are words, and most of them are small.
+#[derive(Debug, Clone, TypeGenerator)]
+pub(crate) enum Piece {
+    Byte(u8),
+    Small(u8),
+    Length(u8),
+    Word(u32),
+    Long(u64),
+    Minus,
+    Text(String),
+    Raw(Vec<u8>),
+}
+
+/// The cell of such parts.
+pub(crate) fn cell(pieces: &[Piece]) -> Vec<u8> {
+    let mut cell = Vec::new();
+    for piece in pieces {
+        match piece {
+            Piece::Byte(byte) => cell.push(*byte),
+            Piece::Small(number) => cell.extend(u16::from(*number % 8).to_be_bytes()),
+            Piece::Length(number) => cell.extend(u32::from(*number % 32).to_be_bytes()),
+            Piece::Word(word) => cell.extend(word.to_be_bytes()),
+            Piece::Long(long) => cell.extend(long.to_be_bytes()),
+            Piece::Minus => cell.extend((-1_i32).to_be_bytes()),
+            Piece::Text(text) => cell.extend(text.as_bytes()),
+            Piece::Raw(bytes) => cell.extend(bytes),
+        }
+    }
+    cell
+}
 
 /// A built-in type by its name.
 pub(crate) fn named(name: &str) -> Arc<PgType> {
