@@ -11,7 +11,7 @@ use crate::domain::answer::{Answer, Observed, RowBatchBuilder};
 use crate::domain::pg_type::{Column, PgType};
 use crate::domain::verdict::Verdict;
 use crate::statement::analyse;
-use crate::value::fixtures::{FUZZ_TIME, Piece, all, cell, named};
+use crate::value::fixtures::{FUZZ_TIME, Made, all, chosen, named};
 
 fn column(ty: &Arc<PgType>, type_modifier: i32, stored: bool) -> Column {
     let (table_oid, column_id) = (stored.then_some(1), stored.then_some(1));
@@ -22,11 +22,11 @@ fn column(ty: &Arc<PgType>, type_modifier: i32, stored: bool) -> Column {
 #[test]
 fn cells_are_judged_the_same_from_both_sides() {
     let types = all();
-    type Input = (u16, u16, bool, (i8, i8), Vec<Piece>, Vec<Piece>);
+    type Input = (u16, Option<u16>, bool, (i8, i8), Made, Made);
     check!().with_type::<Input>().with_test_time(FUZZ_TIME).for_each(
         |(one, other, stored, modifiers, first, second)| {
-            let [one, other] = [one, other].map(|at| &types[usize::from(*at) % types.len()]);
-            let (first, second) = (cell(first), cell(second));
+            let (one, other) = (chosen(&types, *one), chosen(&types, other.unwrap_or(*one)));
+            let (first, second) = (first.cell(one), second.cell(other));
             let primary = column(one, modifiers.0.into(), *stored);
             let shadow = column(other, modifiers.1.into(), *stored);
             let pair = |primary: &Column, shadow: &Column| ColumnPair {
@@ -56,15 +56,25 @@ fn rows_of(table: &Table) -> Vec<(Option<i32>, String)> {
     table.iter().take(12).map(row).collect()
 }
 
-fn observed(rows: &[(Option<i32>, String)], wide: bool, batch_rows: usize) -> Observed {
-    let number = named(if wide { "int8" } else { "int4" });
-    let columns = [column(&number, -1, true), column(&named("text"), -1, true)];
+/// The types of such answers: a narrow and a wide integer, and a text.
+fn types() -> [Arc<PgType>; 3] {
+    ["int4", "int8", "text"].map(named)
+}
+
+fn observed(
+    [narrow, wide, text]: &[Arc<PgType>; 3],
+    rows: &[(Option<i32>, String)],
+    is_wide: bool,
+    batch_rows: usize,
+) -> Observed {
+    let number = if is_wide { wide } else { narrow };
+    let columns = [column(number, -1, true), column(text, -1, true)];
     let batches = rows.chunks(batch_rows).map(|rows| {
         let mut batch = RowBatchBuilder::default();
         for (number, text) in rows {
             let narrow = number.map(i32::to_be_bytes);
             let long = number.map(|number| i64::from(number).to_be_bytes());
-            batch.push_cell(if wide {
+            batch.push_cell(if is_wide {
                 long.as_ref().map(|cell| &cell[..])
             } else {
                 narrow.as_ref().map(|cell| &cell[..])
@@ -86,6 +96,7 @@ fn observed(rows: &[(Option<i32>, String)], wide: bool, batch_rows: usize) -> Ob
 #[test]
 fn answers_are_the_same_exactly_if_their_rows_are() {
     let analysis = analyse("SELECT number, text FROM item").unwrap();
+    let types = types();
     type Input = (Table, Table, bool, u64, (u8, u8));
     check!().with_type::<Input>().with_test_time(FUZZ_TIME).for_each(
         |(one, other, shuffled, order, batches)| {
@@ -104,8 +115,8 @@ fn answers_are_the_same_exactly_if_their_rows_are() {
             let [first, second] = [batches.0, batches.1].map(|rows| usize::from(rows % 5) + 1);
             let found = compare(
                 &analysis,
-                &observed(&primary, false, first),
-                &observed(&shadow, batches.1 > 127, second),
+                &observed(&types, &primary, false, first),
+                &observed(&types, &shadow, batches.1 > 127, second),
                 &Rules::default(),
             );
             match found.verdict {
@@ -121,6 +132,7 @@ fn answers_are_the_same_exactly_if_their_rows_are() {
 #[test]
 fn rows_in_another_order_are_told_where_the_order_is_total() {
     let analysis = analyse("SELECT number, text FROM item ORDER BY number, text").unwrap();
+    let types = types();
     check!().with_type::<(Table, u8)>().with_test_time(FUZZ_TIME).for_each(|(table, at)| {
         let mut primary = rows_of(table);
         primary.sort();
@@ -131,7 +143,7 @@ fn rows_in_another_order_are_told_where_the_order_is_total() {
         let mut shadow = primary.clone();
         let at = usize::from(*at) % (primary.len() - 1);
         shadow.swap(at, at + 1);
-        let [one, other] = [&primary, &shadow].map(|rows| observed(rows, false, 4));
+        let [one, other] = [&primary, &shadow].map(|rows| observed(&types, rows, false, 4));
         let found = compare(&analysis, &one, &other, &Rules::default());
         assert!(found.verdict.is_finding(), "{found:?}");
         let found = compare(&analysis, &one, &one, &Rules::default());

@@ -18,12 +18,12 @@ use crate::grpc::rows::EncodedRows;
 use crate::grpc::{proto, request};
 use crate::ports::AnswerStream;
 use crate::stack::call::ReadAnswer;
-use crate::value::fixtures::{FUZZ_TIME, Piece, all, cell};
+use crate::value::fixtures::{FUZZ_TIME, Made, Piece, all, cell, chosen};
 use crate::value::{TextOptions, to_value};
 
 /// Columns by the places of their types, and cells in order; `None` is NULL. What is more than
 /// whole rows is left out.
-type Rows = (Vec<u16>, Vec<Option<Vec<Piece>>>);
+type Rows = ((u16, Vec<u16>), Vec<Option<Made>>);
 
 const COLUMNS_MAX: usize = 4;
 
@@ -32,14 +32,13 @@ fn column(ty: &Arc<PgType>) -> Column {
     Column { name, ty: Arc::clone(ty), type_modifier: -1, table_oid: None, column_id: None }
 }
 
-fn made(types: &[Arc<PgType>], rows: &Rows) -> (Arc<[Column]>, RowBatch) {
-    let chosen = rows.0.iter().take(COLUMNS_MAX);
-    let columns: Arc<[Column]> =
-        chosen.map(|at| column(&types[usize::from(*at) % types.len()])).collect();
+fn made(types: &[Arc<PgType>], ((first, more), cells): &Rows) -> (Arc<[Column]>, RowBatch) {
+    let numbers = std::iter::once(first).chain(more).take(COLUMNS_MAX);
+    let columns: Arc<[Column]> = numbers.map(|at| column(chosen(types, *at))).collect();
     let mut batch = RowBatchBuilder::default();
-    for row in rows.1.chunks_exact(columns.len().max(1)).filter(|_| !columns.is_empty()) {
-        for pieces in row {
-            batch.push_cell(pieces.as_deref().map(cell).as_deref());
+    for row in cells.chunks_exact(columns.len()) {
+        for (cell, column) in row.iter().zip(&*columns) {
+            batch.push_cell(cell.as_ref().map(|cell| cell.cell(&column.ty)).as_deref());
         }
         batch.end_row();
     }
@@ -53,9 +52,6 @@ fn typed_rows_hold_what_the_cells_hold() {
     let types = all();
     check!().with_type::<Rows>().with_test_time(FUZZ_TIME).for_each(|given| {
         let (columns, rows) = made(&types, given);
-        if columns.is_empty() {
-            return;
-        }
         let options = TextOptions::default();
         let of = |at: usize| &columns[at % columns.len()].ty;
         let wanted: Result<Vec<_>, _> =
@@ -104,36 +100,37 @@ fn packed_rows_are_whole_or_refused() {
 #[test]
 fn packed_frames_lose_nothing() {
     let types = all();
-    check!().with_type::<(u8, Vec<Rows>)>().with_test_time(FUZZ_TIME).for_each(|(max, given)| {
-        let Some(first) = given.first() else { return };
-        let (columns, one) = made(&types, first);
-        let batches = vec![one; given.len().min(3)];
-        let whole: Vec<u8> = batches.iter().flat_map(|it| it.cells().iter().copied()).collect();
-        let rows: u64 = batches.iter().map(|it| u64::from(it.row_count())).sum();
-        let stream = AnswerStream {
-            columns: Arc::clone(&columns),
-            batches: futures_util::stream::iter(batches.into_iter().map(Ok)).boxed(),
-        };
-        let answer = ReadAnswer { side: Side::Source, stream };
-        let mut frames = Frames::new(answer, proto::Encoding::Packed, usize::from(*max) + 1);
-        let (mut found, mut footer) = (Vec::new(), None);
-        while let Some(frame) = frames.next().now_or_never().unwrap() {
-            match frame {
-                Ok(Frame::Header(header)) => assert_eq!(header.columns.len(), columns.len()),
-                Ok(Frame::Packed(part)) => {
-                    let (count, cells) = (part.row_count, part.cells);
-                    assert!(cells.len() <= usize::from(*max) + 1);
-                    RowBatch::from_packed(count, columns.len(), cells.clone()).unwrap();
-                    found.extend(cells);
+    check!().with_type::<(u8, u8, Rows)>().with_test_time(FUZZ_TIME).for_each(
+        |(max, count, given)| {
+            let (columns, one) = made(&types, given);
+            let batches = vec![one; usize::from(count % 4)];
+            let whole: Vec<u8> = batches.iter().flat_map(|it| it.cells().iter().copied()).collect();
+            let rows: u64 = batches.iter().map(|it| u64::from(it.row_count())).sum();
+            let stream = AnswerStream {
+                columns: Arc::clone(&columns),
+                batches: futures_util::stream::iter(batches.into_iter().map(Ok)).boxed(),
+            };
+            let answer = ReadAnswer { side: Side::Source, stream };
+            let mut frames = Frames::new(answer, proto::Encoding::Packed, usize::from(*max) + 1);
+            let (mut found, mut footer) = (Vec::new(), None);
+            while let Some(frame) = frames.next().now_or_never().unwrap() {
+                match frame {
+                    Ok(Frame::Header(header)) => assert_eq!(header.columns.len(), columns.len()),
+                    Ok(Frame::Packed(part)) => {
+                        let (count, cells) = (part.row_count, part.cells);
+                        assert!(cells.len() <= usize::from(*max) + 1);
+                        RowBatch::from_packed(count, columns.len(), cells.clone()).unwrap();
+                        found.extend(cells);
+                    }
+                    Ok(Frame::Footer(end)) => footer = Some(end.row_count),
+                    Ok(Frame::Rows(_)) => panic!("typed rows were not asked for"),
+                    // A row that fits no message: the answer fails, and has no footer.
+                    Err(_) => return assert_eq!(footer, None),
                 }
-                Ok(Frame::Footer(end)) => footer = Some(end.row_count),
-                Ok(Frame::Rows(_)) => panic!("typed rows were not asked for"),
-                // A row that fits no message: the answer fails, and has no footer.
-                Err(_) => return assert_eq!(footer, None),
             }
-        }
-        assert_eq!((footer, found), (Some(rows), whole));
-    });
+            assert_eq!((footer, found), (Some(rows), whole));
+        },
+    );
 }
 
 /// A field of a message: its tag, its wire type, and what is in it.

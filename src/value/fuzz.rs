@@ -9,7 +9,7 @@ use bolero::{TypeGenerator, check};
 use bytes::Bytes;
 
 use crate::domain::value::{Array, Date, Interval, Timestamp, Value};
-use crate::value::fixtures::{FUZZ_TIME, Piece, all, cell, named};
+use crate::value::fixtures::{FUZZ_TIME, Made, Piece, all, cell, chosen, named};
 use crate::value::{
     Format, TextOptions, bind, datum, datum_from_text, to_text, to_value, transcode,
 };
@@ -108,7 +108,10 @@ impl Given {
             Self::Json(text) => Value::Json(text),
             Self::Array(dimensions, elements) => Value::Array(Array {
                 element_type: "int4".to_owned(),
-                dimensions: dimensions.iter().map(|(n, low)| ((*n).into(), (*low).into())).collect(),
+                dimensions: dimensions
+                    .iter()
+                    .map(|(n, low)| ((*n).into(), (*low).into()))
+                    .collect(),
                 elements: elements.into_iter().map(Flat::value).collect(),
             }),
             Self::Named(at, text) => Value::Other { type_name: name(at), text },
@@ -146,8 +149,9 @@ fn is_opaque(value: &Value) -> bool {
 fn a_cell_comes_back_as_a_parameter() {
     let types = all();
     let options = TextOptions::default();
-    check!().with_type::<(u16, Vec<Piece>)>().with_test_time(FUZZ_TIME).for_each(|(at, pieces)| {
-        let (ty, cell) = (&types[usize::from(*at) % types.len()], cell(pieces));
+    check!().with_type::<(u16, Made)>().with_test_time(FUZZ_TIME).for_each(|(at, made)| {
+        let ty = chosen(&types, *at);
+        let cell = made.cell(ty);
         let text = to_text(ty, &cell);
         let meaning = datum(ty, &cell);
         let Ok(value) = to_value(ty, Some(&cell), &options) else {
@@ -170,9 +174,9 @@ fn a_cell_comes_back_as_a_parameter() {
 #[test]
 fn the_binder_binds_or_says_why_not() {
     let types = all();
-    let name = |at: u16| types[usize::from(at) % types.len()].name.clone();
+    let name = |at: u16| chosen(&types, at).name.clone();
     check!().with_type::<(u16, Given)>().with_test_time(FUZZ_TIME).for_each(|(at, given)| {
-        let (ty, value) = (&types[usize::from(*at) % types.len()], given.clone().value(name));
+        let (ty, value) = (chosen(&types, *at), given.clone().value(name));
         match bind(ty, &value) {
             Ok(parameter) => {
                 let Some(data) = parameter.data else {
@@ -198,12 +202,26 @@ fn a_cell_of_one_side_fits_the_other_or_is_refused() {
     let types = all();
     // Few of them go into any type; these are what the others go into.
     let targets = [
-        "int2", "int4", "int8", "oid", "numeric", "float4", "float8", "text", "bpchar", "json",
-        "jsonb", "timestamptz", "_int8", "_text", "_numeric",
+        "int2",
+        "int4",
+        "int8",
+        "oid",
+        "numeric",
+        "float4",
+        "float8",
+        "text",
+        "bpchar",
+        "json",
+        "jsonb",
+        "timestamptz",
+        "_int8",
+        "_text",
+        "_numeric",
     ];
     let targets = targets.map(named);
-    check!().with_type::<(u16, Vec<Piece>)>().with_test_time(FUZZ_TIME).for_each(|(at, pieces)| {
-        let (from, cell) = (&types[usize::from(*at) % types.len()], cell(pieces));
+    check!().with_type::<(u16, Made)>().with_test_time(FUZZ_TIME).for_each(|(at, made)| {
+        let from = chosen(&types, *at);
+        let cell = made.cell(from);
         let was = to_value(from, Some(&cell), &TextOptions::default());
         for to in targets.iter().chain([from]) {
             let Ok(parameter) = transcode(from, to, &cell) else { continue };

@@ -81,12 +81,7 @@ impl Found {
         })
     }
 
-    fn judge(
-        &self,
-        ledger: &Ledger,
-        side: Follow,
-        mark: &Mark,
-    ) -> Result<(), String> {
+    fn judge(&self, ledger: &Ledger, side: Follow, mark: &Mark) -> Result<(), String> {
         ledger.judge(side, mark, &self.accounts, &self.counters)
     }
 

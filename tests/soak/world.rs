@@ -9,7 +9,8 @@ use crate::support::{Durability, Hogs, Major, Options, Pair, Proxy, Segue, Serve
 /// Few connections, so that somebody else can take them all, and a window that is soon over:
 /// whenever a server was restarted, all of it is reconciled again.
 const CONNECTIONS: &str = "60";
-const POOLS: &str = "read_pool_max = 5\nwrite_pool_max = 8\nown_pool_max = 6\npool_wait_max = \"2s\"";
+const POOLS: &str =
+    "read_pool_max = 5\nwrite_pool_max = 8\nown_pool_max = 6\npool_wait_max = \"2s\"";
 const SECTIONS: &str = "[outbox]\nbackoff_max = \"1s\"\nforgotten_window = \"30s\"\n\
     [sampling]\nrate = 0.2\nlook_again_after = \"100ms\"";
 /// Between two looks at whether the clients are well.

@@ -32,8 +32,8 @@ pub use bouncer::{Bouncer, PoolMode};
 pub use database::{Database, Pair, connect, try_connect};
 pub use hogs::Hogs;
 pub use proxy::Proxy;
-pub use segue::Segue;
 pub use seed::seed;
+pub use segue::Segue;
 pub use server::{Durability, Major, Options, Server, shared};
 
 /// Time between two looks at a condition.

@@ -6,9 +6,9 @@ use super::{Held, rollback};
 use crate::domain::call::CallContext;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
-use crate::postgres::{crash, doubt};
 use crate::postgres::pipeline::{self, Progress, Ran, StepKind};
 use crate::postgres::pool::Pool;
+use crate::postgres::{crash, doubt};
 
 /// Rolls back; a session in which that fails is closed, which rolls back as well.
 // Modelled as `Action::Rollback` in tests/model.
