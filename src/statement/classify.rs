@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use crate::statement::tree::Value;
 
 use crate::domain::table::TableRef;
 use crate::statement::{StatementKind, functions, tree};

@@ -14,7 +14,7 @@ mod shape;
 mod syntax;
 mod tree;
 
-use serde_json::Value;
+use crate::statement::tree::Value;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::table::TableRef;
@@ -109,7 +109,9 @@ pub fn analyse(sql: &str) -> Result<Analysis, SqlFault> {
 
 fn analyse_here(sql: &str) -> Result<Analysis, SqlFault> {
     let parsed = pg_query::parse(sql, 0).map_err(|error| syntax::fault(sql, &error))?;
-    let tree = serde_json::to_value(&parsed.protobuf).unwrap_or(Value::Null);
+    let tree = Value::of(&parsed.protobuf).map_err(|error| internal(&error))?;
+    // The parser's own tree is as large as this one.
+    drop(parsed);
     let root = match tree::list(&tree, "stmts") {
         [] => return Err(refuse::empty()),
         [only] => only.get("stmt").unwrap_or(&Value::Null),
@@ -130,6 +132,10 @@ fn analyse_here(sql: &str) -> Result<Analysis, SqlFault> {
         shape: shape::shape(root, kind, &tables, functions),
         tables,
     })
+}
+
+fn internal(error: &impl std::fmt::Display) -> SqlFault {
+    SqlFault::new(FaultKind::Internal, "statement.tree", error.to_string())
 }
 
 fn fingerprint(sql: &str) -> String {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use crate::statement::tree::Value;
 
 use crate::domain::table::TableRef;
 use crate::statement::{StatementKind, functions, tree};
@@ -151,10 +151,13 @@ fn limit(body: &Value) -> Option<Limit> {
 
 fn order_by(body: &Value) -> Vec<SortKey> {
     use pg_query::protobuf::{SortByDir, SortByNulls};
+    let keys = tree::list(body, "sort_clause");
+    if keys.is_empty() {
+        return Vec::new();
+    }
     let targets = targets(body);
     let is_star = targets.iter().any(|(_, value)| is_star(value));
-    tree::list(body, "sort_clause")
-        .iter()
+    keys.iter()
         .filter_map(tree::node)
         .map(|(_, key)| {
             let expression = key.get("node").unwrap_or(&Value::Null);
