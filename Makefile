@@ -1,7 +1,7 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fmt lint doc audit demo playground ci
+.PHONY: help setup test fmt lint doc audit demo playground ci soak fuzz model
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,16 @@ playground: ## the demo's two databases alone, to try segue by hand; Ctrl-C remo
 
 bench-callers: setup ## what callers see of a slow, refusing or full target: paired p50 and p99
 	cargo test --locked --test durability callers_do_not -- --nocapture --test-threads=1
+
+soak: setup ## mixed load and random faults for an hour or SOAK_SECONDS; SOAK_SEED or SOAK_PLAN again
+	SOAK_SECONDS=$${SOAK_SECONDS:-3600} cargo test --locked --test soak nothing_is_lost -- --nocapture
+
+fuzz: setup ## the fuzz targets at random, side by side, for ten minutes or FUZZ_SECONDS
+	BOLERO_RANDOM_TEST_TIME_MS=$$(($${FUZZ_SECONDS:-600} * 1000)) \
+	  cargo test --locked --lib fuzz -- --nocapture --test-threads=16
+
+model: setup ## the model's larger configurations: half an hour and some 10 GB
+	SEGUE_MODEL=large cargo test --locked --release --test model -- --nocapture
 
 ci: ## what .ci/run does: all of the above but the demo
 	@.ci/run

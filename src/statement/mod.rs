@@ -94,8 +94,8 @@ impl Analysis {
 /// # Errors
 ///
 /// Where the text is no statement at all: `statement.syntax` with SQLSTATE 42601 and the
-/// position, `statement.nul`, `refused.empty`, `refused.multiple`, `refused.too_deep`. What
-/// is a statement but not taken has its refusal in the analysis.
+/// position, `statement.nul`, `refused.empty`, `refused.multiple`, `refused.too_deep`,
+/// `limit.statement_tokens`. What is a statement but not taken has its refusal in the analysis.
 pub fn analyse(sql: &str) -> Result<Analysis, SqlFault> {
     if let Some(at) = sql.find('\0') {
         return Err(SqlFault::new(
