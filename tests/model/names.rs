@@ -1,5 +1,7 @@
 //! Each action names the function that it stands for, and a comment there names the action.
 
+#![allow(clippy::unwrap_used, reason = "helpers outside of test functions may fail as tests do")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -61,7 +61,7 @@ async fn nothing_is_lost_whatever_is_planned() {
         let begun = Instant::now();
         let mix = (Mix::Everything, seed, generation);
         let load = Load::start(&ledger, &world.addresses(), CLIENTS, mix);
-        world.suffer(&round, || load.is_whole()).await;
+        Box::pin(world.suffer(&round, || load.is_whole())).await;
         tokio::time::sleep(ROUND.saturating_sub(begun.elapsed())).await;
         load.acknowledged(PROGRESS).await;
         load.stop().await;
