@@ -12,6 +12,8 @@ mod faults;
 mod reads;
 #[path = "database/rig.rs"]
 mod rig;
+#[path = "database/shared.rs"]
+mod shared;
 #[path = "database/transactions.rs"]
 mod transactions;
 #[path = "database/writes.rs"]
