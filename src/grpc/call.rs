@@ -49,7 +49,7 @@ impl Call {
         deadlines: Deadlines,
         metrics: &Metrics,
     ) -> Self {
-        let span = server_span(method);
+        let span = server_span(method, metadata::names_trace(caller));
         let trace_id = metadata::join_trace(&span, caller);
         let started = Instant::now();
         let timeout = timeout.unwrap_or(deadlines.default);
@@ -164,7 +164,7 @@ fn is_servers_fault(code: Code) -> bool {
     )
 }
 
-fn server_span(method: Method) -> Span {
+fn server_span(method: Method, in_trace: bool) -> Span {
     let name = match method {
         Method::Query => "segue.v1.Sql/Query",
         Method::Execute => "segue.v1.Sql/Execute",
@@ -175,7 +175,7 @@ fn server_span(method: Method) -> Span {
         Method::Describe => "segue.v1.Sql/Describe",
         Method::Info => "segue.v1.Sql/Info",
     };
-    spans::call(name)
+    if in_trace { spans::call(name) } else { spans::call_of_its_own(name) }
 }
 
 /// The frames of a `Query`, and the call that ends with them.

@@ -38,6 +38,11 @@ pub(super) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
     }
 }
 
+/// Whether the caller names a trace.
+pub(super) fn names_trace(caller: &impl Extractor) -> bool {
+    caller.get(TRACE_HEADER).is_some()
+}
+
 /// Makes the span a child of the caller's, and answers the trace's id.
 pub(super) fn join_trace(span: &Span, caller: &impl Extractor) -> Option<u128> {
     let context = caller.get(TRACE_HEADER).map(|_| TraceContextPropagator::new().extract(caller));
@@ -48,6 +53,9 @@ pub(super) fn join_trace(span: &Span, caller: &impl Extractor) -> Option<u128> {
         // Without an OpenTelemetry layer there is nothing to join, and nothing is lost.
         let _ = span.set_parent(context);
         return Some(u128::from_be_bytes(remote.trace_id().to_bytes()));
+    }
+    if span.is_none() {
+        return None;
     }
     let own = span.context().span().span_context().clone();
     own.is_valid().then(|| u128::from_be_bytes(own.trace_id().to_bytes()))

@@ -312,7 +312,7 @@ impl proto::sql_server::Sql for SqlService {
         &self,
         request: Request<Streaming<proto::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let answers = session::open(self.clone(), request.into_inner(), self.stop.clone());
+        let answers = session::open(Arc::new(self.clone()), request.into_inner(), self.stop.clone());
         Ok(Response::new(answers))
     }
 

@@ -153,9 +153,6 @@ async fn finish_in(
         Ok(session) => session.side(),
         Err(fault) => return (Err(fault), false),
     };
-    if let Some(ticket) = flight.ticket() {
-        ticket.started();
-    }
     let columns = Arc::clone(&prepared.columns);
     let mut reader = Reader {
         rows: Box::pin(rows),
@@ -249,11 +246,10 @@ async fn start(
 ) -> Result<(Arc<Prepared>, RowStream), Start> {
     let mut tries_left = usize::from(once_more);
     loop {
-        let was_known = session.known(&statement.sql).is_some();
         let ready = Ready::make(session, statement).await.map_err(|fault| {
             if was_seen(&fault) { Start::Failed(fault) } else { Start::NotSent(fault) }
         })?;
-        let Ready { prepared, params } = ready;
+        let Ready { prepared, params, was_known } = ready;
         match session.query_raw(&prepared.statement, params).await {
             Ok(rows) => return Ok((prepared, rows)),
             Err(error) => {
@@ -307,6 +303,7 @@ impl Collector {
             let limit = self.limits.rows_max;
             return Err(self.exceeded(format!("the answer has more than {limit} rows")));
         }
+        self.builder.reserve(row.raw_size_bytes());
         for index in 0..self.width {
             let Raw(cell) =
                 row.try_get(index).map_err(|error| fault::from_error(error, self.side, true))?;

@@ -11,6 +11,7 @@ mod running;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ const UNREAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// Serves a stream of requests in a task of its own.
 pub(super) fn open(
-    service: SqlService,
+    service: Arc<SqlService>,
     requests: Streaming<proto::SessionRequest>,
     stop: CancellationToken,
 ) -> Answers {
@@ -58,7 +59,7 @@ pub(super) fn open(
 
 /// All calls of one stream. Dropped, it cancels them; writes run to their end all the same.
 struct Driver {
-    service: SqlService,
+    service: Arc<SqlService>,
     /// Gone once the caller has sent his last one, or segue stops.
     requests: Option<Streaming<proto::SessionRequest>>,
     calls: HashMap<u64, CancellationToken>,
@@ -174,7 +175,7 @@ impl Driver {
             return Ok(());
         }
         self.calls.insert(id, call.canceller());
-        self.running.push(running::run(self.service.clone(), id, call, asked));
+        self.running.push(running::run(Arc::clone(&self.service), id, call, asked));
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use futures_util::stream::Stream;
 use futures_util::task::AtomicWaker;
@@ -14,10 +14,12 @@ use tonic::Status;
 use crate::grpc::proto;
 
 type Item = Result<proto::SessionResponse, Status>;
+/// With its bytes.
+type Counted = (usize, Item);
 
 /// Where the driver puts answers. It never waits: what is begun is bounded instead.
 pub(super) struct Outgoing {
-    sender: mpsc::UnboundedSender<Item>,
+    sender: mpsc::UnboundedSender<Counted>,
     unread: Arc<Unread>,
     bytes_max: usize,
 }
@@ -25,7 +27,7 @@ pub(super) struct Outgoing {
 /// The answers of one stream, as the caller reads them.
 #[derive(Debug)]
 pub struct Answers {
-    receiver: mpsc::UnboundedReceiver<Item>,
+    receiver: mpsc::UnboundedReceiver<Counted>,
     unread: Arc<Unread>,
     bytes_max: usize,
 }
@@ -61,14 +63,15 @@ impl Outgoing {
     }
 
     pub(super) fn send(&self, response: proto::SessionResponse) {
-        self.unread.bytes.fetch_add(response.encoded_len(), Ordering::AcqRel);
+        let bytes = response.encoded_len();
+        self.unread.bytes.fetch_add(bytes, Ordering::AcqRel);
         // Nobody misses an answer when its caller has gone.
-        let _ = self.sender.send(Ok(response));
+        let _ = self.sender.send((bytes, Ok(response)));
     }
 
     /// Ends the stream.
     pub(super) fn end(&self, status: Status) {
-        let _ = self.sender.send(Err(status));
+        let _ = self.sender.send((0, Err(status)));
     }
 }
 
@@ -78,15 +81,14 @@ impl Stream for Answers {
     type Item = Item;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
-        let polled = self.receiver.poll_recv(cx);
-        if let Poll::Ready(Some(Ok(response))) = &polled {
-            let bytes = response.encoded_len();
-            let before = self.unread.bytes.fetch_sub(bytes, Ordering::AcqRel);
-            if before >= self.bytes_max && before - bytes < self.bytes_max {
-                self.unread.driver.wake();
-            }
+        let Some((bytes, item)) = ready!(self.receiver.poll_recv(cx)) else {
+            return Poll::Ready(None);
+        };
+        let before = self.unread.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if before >= self.bytes_max && before - bytes < self.bytes_max {
+            self.unread.driver.wake();
         }
-        polled
+        Poll::Ready(Some(item))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use futures_util::StreamExt;
@@ -35,7 +36,7 @@ pub(super) struct LongAnswer {
 
 /// Runs a call to its answer, or to the first part of it.
 pub(super) fn run(
-    service: SqlService,
+    service: Arc<SqlService>,
     id: u64,
     mut call: Call,
     asked: Asked,

@@ -26,8 +26,8 @@ mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
+use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 
 use super::fault;
@@ -121,18 +121,21 @@ impl SharedSessions {
         sql: &str,
         context: &CallContext,
     ) -> Result<Option<Ticket>, SqlFault> {
-        if self.inner.lock().heavy.contains(sql) {
-            return Ok(None);
-        }
-        // Most calls find their place at once.
-        if let Some(ticket) = self.inner.find_place() {
-            return Ok(Some(ticket));
+        {
+            let mut set = self.inner.lock();
+            if set.heavy.contains(sql) {
+                return Ok(None);
+            }
+            // Most calls find their place at once.
+            if let Some(ticket) = self.inner.find_place(&mut set) {
+                return Ok(Some(ticket));
+            }
         }
         let side = self.inner.pool.side();
-        unless_stopped(context, side, self.wait_and_join(context.deadline)).await.map(Some)
+        unless_stopped(context, side, self.wait_and_join()).await.map(Some)
     }
 
-    async fn wait_and_join(&self, deadline: Option<Instant>) -> Result<Ticket, SqlFault> {
+    async fn wait_and_join(&self) -> Result<Ticket, SqlFault> {
         let inner = &self.inner;
         let give_up = tokio::time::Instant::now() + inner.pool.wait_max();
         let failures = inner.lock().failures;
@@ -142,10 +145,9 @@ impl SharedSessions {
             match inner.step(failures) {
                 Step::Join(ticket) => return Ok(ticket),
                 Step::Open(opening) => {
-                    let lease = inner.pool.get_until(deadline).await;
-                    return opening.end(lease.map(|lease| {
-                        inner.add(lease, |place| Ticket::new(inner, place))
-                    }));
+                    if let Some(ticket) = opening.begin() {
+                        return ticket;
+                    }
                 }
                 Step::Wait(_waiting) => {
                     if tokio::time::timeout_at(give_up, room).await.is_err() {
@@ -201,9 +203,7 @@ impl Inner {
 
     /// The least busy place that has room. Where all are busy and there may be more of them,
     /// another one is made meanwhile.
-    fn find_place(self: &Arc<Self>) -> Option<Ticket> {
-        let mut set = self.lock();
-        let set = &mut *set;
+    fn find_place(self: &Arc<Self>, set: &mut Set) -> Option<Ticket> {
         let held = set.places.len() + set.opening;
         let open = set.places.iter().filter(|place| place.is_open()).count() + set.opening;
         let places = set.places.iter_mut();
@@ -215,17 +215,17 @@ impl Inner {
             let opening = Opening(Arc::clone(self));
             tokio::spawn(async move {
                 let lease = opening.0.pool.get().await;
-                opening.end(lease.map(|lease| opening.0.add(lease, |_| ()))).ok()
+                opening.end(lease, |_| ())
             });
         }
         Some(Ticket::new(self, place))
     }
 
     fn step(self: &Arc<Self>, failures_seen: u64) -> Step {
-        if let Some(ticket) = self.find_place() {
+        let mut set = self.lock();
+        if let Some(ticket) = self.find_place(&mut set) {
             return Step::Join(ticket);
         }
-        let mut set = self.lock();
         if set.opening == 0 && set.places.len() < self.size_max {
             set.opening += 1;
             return Step::Open(Opening(Arc::clone(self)));
@@ -266,13 +266,36 @@ impl Inner {
 }
 
 impl Opening {
-    /// Tells of a failure whoever waits as well.
-    fn end<T>(&self, opened: Result<T, SqlFault>) -> Result<T, SqlFault> {
-        opened.inspect_err(|fault| {
-            let mut set = self.0.lock();
-            set.failures += 1;
-            set.last_fault = Some(fault.clone());
-        })
+    /// Fetches a session. Where it is not there at once this goes on in a task, whatever
+    /// becomes of the call that wants it: others wait for it as well.
+    fn begin(self) -> Option<Result<Ticket, SqlFault>> {
+        let pool = self.0.pool.clone();
+        let mut fetching = Box::pin(async move { pool.get().await });
+        if let Some(lease) = fetching.as_mut().now_or_never() {
+            return Some(self.end(lease, |place| Ticket::new(&self.0, place)));
+        }
+        tokio::spawn(async move {
+            let lease = fetching.await;
+            self.end(lease, |_| ())
+        });
+        None
+    }
+
+    /// Shares the session, or tells of the failure whoever waits.
+    fn end<T>(
+        &self,
+        lease: Result<Lease, SqlFault>,
+        first: impl FnOnce(&mut Place) -> T,
+    ) -> Result<T, SqlFault> {
+        match lease {
+            Ok(lease) => Ok(self.0.add(lease, first)),
+            Err(fault) => {
+                let mut set = self.0.lock();
+                set.failures += 1;
+                set.last_fault = Some(fault.clone());
+                Err(fault)
+            }
+        }
     }
 }
 

@@ -39,10 +39,8 @@ struct Slot {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing of its answer has come.
+    /// Its caller waits.
     Waiting,
-    /// The answer has begun to come.
-    Started,
     /// Its caller has gone; what becomes of the statement is not known.
     Abandoned,
     Done,
@@ -86,14 +84,6 @@ impl Place {
 
     fn slot(&mut self, call: u64) -> Option<&mut Slot> {
         self.calls.get_mut(usize::try_from(call.checked_sub(self.first)?).ok()?)
-    }
-
-    /// Its answer has begun to come.
-    pub(super) fn started(&mut self, call: u64) {
-        self.progress += 1;
-        if let Some(slot) = self.slot(call) {
-            slot.state = State::Started;
-        }
     }
 
     /// Whether the call is to be made elsewhere; if not, its waker is kept.
@@ -194,7 +184,7 @@ impl Place {
         let (index, slot) = head;
         slot.slow = true;
         let call = match slot.state {
-            State::Waiting | State::Started => self.first + index as u64,
+            State::Waiting => self.first + index as u64,
             State::Abandoned | State::Done => u64::MAX,
         };
         self.move_waiting(call);

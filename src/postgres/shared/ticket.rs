@@ -36,12 +36,7 @@ impl Ticket {
         Self { lease, seat: Seat { set, place: place.id, call: place.add(), left: false } }
     }
 
-    /// The answer has begun to come: the call stays here.
-    pub(in crate::postgres) fn started(&self) {
-        self.seat.with_place(|place, call| place.started(call));
-    }
-
-    /// Ready where the call must be made elsewhere. Only before it has started.
+    /// Ready where the call must be made elsewhere. Only before its answer has begun to come.
     pub(in crate::postgres) fn poll_move(&self, cx: &mut Context<'_>) -> Poll<()> {
         let told = self.seat.with_place(|place, call| place.is_told_to_move(call, cx.waker()));
         if told { Poll::Ready(()) } else { Poll::Pending }
