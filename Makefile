@@ -1,7 +1,7 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fmt lint doc audit demo playground ci soak fuzz model
+.PHONY: help setup test bench fmt lint doc audit demo playground ci soak fuzz model
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ fuzz: setup ## the fuzz targets at random, side by side, for ten minutes or FUZZ
 
 model: setup ## the model's larger configurations: half an hour and some 10 GB
 	SEGUE_MODEL=large cargo test --locked --release --test model -- --nocapture
+
+PROFILE ?= release
+bench: setup ## what segue costs against direct connections and pgbouncer; BENCH='point --workers 32'
+	cargo bench --locked --profile $(PROFILE) --bench throughput -- $(BENCH)
 
 ci: ## what .ci/run does: all of the above but the demo
 	@.ci/run

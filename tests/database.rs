@@ -14,6 +14,8 @@ mod reads;
 mod rig;
 #[path = "database/round_trips.rs"]
 mod round_trips;
+#[path = "database/shared.rs"]
+mod shared;
 #[path = "database/transactions.rs"]
 mod transactions;
 #[path = "database/writes.rs"]

@@ -181,7 +181,7 @@ pub async fn run(
     };
     let stack = Stack::new(&params::stack(config), parts);
     let services = Services {
-        sql: SqlService::new(stack, params::sql(config), metrics.clone()),
+        sql: SqlService::new(stack, params::sql(config), metrics.clone()).stopped_by(stop.clone()),
         migration: MigrationService::new(migration::Parts {
             status: Arc::new(StatusGatherer {
                 control,

@@ -62,10 +62,21 @@ fn run(cli: Cli) -> Result<Ending> {
             Ok(Ending::Done)
         }
         command => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            // Tokio's own variable goes before.
+            if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+                builder.worker_threads(worker_threads());
+            }
+            let runtime = builder.enable_all().build();
             runtime.context("the runtime cannot be started")?.block_on(talk(command, &sources))
         }
     }
+}
+
+/// Half of the processors: a sidecar shares its machine, and threads that hand calls to each
+/// other spend more than they gain.
+fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2))
 }
 
 /// The commands that talk to somebody.

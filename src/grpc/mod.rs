@@ -15,5 +15,6 @@ mod request;
 pub mod routes;
 pub mod rows;
 pub mod serve;
+pub mod session;
 pub mod sql;
 mod status;

@@ -76,6 +76,11 @@ pub trait Database: Send + Sync + 'static {
     fn side(&self) -> Side;
     /// Runs a read on a read-only connection.
     fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<AnswerStream, SqlFault>>;
+    /// As [`Database::read`], for a statement that leaves nothing behind in its connection, so
+    /// that it may have it together with those of other callers.
+    fn read_shared(&self, request: ReadRequest) -> BoxFuture<'_, Result<AnswerStream, SqlFault>> {
+        self.read(request)
+    }
     /// Runs a write. It goes on to its end, or to its cancellation, though the future be dropped.
     fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>>;
     /// Prepares a statement and tells its types.

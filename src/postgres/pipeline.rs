@@ -294,7 +294,7 @@ pub(super) async fn execute(
     ready: Ready,
     limits: ResultLimits,
 ) -> Result<WriteItem, SqlFault> {
-    let Ready { prepared, params } = ready;
+    let Ready { prepared, params, .. } = ready;
     let lost = |error| session.fault(error, true);
     let statement = &prepared.statement;
     if prepared.columns.is_empty() {

@@ -10,6 +10,7 @@ use deadpool::Runtime;
 use deadpool::managed::{
     Manager, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::connect::Connector;
@@ -158,6 +159,11 @@ impl Pool {
         }
     }
 
+    /// How long a caller waits for a session.
+    pub fn wait_max(&self) -> Duration {
+        self.wait_max
+    }
+
     /// How the pool stands.
     pub fn status(&self) -> PoolStatus {
         let status = self.inner.status();
@@ -199,13 +205,20 @@ impl Pool {
 #[derive(Debug)]
 pub struct Lease {
     object: Object<Sessions>,
+    /// Of whoever counts leases of a kind.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 // === impl Lease ===
 
 impl Lease {
     fn new(object: Object<Sessions>) -> Self {
-        Self { object }
+        Self { object, _permit: None }
+    }
+
+    /// Gives the permit back with the session.
+    pub(super) fn with_permit(self, permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: Some(permit), ..self }
     }
 
     /// Takes the session out of its pool and closes it.

@@ -157,8 +157,12 @@ impl Session {
     /// Whether another caller may have the session: nothing runs in it, and none of the
     /// settings that the server reports has changed since it was opened.
     pub(super) fn is_clean(&self) -> bool {
+        !self.busy.load(Ordering::Acquire) && self.is_fit()
+    }
+
+    /// The same of a session in which something may run.
+    pub(super) fn is_fit(&self) -> bool {
         !self.client.is_closed()
-            && !self.busy.load(Ordering::Acquire)
             && !self.watch.tainted.load(Ordering::Acquire)
             && !self.watch.poisoned.load(Ordering::Acquire)
     }

@@ -77,7 +77,6 @@ impl Failed {
 async fn attempt(pool: &Pool, lease: Lease, request: &WriteRequest) -> Result<WriteAnswer, Failed> {
     let flight = InFlight::new(Holder::Pooled(lease));
     let session = flight.session().map_err(Failed::for_good)?;
-    let were_known = request.statements.iter().any(|it| session.known(&it.sql).is_some());
     let prepared = tokio::select! {
         biased;
         prepared = prepare(session, request) => prepared,
@@ -93,6 +92,7 @@ async fn attempt(pool: &Pool, lease: Lease, request: &WriteRequest) -> Result<Wr
             return Err(Failed { fault, again });
         }
     };
+    let were_known = ready.iter().any(|it| it.was_known);
     let returns_rows = ready.iter().any(Ready::returns_rows);
     let answer = match (ready.pop(), ready.is_empty()) {
         (Some(only), true) if !returns_rows && request.idempotency.is_none() => {

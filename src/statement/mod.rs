@@ -8,6 +8,7 @@ mod cache;
 mod classify;
 mod depth;
 mod functions;
+mod harmless;
 mod refuse;
 pub mod rewrite;
 mod shape;
@@ -64,6 +65,9 @@ pub struct Analysis {
     pub kind: StatementKind,
     /// Whether it may change data, sequences or locks: it then belongs on the primary.
     pub writes: bool,
+    /// Whether it surely leaves nothing behind in its session, so that the statements of other
+    /// callers may run there right after it.
+    pub leaves_nothing: bool,
     /// Whether it only makes sense inside a transaction of the caller's.
     pub transaction_only: bool,
     /// Why segue does not take it, ready to be handed on.
@@ -124,6 +128,7 @@ fn analyse_here(sql: &str) -> Result<Analysis, SqlFault> {
         sql: sql.to_owned(),
         kind,
         writes: classify::writes(root, kind, &functions),
+        leaves_nothing: classify::leaves_nothing(kind, &functions),
         transaction_only: classify::transaction_only(kind),
         refusal: refuse::refusal(root, kind, sql),
         fingerprint: fingerprint(sql),

@@ -28,20 +28,37 @@ pub struct Peer {
     pub namespace: String,
 }
 
+macro_rules! call_span {
+    ($name:literal, $method:ident) => {
+        tracing::info_span!(
+            $name,
+            otel.name = $method,
+            otel.kind = "server",
+            otel.status_code = Empty,
+            { names::RPC_SYSTEM_NAME } = "grpc",
+            { names::RPC_METHOD } = $method,
+            { names::RPC_RESPONSE_STATUS_CODE } = Empty,
+            { names::DB_RESPONSE_STATUS_CODE } = Empty,
+            { names::ERROR_TYPE } = Empty,
+        )
+    };
+}
+
 /// The span of one call, `method` being `segue.v1.Sql/Query`. The caller's trace is joined by
 /// setting its parent afterwards.
 pub fn call(method: &'static str) -> Span {
-    tracing::info_span!(
-        "call",
-        otel.name = method,
-        otel.kind = "server",
-        otel.status_code = Empty,
-        { names::RPC_SYSTEM_NAME } = "grpc",
-        { names::RPC_METHOD } = method,
-        { names::RPC_RESPONSE_STATUS_CODE } = Empty,
-        { names::DB_RESPONSE_STATUS_CODE } = Empty,
-        { names::ERROR_TYPE } = Empty,
-    )
+    call_span!("call", method)
+}
+
+/// The same for a call whose caller has no trace.
+pub fn call_of_its_own(method: &'static str) -> Span {
+    call_span!("call_of_its_own", method)
+}
+
+/// Whether spans of a name are made although none is exported, so that log lines bear ids.
+/// Those of every single call would cost more than all else that is done for it.
+pub(super) fn made_for_logs(name: &str) -> bool {
+    !matches!(name, "call_of_its_own" | "statement" | "capture")
 }
 
 /// The span of one statement on a database, under the present one.

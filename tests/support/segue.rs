@@ -144,6 +144,11 @@ impl Segue {
         self.process = Some(process);
     }
 
+    /// The process's number.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("segue runs").id()
+    }
+
     /// Kilobytes of memory that the sidecar holds now.
     pub fn memory_kb(&self) -> u64 {
         let id = self.process.as_ref().expect("segue runs").id();

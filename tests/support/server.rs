@@ -147,6 +147,11 @@ impl Server {
         format!("postgres://postgres{password}@127.0.0.1:{port}/{database}")
     }
 
+    /// Its processes: the first one and all it has made.
+    pub fn process_ids(&self) -> Vec<u32> {
+        processes_in(&self.data_folder())
+    }
+
     /// What it has written to its log.
     pub fn logs(&self) -> String {
         let bytes = std::fs::read(self.log_file()).unwrap_or_default();

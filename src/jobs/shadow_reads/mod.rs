@@ -9,6 +9,7 @@
 //! Nothing waits in a queue: a sample is being judged, or it was dropped and counted.
 
 mod gather;
+mod judge;
 mod look;
 mod read;
 mod sampler;
@@ -30,6 +31,7 @@ use crate::domain::call::{BoundStatement, ResultLimits};
 use crate::domain::status::SamplingStatus;
 use crate::domain::verdict::{Comparison, Verdict};
 use crate::jobs::shadow_reads::gather::Gathering;
+use crate::jobs::shadow_reads::judge::judge;
 use crate::jobs::shadow_reads::look::Looks;
 use crate::jobs::shadow_reads::sampler::Sampler;
 use crate::ports::admin::SamplingControl;
@@ -278,14 +280,17 @@ impl Inner {
             self.record(&sample.statement, &analysis, skipped);
             return None;
         }
-        let shadow = match self.read(&*self.sides.shadow, &sample.statement, &analysis).await {
-            Ok(observed) => observed,
+        let first = async {
+            let shadow = self.read(&*self.sides.shadow, &sample.statement, &analysis).await?;
+            judge(&analysis, &sample.primary, &shadow, rules).await
+        };
+        let first = match first.await {
+            Ok(first) => first,
             Err(reason) => {
                 self.drop_sample(reason);
                 return None;
             }
         };
-        let first = compare::compare(&analysis, &sample.primary, &shadow, &rules);
         if first.verdict.is_finding() {
             return Some(Suspect { statement: sample.statement, analysis, first });
         }

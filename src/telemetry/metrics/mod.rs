@@ -39,8 +39,13 @@ const FAULTS: [&str; 5] =
 /// All counters of one process. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    registry: Arc<Registry>,
-    counters: Arc<Counters>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    registry: Registry,
+    counters: Counters,
     probes: Probes,
 }
 
@@ -55,7 +60,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Counters at zero.
     pub fn new() -> Self {
-        let counters = Arc::new(Counters::default());
+        let counters = Counters::default();
         // A rate can only be told from a series that was there before.
         for reason in FAULTS {
             counters.faults.at(&ReasonLabels::new(reason));
@@ -64,39 +69,39 @@ impl Metrics {
         let mut registry = Registry::with_prefix("segue");
         counters.register(&mut registry);
         registry.register_collector(Box::new(probes.clone()));
-        Self { registry: Arc::new(registry), counters, probes }
+        Self { shared: Arc::new(Shared { registry, counters, probes }) }
     }
 
     /// A call has ended. `code` is the name of its gRPC code: `OK`, `ABORTED`.
     pub fn call(&self, method: Method, code: &'static str, elapsed: Duration) {
         let method = method.as_str();
-        self.counters.calls.at(&CallLabels { method, code }).inc();
-        self.counters.call_seconds.at(&MethodLabels { method }).observe(elapsed);
+        self.shared.counters.calls.at(&CallLabels { method, code }).inc();
+        self.shared.counters.call_seconds.at(&MethodLabels { method }).observe(elapsed);
     }
 
     /// A statement has ended on a side, well or not.
     pub fn statement(&self, side: Side, purpose: Purpose, elapsed: Duration) {
         let labels = StatementLabels { side: side.as_str(), purpose: purpose.as_str() };
-        self.counters.statement_seconds.at(&labels).observe(elapsed);
+        self.shared.counters.statement_seconds.at(&labels).observe(elapsed);
     }
 
     /// A batch of keys was made equal on the shadow; `rows_written` of them differed.
     pub fn reconciled(&self, keys: u64, rows_written: u64, elapsed: Duration) {
-        self.counters.reconcile_batches.inc();
-        self.counters.reconcile_keys.inc_by(keys);
-        self.counters.reconcile_rows_written.inc_by(rows_written);
-        self.counters.reconcile_seconds.observe(elapsed);
+        self.shared.counters.reconcile_batches.inc();
+        self.shared.counters.reconcile_keys.inc_by(keys);
+        self.shared.counters.reconcile_rows_written.inc_by(rows_written);
+        self.shared.counters.reconcile_seconds.observe(elapsed);
     }
 
     /// A batch of keys stays in the outbox. `reason` is a SQLSTATE, or a word of segue's own
     /// such as `deadline`.
     pub fn reconcile_failed(&self, reason: &str) {
-        self.counters.reconcile_failures.at(&ReasonLabels::new(reason)).inc();
+        self.shared.counters.reconcile_failures.at(&ReasonLabels::new(reason)).inc();
     }
 
     /// The outbox as it was just measured.
     pub fn outbox(&self, state: OutboxState) {
-        let counters = &self.counters;
+        let counters = &self.shared.counters;
         counters.outbox_pending.set(state.pending as f64);
         counters.outbox_stuck.set(state.stuck as f64);
         counters.outbox_oldest_age.set(state.oldest_age_s);
@@ -106,35 +111,35 @@ impl Metrics {
 
     /// A read was run on the shadow and compared.
     pub fn sample_taken(&self) {
-        self.counters.samples_taken.inc();
+        self.shared.counters.samples_taken.inc();
     }
 
     /// A read was selected and could not be compared: `concurrency`, `too_large`, `deadline`.
     pub fn sample_dropped(&self, reason: &str) {
-        self.counters.samples_dropped.at(&ReasonLabels::new(reason)).inc();
+        self.shared.counters.samples_dropped.at(&ReasonLabels::new(reason)).inc();
     }
 
     /// A comparison has its final verdict.
     pub fn verdict(&self, verdict: Verdict, category: &str) {
         let labels = VerdictLabels { verdict: verdict.as_str(), category: label(category) };
-        self.counters.verdicts.at(&labels).inc();
+        self.shared.counters.verdicts.at(&labels).inc();
     }
 
     /// A statement was refused by a rule of segue: `refused.ddl`.
     pub fn refused(&self, reason: &str) {
-        self.counters.refused.at(&ReasonLabels::new(reason)).inc();
+        self.shared.counters.refused.at(&ReasonLabels::new(reason)).inc();
     }
 
     /// Something of segue's own went wrong that no caller sees: one of `FAULTS`.
     pub fn fault(&self, reason: &str) {
-        self.counters.faults.at(&ReasonLabels::new(reason)).inc();
+        self.shared.counters.faults.at(&ReasonLabels::new(reason)).inc();
     }
 
     /// Where the migration stands.
     pub fn control(&self, state: ControlState) {
-        self.counters.epoch.set(state.epoch as f64);
+        self.shared.counters.epoch.set(state.epoch as f64);
         for phase in Phase::ALL {
-            let gauge = self.counters.phase.at(&PhaseLabels { phase: phase.as_str() });
+            let gauge = self.shared.counters.phase.at(&PhaseLabels { phase: phase.as_str() });
             gauge.set(i64::from(phase == state.phase));
         }
     }
@@ -146,23 +151,23 @@ impl Metrics {
         pool: &'static str,
         ask: impl Fn() -> PoolState + Send + Sync + 'static,
     ) {
-        self.probes.pool(side, pool, Arc::new(ask));
+        self.shared.probes.pool(side, pool, Arc::new(ask));
     }
 
     /// From now on each scrape asks this queue for its length.
     pub fn watch_queue(&self, queue: &'static str, ask: impl Fn() -> u64 + Send + Sync + 'static) {
-        self.probes.queue(queue, Arc::new(ask));
+        self.shared.probes.queue(queue, Arc::new(ask));
     }
 
     /// From now on each scrape asks for the number of open transactions.
     pub fn watch_transactions(&self, ask: impl Fn() -> u64 + Send + Sync + 'static) {
-        self.probes.transactions(Arc::new(ask));
+        self.shared.probes.transactions(Arc::new(ask));
     }
 
     /// The text of a scrape, of type [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
         let mut page = String::new();
-        match text::encode(&mut page, &self.registry) {
+        match text::encode(&mut page, &self.shared.registry) {
             Ok(()) => page,
             // Writing to a string does not fail; a scraper treats an empty page as a fault.
             Err(_) => String::new(),
@@ -171,7 +176,7 @@ impl Metrics {
 
     /// The same numbers for the status.
     pub fn snapshot(&self) -> Snapshot {
-        let counters = &self.counters;
+        let counters = &self.shared.counters;
         Snapshot {
             reads: counters.totals(&[Method::Query]),
             writes: counters.totals(&[Method::Execute, Method::Batch]),
