@@ -3,12 +3,14 @@
 //! Pure: no I/O, no clock, no dice. Nothing here knows gRPC or a driver.
 
 pub mod answer;
+pub mod backfill;
 pub mod call;
 pub mod control;
 pub mod fault;
 pub mod key;
 pub mod key_range;
 pub mod mismatch;
+pub mod pace;
 pub mod pg_type;
 pub mod side;
 pub mod status;

@@ -1,5 +1,6 @@
 //! Everything that speaks to a database; the only place that knows tokio-postgres.
 
+pub mod backfill;
 mod batch;
 pub mod cancel;
 pub mod capture;

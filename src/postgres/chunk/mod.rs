@@ -103,6 +103,17 @@ impl<'a> KeySql<'a> {
         )
     }
 
+    /// The first keys of the range, in order, as texts.
+    pub fn page(&self, range: &KeyRange, keys_max: usize) -> String {
+        format!(
+            "SELECT {} FROM {} AS t WHERE {} ORDER BY {} LIMIT {keys_max}",
+            self.shape.key_texts(),
+            self.shape.quoted(self.role),
+            self.rows_within(range),
+            self.order_by()
+        )
+    }
+
     /// The condition over any form of the key's columns.
     pub fn within(&self, range: &KeyRange, column: impl Fn(usize) -> String) -> String {
         let mut conditions = Vec::new();
