@@ -1,5 +1,6 @@
 //! Puts the parts together, starts them, and stops them in order.
 
+pub mod backfill;
 pub mod databases;
 pub mod listen;
 mod params;

@@ -42,13 +42,13 @@ pub async fn state(source: &Pool) -> Result<(Option<Phase>, Captured), SqlFault>
     Ok((phase.parse().ok(), Captured { gaps }))
 }
 
-/// Whether segue's tables are there at all.
+/// Whether segue's tables are there at all, in a version that knows of backfills.
 ///
 /// # Errors
 ///
 /// What the database reports.
-pub async fn has_registry(source: &Pool) -> Result<bool, SqlFault> {
-    let client = source.get().await?;
+pub async fn has_schema(pool: &Pool) -> Result<bool, SqlFault> {
+    let client = pool.get().await?;
     let sql = "SELECT pg_catalog.to_regclass('segue.outbox_state') IS NOT NULL \
         AND pg_catalog.to_regclass('segue.migrated_table') IS NOT NULL";
     let row = client.query_one(sql, &[]).await.map_err(said(&client))?;
@@ -109,7 +109,8 @@ const CLAIMS: &str = "\
 
 /// What stands against copying into the target as it is, table by table. A table that no copy
 /// was begun for must be empty, but for rows that dual writes have put there since the phase was
-/// set: an older row would never be overwritten.
+/// set: an older row would never be overwritten. `known` are the tables whose copy was begun, where
+/// the claims on the target do not tell.
 ///
 /// # Errors
 ///
@@ -119,11 +120,31 @@ pub async fn target_refusals(
     target: &Pool,
     plan: &Plan,
     captured: Option<Captured>,
+    known: Option<Vec<i32>>,
 ) -> Result<Vec<String>, SqlFault> {
+    let mut refused = Vec::new();
+    let begun = match known {
+        Some(known) => known,
+        None => begun(target, plan, captured, &mut refused).await?,
+    };
+    for table in plan.plans.iter().filter(|table| !begun.contains(&table.table_id)) {
+        if let Some(reason) = not_empty(source, target, plan, table, captured.is_some()).await? {
+            refused.push(format!("{}: {reason}", table.mapping.target));
+        }
+    }
+    Ok(refused)
+}
+
+/// The tables whose copy was begun, and what stands against going on with it.
+async fn begun(
+    target: &Pool,
+    plan: &Plan,
+    captured: Option<Captured>,
+    refused: &mut Vec<String>,
+) -> Result<Vec<i32>, SqlFault> {
     let client = target.get().await?;
     let ids: Vec<i32> = plan.plans.iter().map(|table| table.table_id).collect();
     let mut begun: Vec<i32> = Vec::new();
-    let mut refused = Vec::new();
     for row in client.query(CLAIMS, &[&ids]).await.map_err(said(&client))? {
         let at = said(&client);
         let id: i32 = row.try_get(0).map_err(at)?;
@@ -141,12 +162,7 @@ pub async fn target_refusals(
             refused.push(format!("{one}: capture has been switched off since its copy was begun"));
         }
     }
-    for table in plan.plans.iter().filter(|table| !begun.contains(&table.table_id)) {
-        if let Some(reason) = not_empty(source, target, plan, table, captured.is_some()).await? {
-            refused.push(format!("{}: {reason}", table.mapping.target));
-        }
-    }
-    Ok(refused)
+    Ok(begun)
 }
 
 async fn not_empty(
@@ -197,9 +213,13 @@ const ALIVE: &str = "\
 /// # Errors
 ///
 /// What the target reports.
-pub async fn empty_target(target: &Pool, plan: &Plan) -> Result<Option<String>, SqlFault> {
+pub async fn empty_target(
+    target: &Pool,
+    plan: &Plan,
+    has_claims: bool,
+) -> Result<Option<String>, SqlFault> {
     let client = target.get().await?;
-    if let Some(row) = client.query_opt(ALIVE, &[]).await.map_err(said(&client))? {
+    if has_claims && let Some(row) = client.query_opt(ALIVE, &[]).await.map_err(said(&client))? {
         return Ok(Some(row.try_get(0).map_err(said(&client))?));
     }
     let tables: Vec<String> =
@@ -214,10 +234,17 @@ pub async fn empty_target(target: &Pool, plan: &Plan) -> Result<Option<String>, 
     } else {
         "SET LOCAL session_replication_role = replica; "
     };
+    let claims = if has_claims {
+        format!(
+            "DELETE FROM segue.backfill WHERE table_id IN ({ids}); \
+             DELETE FROM segue.backfill_table WHERE table_id IN ({ids}); "
+        )
+    } else {
+        String::new()
+    };
     let sql = format!(
         "BEGIN; {role}SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; \
-         TRUNCATE {tables}; DELETE FROM segue.backfill WHERE table_id IN ({ids}); \
-         DELETE FROM segue.backfill_table WHERE table_id IN ({ids}); COMMIT"
+         TRUNCATE {tables}; {claims}COMMIT"
     );
     if let Err(error) = client.batch_execute(&sql).await {
         let fault = said(&client)(error);

@@ -67,25 +67,35 @@ pub async fn registered(
     Ok((found, missing))
 }
 
-/// The same where nothing has been registered, since nothing is captured: ids are those that a
-/// copy to this target was begun with, or new ones.
+/// The ids that copies to this target were begun with, by the tables' names there.
 ///
 /// # Errors
 ///
-/// What a database reports.
-pub async fn numbered(
-    source: &Pool,
-    target: &Pool,
-    mappings: &[TableMapping],
-) -> Result<(Vec<Registered>, Vec<TableName>), SqlFault> {
+/// What the target reports.
+pub async fn begun_ids(target: &Pool) -> Result<HashMap<String, i32>, SqlFault> {
     let client = target.get().await?;
     let sql = "SELECT table_id, target_schema, target_name FROM segue.backfill_table";
-    let mut ids: HashMap<TableName, i32> = HashMap::new();
+    let mut ids = HashMap::new();
     for row in client.query(sql, &[]).await.map_err(said(&client))? {
         let text = |index| row.try_get::<_, String>(index).map_err(said(&client));
-        ids.insert(TableName::new(text(1)?, text(2)?), row.try_get(0).map_err(said(&client))?);
+        let name = TableName::new(text(1)?, text(2)?).to_string();
+        ids.insert(name, row.try_get(0).map_err(said(&client))?);
     }
-    let mut next = ids.values().copied().max().unwrap_or(0) + 1;
+    Ok(ids)
+}
+
+/// As [`registered`], where nothing has been registered, since nothing is captured: ids are
+/// those of `begun`, or new ones.
+///
+/// # Errors
+///
+/// What the source reports.
+pub async fn numbered(
+    source: &Pool,
+    mut begun: HashMap<String, i32>,
+    mappings: &[TableMapping],
+) -> Result<(Vec<Registered>, Vec<TableName>), SqlFault> {
+    let mut next = begun.values().copied().max().unwrap_or(0) + 1;
     let client = source.get().await?;
     let names: Vec<TableName> = mappings.iter().map(|mapping| mapping.source.clone()).collect();
     let tables = tables_catalog::load(&**client, &names).await.map_err(said(&client))?;
@@ -96,7 +106,7 @@ pub async fn numbered(
             missing.push(mapping.source.clone());
             continue;
         };
-        let table_id = *ids.entry(mapping.target.clone()).or_insert_with(|| {
+        let table_id = *begun.entry(mapping.target.to_string()).or_insert_with(|| {
             next += 1;
             next - 1
         });

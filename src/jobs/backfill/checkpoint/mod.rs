@@ -4,99 +4,27 @@
 //! folder is synced: a crash leaves the old state or the new one. It is locked as long as the
 //! process lives.
 
+mod file;
+
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use serde::{Deserialize, Serialize};
 
 use crate::domain::backfill::{Chunk, ChunkId, Copied, TablePlan, TableProgress, WorkerProgress};
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::key::{KeyValues, OutboxMark};
+use crate::domain::key::OutboxMark;
 use crate::domain::key_range::KeyRange;
 use crate::jobs::backfill::Boxed;
 use crate::ports::backfill::{Beat, ChunkStore, KeySplitter, Next};
+pub use file::{CheckpointError, known};
+use file::{FORM, OpenChunk, State, TableState, file_error, lock, read, write};
 
-/// The form of the file that this version writes and reads.
-const FORM: u32 = 1;
 /// Chunks that are cut at once.
 const AHEAD: usize = 16;
-
-/// What the file says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct State {
-    form: u32,
-    /// The two databases, so that a file is not taken for another copy's.
-    between: String,
-    capture_gaps: Option<i64>,
-    tables: BTreeMap<i32, TableState>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TableState {
-    source: String,
-    target: String,
-    key: Vec<String>,
-    place: i32,
-    chunk_rows: u64,
-    rows_estimated: u64,
-    split_after: Option<KeyValues>,
-    split_done: bool,
-    chunks: i64,
-    chunks_done: u64,
-    rows: u64,
-    bytes: u64,
-    reconciled: u64,
-    failed: u64,
-    /// Chunks that are not done, by number.
-    open: BTreeMap<i64, OpenChunk>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OpenChunk {
-    after: Option<KeyValues>,
-    until: Option<KeyValues>,
-    attempts: u32,
-    begun_at: Option<i64>,
-    #[serde(default)]
-    last_error: String,
-}
-
-/// A state file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// Reading, writing or locking failed.
-    #[error("checkpoint file {path}: {error}")]
-    File {
-        /// Which.
-        path: String,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// Another process has it.
-    #[error(
-        "checkpoint file {path} is in use by another backfill; one process works alone with it"
-    )]
-    InUse {
-        /// Which.
-        path: String,
-    },
-    /// It is no state of this copy.
-    #[error("checkpoint file {path} {reason}; name another file to begin anew")]
-    Unfit {
-        /// Which.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-}
 
 /// The state in a file.
 pub struct Checkpoint {
@@ -357,61 +285,6 @@ impl Checkpoint {
         };
         tables.into_iter().map(progress).collect()
     }
-}
-
-/// The lock lies beside the file, which is replaced with each change.
-fn lock(path: &Path) -> Result<File, CheckpointError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&name);
-    let lock = lock.map_err(|error| file_error(Path::new(&name), error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            Err(CheckpointError::InUse { path: path.display().to_string() })
-        }
-        Err(TryLockError::Error(error)) => Err(file_error(Path::new(&name), error)),
-    }
-}
-
-fn read(
-    path: &Path,
-    bytes: &[u8],
-    between: &str,
-    capture_gaps: Option<i64>,
-) -> Result<State, CheckpointError> {
-    let unfit =
-        |reason: String| CheckpointError::Unfit { path: path.display().to_string(), reason };
-    let state: State =
-        serde_json::from_slice(bytes).map_err(|error| unfit(format!("cannot be read: {error}")))?;
-    if state.form != FORM {
-        return Err(unfit(format!("is of form {}, and this segue reads {FORM}", state.form)));
-    }
-    if state.between != between {
-        return Err(unfit(format!("is of a copy {}, not {between}", state.between)));
-    }
-    if state.capture_gaps != capture_gaps {
-        return Err(unfit("is of a copy since which capture has been switched off".to_owned()));
-    }
-    Ok(state)
-}
-
-/// The new state beside the old one, then in its place.
-fn write(path: &Path, state: &State) -> std::io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec_pretty(state)?)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&new, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-fn file_error(path: &Path, error: std::io::Error) -> CheckpointError {
-    CheckpointError::File { path: path.display().to_string(), error }
 }
 
 impl ChunkStore for Checkpoint {
