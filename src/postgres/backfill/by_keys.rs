@@ -23,16 +23,17 @@ use crate::postgres::reconcile::{Reconciler, Stopped};
 const PAGE_KEYS: usize = 500;
 
 /// What became of keys.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Reconciled {
     pub(super) keys: u64,
-    pub(super) failed: u64,
+    /// These have an outbox row with their reason.
+    pub(super) failed: BTreeSet<RowKey>,
 }
 
 impl Reconciled {
     pub(super) fn add(&mut self, other: Self) {
         self.keys += other.keys;
-        self.failed += other.failed;
+        self.failed.extend(other.failed);
     }
 }
 
@@ -52,7 +53,6 @@ pub(super) async fn reconcile(
         let wanted = page.len() as u64;
         let report = reconciler.reconcile(page).await;
         sum.keys += report.done.len() as u64;
-        sum.failed += report.failed.len() as u64;
         match report.stopped {
             Some(Stopped::Away(fault)) => return Err(Halt::Away(*fault)),
             Some(Stopped::Late | Stopped::Crash) => return Err(Halt::Late),
@@ -67,6 +67,7 @@ pub(super) async fn reconcile(
                 let wait = Backoff::default().first;
                 note_failed(&client, key, reason, wait).await.map_err(of_fault)?;
             }
+            sum.failed.extend(report.failed.into_iter().map(|(key, _)| key));
         }
     }
     Ok(sum)

@@ -82,6 +82,7 @@ impl Copier {
         let table = self.tables.get(&chunk.id.table_id).ok_or_else(|| {
             CopyHalt::Void(format!("table id {} is not part of this copy", chunk.id.table_id))
         })?;
+        let mut reconciled = Reconciled::default();
         let snapshot = snapshot::take(&self.source, self.params.captured).await?;
         self.pass(AFTER_SNAPSHOT).await?;
         let written = self.write(&snapshot, table, chunk, meter).await;
@@ -94,13 +95,13 @@ impl Copier {
             // Nothing was committed, and no row of the chunk can be told from the others.
             Err(Refused::ByRow(reason)) => {
                 drop(snapshot.transaction);
-                let reconciled = self.all_by_keys(table, chunk, reason).await?;
-                (Way::ByKeys, Written { rows: reconciled.keys, ..Written::default() })
+                reconciled = self.all_by_keys(table, chunk, reason).await?;
+                let rows = reconciled.keys + reconciled.failed.len() as u64;
+                (Way::ByKeys, Written { rows, ..Written::default() })
             }
             Err(Refused::Halt(halt)) => return Err(halt),
         };
         self.pass(AFTER_COMMIT).await?;
-        let mut reconciled = Reconciled::default();
         let mut keys = written.held;
         match (seen, self.params.captured) {
             (Some(seen), Some(captured)) => {
@@ -115,6 +116,8 @@ impl Copier {
             // Nobody writes.
             _ => {}
         }
+        // What failed a moment ago would get a second row with the same reason.
+        keys.retain(|key| !reconciled.failed.contains(key));
         reconciled.add(self.reconcile(keys).await?);
         self.pass(BEFORE_DONE).await?;
         Ok(Copied {
@@ -122,7 +125,7 @@ impl Copier {
             rows: written.rows,
             bytes: written.bytes,
             reconciled: reconciled.keys,
-            failed: reconciled.failed,
+            failed: reconciled.failed.len() as u64,
         })
     }
 
