@@ -1,7 +1,7 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fmt lint doc audit demo playground ci
+.PHONY: help setup test fmt lint doc audit demo playground bench-callers bench-backfill ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ playground: ## the demo's two databases alone, to try segue by hand; Ctrl-C remo
 
 bench-callers: setup ## what callers see of a slow, refusing or full target: paired p50 and p99
 	cargo test --locked --test durability callers_do_not -- --nocapture --test-threads=1
+
+bench-backfill: setup ## rows a second of the backfill beside a bare COPY pipe and pg_dump (some minutes)
+	cargo build --locked --release
+	@benches/backfill/run $(BENCH)
 
 ci: ## what .ci/run does: all of the above but the demo
 	@.ci/run
