@@ -186,6 +186,7 @@ pub async fn run(
             status: Arc::new(StatusGatherer {
                 control,
                 outbox: Arc::clone(&reconciling.admin),
+                backfill: reconciling.backfill,
                 sampling: Arc::new(samples.clone()),
                 metrics: metrics.clone(),
                 uncaptured,

@@ -129,7 +129,21 @@ pub struct TableProgress {
     pub last_error: String,
 }
 
+/// How far a copy is, and who works at it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BackfillProgress {
+    /// Parents before children.
+    pub tables: Vec<TableProgress>,
+    /// Processes, also those that died lately.
+    pub workers: Vec<WorkerProgress>,
+}
+
 impl TableProgress {
+    /// Rows that are likely to be there: no fewer than were copied.
+    pub fn rows_expected(&self) -> u64 {
+        if self.is_done() { self.rows } else { self.rows_estimated.max(self.rows) }
+    }
+
     /// Whether nothing is left to do.
     pub fn is_done(&self) -> bool {
         self.split_done && self.chunks == self.chunks_done

@@ -25,7 +25,8 @@ async fn the_copy_is_equal_when_the_load_has_stopped() {
     let segue = Segue::serving(&pair, "dual_write", "").await;
     let load = Load::start(pair.source.dsn(), 4, u64::from(ROWS));
     load.more(50).await;
-    let printed = backfill(&segue, &["--empty-target"]);
+    // Slow enough for writes to fall between each chunk's snapshot and its commit.
+    let printed = backfill(&segue, &["--empty-target", "--max-rows-per-s", "10000"]);
     assert!(printed.contains("complete: "), "{printed}");
     load.more(50).await;
     settle(&pair, load).await;

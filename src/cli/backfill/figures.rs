@@ -33,8 +33,7 @@ impl Rates {
         while looks.len() > 2 && looks.front().is_some_and(|(at, ..)| now - *at > WINDOW) {
             looks.pop_front();
         }
-        let rows_expected =
-            if table.is_done() { table.rows } else { table.rows_estimated.max(table.rows) };
+        let rows_expected = table.rows_expected();
         let mut figures = Figures { rows_expected, ..Figures::default() };
         if let Some((at, rows, bytes)) = looks.front().copied()
             && now > at

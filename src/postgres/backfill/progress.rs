@@ -1,8 +1,12 @@
 //! How far a copy is, from `segue.backfill`.
 
-use crate::domain::backfill::{TableProgress, WorkerProgress};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::domain::backfill::{BackfillProgress, TableProgress, WorkerProgress};
 use crate::domain::fault::SqlFault;
 use crate::domain::table::TableName;
+use crate::ports::admin::BackfillAdmin;
 use crate::postgres::outbox::said;
 use crate::postgres::pool::Pool;
 
@@ -72,4 +76,28 @@ pub async fn workers(target: &Pool) -> Result<Vec<WorkerProgress>, SqlFault> {
         })
     };
     rows.iter().map(read).collect::<Result<_, _>>().map_err(said(&client))
+}
+
+/// The progress for operators.
+#[derive(Debug, Clone)]
+pub struct BackfillStatus {
+    target: Pool,
+}
+
+impl BackfillStatus {
+    /// That of the copies to this target.
+    pub fn new(target: Pool) -> Self {
+        Self { target }
+    }
+}
+
+impl BackfillAdmin for BackfillStatus {
+    fn progress(&self) -> BoxFuture<'_, Result<BackfillProgress, SqlFault>> {
+        async move {
+            let tables = tables(&self.target, None).await?;
+            let workers = workers(&self.target).await?;
+            Ok(BackfillProgress { tables, workers })
+        }
+        .boxed()
+    }
 }
