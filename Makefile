@@ -1,10 +1,11 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test bench fmt lint doc audit demo playground ci soak fuzz model
+.PHONY: help setup test fmt lint doc audit demo playground ci soak fuzz model \
+  bench bench-callers bench-backfill bench-verify bench-cutover
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what build and tests need (apt packages, PostgreSQL 18, a Python environment)
 	@scripts/setup
@@ -50,6 +51,10 @@ model: setup ## the model's larger configurations: half an hour and some 10 GB
 PROFILE ?= release
 bench: setup ## what segue costs against direct connections and pgbouncer; BENCH='point --workers 32'
 	cargo bench --locked --profile $(PROFILE) --bench throughput -- $(BENCH)
+
+bench-backfill: setup ## rows a second of the backfill beside a bare COPY pipe and pg_dump (some minutes)
+	cargo build --locked --release
+	@benches/backfill/run $(BENCH)
 
 ci: ## what .ci/run does: all of the above but the demo
 	@.ci/run

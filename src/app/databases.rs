@@ -60,6 +60,26 @@ impl Databases {
         Self { pools: Sides { source: armed(source), target: armed(target) } }
     }
 
+    /// A pool for one long piece of work, whose sessions bear a name of their own.
+    ///
+    /// # Errors
+    ///
+    /// A connection string or a certificate that cannot be used.
+    pub fn separate(
+        config: &Config,
+        side: Side,
+        size_max: usize,
+        application_name: Option<String>,
+    ) -> Result<Pool, SqlFault> {
+        let database = config.database(side);
+        let mut dsn = dsn(database).map_err(|message| unusable(side, message))?;
+        if let Some(name) = application_name {
+            dsn.application_name = name;
+        }
+        let connector = Connector::new(side, dsn).map_err(|message| unusable(side, message))?;
+        Pool::new(connector, pool::Params::new(Purpose::Own, size_max, database.pool_wait_max))
+    }
+
     /// Segue's own sessions.
     pub fn own(&self) -> Sides<Pool> {
         self.each(|pools| pools.own.clone())
@@ -105,11 +125,8 @@ impl Databases {
 
 impl Pools {
     fn open(side: Side, config: &config::Database, samples: usize) -> Result<Self, SqlFault> {
-        let unusable = |message: String| {
-            SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
-        };
-        let dsn = dsn(config).map_err(&unusable)?;
-        let connector = Connector::new(side, dsn).map_err(&unusable)?;
+        let dsn = dsn(config).map_err(|message| unusable(side, message))?;
+        let connector = Connector::new(side, dsn).map_err(|message| unusable(side, message))?;
         let pool = |purpose, size_max| {
             let params = pool::Params::new(purpose, size_max, config.pool_wait_max);
             Pool::new(connector.clone(), params)
@@ -121,6 +138,10 @@ impl Pools {
             samples: pool(Purpose::Read, samples)?,
         })
     }
+}
+
+fn unusable(side: Side, message: String) -> SqlFault {
+    SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
 }
 
 fn executor(reads: &Pool, writes: &Pool, tasks: &TaskTracker) -> Arc<dyn Database> {

@@ -1,6 +1,7 @@
 //! Puts the parts together, starts them, and stops them in order.
 
 mod crash;
+pub mod backfill;
 pub mod databases;
 pub mod listen;
 mod params;
@@ -186,6 +187,7 @@ pub async fn run(
             status: Arc::new(StatusGatherer {
                 control,
                 outbox: Arc::clone(&reconciling.admin),
+                backfill: reconciling.backfill,
                 sampling: Arc::new(samples.clone()),
                 metrics: metrics.clone(),
                 uncaptured,

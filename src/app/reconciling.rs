@@ -15,8 +15,9 @@ use crate::domain::status::OutboxStatus;
 use crate::jobs::janitor;
 use crate::jobs::replayer::{self, Replayer, Running};
 use crate::ports::ControlView;
-use crate::ports::admin::OutboxAdmin;
+use crate::ports::admin::{BackfillAdmin, OutboxAdmin};
 use crate::ports::reconcile::{BatchDone, OutboxWork};
+use crate::postgres::backfill::progress::BackfillStatus;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::list::OutboxOperations;
@@ -43,6 +44,7 @@ pub(super) struct Reconciling {
     pub(super) replayer: Replayer,
     pub(super) running: Running,
     pub(super) admin: Arc<dyn OutboxAdmin>,
+    pub(super) backfill: Arc<dyn BackfillAdmin>,
 }
 
 /// Works only in the phases that have a shadow: in the others the outbox keeps what it has.
@@ -116,7 +118,9 @@ pub(super) fn start(
     let admin: Arc<dyn OutboxAdmin> =
         Arc::new(OutboxOperations::new(outbox, config.outbox.max_bytes, totals));
     tasks.spawn(measure(Arc::clone(&admin), metrics.clone(), stop.clone()));
-    Reconciling { replayer, running, admin }
+    let backfill: Arc<dyn BackfillAdmin> = Arc::new(BackfillStatus::new(own.target));
+    tasks.spawn(measure_backfill(Arc::clone(&backfill), metrics.clone(), stop.clone()));
+    Reconciling { replayer, running, admin, backfill }
 }
 
 /// Keeps the outbox's figures for the scrape, which must not wait for a database.
@@ -137,6 +141,30 @@ async fn measure(outbox: Arc<dyn OutboxAdmin>, metrics: Metrics, stop: Cancellat
                 metrics.outbox(OutboxState { pending, stuck, oldest_age_s, bytes });
             }
             Err(_) => metrics.fault("outbox_unreadable"),
+        }
+    }
+}
+
+/// The same of the copy of the history.
+async fn measure_backfill(
+    backfill: Arc<dyn BackfillAdmin>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let measured = tokio::select! {
+            () = stop.cancelled() => return,
+            measured = backfill.progress() => measured,
+        };
+        // The target may be away, or not set up yet.
+        if let Ok(progress) = measured {
+            metrics.backfill(&progress);
         }
     }
 }

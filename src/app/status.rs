@@ -7,9 +7,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::control::Control;
+use crate::domain::backfill::BackfillProgress;
 use crate::domain::status::{CallStatus, OutboxStatus, SamplingStatus, StatusReport};
 use crate::domain::verdict::Verdict;
-use crate::ports::admin::{OutboxAdmin, SamplingControl, StatusSource};
+use crate::ports::admin::{BackfillAdmin, OutboxAdmin, SamplingControl, StatusSource};
 use crate::telemetry::metrics::{CallTotals, Metrics};
 
 /// How long the outbox may take to tell its figures.
@@ -28,6 +29,8 @@ pub struct StatusGatherer {
     pub control: Control,
     /// The primary's outbox.
     pub outbox: Arc<dyn OutboxAdmin>,
+    /// The copy of the history.
+    pub backfill: Arc<dyn BackfillAdmin>,
     /// What is sampled.
     pub sampling: Arc<dyn SamplingControl>,
     /// Counts of this member.
@@ -72,6 +75,12 @@ impl StatusGatherer {
                 OutboxStatus::default()
             }
         };
+        let backfill = match tokio::time::timeout(OUTBOX_LIMIT, self.backfill.progress()).await {
+            Ok(Ok(backfill)) => backfill,
+            // The target may be away; that is told by the outbox's age.
+            Ok(Err(_)) | Err(_) => BackfillProgress::default(),
+        };
+        warn_of_backfill(&backfill, &mut warnings);
         let sampling = self.sampling.status();
         let verdicts = counts.verdicts;
         warn_of_outbox(&outbox, &mut warnings);
@@ -81,6 +90,7 @@ impl StatusGatherer {
             phase_since: Some(row.changed_at),
             phase_reason: row.reason,
             outbox,
+            backfill,
             sampling,
             verdicts,
             reads: calls(&counts.reads),
@@ -128,6 +138,22 @@ fn warn_of_outbox(outbox: &OutboxStatus, warnings: &mut Vec<String>) {
         let age = outbox.oldest_age_s;
         warnings
             .push(format!("the oldest key has waited for {age:.0} s: is the shadow reachable?"));
+    }
+}
+
+fn warn_of_backfill(backfill: &BackfillProgress, warnings: &mut Vec<String>) {
+    let tables = &backfill.tables;
+    if let Some(table) = tables.iter().find(|table| !table.is_done())
+        && !backfill.workers.iter().any(|worker| worker.alive)
+    {
+        let why = match table.last_error.as_str() {
+            "" => String::new(),
+            error => format!(", the last chunk failed so: {error}"),
+        };
+        warnings.push(format!(
+            "the copy of {} is not complete and nobody works at it{why}: see `segue backfill`",
+            table.table
+        ));
     }
 }
 

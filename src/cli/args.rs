@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::backfill::BackfillArgs;
 use crate::config::Sources;
 use crate::domain::control::Phase;
 use crate::domain::verdict::Verdict;
@@ -53,6 +54,8 @@ pub(super) enum Command {
     /// The triggers that record what was written
     #[command(subcommand)]
     Capture(CaptureCommand),
+    /// Copy the rows that were there before the writes were captured; safe to repeat
+    Backfill(Box<BackfillArgs>),
     /// Where the migration stands
     Status {
         /// Again every second, until interrupted

@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod backfill;
 mod config;
 mod mismatches;
 mod outbox;
@@ -28,6 +29,8 @@ enum Ending {
     Done,
     /// There are differences that somebody has to look at.
     Differences,
+    /// It was asked to stop before its end, and did.
+    Incomplete,
 }
 
 /// Segue or a database said no, and would say it again.
@@ -45,6 +48,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Differences) => ExitCode::from(DIFFERENCES),
+        Ok(Ending::Incomplete) => ExitCode::from(FAILED),
         Err(error) => {
             // Nothing sensible is left to do when the output cannot be written.
             let _ = writeln!(std::io::stderr(), "segue: {}", explained(&error));
@@ -87,6 +91,7 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Serve => serve::run(sources).await?,
         Command::Init { phase, print } => setup::init(sources, phase, print).await?,
         Command::Capture(command) => setup::capture(sources, command).await?,
+        Command::Backfill(args) => return backfill::run(sources, &args).await,
         Command::Status { watch, json } => {
             status::run(&mut admin::connect(sources).await?, watch, json).await?;
         }

@@ -48,7 +48,7 @@ fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
     Ok(())
 }
 
-fn telemetry(config: &Telemetry) -> Params {
+pub(super) fn telemetry(config: &Telemetry) -> Params {
     let headers = config.otlp_headers.iter();
     Params {
         endpoint: config.otlp_endpoint.clone(),

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::cli::admin::Client;
 use crate::cli::print::{self, bytes, count, counted, indented, seconds, time, wrapped};
 use crate::grpc::proto::{
-    CallStatus, GetStatusRequest, OutboxStatus, SamplingStatus, Status, WatchStatusRequest,
+    BackfillTable, CallStatus, GetStatusRequest, OutboxStatus, SamplingStatus, Status,
+    WatchStatusRequest,
 };
 
 /// Beside the titles, within 80 columns.
@@ -53,6 +54,7 @@ fn page(status: &Status) -> String {
     page += &format!("calls     {}\n", calls("read", status.reads));
     page += &format!("          {}\n", calls("write", status.writes));
     page += &outbox(&status.outbox.unwrap_or_default());
+    page += &backfill(status);
     page += &sampling(&status.sampling.clone().unwrap_or_default());
     let verdicts: Vec<String> = status
         .verdicts
@@ -112,6 +114,52 @@ fn outbox(outbox: &OutboxStatus) -> String {
     entry("outbox", &format!("{waiting}{stuck}; {size}\n{done}"))
 }
 
+/// Tables that are not done one by one, the others together.
+fn backfill(status: &Status) -> String {
+    if status.backfill.is_empty() {
+        return entry("backfill", "none yet");
+    }
+    let (done, open): (Vec<&BackfillTable>, Vec<_>) =
+        status.backfill.iter().partition(|table| table.done);
+    let mut lines = Vec::new();
+    if !done.is_empty() {
+        let rows = done.iter().map(|table| table.rows).sum();
+        lines.push(format!(
+            "{} complete, {}",
+            counted(done.len() as u64, "table"),
+            counted(rows, "row")
+        ));
+    }
+    for table in open {
+        lines.push(format!(
+            "{}: {} of about {} rows, {} of {} chunks cut so far, {} under way",
+            table.table,
+            count(table.rows),
+            count(table.rows_expected),
+            count(table.chunks_done),
+            count(table.chunks),
+            count(table.chunks_claimed)
+        ));
+    }
+    let failed = status.backfill.iter().map(|table| table.failed).sum();
+    if failed > 0 {
+        lines
+            .push(format!("{} could not be copied and wait in the outbox", counted(failed, "row")));
+    }
+    for worker in status.backfill_workers.iter().filter(|worker| worker.alive) {
+        let slow = match worker.throttled.as_str() {
+            "" => String::new(),
+            cause => format!(", slowed down to {:.0} % by {cause}", worker.share * 100.0),
+        };
+        lines.push(format!(
+            "{} at {}{slow}",
+            counted(worker.workers.into(), "worker"),
+            worker.host
+        ));
+    }
+    entry("backfill", &lines.join("\n"))
+}
+
 fn sampling(sampling: &SamplingStatus) -> String {
     let rate = sampling.rate * 100.0;
     let mut dropped: Vec<_> = sampling.dropped.iter().filter(|(_, count)| **count > 0).collect();
@@ -154,6 +202,16 @@ fn document(status: &Status) -> Value {
             "bytes": outbox.bytes, "max_bytes": outbox.max_bytes,
             "reconciled_total": outbox.reconciled_total, "failed_total": outbox.failed_total,
         },
+        "backfill": status.backfill.iter().map(|table| json!({
+            "table": table.table, "rows": table.rows, "rows_expected": table.rows_expected,
+            "bytes": table.bytes, "chunks": table.chunks, "chunks_done": table.chunks_done,
+            "chunks_claimed": table.chunks_claimed, "done": table.done,
+            "reconciled": table.reconciled, "failed": table.failed,
+        })).collect::<Vec<_>>(),
+        "backfill_workers": status.backfill_workers.iter().map(|worker| json!({
+            "host": worker.host, "workers": worker.workers, "alive": worker.alive,
+            "throttled": worker.throttled, "share": worker.share,
+        })).collect::<Vec<_>>(),
         "sampling": {
             "rate": sampling.rate, "sampled_total": sampling.sampled_total,
             "dropped": sampling.dropped,

@@ -4,6 +4,7 @@
 //! defaults), then checked into one [`Config`]. All faults are found at once. `keys` lists
 //! every key; `docs/configuration.md` must agree with it.
 
+mod backfill;
 mod compare;
 mod database;
 mod dsn;
@@ -16,6 +17,7 @@ mod secret;
 mod sections;
 mod units;
 
+pub use backfill::Backfill;
 pub use compare::CompareRule;
 pub use database::Database;
 pub use fault::{Faults, Origin};
@@ -57,6 +59,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// How the control row is followed.
     pub control: Control,
+    /// How the history is copied.
+    pub backfill: Backfill,
     effective: Vec<(String, String, Origin)>,
 }
 
@@ -83,6 +87,7 @@ impl Config {
             outbox: Outbox::read(&mut reader),
             telemetry: Telemetry::read(&mut reader),
             control: Control::read(&mut reader),
+            backfill: Backfill::read(&mut reader),
             effective: reader.effective(),
         };
         config.check_together(&mut reader);

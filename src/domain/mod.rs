@@ -4,11 +4,14 @@
 
 pub mod answer;
 pub mod budget;
+pub mod backfill;
 pub mod call;
 pub mod control;
 pub mod fault;
 pub mod key;
+pub mod key_range;
 pub mod mismatch;
+pub mod pace;
 pub mod pg_type;
 pub mod side;
 pub mod status;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::ControlState;
 use crate::domain::key::{Key, WriteId};
 use crate::domain::verdict::Verdict;
@@ -18,6 +19,8 @@ pub struct StatusReport {
     pub phase_reason: String,
     /// What waits for its reconcile.
     pub outbox: OutboxStatus,
+    /// How far the copy of the history is.
+    pub backfill: BackfillProgress,
     /// What is sampled.
     pub sampling: SamplingStatus,
     /// Samples judged since this member was started.

@@ -2,6 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
+use crate::domain::backfill::BackfillProgress;
 use crate::domain::fault::SqlFault;
 use crate::domain::status::{OutboxEntry, OutboxStatus, SamplingStatus, StatusReport};
 use crate::domain::table::TableName;
@@ -24,6 +25,12 @@ pub trait OutboxAdmin: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>>;
     /// Makes waiting rows due now: of one table of the primary, or of all. Answers how many.
     fn replay(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>>;
+}
+
+/// The copy of the history, seen by an operator.
+pub trait BackfillAdmin: Send + Sync + 'static {
+    /// How far it is; empty where none was begun.
+    fn progress(&self) -> BoxFuture<'_, Result<BackfillProgress, SqlFault>>;
 }
 
 /// The sampling of reads, which can be changed while segue runs.

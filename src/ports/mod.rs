@@ -3,6 +3,7 @@
 //! `postgres` and `jobs` implement them; rooms are tested against fakes of them.
 
 pub mod admin;
+pub mod backfill;
 pub mod control;
 pub mod reconcile;
 

@@ -1,10 +1,12 @@
 //! Everything that speaks to a database; the only place that knows tokio-postgres.
 
+pub mod backfill;
 mod batch;
 pub mod cancel;
 pub mod capture;
 pub mod catalog;
 pub mod cell;
+pub mod chunk;
 pub mod connect;
 pub mod control;
 pub mod crash;

@@ -10,6 +10,7 @@ use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::domain::backfill::Copied;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::side::Side;
@@ -137,6 +138,48 @@ pub fn reconcile(
         span.add_link(writer);
     }
     span
+}
+
+/// A trace of its own for one run of a backfill.
+pub fn backfill(workers: u32) -> Span {
+    tracing::info_span!(
+        parent: None,
+        "backfill",
+        otel.name = names::BACKFILL_SPAN,
+        otel.kind = "internal",
+        { names::WORKERS } = workers,
+    )
+}
+
+/// The span of one attempt on a chunk, under the run's.
+pub fn chunk(table_id: i32, number: i64, attempt: u32) -> Span {
+    tracing::info_span!(
+        "chunk",
+        otel.name = names::CHUNK_SPAN,
+        otel.kind = "internal",
+        otel.status_code = Empty,
+        { names::TABLE_ID } = table_id,
+        { names::CHUNK } = number,
+        { names::ATTEMPT } = attempt,
+        { names::CHUNK_WAY } = Empty,
+        { names::CHUNK_ROWS } = Empty,
+        { names::CHUNK_BYTES } = Empty,
+        { names::KEYS } = Empty,
+        { names::KEYS_FAILED } = Empty,
+    )
+}
+
+/// Notes what became of a chunk.
+pub fn note_copied(span: &Span, copied: Option<&Copied>) {
+    let Some(copied) = copied else {
+        span.record("otel.status_code", "ERROR");
+        return;
+    };
+    span.record(names::CHUNK_WAY, copied.way.as_str());
+    span.record(names::CHUNK_ROWS, copied.rows);
+    span.record(names::CHUNK_BYTES, copied.bytes);
+    span.record(names::KEYS, copied.reconciled);
+    span.record(names::KEYS_FAILED, copied.failed);
 }
 
 /// A trace of its own for one sampled read, linked to the caller's.

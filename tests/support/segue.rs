@@ -81,6 +81,20 @@ impl Segue {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Starts a subcommand and does not wait for it. It ends with the value.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let out = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+        // Both outputs share one place in the file.
+        let handle = || out.as_file().try_clone().expect("a file handle can be copied");
+        let process = self
+            .command(arguments)
+            .stdout(handle())
+            .stderr(handle())
+            .spawn()
+            .expect("segue can be run");
+        Running { process: std::sync::Mutex::new(process), out }
+    }
+
     /// Starts the sidecar and waits until its health says so.
     pub async fn serve(&mut self) {
         self.serve_with(&[]).await;
@@ -238,6 +252,57 @@ impl Drop for Segue {
         if std::thread::panicking() {
             eprintln!("--- segue's log:\n{}", self.logs());
         }
+        self.kill();
+    }
+}
+
+/// A subcommand that runs.
+#[derive(Debug)]
+pub struct Running {
+    process: std::sync::Mutex<Child>,
+    out: tempfile::NamedTempFile,
+}
+
+impl Running {
+    /// What it has written.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.out.path()).unwrap_or_default()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        signal(name, &[self.child().id()]);
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&self) -> bool {
+        self.child().try_wait().expect("a child can be asked").is_none()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&self) {
+        let mut process = self.child();
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+
+    /// Waits for its end; gives the exit code and what it wrote.
+    pub async fn ended(&self, limit: Duration) -> (Option<i32>, String) {
+        let status = eventually("the command ends", limit, || async {
+            self.child().try_wait().expect("a child can be asked")
+        })
+        .await;
+        (status.code(), self.output())
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.process.lock().expect("no test panics while it holds this")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A stopped process does not end by itself.
         self.kill();
     }
 }

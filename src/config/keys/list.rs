@@ -276,6 +276,52 @@ const CONTROL: &[Key] = &[
     ),
 ];
 
+const BACKFILL: &[Key] = &[
+    key(
+        "chunk_rows",
+        Kind::Count(1, 10_000_000),
+        "10000",
+        "rows of one chunk; fewer where rows are wide, so that its stream stays below about 64 MiB",
+    ),
+    key("workers", Kind::Count(1, 256), "4", "chunks that one process copies at once"),
+    key(
+        "max_rows_per_s",
+        Kind::Count(0, u32::MAX as u64),
+        "0",
+        "ceiling of one process in rows a second; 0 for none",
+    ),
+    key(
+        "max_mb_per_s",
+        Kind::Count(0, 1_000_000),
+        "0",
+        "ceiling of one process in megabytes a second; 0 for none",
+    ),
+    key(
+        "source_latency_max",
+        Kind::Duration,
+        "100ms",
+        "time of a small statement on the source above which the copy slows down",
+    ),
+    key(
+        "outbox_age_max",
+        Kind::Duration,
+        "30s",
+        "age of the oldest key that is due in the outbox above which the copy slows down",
+    ),
+    key(
+        "target_latency_max",
+        Kind::Duration,
+        "500ms",
+        "time of a small commit on the target above which the copy slows down",
+    ),
+    key(
+        "lease",
+        Kind::Duration,
+        "30s",
+        "how long a process may be silent before others take over its chunks",
+    ),
+];
+
 /// The sections, in the order of the documentation.
 pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("source", DATABASE),
@@ -290,4 +336,5 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("outbox", OUTBOX),
     ("telemetry", TELEMETRY),
     ("control", CONTROL),
+    ("backfill", BACKFILL),
 ];

@@ -20,6 +20,7 @@ pub mod cells;
 pub mod conflict;
 pub mod halt;
 pub mod image;
+mod key_column;
 pub mod lock;
 mod place;
 pub mod plan;

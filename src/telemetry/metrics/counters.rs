@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::domain::verdict::Verdict;
+use crate::telemetry::metrics::backfill::BackfillGauges;
 use crate::telemetry::metrics::labels::{
     CallLabels, Method, MethodLabels, PhaseLabels, ReasonLabels, StatementLabels, VerdictLabels,
 };
@@ -50,6 +51,7 @@ pub(super) struct Counters {
     pub(super) faults: Table<ReasonLabels, Counter>,
     pub(super) epoch: Gauge<f64, AtomicU64>,
     pub(super) phase: Table<PhaseLabels, Gauge>,
+    pub(super) backfill: BackfillGauges,
 }
 
 // === impl Counters ===
@@ -64,6 +66,7 @@ impl Counters {
             self.statement_seconds.clone(),
         );
         self.register_reconcile(registry);
+        self.backfill.register(registry);
         registry.register(
             "samples_taken",
             "Reads that were run on the shadow and compared",

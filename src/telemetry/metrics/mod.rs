@@ -3,6 +3,7 @@
 //! One method for each event, so that nobody spells a label: what can be counted is the list
 //! of methods here, and what is scraped is what the status shows.
 
+mod backfill;
 mod counters;
 mod labels;
 pub mod latency;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
+use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::{ControlState, Phase};
 use crate::domain::side::Side;
 use crate::domain::verdict::Verdict;
@@ -107,6 +109,11 @@ impl Metrics {
         counters.outbox_oldest_age.set(state.oldest_age_s);
         counters.outbox_bytes.set(state.bytes as f64);
         *counters.outbox.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// The copy of the history as it was just measured.
+    pub fn backfill(&self, progress: &BackfillProgress) {
+        self.counters.backfill.set(progress);
     }
 
     /// A read was run on the shadow and compared.
