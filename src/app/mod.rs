@@ -7,6 +7,8 @@ pub mod queries;
 mod reconciling;
 pub mod setup;
 pub mod status;
+pub mod sweeping;
+pub mod verifying;
 
 use std::sync::Arc;
 
@@ -30,6 +32,7 @@ use crate::postgres::mismatch::MismatchTable;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::schema::SetupError;
 use crate::postgres::transactions::{self, PostgresTransactions};
+use crate::postgres::verify::proof::ProofTable;
 use crate::stack::watch::Watch;
 use crate::stack::{self, Stack};
 use crate::statement;
@@ -185,6 +188,7 @@ pub async fn run(
             status: Arc::new(StatusGatherer {
                 control,
                 outbox: Arc::clone(&reconciling.admin),
+                proofs: Arc::new(ProofTable::new(databases.own().of(primary).clone())),
                 sampling: Arc::new(samples.clone()),
                 metrics: metrics.clone(),
                 uncaptured,

@@ -7,9 +7,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::control::Control;
-use crate::domain::status::{CallStatus, OutboxStatus, SamplingStatus, StatusReport};
+use crate::domain::status::{CallStatus, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus};
 use crate::domain::verdict::Verdict;
-use crate::ports::admin::{OutboxAdmin, SamplingControl, StatusSource};
+use crate::ports::admin::{OutboxAdmin, ProofStatus, SamplingControl, StatusSource};
 use crate::telemetry::metrics::{CallTotals, Metrics};
 
 /// How long the outbox may take to tell its figures.
@@ -28,6 +28,8 @@ pub struct StatusGatherer {
     pub control: Control,
     /// The primary's outbox.
     pub outbox: Arc<dyn OutboxAdmin>,
+    /// What is proven.
+    pub proofs: Arc<dyn ProofStatus>,
     /// What is sampled.
     pub sampling: Arc<dyn SamplingControl>,
     /// Counts of this member.
@@ -72,6 +74,11 @@ impl StatusGatherer {
                 OutboxStatus::default()
             }
         };
+        let verify = match tokio::time::timeout(OUTBOX_LIMIT, self.proofs.status()).await {
+            Ok(Ok(verify)) => verify,
+            // The outbox is in the same database, and has told why.
+            Ok(Err(_)) | Err(_) => VerifyStatus::default(),
+        };
         let sampling = self.sampling.status();
         let verdicts = counts.verdicts;
         warn_of_outbox(&outbox, &mut warnings);
@@ -81,6 +88,7 @@ impl StatusGatherer {
             phase_since: Some(row.changed_at),
             phase_reason: row.reason,
             outbox,
+            verify,
             sampling,
             verdicts,
             reads: calls(&counts.reads),

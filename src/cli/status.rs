@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::cli::admin::Client;
 use crate::cli::print::{self, bytes, count, counted, indented, seconds, time, wrapped};
 use crate::grpc::proto::{
-    CallStatus, GetStatusRequest, OutboxStatus, SamplingStatus, Status, WatchStatusRequest,
+    CallStatus, GetStatusRequest, OutboxStatus, SamplingStatus, Status, VerifyStatus,
+    WatchStatusRequest,
 };
 
 /// Beside the titles, within 80 columns.
@@ -53,6 +54,7 @@ fn page(status: &Status) -> String {
     page += &format!("calls     {}\n", calls("read", status.reads));
     page += &format!("          {}\n", calls("write", status.writes));
     page += &outbox(&status.outbox.unwrap_or_default());
+    page += &proven(&status.verify.unwrap_or_default());
     page += &sampling(&status.sampling.clone().unwrap_or_default());
     let verdicts: Vec<String> = status
         .verdicts
@@ -112,6 +114,23 @@ fn outbox(outbox: &OutboxStatus) -> String {
     entry("outbox", &format!("{waiting}{stuck}; {size}\n{done}"))
 }
 
+fn proven(verify: &VerifyStatus) -> String {
+    if verify.chunks == 0 {
+        return entry("verified", "never");
+    }
+    let share = verify.proven as f64 / verify.chunks as f64 * 100.0;
+    let written = match verify.written {
+        0 => String::new(),
+        written => format!(", {} written since", count(written)),
+    };
+    let oldest = seconds(verify.oldest_age_s);
+    let content = format!(
+        "{share:.1} % of {} proven{written}; the oldest proof is {oldest} old",
+        counted(verify.chunks, "chunk")
+    );
+    entry("verified", &content)
+}
+
 fn sampling(sampling: &SamplingStatus) -> String {
     let rate = sampling.rate * 100.0;
     let mut dropped: Vec<_> = sampling.dropped.iter().filter(|(_, count)| **count > 0).collect();
@@ -131,6 +150,7 @@ fn sampling(sampling: &SamplingStatus) -> String {
 fn document(status: &Status) -> Value {
     let outbox = status.outbox.unwrap_or_default();
     let sampling = status.sampling.clone().unwrap_or_default();
+    let verify = status.verify.unwrap_or_default();
     let verdicts = status.verdicts.iter().map(|it| (it.verdict.clone(), json!(it.count)));
     let calls = |calls: Option<CallStatus>| {
         let calls = calls.unwrap_or_default();
@@ -153,6 +173,10 @@ fn document(status: &Status) -> Value {
             "oldest_age_s": outbox.oldest_age_s,
             "bytes": outbox.bytes, "max_bytes": outbox.max_bytes,
             "reconciled_total": outbox.reconciled_total, "failed_total": outbox.failed_total,
+        },
+        "verify": {
+            "chunks": verify.chunks, "proven": verify.proven, "written": verify.written,
+            "oldest_age_s": verify.oldest_age_s,
         },
         "sampling": {
             "rate": sampling.rate, "sampled_total": sampling.sampled_total,

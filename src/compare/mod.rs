@@ -18,6 +18,7 @@ mod evidence;
 mod explain;
 mod faults;
 mod matching;
+pub mod redact;
 mod rows;
 pub mod rules;
 mod verdicts;

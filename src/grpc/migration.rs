@@ -230,6 +230,12 @@ fn report(report: StatusReport) -> proto::Status {
         writes: Some(calls(report.writes)),
         at: at(report.at),
         warnings: report.warnings,
+        verify: Some(proto::VerifyStatus {
+            chunks: report.verify.chunks,
+            proven: report.verify.proven,
+            written: report.verify.written,
+            oldest_age_s: report.verify.oldest_age_s,
+        }),
     }
 }
 

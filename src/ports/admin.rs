@@ -3,7 +3,9 @@
 use futures_util::future::BoxFuture;
 
 use crate::domain::fault::SqlFault;
-use crate::domain::status::{OutboxEntry, OutboxStatus, SamplingStatus, StatusReport};
+use crate::domain::status::{
+    OutboxEntry, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus,
+};
 use crate::domain::table::TableName;
 
 /// Everything an operator asks for first, in one look.
@@ -24,6 +26,12 @@ pub trait OutboxAdmin: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>>;
     /// Makes waiting rows due now: of one table of the primary, or of all. Answers how many.
     fn replay(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>>;
+}
+
+/// What verify has proven, seen by an operator.
+pub trait ProofStatus: Send + Sync + 'static {
+    /// How much, and how long ago.
+    fn status(&self) -> BoxFuture<'_, Result<VerifyStatus, SqlFault>>;
 }
 
 /// The sampling of reads, which can be changed while segue runs.

@@ -31,4 +31,5 @@ pub mod settings;
 pub mod tls;
 pub mod transactions;
 pub mod types;
+pub mod verify;
 mod write;

@@ -81,6 +81,7 @@ impl StatusSource for Fixed {
             phase_since: Some(SystemTime::UNIX_EPOCH),
             phase_reason: "a test".to_owned(),
             outbox: OutboxStatus::default(),
+            verify: segue::domain::status::VerifyStatus::default(),
             sampling: SamplingStatus::default(),
             verdicts: BTreeMap::new(),
             reads: CallStatus::default(),
