@@ -148,7 +148,8 @@ impl Sweep<'_> {
     }
 
     fn is_due(&self, proof: &Proof, now: SystemTime) -> bool {
-        let Some(proven_at) = proof.proven_at.filter(|_| !proof.written) else { return true };
-        now.duration_since(proven_at).is_ok_and(|age| age >= self.pace.again_after)
+        let wait = if proof.stands() { self.pace.again_after } else { self.pace.open_after };
+        let Some(read_at) = proof.read_at else { return true };
+        now.duration_since(read_at).is_ok_and(|age| age >= wait)
     }
 }

@@ -44,6 +44,8 @@ pub struct Pace {
     pub load: f64,
     /// A chunk that was not written since it was proven is read again after this.
     pub again_after: Duration,
+    /// One that is not proven, or was written since, after this.
+    pub open_after: Duration,
     /// Between two looks at what was written since.
     pub look_every: Duration,
 }

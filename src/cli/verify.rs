@@ -23,6 +23,8 @@ const REDRAWN: Duration = Duration::from_millis(200);
 const LINES: Duration = Duration::from_secs(10);
 /// Between two looks at what was written since it was proven, when all is proven.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// A chunk that is written all the time is read so often at most.
+const OPEN_AFTER: Duration = Duration::from_secs(30);
 /// Back to the beginning of the line, which is emptied.
 const CLEAR_LINE: &str = "\r\x1b[2K";
 
@@ -52,7 +54,12 @@ pub(super) async fn run(sources: &Sources, args: VerifyArgs) -> Result<Ending> {
     };
     let mut tell = |event: Event<'_>| teller.tell(&event);
     let totals = if args.continuous {
-        let pace = Pace { load: args.load, again_after: args.again_after, look_every: LOOK_EVERY };
+        let pace = Pace {
+            load: args.load,
+            again_after: args.again_after,
+            open_after: OPEN_AFTER,
+            look_every: LOOK_EVERY,
+        };
         sweeping::run(&config, &options, pace, &stop, &mut tell).await
     } else {
         verifying::run(&config, &options, &stop, &mut tell).await

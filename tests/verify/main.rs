@@ -11,5 +11,6 @@ mod corpus;
 mod forms;
 mod keys;
 mod load;
+mod proofs;
 mod seeds;
 mod world;

@@ -62,7 +62,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("a_text", "a_text || ' '"),
     ("fine", "fine + interval '1 microsecond'"),
     ("coarse", "coarse + interval '1 millisecond'"),
-    ("doc", "replace(doc::text, '234567890,', '234567891,')::jsonb"),
+    ("doc", "replace(doc::text, '234567890}', '234567891}')::jsonb"),
     (
         "an_uuid",
         "(left(an_uuid::text, 35) || CASE right(an_uuid::text, 1) WHEN 'a' THEN 'b' ELSE 'a' END)::uuid",

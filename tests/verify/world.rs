@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use segue::domain::side::Side;
 use segue::domain::verify::{Discrepancy, Finding};
+use segue::ports::reconcile::OutboxWork;
 use segue::postgres::connect::Connector;
 use segue::postgres::dsn::Dsn;
 use segue::postgres::outbox::Outbox;
@@ -100,4 +101,9 @@ pub fn told(finding: &Finding) -> String {
         }
         what => format!("{key} {}", what.as_str()),
     }
+}
+
+/// Works until nothing is due.
+pub async fn drain(worker: &OutboxWorker) {
+    while worker.work().await.unwrap().rows > 0 {}
 }

@@ -20,6 +20,7 @@ use crate::compare::cell::CellVerdict;
 use crate::domain::key::KeyValues;
 use crate::domain::key_range::KeyRange;
 use crate::domain::pg_type::PgType;
+use crate::domain::table::quote_identifier;
 use crate::domain::verify::{CellDifference, Discrepancy, Finding, Repair};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Stopped;
@@ -217,6 +218,10 @@ impl Verifier {
         let transaction = Transaction::open(self.reconciler.pool(Role::Primary), &begin).await?;
         let client = transaction.client()?;
         let noted = noted(client, &table.shape, keys, depth).await?;
+        if !keys.iter().all(|key| fits(&table.shape, Role::Primary, key)) {
+            transaction.end("ROLLBACK").await?;
+            return Ok((self.rows(table, Role::Primary, keys).await?, noted));
+        }
         let rows = read(&transaction, Role::Primary, &table.shape, keys).await;
         match rows {
             Ok(rows) => {
@@ -231,6 +236,22 @@ impl Verifier {
 
     /// Rows by their keys. A key that is no value of a side's type is not there.
     async fn rows(&self, table: &Table, role: Role, keys: &[KeyValues]) -> Result<Rows, Halt> {
+        let mut rows = vec![None; keys.len()];
+        let fitting = |(_, key): &(usize, &KeyValues)| fits(&table.shape, role, key);
+        let (places, keys): (Vec<usize>, Vec<KeyValues>) =
+            keys.iter().enumerate().filter(fitting).map(|(n, key)| (n, key.clone())).unzip();
+        for (place, row) in places.into_iter().zip(self.rows_that_fit(table, role, &keys).await?) {
+            rows[place] = row;
+        }
+        Ok(rows)
+    }
+
+    async fn rows_that_fit(
+        &self,
+        table: &Table,
+        role: Role,
+        keys: &[KeyValues],
+    ) -> Result<Rows, Halt> {
         let mut rows = vec![None; keys.len()];
         let mut left = vec![(0, keys.len())];
         while let Some((from, to)) = left.pop() {
@@ -310,6 +331,23 @@ impl Waiting {
         }
         self.moved >= LOOKS_MOVING
     }
+}
+
+/// Whether an integer of the key is one that the side's column can hold. Other keys are left to
+/// the server to judge.
+fn fits(shape: &TableShape, role: Role, key: &KeyValues) -> bool {
+    let columns = match role {
+        Role::Primary => &shape.primary_columns,
+        Role::Shadow => &shape.shadow_columns,
+    };
+    shape.key.iter().zip(key).all(|(part, text)| {
+        let column = columns.iter().find(|column| quote_identifier(&column.name) == part.name);
+        match column.map(|column| column.ty.base().name.as_str()) {
+            Some("int2") => text.parse::<i16>().is_ok(),
+            Some("int4") => text.parse::<i32>().is_ok(),
+            _ => true,
+        }
+    })
 }
 
 /// In what two rows differ by the comparer's rules; nothing where they do not.

@@ -30,7 +30,7 @@ impl Verifier {
                 small.push(range);
                 continue;
             }
-            let Some(parts) = self.cut(table, &range, primary, shadow).await? else {
+            let Some(parts) = self.cut_up(table, &range, primary, shadow).await? else {
                 small.push(range);
                 continue;
             };
@@ -64,7 +64,7 @@ impl Verifier {
 
     /// Cuts by the keys of the primary, or by the shadow's where the primary has few. `None`
     /// where there is nothing to cut at.
-    async fn cut(
+    async fn cut_up(
         &self,
         table: &Table,
         range: &KeyRange,

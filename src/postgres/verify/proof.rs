@@ -24,8 +24,8 @@ use crate::postgres::verify::{Table, Verifier};
 /// Transactions after which their numbers are no longer compared.
 const TRANSACTIONS_MAX: i64 = 1_000_000_000;
 
-const LIST: &str = "SELECT chunk, after_key, until_key, rows, proven_at, written_at IS NOT NULL \
-    FROM segue.verify WHERE table_id = $1 ORDER BY chunk";
+const LIST: &str = "SELECT chunk, after_key, until_key, rows, proven_at, written_at IS NOT NULL, \
+    read_at FROM segue.verify WHERE table_id = $1 ORDER BY chunk";
 const CLEAR: &str = "DELETE FROM segue.verify WHERE table_id = $1";
 const ADD: &str = "INSERT INTO segue.verify (table_id, chunk, after_key, until_key) \
     SELECT $1, $2, $3, $4";
@@ -61,6 +61,8 @@ pub struct Proof {
     pub proven_at: Option<SystemTime>,
     /// Something was written to it since.
     pub written: bool,
+    /// When it was last read, whatever came of it.
+    pub read_at: Option<SystemTime>,
 }
 
 /// What is noted before a chunk is read: whose proof it will be.
@@ -188,6 +190,7 @@ impl Verifier {
                 rows: row.try_get::<_, i64>(3)?.max(0).unsigned_abs(),
                 proven_at: row.try_get(4)?,
                 written: row.try_get(5)?,
+                read_at: row.try_get(6)?,
             })
         };
         rows.iter().map(proof).collect::<Result<_, _>>().map_err(said(&client))
