@@ -37,5 +37,10 @@ playground: ## the demo's two databases alone, to try segue by hand; Ctrl-C remo
 bench-callers: setup ## what callers see of a slow, refusing or full target: paired p50 and p99
 	cargo test --locked --test durability callers_do_not -- --nocapture --test-threads=1
 
+bench-verify: ## rows/s of verify, and its share of the data over the wire, beside COPY and backfill
+	@scripts/setup --demo
+	cargo build --locked --release
+	@.build/python/bin/python benches/verify/run
+
 ci: ## what .ci/run does: all of the above but the demo
 	@.ci/run

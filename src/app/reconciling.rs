@@ -14,7 +14,7 @@ use crate::domain::status::OutboxStatus;
 use crate::jobs::janitor;
 use crate::jobs::replayer::{self, Replayer, Running};
 use crate::ports::ControlView;
-use crate::ports::admin::OutboxAdmin;
+use crate::ports::admin::{OutboxAdmin, ProofStatus};
 use crate::ports::reconcile::{BatchDone, OutboxWork};
 use crate::postgres::outbox::Outbox;
 use crate::postgres::outbox::backoff::Backoff;
@@ -24,6 +24,7 @@ use crate::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use crate::postgres::reconcile::batch::{BatchParams, OutboxWorker};
 use crate::postgres::reconcile::crash::CrashPoints;
 use crate::postgres::reconcile::{self, Dice, Reconciler};
+use crate::postgres::verify::proof::ProofTable;
 use crate::telemetry::metrics::{Metrics, OutboxState};
 use crate::telemetry::spans::Writers;
 use tokio::time::MissedTickBehavior;
@@ -117,12 +118,18 @@ pub(super) fn start(
     });
     let admin: Arc<dyn OutboxAdmin> =
         Arc::new(OutboxOperations::new(outbox, config.outbox.max_bytes, totals));
-    tasks.spawn(measure(Arc::clone(&admin), metrics.clone(), stop.clone()));
+    let proofs = ProofTable::new(own.of(primary).clone());
+    tasks.spawn(measure(Arc::clone(&admin), proofs, metrics.clone(), stop.clone()));
     Reconciling { replayer, running, admin }
 }
 
 /// Keeps the outbox's figures for the scrape, which must not wait for a database.
-async fn measure(outbox: Arc<dyn OutboxAdmin>, metrics: Metrics, stop: CancellationToken) {
+async fn measure(
+    outbox: Arc<dyn OutboxAdmin>,
+    proofs: ProofTable,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -138,7 +145,18 @@ async fn measure(outbox: Arc<dyn OutboxAdmin>, metrics: Metrics, stop: Cancellat
             Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, .. }) => {
                 metrics.outbox(OutboxState { pending, stuck, oldest_age_s, bytes });
             }
-            Err(_) => metrics.fault("outbox_unreadable"),
+            Err(_) => {
+                metrics.fault("outbox_unreadable");
+                continue;
+            }
+        }
+        let proven = tokio::select! {
+            () = stop.cancelled() => return,
+            proven = proofs.status() => proven,
+        };
+        match proven {
+            Ok(proven) => metrics.verified(&proven),
+            Err(fault) => tracing::debug!(%fault, "what is proven cannot be read"),
         }
     }
 }

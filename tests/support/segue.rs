@@ -76,6 +76,11 @@ impl Segue {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Starts a subcommand that goes on. It ends with the test's process at the latest.
+    pub fn start(&self, arguments: &[&str], stdout: Stdio) -> Child {
+        self.command(arguments).stdout(stdout).spawn().expect("segue can be run")
+    }
+
     /// Starts the sidecar and waits until its health says so.
     pub async fn serve(&mut self) {
         self.spawn();

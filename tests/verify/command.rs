@@ -1,6 +1,10 @@
 //! `segue verify` as a command.
 
-use crate::support::{Pair, Segue};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::support::{Pair, Segue, eventually};
 
 const TABLES: &str = "CREATE TABLE item (id int PRIMARY KEY, note text); \
     CREATE TABLE other (id int PRIMARY KEY, note text); \
@@ -67,4 +71,38 @@ async fn what_cannot_be_verified_is_an_error_and_keeps_nothing_else_from_it() {
     assert_eq!(partly.status.code(), Some(1), "{text}");
     assert!(text.contains("public.other: not verified: column \"note\" is missing"), "{text}");
     assert!(text.contains("public.item: 1 difference"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_goes_on_finds_what_is_spoilt_and_ends_on_sigterm() {
+    let pair = Pair::fresh(TABLES, TABLES).await;
+    let segue = Segue::serving(&pair, "dual_write", "").await;
+    let arguments = ["verify", "--continuous", "--json", "--load", "100%", "--chunk-rows", "500"];
+    let mut sweep = segue.start(&arguments, Stdio::piped());
+    let limit = Duration::from_secs(60);
+    let status = async || {
+        let status = segue.succeed(&["status", "--json"]);
+        serde_json::from_str::<serde_json::Value>(&status).unwrap()["verify"].clone()
+    };
+    eventually("all is proven", limit, || async {
+        let verify = status().await;
+        let chunks = verify["chunks"].as_u64().unwrap();
+        (chunks >= 6 && verify["proven"] == chunks).then_some(())
+    })
+    .await;
+    // Somebody spoils the target, and the next write there makes the sweep look.
+    pair.target.run("UPDATE item SET note = 'spoilt' WHERE id = 700").await;
+    pair.source.run("UPDATE item SET note = 'written' WHERE id = 600").await;
+    let lines = BufReader::new(sweep.stdout.take().unwrap()).lines();
+    let found = tokio::task::spawn_blocking(move || {
+        lines.map_while(Result::ok).find(|line| line.contains("\"finding\""))
+    });
+    let found = tokio::time::timeout(Duration::from_secs(120), found).await;
+    let found = found.expect("the sweep finds it").unwrap().unwrap();
+    assert!(found.contains("700") && found.contains("different"), "{found}");
+    let verify = status().await;
+    assert!(verify["proven"].as_u64() < verify["chunks"].as_u64(), "{verify}");
+    crate::support::guard::signal("TERM", &[sweep.id()]);
+    let ended = eventually("the sweep ends", limit, || async { sweep.try_wait().unwrap() }).await;
+    assert_eq!(ended.code(), Some(3), "it has found a difference");
 }

@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 
 use crate::domain::control::{ControlState, Phase};
 use crate::domain::side::Side;
+use crate::domain::status::VerifyStatus;
 use crate::domain::verdict::Verdict;
 
 use counters::Counters;
@@ -102,6 +103,14 @@ impl Metrics {
         counters.outbox_oldest_age.set(state.oldest_age_s);
         counters.outbox_bytes.set(state.bytes as f64);
         *counters.outbox.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// What verify has proven, as it was just looked up.
+    pub fn verified(&self, status: &VerifyStatus) {
+        let counters = &self.counters;
+        counters.verify_chunks.set(status.chunks as f64);
+        counters.verify_proven.set(status.proven as f64);
+        counters.verify_oldest_age.set(status.oldest_age_s);
     }
 
     /// A read was run on the shadow and compared.

@@ -22,7 +22,7 @@ use crate::backfill::state::{Flaw, Scenario};
 /// A counterexample that is longer is not looked for.
 const STEPS_MAX: usize = 40;
 
-fn holds(name: &str, scenario: Scenario) {
+fn holds(name: &str, scenario: &Scenario) {
     let begun = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let checker = Exploration::new(scenario.clone(), None)
@@ -57,11 +57,11 @@ fn fails(flaw: Flaw, property: &'static str) {
 
 #[test]
 fn the_copy_ends_equal() {
-    holds("backfill", Scenario::small());
+    holds("backfill", &Scenario::small());
     if std::env::var("SEGUE_MODEL").is_ok_and(|size| size == "large") {
-        holds("backfill", Scenario { writes: 3, ..Scenario::small() });
-        holds("backfill", Scenario { claims: 3, ..Scenario::small() });
-        holds("backfill", Scenario { members: 2, ..Scenario::small() });
+        holds("backfill", &Scenario { writes: 3, ..Scenario::small() });
+        holds("backfill", &Scenario { claims: 3, ..Scenario::small() });
+        holds("backfill", &Scenario { members: 2, ..Scenario::small() });
     }
 }
 

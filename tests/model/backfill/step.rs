@@ -40,22 +40,24 @@ pub(crate) enum Action {
     Forget(Who),
     /// The member is lost, and gives its keys back by that.
     Lost(Who),
-    /// The chunk is claimed: the first time, or after its worker's lease ran out or its attempt
-    /// failed; its generation rises.
+    /// `Claims::take` in `postgres::backfill::claims`: the chunk is claimed the first time,
+    /// or after its worker's lease ran out or its attempt failed; its generation rises.
     ClaimChunk(Who),
-    /// In one repeatable-read transaction on the primary A is noted and the rows are read; A is
-    /// empty for a chunk that is begun again.
+    /// `postgres::backfill::snapshot::take`: in one repeatable-read transaction on the primary A
+    /// is noted and the rows are read; A is empty for a chunk that is begun again.
     ReadChunk(Who),
     /// Only with [`Flaw::GenerationNotLocked`]: the claim's generation is looked at.
     LookAtClaim(Who),
-    /// In one transaction on the shadow the claim is locked, its generation checked, and the
+    /// `postgres::backfill::write::begin` and `write::write`: in one transaction on the shadow the claim is locked, its generation checked, and the
     /// rows inserted `ON CONFLICT (primary key) DO NOTHING`.
     WriteChunk(Who),
-    /// That transaction commits.
+    /// That transaction commits, at the end of `Copier::write` in `postgres::backfill::copier`.
     CommitChunk(Who),
-    /// The outbox is read again: the keys of B − A are reconciled.
+    /// `postgres::backfill::changed::read`: the outbox is read again, and the keys of B − A are
+    /// reconciled.
     Recheck(Who),
-    /// The chunk is marked done by who still has its claim.
+    /// `Claims::finish` in `postgres::backfill::claims`: the chunk is marked done by who
+    /// still has its claim.
     Finish(Who),
     /// The worker is lost: its open transactions are rolled back.
     Crash(Who),
