@@ -103,6 +103,8 @@ async fn a_sweep_goes_on_finds_what_is_spoilt_and_ends_on_sigterm() {
     let verify = status().await;
     assert!(verify["proven"].as_u64() < verify["chunks"].as_u64(), "{verify}");
     crate::support::guard::signal("TERM", &[sweep.id()]);
-    let ended = eventually("the sweep ends", limit, || async { sweep.try_wait().unwrap() }).await;
+    let sweep = std::cell::RefCell::new(sweep);
+    let asked = || async { sweep.borrow_mut().try_wait().unwrap() };
+    let ended = eventually("the sweep ends", limit, asked).await;
     assert_eq!(ended.code(), Some(3), "it has found a difference");
 }

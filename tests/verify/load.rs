@@ -54,7 +54,7 @@ async fn nothing_is_reported_under_load_but_what_is_wrong() {
         || Params { chunk_rows: 500, pending_max: Duration::from_secs(120), ..Params::default() };
     let verifier = world::verifier(&pair, params());
     let mut read = 0;
-    for _ in 0..6 {
+    for _ in 0..3 {
         // Each round has its share of writes, however slow the machine is.
         let before = written.load(Ordering::Relaxed);
         eventually("the load goes on", Duration::from_secs(60), || async {

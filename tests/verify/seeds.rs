@@ -194,8 +194,8 @@ async fn whatever_is_hidden_among_a_million_rows_is_found() {
         let expected = spoil(&pair.target, &mut draw).await;
         let begun = Instant::now();
         let repair = round == 0;
-        let all = world::verify(&world::verifier(&pair, Params { repair, ..Params::default() }));
-        let all = all.await;
+        let verifier = world::verifier(&pair, Params { repair, ..Params::default() });
+        let all = world::verify(&verifier).await;
         let findings: Vec<_> = all["public.big"].iter().flat_map(|done| &done.findings).collect();
         let mut found: Vec<String> =
             findings.iter().map(|it| format!("public.big {}", world::told(it))).collect();
