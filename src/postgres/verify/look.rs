@@ -183,6 +183,7 @@ impl Verifier {
         done: &mut ChunkDone,
     ) -> Result<Vec<Seen>, Halt> {
         let (primary, before) = self.primary_now(table, keys, depth).await?;
+        self.params.between.pass().await;
         let shadow = self.rows(table, Role::Shadow, keys).await?;
         let (again, after) = match depth {
             Depth::Waiting => (primary.clone(), before.clone()),

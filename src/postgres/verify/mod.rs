@@ -22,6 +22,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::table::TableName;
 use crate::postgres::chunk::{KeySql, Order};
@@ -45,6 +47,34 @@ pub struct Params {
     pub repair: bool,
     /// Hash rows as text although both servers could do better.
     pub as_text: bool,
+    /// Where tests step in.
+    pub between: Between,
+}
+
+/// Something that is awaited between the readings of the primary and of the shadow: nothing, but
+/// in tests, which write there.
+#[derive(Clone, Default)]
+pub struct Between(Option<Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>>);
+
+// === impl Between ===
+
+impl Between {
+    /// This.
+    pub fn new(step: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(step)))
+    }
+
+    async fn pass(&self) {
+        if let Some(step) = &self.0 {
+            step().await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Between {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Between").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Default for Params {
@@ -56,6 +86,7 @@ impl Default for Params {
             pending_max: Duration::from_secs(30),
             repair: false,
             as_text: false,
+            between: Between::default(),
         }
     }
 }
