@@ -56,5 +56,10 @@ bench-backfill: setup ## rows a second of the backfill beside a bare COPY pipe a
 	cargo build --locked --release
 	@benches/backfill/run $(BENCH)
 
+bench-verify: ## rows/s of verify, and its share of the data over the wire, beside COPY and backfill
+	@scripts/setup --demo
+	cargo build --locked --release
+	@.build/python/bin/python benches/verify/run
+
 ci: ## what .ci/run does: all of the above but the demo
 	@.ci/run

@@ -223,7 +223,7 @@ async fn watching_goes_on_until_sigterm_ends_it() {
 
 /// A command that goes on, and the lines that it prints.
 fn started(segue: &Segue, arguments: &[&str]) -> (Child, UnboundedReceiver<String>) {
-    let mut command = segue.start(arguments);
+    let mut command = segue.start_piped(arguments);
     let output = BufReader::new(command.stdout.take().unwrap());
     let (told, lines) = unbounded_channel();
     std::thread::spawn(move || {

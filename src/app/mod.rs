@@ -9,6 +9,8 @@ pub mod queries;
 mod reconciling;
 pub mod setup;
 pub mod status;
+pub mod sweeping;
+pub mod verifying;
 
 use std::sync::Arc;
 
@@ -32,6 +34,7 @@ use crate::postgres::mismatch::MismatchTable;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::schema::SetupError;
 use crate::postgres::transactions::{self, PostgresTransactions};
+use crate::postgres::verify::proof::ProofTable;
 use crate::stack::watch::Watch;
 use crate::stack::{self, Stack};
 use crate::statement;
@@ -188,6 +191,7 @@ pub async fn run(
                 control,
                 outbox: Arc::clone(&reconciling.admin),
                 backfill: reconciling.backfill,
+                proofs: Arc::new(ProofTable::new(databases.own().of(primary).clone())),
                 sampling: Arc::new(samples.clone()),
                 metrics: metrics.clone(),
                 uncaptured,

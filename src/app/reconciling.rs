@@ -15,7 +15,7 @@ use crate::domain::status::OutboxStatus;
 use crate::jobs::janitor;
 use crate::jobs::replayer::{self, Replayer, Running};
 use crate::ports::ControlView;
-use crate::ports::admin::{BackfillAdmin, OutboxAdmin};
+use crate::ports::admin::{BackfillAdmin, OutboxAdmin, ProofStatus};
 use crate::ports::reconcile::{BatchDone, OutboxWork};
 use crate::postgres::backfill::progress::BackfillStatus;
 use crate::postgres::outbox::Outbox;
@@ -25,6 +25,7 @@ use crate::postgres::outbox::servers::Servers;
 use crate::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use crate::postgres::reconcile::batch::{BatchParams, OutboxWorker};
 use crate::postgres::reconcile::{self, Dice, Reconciler};
+use crate::postgres::verify::proof::ProofTable;
 use crate::telemetry::metrics::{Metrics, OutboxState};
 use crate::telemetry::spans::Writers;
 use tokio::time::MissedTickBehavior;
@@ -117,14 +118,20 @@ pub(super) fn start(
     });
     let admin: Arc<dyn OutboxAdmin> =
         Arc::new(OutboxOperations::new(outbox, config.outbox.max_bytes, totals));
-    tasks.spawn(measure(Arc::clone(&admin), metrics.clone(), stop.clone()));
+    let proofs = ProofTable::new(own.of(primary).clone());
     let backfill: Arc<dyn BackfillAdmin> = Arc::new(BackfillStatus::new(own.target));
     tasks.spawn(measure_backfill(Arc::clone(&backfill), metrics.clone(), stop.clone()));
+    tasks.spawn(measure(Arc::clone(&admin), proofs, metrics.clone(), stop.clone()));
     Reconciling { replayer, running, admin, backfill }
 }
 
 /// Keeps the outbox's figures for the scrape, which must not wait for a database.
-async fn measure(outbox: Arc<dyn OutboxAdmin>, metrics: Metrics, stop: CancellationToken) {
+async fn measure(
+    outbox: Arc<dyn OutboxAdmin>,
+    proofs: ProofTable,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -140,7 +147,18 @@ async fn measure(outbox: Arc<dyn OutboxAdmin>, metrics: Metrics, stop: Cancellat
             Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, .. }) => {
                 metrics.outbox(OutboxState { pending, stuck, oldest_age_s, bytes });
             }
-            Err(_) => metrics.fault("outbox_unreadable"),
+            Err(_) => {
+                metrics.fault("outbox_unreadable");
+                continue;
+            }
+        }
+        let proven = tokio::select! {
+            () = stop.cancelled() => return,
+            proven = proofs.status() => proven,
+        };
+        match proven {
+            Ok(proven) => metrics.verified(&proven),
+            Err(fault) => tracing::debug!(%fault, "what is proven cannot be read"),
         }
     }
 }

@@ -8,9 +8,9 @@ use futures_util::future::BoxFuture;
 
 use crate::control::Control;
 use crate::domain::backfill::BackfillProgress;
-use crate::domain::status::{CallStatus, OutboxStatus, SamplingStatus, StatusReport};
+use crate::domain::status::{CallStatus, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus};
 use crate::domain::verdict::Verdict;
-use crate::ports::admin::{BackfillAdmin, OutboxAdmin, SamplingControl, StatusSource};
+use crate::ports::admin::{BackfillAdmin, OutboxAdmin, ProofStatus, SamplingControl, StatusSource};
 use crate::telemetry::metrics::{CallTotals, Metrics};
 
 /// How long the outbox may take to tell its figures.
@@ -31,6 +31,8 @@ pub struct StatusGatherer {
     pub outbox: Arc<dyn OutboxAdmin>,
     /// The copy of the history.
     pub backfill: Arc<dyn BackfillAdmin>,
+    /// What is proven.
+    pub proofs: Arc<dyn ProofStatus>,
     /// What is sampled.
     pub sampling: Arc<dyn SamplingControl>,
     /// Counts of this member.
@@ -81,6 +83,11 @@ impl StatusGatherer {
             Ok(Err(_)) | Err(_) => BackfillProgress::default(),
         };
         warn_of_backfill(&backfill, &mut warnings);
+        let verify = match tokio::time::timeout(OUTBOX_LIMIT, self.proofs.status()).await {
+            Ok(Ok(verify)) => verify,
+            // The outbox is in the same database, and has told why.
+            Ok(Err(_)) | Err(_) => VerifyStatus::default(),
+        };
         let sampling = self.sampling.status();
         let verdicts = counts.verdicts;
         warn_of_outbox(&outbox, &mut warnings);
@@ -91,6 +98,7 @@ impl StatusGatherer {
             phase_reason: row.reason,
             outbox,
             backfill,
+            verify,
             sampling,
             verdicts,
             reads: calls(&counts.reads),

@@ -10,6 +10,7 @@ mod print;
 mod serve;
 mod setup;
 mod status;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -101,6 +102,7 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Mismatches { command: None, json, limit } => {
             return mismatches::run(&mut admin::connect(sources).await?, json, limit).await;
         }
+        Command::Verify(args) => return verify::run(sources, args).await,
         Command::Outbox { command: Some(OutboxCommand::Replay { table }), json, .. } => {
             outbox::replay(&mut admin::connect(sources).await?, table, json).await?;
         }

@@ -27,7 +27,7 @@ pub(super) async fn run(sources: &Sources) -> Result<()> {
 }
 
 /// Drains on the first SIGTERM or SIGINT; a second one ends it where it stands.
-fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
+pub(super) fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
     let stop = stop.clone();

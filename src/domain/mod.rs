@@ -18,3 +18,4 @@ pub mod status;
 pub mod table;
 pub mod value;
 pub mod verdict;
+pub mod verify;

@@ -233,6 +233,12 @@ fn report(report: StatusReport) -> proto::Status {
         warnings: report.warnings,
         backfill: backfill.tables.into_iter().map(backfill_table).collect(),
         backfill_workers: backfill.workers.into_iter().map(backfill_worker).collect(),
+        verify: Some(proto::VerifyStatus {
+            chunks: report.verify.chunks,
+            proven: report.verify.proven,
+            written: report.verify.written,
+            oldest_age_s: report.verify.oldest_age_s,
+        }),
     }
 }
 

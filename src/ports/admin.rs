@@ -4,7 +4,9 @@ use futures_util::future::BoxFuture;
 
 use crate::domain::backfill::BackfillProgress;
 use crate::domain::fault::SqlFault;
-use crate::domain::status::{OutboxEntry, OutboxStatus, SamplingStatus, StatusReport};
+use crate::domain::status::{
+    OutboxEntry, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus,
+};
 use crate::domain::table::TableName;
 
 /// Everything an operator asks for first, in one look.
@@ -31,6 +33,12 @@ pub trait OutboxAdmin: Send + Sync + 'static {
 pub trait BackfillAdmin: Send + Sync + 'static {
     /// How far it is; empty where none was begun.
     fn progress(&self) -> BoxFuture<'_, Result<BackfillProgress, SqlFault>>;
+}
+
+/// What verify has proven, seen by an operator.
+pub trait ProofStatus: Send + Sync + 'static {
+    /// How much, and how long ago.
+    fn status(&self) -> BoxFuture<'_, Result<VerifyStatus, SqlFault>>;
 }
 
 /// The sampling of reads, which can be changed while segue runs.

@@ -34,4 +34,5 @@ mod shared;
 pub mod tls;
 pub mod transactions;
 pub mod types;
+pub mod verify;
 mod write;

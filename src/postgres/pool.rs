@@ -122,7 +122,7 @@ impl Pool {
     }
 
     /// How long a caller waits for a session.
-    pub(super) fn wait_max(&self) -> Duration {
+    pub fn wait_max(&self) -> Duration {
         self.wait_max
     }
 
@@ -157,11 +157,6 @@ impl Pool {
                 &format!("before a {} session was free", self.purpose.as_str()),
             )),
         }
-    }
-
-    /// How long a caller waits for a session.
-    pub fn wait_max(&self) -> Duration {
-        self.wait_max
     }
 
     /// How the pool stands.

@@ -58,3 +58,15 @@ pub const CHUNK_SPAN: &str = "backfill chunk";
 pub const SHADOW_READ_SPAN: &str = "shadow read";
 /// What [`DB_SYSTEM_NAME`] says.
 pub const POSTGRESQL: &str = "postgresql";
+/// Span of a run of verify, the root of its trace.
+pub const VERIFY_SPAN: &str = "verify";
+/// Span of one chunk, under its run's.
+pub const VERIFY_CHUNK_SPAN: &str = "verify chunk";
+/// A migrated table, by its name on the primary.
+pub const TABLE: &str = "segue.table";
+/// Rows of the primary in a chunk.
+pub const ROWS: &str = "segue.rows";
+/// Rows of a chunk that had to be read on both sides.
+pub const ROWS_READ: &str = "segue.verify.rows_read";
+/// Rows of a chunk that differ.
+pub const DIFFERENCES: &str = "segue.verify.differences";

@@ -182,6 +182,33 @@ pub fn note_copied(span: &Span, copied: Option<&Copied>) {
     span.record(names::KEYS_FAILED, copied.failed);
 }
 
+/// A trace of its own for a run of verify.
+pub fn verify() -> Span {
+    tracing::info_span!(
+        parent: None,
+        "verify",
+        otel.name = names::VERIFY_SPAN,
+        otel.kind = "internal",
+        otel.status_code = Empty,
+    )
+}
+
+/// One chunk of it.
+pub fn verify_chunk(table: &str) -> Span {
+    tracing::info_span!(
+        "verify_chunk",
+        otel.name = names::VERIFY_CHUNK_SPAN,
+        otel.kind = "internal",
+        otel.status_code = Empty,
+        { names::TABLE } = table,
+        { names::ROWS } = Empty,
+        { names::ROWS_READ } = Empty,
+        { names::DIFFERENCES } = Empty,
+        { names::DB_RESPONSE_STATUS_CODE } = Empty,
+        { names::ERROR_TYPE } = Empty,
+    )
+}
+
 /// A trace of its own for one sampled read, linked to the caller's.
 pub fn shadow_read(caller: &Span, shadow: &'static str) -> Span {
     let span = tracing::info_span!(

@@ -82,6 +82,7 @@ impl StatusSource for Fixed {
             phase_reason: "a test".to_owned(),
             outbox: OutboxStatus::default(),
             backfill: segue::domain::backfill::BackfillProgress::default(),
+            verify: segue::domain::status::VerifyStatus::default(),
             sampling: SamplingStatus::default(),
             verdicts: BTreeMap::new(),
             reads: CallStatus::default(),

@@ -8,12 +8,18 @@
 //! - [`shadow`]: planning, constraints, what stands in the way
 //! - [`check`]: what must hold
 //! - [`names`]: that actions and functions name each other
+//! - [`backfill`]: the same for the copy of what was there before
 //!
 //! `SEGUE_MODEL=large cargo test --release --test model -- --nocapture` explores more.
 
-#![allow(clippy::print_stdout, reason = "figures and counterexamples are shown with --nocapture")]
+#![allow(
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "figures and counterexamples are shown with --nocapture"
+)]
 
 mod action;
+mod backfill;
 mod check;
 mod names;
 mod scenario;

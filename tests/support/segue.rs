@@ -65,7 +65,7 @@ impl Segue {
     }
 
     /// Starts a subcommand whose output is read while it runs.
-    pub fn start(&self, arguments: &[&str]) -> Child {
+    pub fn start_piped(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::piped()).spawn().expect("segue can be run")
     }
 

@@ -126,6 +126,24 @@ impl<'a> KeySql<'a> {
         if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") }
     }
 
+    /// A condition on a key as the outbox has it: it lies after one such key, up to and with
+    /// another. All three are SQL for arrays of texts; an end that is NULL is open.
+    pub fn key_between(&self, key: &str, after: &str, until: &str) -> String {
+        let columns: Vec<_> = self.shape.key.iter().map(|column| self.compared(column)).collect();
+        let values = |array: &str| -> Vec<String> {
+            let value = |(index, compared): (usize, &Compared<'_>)| {
+                ordered(&format!("({array})[{}]::{}", index + 1, compared.cast), compared.sort)
+            };
+            columns.iter().enumerate().map(value).collect()
+        };
+        let (names, low, high) = (values(key), values(after), values(until));
+        format!(
+            "({after} IS NULL OR ({})) AND ({until} IS NULL OR ({}))",
+            end(&columns, &names, &low, End::After),
+            end(&columns, &names, &high, End::Until),
+        )
+    }
+
     fn compared(&self, column: &'a KeyColumn) -> Compared<'a> {
         let (sort, cast, equals, after, until) = match self.role {
             Role::Primary => (
@@ -155,11 +173,9 @@ impl<'a> KeySql<'a> {
         }
     }
 
-    /// One end. Row comparison, which an index serves as it is; with operators of an extension
-    /// it is spelt out, since row comparison would look for others on the search path.
-    fn bounded(&self, key: &[String], end: End, column: &impl Fn(usize) -> String) -> String {
+    /// One end.
+    fn bounded(&self, key: &[String], side: End, column: &impl Fn(usize) -> String) -> String {
         let columns: Vec<_> = self.shape.key.iter().map(|column| self.compared(column)).collect();
-        let plain = |c: &Compared<'_>| c.equals == "=" && c.after == ">" && c.until == "<=";
         let (mut names, mut bounds) = (Vec::new(), Vec::new());
         for (index, compared) in columns.iter().enumerate() {
             let text = key.get(index).map_or("", String::as_str);
@@ -167,12 +183,19 @@ impl<'a> KeySql<'a> {
             names.push(ordered(&column(index), compared.sort));
             bounds.push(ordered(&bound, compared.sort));
         }
-        if columns.iter().all(plain) {
-            let operator = if end == End::After { ">" } else { "<=" };
-            return format!("({}) {operator} ({})", names.join(", "), bounds.join(", "));
-        }
-        spelt_out(&columns, &names, &bounds, end)
+        end(&columns, &names, &bounds, side)
     }
+}
+
+/// Row comparison, which an index serves as it is; with operators of an extension it is spelt
+/// out, since row comparison would look for others on the search path.
+fn end(columns: &[Compared<'_>], names: &[String], bounds: &[String], side: End) -> String {
+    let plain = |c: &Compared<'_>| c.equals == "=" && c.after == ">" && c.until == "<=";
+    if columns.iter().all(plain) {
+        let operator = if side == End::After { ">" } else { "<=" };
+        return format!("({}) {operator} ({})", names.join(", "), bounds.join(", "));
+    }
+    spelt_out(columns, names, bounds, side)
 }
 
 /// Which end of a range.

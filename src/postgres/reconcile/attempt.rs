@@ -67,7 +67,7 @@ impl Reconciler {
         Ok(changed)
     }
 
-    pub(super) async fn shapes(&self) -> Result<Arc<ShapeMap>, Halt> {
+    pub(in crate::postgres) async fn shapes(&self) -> Result<Arc<ShapeMap>, Halt> {
         let ignored = &self.params.ignored_columns;
         let copied = self.params.foreign_keys == ForeignKeys::Replica;
         self.shapes.get(&self.primary, &self.shadow, self.primary_side, ignored, copied).await

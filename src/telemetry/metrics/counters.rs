@@ -44,6 +44,9 @@ pub(super) struct Counters {
     pub(super) outbox_oldest_age: Gauge<f64, AtomicU64>,
     pub(super) outbox_bytes: Gauge<f64, AtomicU64>,
     pub(super) outbox: Mutex<OutboxState>,
+    pub(super) verify_chunks: Gauge<f64, AtomicU64>,
+    pub(super) verify_proven: Gauge<f64, AtomicU64>,
+    pub(super) verify_oldest_age: Gauge<f64, AtomicU64>,
     pub(super) samples_taken: Counter,
     pub(super) samples_dropped: Table<ReasonLabels, Counter>,
     pub(super) verdicts: Table<VerdictLabels, Counter>,
@@ -114,6 +117,17 @@ impl Counters {
             self.outbox_oldest_age.clone(),
         );
         registry.register("outbox_bytes", "Size on the primary", self.outbox_bytes.clone());
+        registry.register("verify_chunks", "Chunks of all tables", self.verify_chunks.clone());
+        registry.register(
+            "verify_chunks_proven",
+            "Chunks that are proven equal and were not written since",
+            self.verify_proven.clone(),
+        );
+        registry.register(
+            "verify_oldest_proof_age_seconds",
+            "Age of the oldest proof",
+            self.verify_oldest_age.clone(),
+        );
     }
 
     pub(super) fn totals(&self, methods: &[Method]) -> CallTotals {

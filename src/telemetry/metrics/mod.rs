@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::{ControlState, Phase};
 use crate::domain::side::Side;
+use crate::domain::status::VerifyStatus;
 use crate::domain::verdict::Verdict;
 
 use counters::Counters;
@@ -113,7 +114,15 @@ impl Metrics {
 
     /// The copy of the history as it was just measured.
     pub fn backfill(&self, progress: &BackfillProgress) {
-        self.counters.backfill.set(progress);
+        self.shared.counters.backfill.set(progress);
+    }
+
+    /// What verify has proven, as it was just looked up.
+    pub fn verified(&self, status: &VerifyStatus) {
+        let counters = &self.shared.counters;
+        counters.verify_chunks.set(status.chunks as f64);
+        counters.verify_proven.set(status.proven as f64);
+        counters.verify_oldest_age.set(status.oldest_age_s);
     }
 
     /// A read was run on the shadow and compared.
