@@ -8,6 +8,7 @@ pub mod call;
 pub mod control;
 pub mod fault;
 pub mod key;
+pub mod key_range;
 pub mod mismatch;
 pub mod pg_type;
 pub mod side;

@@ -5,6 +5,7 @@ pub mod cancel;
 pub mod capture;
 pub mod catalog;
 pub mod cell;
+pub mod chunk;
 pub mod connect;
 pub mod control;
 pub mod database;

@@ -21,6 +21,7 @@ pub mod conflict;
 pub mod crash;
 pub mod halt;
 pub mod image;
+mod key_column;
 pub mod lock;
 mod place;
 pub mod plan;
