@@ -11,6 +11,7 @@ pub mod key;
 pub mod key_range;
 pub mod mismatch;
 pub mod pg_type;
+pub mod relation;
 pub mod side;
 pub mod status;
 pub mod table;

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use tokio_postgres::{Error, GenericClient, Row};
 
-use super::parts::text_equality;
 use super::{
     Column, ForeignKey, Generated, Identity, KeyColumn, Partition, Persistence, PrimaryKey,
     RowSecurity, Rule, Table, TableKind, Trigger, UniqueIndex,
 };
+use crate::domain::relation::text_equality;
 use crate::domain::table::TableName;
 
 const TABLES: &str = "
