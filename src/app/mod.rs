@@ -3,6 +3,7 @@
 pub mod databases;
 pub mod listen;
 mod params;
+pub mod preflight;
 pub mod queries;
 mod reconciling;
 pub mod setup;

@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod check;
 mod config;
 mod mismatches;
 mod outbox;
@@ -76,6 +77,7 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Serve => serve::run(sources).await?,
         Command::Init { phase, print } => setup::init(sources, phase, print).await?,
         Command::Capture(command) => setup::capture(sources, command).await?,
+        Command::Check(args) => check::run(sources, args).await?,
         Command::Status { watch, json } => {
             status::run(&mut admin::connect(sources).await?, watch, json).await?;
         }

@@ -5,7 +5,7 @@
 
 mod load;
 
-pub use load::{all, load};
+pub use load::{all, load, names};
 
 pub use crate::domain::relation::{
     Column, ForeignKey, Generated, Identity, KeyColumn, Partition, Persistence, PrimaryKey,

@@ -28,6 +28,7 @@ pub mod reconcile;
 pub mod schema;
 pub mod session;
 pub mod settings;
+pub mod survey;
 pub mod tls;
 pub mod transactions;
 pub mod types;

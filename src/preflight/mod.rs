@@ -18,7 +18,18 @@ pub use codes::{Code, Severity};
 pub use finding::Finding;
 pub use report::{Estimate, Pace, Report, TableSize};
 
+use crate::domain::table::TableName;
 use describe::World;
+
+/// Settings that are compared, by name.
+pub fn compared_settings() -> impl Iterator<Item = &'static str> {
+    rules::COMPARED.into_iter()
+}
+
+/// A table of the source that cannot be captured, by the reason's stable name.
+pub fn refused(table: &TableName, reason: &str, message: &str) -> Finding {
+    rules::refused(crate::domain::side::Side::Source, table, reason, message)
+}
 
 /// Judges everything that is known of both sides.
 pub fn check(world: &World, pace: Pace) -> Report {

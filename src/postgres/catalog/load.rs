@@ -135,6 +135,18 @@ pub async fn all<C: GenericClient>(client: &C) -> Result<Vec<Table>, Error> {
     complete(client, &rows).await
 }
 
+/// The names of all such tables, but those that are partitions or came with an extension.
+///
+/// # Errors
+///
+/// Whatever the database says.
+pub async fn names<C: GenericClient>(client: &C) -> Result<Vec<TableName>, Error> {
+    let rows = client.query(&format!("{TABLES}{ALL}"), &[]).await?;
+    let tables = rows.iter().map(table_of).collect::<Result<Vec<_>, _>>()?;
+    let own = tables.into_iter().filter(|table| !table.is_partition && !table.of_extension);
+    Ok(own.map(|table| table.name).collect())
+}
+
 async fn complete<C: GenericClient>(client: &C, rows: &[Row]) -> Result<Vec<Table>, Error> {
     let mut tables = rows.iter().map(table_of).collect::<Result<Vec<_>, _>>()?;
     let place: HashMap<u32, usize> =

@@ -17,6 +17,8 @@ use crate::preflight::describe::World;
 use crate::preflight::finding::Finding;
 
 pub(super) use foreign_keys::parents_first;
+pub(super) use servers::COMPARED;
+pub(super) use tables::refused;
 
 const BOTH: [Side; 2] = [Side::Source, Side::Target];
 

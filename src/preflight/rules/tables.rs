@@ -2,6 +2,7 @@
 
 use crate::domain::relation::{RowSecurity, TableKind};
 use crate::domain::side::Side;
+use crate::domain::table::TableName;
 use crate::preflight::codes::{Code, Severity};
 use crate::preflight::describe::{Pair, World};
 use crate::preflight::expression::gist;
@@ -19,8 +20,7 @@ pub(super) fn all(world: &World, found: &mut Vec<Finding>) {
     for (side, facts) in world.each() {
         let table = &facts.table.name;
         if let Some((reason, message)) = &facts.refused {
-            let finding = Finding::new(code_of(reason), side, message.clone()).table(table);
-            found.push(with_remedy(finding));
+            found.push(refused(side, table, reason, message));
         }
         for publication in &facts.publications {
             let text = format!("it is in publication {publication}");
@@ -35,6 +35,16 @@ pub(super) fn all(world: &World, found: &mut Vec<Finding>) {
         let text = "it is only on the target";
         found.push(Finding::new(Code::OnlyOnTarget, Side::Target, text).table(table));
     }
+}
+
+/// A table that cannot be captured, by the reason's stable name.
+pub(in crate::preflight) fn refused(
+    side: Side,
+    table: &TableName,
+    reason: &str,
+    message: &str,
+) -> Finding {
+    with_remedy(Finding::new(code_of(reason), side, message).table(table))
 }
 
 /// The names that capture gives its reasons.
