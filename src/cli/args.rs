@@ -123,6 +123,9 @@ pub(super) struct CheckArgs {
     /// As JSON
     #[arg(long)]
     pub(super) json: bool,
+    /// Print all that can be found, as docs/check.md has it, and ask nobody
+    #[arg(long)]
+    pub(super) list: bool,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]

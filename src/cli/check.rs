@@ -9,13 +9,17 @@ use crate::cli::args::CheckArgs;
 use crate::cli::print::{self, counted};
 use crate::cli::{Refused, args};
 use crate::config::{Config, Sources};
-use crate::preflight::{Code, Finding, Pace, Report, Severity};
+use crate::preflight::{Code, Finding, Pace, Report, Severity, codes};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// Looks for what stands in the migration's way; refuses where something blocks it.
 pub(super) async fn run(sources: &Sources, args: CheckArgs) -> Result<()> {
-    let CheckArgs { tables, databases, chunk_rows, rows_per_s, mb_per_s, json } = args;
+    let CheckArgs { tables, databases, chunk_rows, rows_per_s, mb_per_s, json, list } = args;
+    if list {
+        print::out(codes::markdown().trim_start());
+        return Ok(());
+    }
     let config = Config::load(&args::with_databases(sources, &databases))?;
     let pace =
         Pace { chunk_rows, rows_per_s: rows_per_s as f64, bytes_per_s: mb_per_s as f64 * MIB };

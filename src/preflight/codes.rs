@@ -81,6 +81,9 @@ codes! {
     TooOld "server.too_old" Blocks
         "capture needs CREATE OR REPLACE TRIGGER, which came with PostgreSQL 14"
         "upgrade the server to PostgreSQL 14 or later";
+    Unreadable "server.unreadable" Blocks
+        "without its tables and columns nothing can be compared"
+        "let the role read pg_catalog";
     NotAsked "server.not_asked" Warning
         "nothing is known of what was not asked, and nothing was found there for that reason alone"
         "look at it by hand, or let the role ask";

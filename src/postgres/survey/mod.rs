@@ -65,9 +65,13 @@ pub async fn survey(own: &Sides<Pool>, params: Params<'_>) -> Result<World, SqlF
     let names = |side| params.tables.iter().map(|it| it.on(side).clone()).collect::<Vec<_>>();
     let (on_source, on_target) = (names(Side::Source), names(Side::Target));
     let (here, there) = tokio::join!(read(&source, &on_source), read(&target, &on_target));
-    let ((source_side, mut here), (target_side, mut there)) = (here?, there?);
-    world.source = source_side;
-    world.target = target_side;
+    let here = readable(Side::Source, here, &mut world.found)?;
+    let there = readable(Side::Target, there, &mut world.found)?;
+    let (Some((on_source, mut here)), Some((on_target, mut there))) = (here, there) else {
+        return Ok(world);
+    };
+    world.source = on_source;
+    world.target = on_target;
     if params.strays {
         world.target.strays = strays(&target, params.mappings).await?;
     }
@@ -101,6 +105,22 @@ fn refused_is_found(
         Ok(lease) => Ok(Some(lease)),
         Err(fault) if fault.kind == FaultKind::Refused => {
             found.push(Finding::new(Code::Pooler, side, fault.message));
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+/// A server that answers, but not this, will not do so later.
+fn readable<T>(
+    side: Side,
+    read: Result<T, SqlFault>,
+    found: &mut Vec<Finding>,
+) -> Result<Option<T>, SqlFault> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(fault) if fault.sqlstate.starts_with("42") || fault.sqlstate.starts_with("0A") => {
+            found.push(Finding::new(Code::Unreadable, side, fault.to_string()));
             Ok(None)
         }
         Err(fault) => Err(fault),

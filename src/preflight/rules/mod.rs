@@ -12,8 +12,9 @@ mod tables;
 mod triggers;
 mod types;
 
+use crate::domain::relation::TableKind;
 use crate::domain::side::Side;
-use crate::preflight::describe::World;
+use crate::preflight::describe::{Pair, World};
 use crate::preflight::finding::Finding;
 
 pub(super) use foreign_keys::parents_first;
@@ -21,6 +22,13 @@ pub(super) use servers::COMPARED;
 pub(super) use tables::refused;
 
 const BOTH: [Side; 2] = [Side::Source, Side::Target];
+
+/// Views and foreign tables are told of as such, and nothing else of them matters.
+fn has_rows(pair: &Pair<'_>) -> bool {
+    let is_table =
+        |side| matches!(pair.on(side).table.kind, TableKind::Ordinary | TableKind::Partitioned);
+    BOTH.into_iter().all(is_table)
+}
 
 /// All findings, the heaviest first.
 pub(super) fn all(world: &World) -> Vec<Finding> {
@@ -31,7 +39,7 @@ pub(super) fn all(world: &World) -> Vec<Finding> {
     servers::both(world, &mut found);
     roles::all(world, &mut found);
     tables::all(world, &mut found);
-    for pair in world.pairs() {
+    for pair in world.pairs().filter(has_rows) {
         keys::of(&pair, &mut found);
         columns::of(world, &pair, &mut found);
         for columns in pair.columns() {

@@ -79,8 +79,8 @@ fn pairs(pair: &Pair<'_>, found: &mut Vec<Finding>) {
         let reached = here.last.unwrap_or(here.start).max(here.largest.unwrap_or(i64::MIN));
         if reached < there.min || reached >= there.max {
             let text = format!(
-                "the source's sequence {} is at {reached}, the target's {} goes from {} to {}",
-                here.name, there.name, there.min, there.max
+                "the source's sequence {} is at {reached}, the target's {}, a {}, goes from {} to {}",
+                here.name, there.name, there.data_type, there.min, there.max
             );
             let sql =
                 format!("ALTER SEQUENCE {} AS bigint MAXVALUE {}", there.name.quoted(), here.max);

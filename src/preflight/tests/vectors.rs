@@ -27,6 +27,11 @@ fn servers() -> Vec<Vector> {
             |w| w.found.push(Finding::new(Code::Pooler, Side::Source, "a pooler")),
             &["server.pooler source "],
         ),
+        (
+            "an unreadable catalogue, found on the way",
+            |w| w.found.push(Finding::new(Code::Unreadable, Side::Target, "refused")),
+            &["server.unreadable target "],
+        ),
         ("a standby", |w| w.source.server.in_recovery = true, &["server.standby source "]),
         (
             "read-only",
@@ -188,6 +193,14 @@ fn tables() -> Vec<Vector> {
             "a view",
             |w| refuse(w, "refused.not_a_table"),
             &["table.not_a_table source public.parent"],
+        ),
+        (
+            "a view of other columns",
+            |w| {
+                on_target(w).table.kind = TableKind::View;
+                on_target(w).table.columns.clear();
+            },
+            &[],
         ),
         (
             "a partition",
