@@ -252,14 +252,10 @@ async fn the_corpus_gives_what_is_known_of_it() {
     assert_eq!(code, Some(4));
 }
 
-/// Regenerate with the line that the failure names.
+/// Regenerate with `segue check --list`.
 #[test]
 fn the_documentation_lists_every_finding_as_it_is() {
     let page = std::fs::read_to_string("docs/check.md").unwrap();
-    let wanted = codes::markdown();
-    for line in wanted.lines().filter(|line| !line.is_empty()) {
-        assert!(page.lines().any(|found| found == line), "docs/check.md lacks\n{line}");
-    }
-    let rows = |text: &str| text.lines().filter(|line| line.starts_with("| `")).count();
-    assert_eq!(rows(&page), rows(&wanted), "the page has rows for findings that are gone");
+    let (_, list) = page.split_once("## All findings").unwrap();
+    assert_eq!(list.trim(), codes::markdown().trim());
 }
