@@ -95,10 +95,8 @@ async fn what_is_in_order_passes_with_how_much_was_looked_at() {
         .await;
     let segue = prepare(&pair, "");
     let (document, code) = document(&segue.run(&["check", "--json", "--rows-per-s", "1000"]));
-    assert_eq!(
-        (code, found(&document)),
-        (Some(0), sorted(&[&faults::OF_SERVERS]).iter().map(|it| it.to_string()).collect())
-    );
+    assert_eq!(code, Some(0));
+    assert_eq!(found(&document), sorted(&[&faults::OF_SERVERS]));
     assert_eq!(document["looked_at"]["columns"], 2);
     let table = &document["tables"][0];
     assert_eq!((&table["rows"], &table["chunks"]), (&25_000.into(), &3.into()), "{table}");
@@ -113,11 +111,10 @@ async fn what_is_in_order_passes_with_how_much_was_looked_at() {
     ] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
-    let whole = format!(
-        "{:?}",
-        pair.source.rows("SELECT nspname FROM pg_namespace WHERE nspname = 'segue'").await
-    );
-    assert_eq!(whole, "[]", "a check changes nothing");
+    let made = "SELECT nspname FROM pg_namespace WHERE nspname = 'segue'";
+    for side in [&pair.source, &pair.target] {
+        assert!(side.rows(made).await.is_empty(), "a check changes nothing");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

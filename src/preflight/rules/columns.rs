@@ -5,7 +5,7 @@ use crate::domain::relation::Generated;
 use crate::domain::side::Side;
 use crate::domain::table::quote_identifier;
 use crate::preflight::codes::Code;
-use crate::preflight::describe::{ColumnPair, Pair, Server, SideColumn, World};
+use crate::preflight::describe::{Collation, ColumnPair, Pair, Server, SideColumn, World};
 use crate::preflight::expression::gist;
 use crate::preflight::finding::Finding;
 use crate::preflight::rules::BOTH;
@@ -92,12 +92,14 @@ impl Place<'_> {
         let expression =
             |column: &crate::domain::relation::Column| column.default.clone().unwrap_or_default();
         match (source.generated, target.generated) {
-            (None, Some(_)) => {
+            (None, Some(how)) => {
                 let text = format!("generated on the target only: {}", expression(target));
-                found.push(
-                    self.finding(Code::Generated, Side::Target, text)
-                        .sql(self.alter(Side::Target, "DROP EXPRESSION")),
-                );
+                let mut finding = self.finding(Code::Generated, Side::Target, text);
+                // A virtual one has no values that could stay.
+                if how == Generated::Stored {
+                    finding = finding.sql(self.alter(Side::Target, "DROP EXPRESSION"));
+                }
+                found.push(finding);
             }
             (Some(_), None) => {
                 let text = format!("generated on the source only: {}", expression(source));
@@ -129,7 +131,7 @@ impl Place<'_> {
         let shown = |it: SideColumn<'_>| {
             let collation = it.facts.collation.as_ref();
             let collation =
-                collation.map_or_else(|| "no collation".to_owned(), |it| it.described());
+                collation.map_or_else(|| "no collation".to_owned(), Collation::described);
             format!("{} {collation}", it.column.type_sql)
         };
         let text = format!("{} on the source, {} on the target", shown(source), shown(target));

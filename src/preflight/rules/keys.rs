@@ -5,7 +5,6 @@ use crate::domain::side::Side;
 use crate::preflight::codes::Code;
 use crate::preflight::describe::{Pair, SideColumn};
 use crate::preflight::finding::Finding;
-use crate::preflight::rules::BOTH;
 
 pub(super) fn of(pair: &Pair<'_>, found: &mut Vec<Finding>) {
     let (source, target) = (pair.source, pair.target);
@@ -13,16 +12,11 @@ pub(super) fn of(pair: &Pair<'_>, found: &mut Vec<Finding>) {
         return;
     };
     let name = &target.table.name;
-    for side in BOTH {
-        let facts = pair.on(side);
-        if let Some(key) = facts.table.primary_key.as_ref().filter(|key| key.deferrable) {
-            let text = format!("primary key {} is deferrable", key.name);
-            found.push(
-                Finding::new(Code::KeyDeferrable, side, text)
-                    .table(&facts.table.name)
-                    .object(&key.name),
-            );
-        }
+    // Only the target's history is copied by ON CONFLICT.
+    if there.deferrable {
+        let text = format!("primary key {} is deferrable", there.name);
+        let finding = Finding::new(Code::KeyDeferrable, Side::Target, text);
+        found.push(finding.table(name).object(&there.name));
     }
     let list = |key: &crate::domain::relation::PrimaryKey| {
         key.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>()

@@ -313,6 +313,11 @@ fn keys() -> Vec<Vector> {
             &["column.wider source public.parent.id"],
         ),
         (
+            "deferrable on the source",
+            |w| on_source(w).table.primary_key.as_mut().unwrap().deferrable = true,
+            &[],
+        ),
+        (
             "a coarser key",
             |w| {
                 for (facts, modifier) in
@@ -658,7 +663,6 @@ fn constraints() -> Vec<Vector> {
                 let mut index = unique("u", &["note"]);
                 index.nulls_not_distinct = true;
                 index.definition += " NULLS NOT DISTINCT";
-                index.definition = index.definition.replace("(note) NULLS", "(note) NULLS");
                 on_target(w).table.unique_indexes.push(index);
             },
             &["constraint.unique_target target public.parent.u"],
