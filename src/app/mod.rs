@@ -5,6 +5,7 @@ pub mod backfill;
 pub mod databases;
 pub mod listen;
 mod params;
+pub mod preflight;
 pub mod queries;
 mod reconciling;
 pub mod setup;

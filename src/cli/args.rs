@@ -51,6 +51,8 @@ pub(super) enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Find what stands in the migration's way, before it begins
+    Check(CheckArgs),
     /// The triggers that record what was written
     #[command(subcommand)]
     Capture(CaptureCommand),
@@ -134,6 +136,42 @@ pub(super) struct VerifyArgs {
     pub(super) limit: u64,
 }
 
+/// The two databases, for commands that need no configuration file.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct DatabaseArgs {
+    /// The database being left: `source.dsn`
+    #[arg(long, value_name = "DSN")]
+    pub(super) source: Option<String>,
+    /// The database being moved to: `target.dsn`
+    #[arg(long, value_name = "DSN")]
+    pub(super) target: Option<String>,
+}
+
+/// What `segue check` takes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct CheckArgs {
+    /// Only this table of the source; may be given again
+    #[arg(long = "table", value_name = "SCHEMA.TABLE")]
+    pub(super) tables: Vec<String>,
+    #[command(flatten)]
+    pub(super) databases: DatabaseArgs,
+    /// Rows of one chunk of the backfill
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) chunk_rows: u64,
+    /// Rows a second that the time is estimated by
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) rows_per_s: u64,
+    /// MiB a second that the time is estimated by
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) mb_per_s: u64,
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print all that can be found, as docs/check.md has it, and ask nobody
+    #[arg(long)]
+    pub(super) list: bool,
+}
+
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Check it, and print it as it is in force
@@ -211,6 +249,17 @@ impl Settings {
         };
         Sources { file, variables: std::env::vars_os().filter_map(text).collect(), flags }
     }
+}
+
+/// The configuration's sources with the databases that the command line names.
+pub(super) fn with_databases(sources: &Sources, named: &DatabaseArgs) -> Sources {
+    let mut sources = sources.clone();
+    for (side, dsn) in [("source", &named.source), ("target", &named.target)] {
+        if let Some(dsn) = dsn {
+            sources.flags.push((format!("{side}.dsn"), dsn.clone(), format!("--{side}")));
+        }
+    }
+    sources
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -3,6 +3,7 @@
 mod admin;
 mod args;
 mod backfill;
+mod check;
 mod config;
 mod mismatches;
 mod outbox;
@@ -93,6 +94,7 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Init { phase, print } => setup::init(sources, phase, print).await?,
         Command::Capture(command) => setup::capture(sources, command).await?,
         Command::Backfill(args) => return backfill::run(sources, &args).await,
+        Command::Check(args) => check::run(sources, args).await?,
         Command::Status { watch, json } => {
             status::run(&mut admin::connect(sources).await?, watch, json).await?;
         }

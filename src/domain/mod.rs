@@ -13,6 +13,7 @@ pub mod key_range;
 pub mod mismatch;
 pub mod pace;
 pub mod pg_type;
+pub mod relation;
 pub mod side;
 pub mod status;
 pub mod table;

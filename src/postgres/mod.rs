@@ -31,6 +31,7 @@ pub mod schema;
 pub mod session;
 pub mod settings;
 mod shared;
+pub mod survey;
 pub mod tls;
 pub mod transactions;
 pub mod types;
