@@ -31,8 +31,9 @@ pub(crate) fn with_stack<T: Send>(
     // Text that the scanner does not take is a syntax error, for the parser to tell.
     // (`scan_tokens` would be cheaper, but must not be given a text without any token.)
     let tokens = pg_query::scan(sql).map(|scanned| scanned.tokens).unwrap_or_default();
-    if tokens.len() > TOKENS_MAX {
-        let count = tokens.len();
+    let (depth, count) = (estimate(&tokens), tokens.len());
+    drop(tokens);
+    if count > TOKENS_MAX && depth <= DEPTH_MAX {
         return Err(SqlFault::new(
             FaultKind::LimitExceeded,
             "limit.statement_tokens",
@@ -40,8 +41,6 @@ pub(crate) fn with_stack<T: Send>(
         )
         .with_hint("pass values as parameters or arrays, or split the statement"));
     }
-    let depth = estimate(&tokens);
-    drop(tokens);
     if depth <= SHALLOW {
         return work();
     }
