@@ -33,7 +33,15 @@ pub(crate) fn with_stack<T: Send>(
     let tokens = pg_query::scan(sql).map(|scanned| scanned.tokens).unwrap_or_default();
     let (depth, count) = (estimate(&tokens), tokens.len());
     drop(tokens);
-    if count > TOKENS_MAX && depth <= DEPTH_MAX {
+    if depth > DEPTH_MAX {
+        return Err(SqlFault::new(
+            FaultKind::LimitExceeded,
+            "refused.too_deep",
+            format!("the statement nests about {depth} levels deep, the limit is {DEPTH_MAX}"),
+        )
+        .with_hint("pass long lists as an array parameter, or split the statement"));
+    }
+    if count > TOKENS_MAX {
         return Err(SqlFault::new(
             FaultKind::LimitExceeded,
             "limit.statement_tokens",
@@ -43,14 +51,6 @@ pub(crate) fn with_stack<T: Send>(
     }
     if depth <= SHALLOW {
         return work();
-    }
-    if depth > DEPTH_MAX {
-        return Err(SqlFault::new(
-            FaultKind::LimitExceeded,
-            "refused.too_deep",
-            format!("the statement nests about {depth} levels deep, the limit is {DEPTH_MAX}"),
-        )
-        .with_hint("pass long lists as an array parameter, or split the statement"));
     }
     thread::scope(|scope| {
         thread::Builder::new()
