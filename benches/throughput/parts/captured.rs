@@ -58,8 +58,7 @@ async fn writes(plan: &Plan, servers: &Servers, wanted: &dyn Fn(&str) -> bool) {
             for _ in 0..plan.repetitions {
                 for ((name, sidecar, workers), column) in ways.iter_mut().zip(&mut columns) {
                     let segue = Some(&sidecar.segue);
-                    let watched =
-                        Watched { servers: &[&servers.source, &servers.target], segue };
+                    let watched = Watched { servers: &[&servers.source, &servers.target], segue };
                     let turn = load::run(workers, workload, plan.seconds, watched).await;
                     if *name == "dual write" {
                         backlogs.push((backlog(sidecar).await, turn.rate));

@@ -28,8 +28,8 @@ use crate::grpc::proto::session_response::Answer;
 use crate::grpc::sql::SqlService;
 use crate::telemetry::metrics::Method;
 
-use outgoing::Outgoing;
 pub use outgoing::Answers;
+use outgoing::Outgoing;
 use running::{LongAnswer, Progress};
 
 /// Calls of one stream that may wait for their answers.
@@ -141,7 +141,7 @@ impl Driver {
             match Pin::new(requests).poll_next(cx) {
                 Poll::Ready(Some(Ok(request))) => self.take(request)?,
                 // The stream broke off, and with it whoever would read the answers.
-                Poll::Ready(Some(Err(status))) => return Err(status),
+                Poll::Ready(Some(Err(status))) => return Err(self.service.explained(status)),
                 Poll::Ready(None) => self.requests = None,
                 Poll::Pending => break,
             }

@@ -27,9 +27,8 @@ pub(super) async fn judge(
         return Ok(compare::compare(analysis, primary, shadow, &rules));
     }
     let (analysis, primary, shadow) = (Arc::clone(analysis), primary.clone(), shadow.clone());
-    let compared = tokio::task::spawn_blocking(move || {
-        compare::compare(&analysis, &primary, &shadow, &rules)
-    });
+    let compared =
+        tokio::task::spawn_blocking(move || compare::compare(&analysis, &primary, &shadow, &rules));
     compared.await.map_err(|_| "broke_off")
 }
 

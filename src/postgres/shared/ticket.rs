@@ -4,8 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::place::Place;
 use super::Inner;
+use super::place::Place;
 use crate::domain::fault::SqlFault;
 use crate::postgres::fault;
 use crate::postgres::pool::Lease;
