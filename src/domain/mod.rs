@@ -3,8 +3,8 @@
 //! Pure: no I/O, no clock, no dice. Nothing here knows gRPC or a driver.
 
 pub mod answer;
-pub mod budget;
 pub mod backfill;
+pub mod budget;
 pub mod call;
 pub mod control;
 pub mod fault;
