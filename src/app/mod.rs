@@ -1,7 +1,7 @@
 //! Puts the parts together, starts them, and stops them in order.
 
-mod crash;
 pub mod backfill;
+mod crash;
 pub mod databases;
 pub mod listen;
 mod params;

@@ -9,8 +9,7 @@ use crate::cli::admin::Client;
 use crate::cli::print::{self, bytes, count, counted, indented, seconds, time, wrapped};
 use crate::grpc::proto::{
     BackfillTable, CallStatus, GetStatusRequest, OutboxStatus, SamplingStatus, Status,
-    VerifyStatus,
-    WatchStatusRequest,
+    VerifyStatus, WatchStatusRequest,
 };
 
 /// Beside the titles, within 80 columns.

@@ -13,8 +13,8 @@
 
 pub mod catalogue;
 pub mod cell;
-mod distinct;
 pub mod common;
+mod distinct;
 mod evidence;
 mod explain;
 mod faults;

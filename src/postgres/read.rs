@@ -189,7 +189,6 @@ fn answer(
     if let Some(ticket) = flight.ticket() {
         ticket.take_over();
     }
-    let side = reader.collector.side;
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     tasks.spawn(async move {
         let mut next = first.map(Ok);
