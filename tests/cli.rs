@@ -279,6 +279,8 @@ calls     20,000 reads, 1 failed, p50 0.50 ms, p99 2.25 ms
           no writes yet
 outbox    1,500 rows waiting, the oldest for 12 s, 2 stuck; 64.0 KiB of 1.0 GiB
           no keys reconciled by this sidecar
+backfill  none yet
+verified  never
 samples   10 % of reads; 1,234 samples, dropped: 7 concurrency
 verdicts  1,234 match
 ! 2 keys are stuck; see `segue outbox --stuck`

@@ -296,14 +296,12 @@ fn verdict(totals: &Totals) -> String {
 fn figures(totals: &Totals) -> String {
     let elapsed = totals.elapsed.as_secs_f64();
     let rate = if elapsed > 0.0 { totals.rows as f64 / elapsed } else { 0.0 };
-    format!(
-        "{} in {} ({} rows/s), {} read by row ({})",
-        counted(totals.rows, "row"),
-        seconds(elapsed),
-        count(rate as u64),
-        count(totals.rows_read),
-        bytes(totals.bytes_read)
-    )
+    let read = match totals.rows_read {
+        0 => String::new(),
+        read => format!(", {} read one by one ({})", count(read), bytes(totals.bytes_read)),
+    };
+    let rows = counted(totals.rows, "row");
+    format!("{rows} in {} ({} rows/s){read}", seconds(elapsed), count(rate as u64))
 }
 
 fn document(totals: &Totals) -> Value {

@@ -1,10 +1,3 @@
-CREATE TABLE IF NOT EXISTS segue.outbox_state (
-    id int2 NOT NULL PRIMARY KEY CHECK (id = 1),
-    removed_until timestamptz,
-    capture_gaps int8 NOT NULL DEFAULT 0
-);
-INSERT INTO segue.outbox_state (id) VALUES (1) ON CONFLICT (id) DO NOTHING;
-
 CREATE TABLE IF NOT EXISTS segue.verify (
     table_id int4 NOT NULL,
     chunk int8 NOT NULL,

@@ -11,6 +11,7 @@
 
 mod ask;
 pub mod chunk;
+mod judge;
 mod look;
 mod narrow;
 mod outbox;

@@ -208,3 +208,51 @@ impl Sums {
         Self { rows: 0, sums: ("0".to_owned(), "0".to_owned()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::reconcile::shape::tests::shape;
+
+    #[test]
+    fn a_row_is_hashed_whole_and_once() {
+        let shape = shape();
+        let columns = Columns::of(&shape);
+        let asked = |role, hash, is_cockroach| Asked {
+            shape: &shape,
+            columns: &columns,
+            role,
+            hash,
+            is_cockroach,
+        };
+        let range = KeyRange { after: Some(vec!["5".to_owned()]), until: None };
+        let sql = asked(Role::Primary, Hash::Binary, false).of_range(&range);
+        assert_eq!(
+            sql,
+            "SELECT pg_catalog.count(*), coalesce(pg_catalog.bit_xor(s.h), 0)::pg_catalog.text, \
+             coalesce(pg_catalog.sum(s.h), 0)::pg_catalog.text FROM (SELECT \
+             pg_catalog.hash_record_extended(ROW(pg_catalog.record_send(ROW(\
+             t.\"id\"::pg_catalog.text, t.\"code\"::pg_catalog.text, \
+             t.\"note\"::pg_catalog.text))), 0) AS h FROM \"app\".\"t\" AS t \
+             WHERE (t.\"id\") > ('5'::integer) OFFSET 0) AS s"
+        );
+        let parts = range.split_at(vec![vec!["7".to_owned()]]);
+        let whole = KeyRange { after: Some(vec!["5".to_owned()]), until: None };
+        let sql = asked(Role::Shadow, Hash::Text, true).of_parts(&whole, &parts);
+        assert!(
+            sql.contains(
+                "CASE WHEN (t.\"id\") <= ('7'::bigint) THEN 0 WHEN true THEN 1 END AS part"
+            ),
+            "{sql}"
+        );
+        assert!(sql.contains("('0x' || pg_catalog.substr(s.h, 17, 15))::INT8"), "{sql}");
+    }
+
+    #[test]
+    fn sums_of_another_form_are_not_taken_for_none() {
+        assert_eq!(Sums::parse(&[Some("x".into()), Some("0".into()), Some("0".into())]), None);
+        assert_eq!(Sums::parse(&[Some("1".into()), None, Some("0".into())]), None);
+        let none = ["0", "0", "0"].map(|cell| Some(cell.to_owned()));
+        assert_eq!(Sums::parse(&none), Some(Sums::none()));
+    }
+}
