@@ -68,7 +68,8 @@ impl BackfillGauges {
             }
         }
         let alive = || progress.workers.iter().filter(|worker| worker.alive);
-        self.workers.set(alive().map(|worker| f64::from(worker.workers)).sum());
+        // The sum of nothing would be a negative zero.
+        self.workers.set(alive().fold(0.0, |sum, worker| sum + f64::from(worker.workers)));
         self.share.set(alive().map(|worker| worker.share).fold(1.0, f64::min));
     }
 }

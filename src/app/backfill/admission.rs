@@ -1,125 +1,41 @@
-//! `segue backfill`: looks whether it may begin, and puts its parts together.
+//! Whether a backfill may begin: what is asked of both sides before anything is copied.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
 
 use crate::app::AppError;
+use crate::app::backfill::Options;
 use crate::app::databases::Databases;
 use crate::app::setup;
 use crate::config::Config;
-use crate::domain::backfill::TablePlan;
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::pace::ThrottleLimits;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
-use crate::jobs::backfill::checkpoint::{self, Checkpoint, CheckpointError};
-use crate::jobs::backfill::{self, BackfillError, Dice, Ending, Observer, Parts};
-use crate::ports::backfill::{ChunkStore, KeySplitter};
+use crate::jobs::backfill::checkpoint;
 use crate::postgres::backfill::admit;
-use crate::postgres::backfill::claims::{Claims, Owner};
-use crate::postgres::backfill::copier::{self, Copier};
+use crate::postgres::backfill::claims::Owner;
 use crate::postgres::backfill::plan::{self, Plan};
 use crate::postgres::backfill::snapshot::Captured;
-use crate::postgres::backfill::split::Splitter;
-use crate::postgres::backfill::watch::Watch;
 use crate::postgres::capture;
 use crate::postgres::pool::Pool;
-use crate::postgres::reconcile::session::ForeignKeys;
-use crate::postgres::reconcile::{self, Reconciler};
 use crate::postgres::schema::{self, Permission};
-
-/// What the command line says.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Only these tables of the source, as `schema.table` or by a name that is unique.
-    pub tables: Vec<String>,
-    /// The state is kept in this file, and not on the target.
-    pub checkpoint: Option<PathBuf>,
-    /// Nobody writes to the source, so that nothing need be captured.
-    pub source_is_idle: bool,
-    /// The target's tables are emptied first.
-    pub empty_target: bool,
-    /// Nothing is changed.
-    pub dry_run: bool,
-}
-
-/// A backfill that may begin.
-pub struct Backfill {
-    /// What there is to copy, parents before children.
-    pub plans: Vec<TablePlan>,
-    /// How far it is.
-    pub store: Arc<dyn ChunkStore>,
-    params: backfill::Params,
-    running_parts: (Arc<Copier>, Arc<Watch>),
-}
-
-impl std::fmt::Debug for Backfill {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Backfill").field("plans", &self.plans).finish_non_exhaustive()
-    }
-}
-
-impl From<CheckpointError> for AppError {
-    fn from(error: CheckpointError) -> Self {
-        let kind = match error {
-            CheckpointError::File { .. } => FaultKind::Internal,
-            CheckpointError::InUse { .. } | CheckpointError::Unfit { .. } => FaultKind::Refused,
-        };
-        SqlFault::new(kind, "refused.checkpoint", error.to_string()).into()
-    }
-}
 
 fn refused(reason: &'static str, message: impl Into<String>, way_out: &str) -> AppError {
     SqlFault::new(FaultKind::Refused, reason, message).with_hint(way_out).into()
 }
 
 /// Both databases for one run.
-struct Ground {
-    source: Pool,
-    target: Pool,
-    owner: Owner,
+pub(super) struct Ground {
+    pub(super) source: Pool,
+    pub(super) target: Pool,
+    pub(super) owner: Owner,
     /// Segue's tables are on the source: ids come from there, and rows can be reconciled.
-    registry: bool,
+    pub(super) registry: bool,
     /// They are on the target: claims can be kept there.
-    claims: bool,
-    captured: Option<Captured>,
+    pub(super) claims: bool,
+    pub(super) captured: Option<Captured>,
 }
 
-/// Looks whether the backfill may begin, and prepares it: with `empty_target` the target's tables
-/// are empty afterwards. `told` hears what is waited for.
-///
-/// # Errors
-///
-/// [`AppError`]: what stands against it, with the way out. `None` where `stop` came first.
-// The whole preflight of `segue check` belongs here, before anything is changed.
-pub async fn prepare(
-    config: &Config,
-    options: &Options,
-    stop: &CancellationToken,
-    told: impl Fn(&str),
-) -> Result<Option<Backfill>, AppError> {
-    let ground = ground(config, options).await?;
-    let mappings = wanted_tables(config, options, ground.registry).await?;
-    check_capture(&ground, &mappings).await?;
-    let plan = plan(config, options, &ground, &mappings).await?;
-    if options.empty_target && !options.dry_run {
-        empty_target(&ground, options, &plan).await?;
-    }
-    // What is to be emptied is no reason to refuse.
-    if !options.empty_target {
-        refuse_what_is_there(&ground, options, &plan).await?;
-    }
-    let waits = ground.captured.is_some() && !options.dry_run;
-    if waits && !admit::old_transactions_ended(&ground.source, stop, told).await? {
-        return Ok(None);
-    }
-    Ok(Some(assemble(config, options, ground, plan).await?))
-}
-
-async fn ground(config: &Config, options: &Options) -> Result<Ground, AppError> {
+pub(super) async fn ground(config: &Config, options: &Options) -> Result<Ground, AppError> {
     let workers = config.backfill.workers;
     let owner =
         Owner { id: uuid::Uuid::new_v4(), host: host(), workers, lease: config.backfill.lease };
@@ -174,7 +90,7 @@ async fn captured_now(source: &Pool, registry: bool) -> Result<Captured, AppErro
 }
 
 /// The tables of the migration, or those that were named.
-async fn wanted_tables(
+pub(super) async fn wanted_tables(
     config: &Config,
     options: &Options,
     registry: bool,
@@ -220,7 +136,10 @@ async fn wanted_tables(
     Ok(chosen)
 }
 
-async fn check_capture(ground: &Ground, mappings: &[TableMapping]) -> Result<(), AppError> {
+pub(super) async fn check_capture(
+    ground: &Ground,
+    mappings: &[TableMapping],
+) -> Result<(), AppError> {
     if ground.captured.is_none() {
         return Ok(());
     }
@@ -238,7 +157,7 @@ async fn check_capture(ground: &Ground, mappings: &[TableMapping]) -> Result<(),
     Err(refused("refused.not_captured", message, "run segue capture install"))
 }
 
-async fn plan(
+pub(super) async fn plan(
     config: &Config,
     options: &Options,
     ground: &Ground,
@@ -274,7 +193,11 @@ async fn plan(
     Err(refused("refused.table", message, "mend them, or leave them out by tables.exclude"))
 }
 
-async fn empty_target(ground: &Ground, options: &Options, plan: &Plan) -> Result<(), AppError> {
+pub(super) async fn empty_target(
+    ground: &Ground,
+    options: &Options,
+    plan: &Plan,
+) -> Result<(), AppError> {
     if ground.registry {
         let (phase, _) = admit::state(&ground.source).await?;
         if let Some(phase) = phase.filter(|phase| !admit::may_empty(*phase)) {
@@ -299,7 +222,7 @@ async fn empty_target(ground: &Ground, options: &Options, plan: &Plan) -> Result
     }
 }
 
-async fn refuse_what_is_there(
+pub(super) async fn refuse_what_is_there(
     ground: &Ground,
     options: &Options,
     plan: &Plan,
@@ -319,92 +242,8 @@ async fn refuse_what_is_there(
     Err(refused("refused.target_not_empty", found.join("; "), way_out))
 }
 
-async fn assemble(
-    config: &Config,
-    options: &Options,
-    ground: Ground,
-    plan: Plan,
-) -> Result<Backfill, AppError> {
-    let dice: Dice = Arc::new(rand::random::<f64>);
-    let Ground { source, target, owner, registry, claims, captured } = ground;
-    let gaps = captured.map(|captured| captured.gaps);
-    let splitter: Arc<dyn KeySplitter> =
-        Arc::new(Splitter::new(source.clone(), plan.tables.clone()));
-    let store: Arc<dyn ChunkStore> = match &options.checkpoint {
-        Some(path) => {
-            let name = |side| {
-                let database = config.database(side);
-                let hosts: Vec<String> =
-                    database.hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
-                format!("{}/{}", hosts.join(","), database.dbname)
-            };
-            let between = format!("{} to {}", name(Side::Source), name(Side::Target));
-            Arc::new(Checkpoint::open(path, &between, gaps, owner.workers, splitter)?)
-        }
-        None => {
-            let ids = plan.plans.iter().map(|table| table.table_id).collect();
-            Arc::new(Claims::new(target.clone(), splitter, owner.clone(), ids, gaps))
-        }
-    };
-    let foreign_keys = match target.get().await?.facts().is_cockroach {
-        true => ForeignKeys::Active,
-        false => ForeignKeys::Replica,
-    };
-    let reconciler = (registry && claims).then(|| {
-        let params = reconcile::Params {
-            deadline: config.outbox.deadline,
-            foreign_keys,
-            ..reconcile::Params::new(Arc::clone(&dice))
-        };
-        Arc::new(Reconciler::new(source.clone(), target.clone(), Side::Source, params))
-    });
-    let params = copier::Params { captured, foreign_keys, hook: None };
-    let copier = Copier::new(source.clone(), target, plan.tables, reconciler, params);
-    let watch = Watch::new(source, owner.id, captured.is_some());
-    Ok(Backfill {
-        plans: plan.plans,
-        store,
-        params: params_of(config, dice),
-        running_parts: (Arc::new(copier), Arc::new(watch)),
-    })
-}
-
-fn params_of(config: &Config, dice: Dice) -> backfill::Params {
-    let limits = ThrottleLimits {
-        source_latency: config.backfill.source_latency_max,
-        outbox_age: config.backfill.outbox_age_max,
-        target_latency: config.backfill.target_latency_max,
-    };
-    let ceiling = |number: u64, unit: f64| (number > 0).then_some(number as f64 * unit);
-    backfill::Params {
-        rows_per_s_max: ceiling(config.backfill.max_rows_per_s, 1.0),
-        bytes_per_s_max: ceiling(config.backfill.max_mb_per_s, 1e6),
-        ..backfill::Params::new(config.backfill.workers, limits, dice)
-    }
-}
-
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = if name.trim().is_empty() { "this machine" } else { name.trim() };
     format!("{name}, process {}", std::process::id())
-}
-
-// === impl Backfill ===
-
-impl Backfill {
-    /// Copies until all is done or `stop` is cancelled.
-    ///
-    /// # Errors
-    ///
-    /// [`BackfillError`]; what was done stands.
-    pub async fn run(
-        self,
-        observer: Arc<Observer>,
-        stop: CancellationToken,
-    ) -> Result<Ending, BackfillError> {
-        self.store.plan(&self.plans).await.map_err(BackfillError::Store)?;
-        let (copier, watch) = self.running_parts;
-        let parts = Parts { store: self.store, copier, watch, observer };
-        backfill::run(self.params, parts, stop).await
-    }
 }
