@@ -96,8 +96,8 @@ impl LongAnswer {
                         part.footer = Some(footer);
                         return Poll::Ready(End::Reached);
                     }
-                    Some(Err(fault)) => return Poll::Ready(End::Failed(fault)),
-                    None => return Poll::Ready(End::Failed(no_footer())),
+                    Some(Err(fault)) => return Poll::Ready(End::Failed(Box::new(fault))),
+                    None => return Poll::Ready(End::Failed(Box::new(no_footer()))),
                 }
                 let has_rows = part.rows.is_some() || part.packed.is_some();
                 if !has_rows {
@@ -131,7 +131,7 @@ impl LongAnswer {
 enum End {
     NotYet,
     Reached,
-    Failed(SqlFault),
+    Failed(Box<SqlFault>),
 }
 
 fn no_footer() -> SqlFault {
