@@ -118,7 +118,7 @@ fn outbox(outbox: &OutboxStatus) -> String {
 /// Tables that are not done one by one, the others together.
 fn backfill(status: &Status) -> String {
     if status.backfill.is_empty() {
-        return String::new();
+        return entry("backfill", "none yet");
     }
     let (done, open): (Vec<&BackfillTable>, Vec<_>) =
         status.backfill.iter().partition(|table| table.done);

@@ -3,7 +3,7 @@
 /// In the order of the manual's chapters; each list is sorted.
 const HARMLESS: &[&[&str]] = &[
     // Logic, comparison, conditions.
-    &["coalesce", "greatest", "least", "num_nonnulls", "num_nulls", "nullif"],
+    &["coalesce", "greatest", "least", "nullif", "num_nonnulls", "num_nulls"],
     // Numbers.
     &[
         "abs",
