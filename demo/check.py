@@ -2,6 +2,8 @@
 
 import psycopg
 
+from load import EVENTS
+
 # One line a row in a form that both schemas can give: what the target holds of it.
 IMAGES = {
     "customers": ("id", """
@@ -12,6 +14,10 @@ IMAGES = {
         SELECT id::int8, customer_id::int8, qty::int8, pg_catalog.trim_scale(price::numeric)::text,
                placed_at::timestamptz(3)::text, note
         FROM orders ORDER BY id"""),
+    "events": ("id", """
+        SELECT id::int8, customer_id::int8, kind::text, pg_catalog.trim_scale(amount::numeric)::text,
+               touched::int8, at::timestamptz(3)::text, detail::jsonb::text
+        FROM events ORDER BY id"""),
     "tickets": ("id", "SELECT id::int8, title, token::text FROM tickets ORDER BY id"),
 }
 
@@ -50,6 +56,16 @@ def lost_writes(ledger, source, seeded_visits=0, seeded_cents=100_000):
             lost.append(f"order {order} is missing")
         elif row[:2] != (customer, qty):
             lost.append(f"order {order} is {row}")
+    for event in EVENTS:
+        row = source["events"].get(event)
+        if event in ledger.erased:
+            if row is not None:
+                lost.append(f"event {event} was erased and is still there")
+        elif row is None:
+            lost.append(f"event {event} is missing")
+        elif row[3] != ledger.touched.get(event, 0):
+            lost.append(f"event {event} was touched {row[3]} times,"
+                        f" acknowledged {ledger.touched.get(event, 0)}")
     for number, title in ledger.tickets.items():
         row = source["tickets"].get(number)
         if row is None or row[0] != title:

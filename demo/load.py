@@ -23,6 +23,8 @@ PAUSE_S = 0.02
 WRITTEN_MAX = 150
 QUIET_MIN, QUIET_MAX = 151, 199
 PLANTED_CUSTOMER = 200
+# The history; each writer has the events to itself whose number fits its own.
+EVENTS = range(1, 250_001)
 # Orders above this one are made by the load; a thread's ids begin at its number of these.
 IDS_OF_A_THREAD = 10_000_000
 
@@ -64,6 +66,8 @@ READS = [
     ("SELECT count(*), sum(qty), max(price) FROM orders WHERE customer_id = $1",
      lambda: (random.randint(1, QUIET_MAX),)),
     ("SELECT id, title, token FROM tickets WHERE id = $1", lambda: (random.randint(1, 50),)),
+    ("SELECT id, kind, amount, touched, at, detail FROM events WHERE id BETWEEN $1 AND $1 + 9"
+     " ORDER BY id", lambda: (random.choice(EVENTS),)),
 ]
 PLANTED_READ_MARK = "select credit from customers"
 PLANTED_READ = "SELECT credit FROM customers WHERE id = $1"
@@ -79,6 +83,8 @@ class Ledger:
         self.visits = {}
         self.credit_cents = {}
         self.tickets = {}
+        self.touched = {}
+        self.erased = set()
         self.acknowledged = {"read": 0, "write": 0, "repeat": 0}
         self.replayed = 0
         self.errors = []
@@ -200,11 +206,13 @@ class Writer:
     def __init__(self, number):
         self.next_id = number * IDS_OF_A_THREAD
         self.own = []
+        self.number = number
+        self.erased = set()
         self._repeat = None
 
     def choose(self):
         makers = [self.order, self.order, self.visit, self.visit, self.transfer, self.ticket,
-                  self.forget, self.both]
+                  self.forget, self.both, self.touch, self.touch, self.erase]
         return random.choice(makers)()
 
     def order(self):
@@ -288,6 +296,30 @@ class Writer:
             way.execute("DELETE FROM orders WHERE id = $1", order)
             return lambda ledger: ledger.deleted.add(order)
         return run
+
+    def touch(self):
+        event = self._event()
+
+        def run(way):
+            way.execute("UPDATE events SET touched = touched + 1 WHERE id = $1", event)
+            return lambda ledger: _add(ledger.touched, event, 1)
+        return run
+
+    def erase(self):
+        event = self._event()
+        self.erased.add(event)
+
+        def run(way):
+            way.execute("DELETE FROM events WHERE id = $1", event)
+            return lambda ledger: ledger.erased.add(event)
+        return run
+
+    def _event(self):
+        """One of the history that is this thread's own and still there."""
+        while True:
+            event = random.choice(EVENTS)
+            if event % WRITERS == self.number % WRITERS and event not in self.erased:
+                return event
 
     def both(self):
         """An order and a visit in a transaction that spans calls."""

@@ -48,6 +48,10 @@ def _row(story):
     _on(story.target, "UPDATE public.orders SET qty = qty + 1 WHERE id = 7")
 
 
+def _hole(story):
+    _on(story.target, "DELETE FROM public.events WHERE id = (SELECT max(id) FROM public.events)")
+
+
 def _stuck(story):
     _on(story.target, "ALTER TABLE public.tickets ADD CHECK (title = '') NOT VALID")
 
@@ -75,6 +79,8 @@ SABOTAGES = {
     "repeats": Deed("repeated writes come without their key", "prepared", _repeats),
     "blind": Deed("one of the planted statements is never run", "prepared", _blind),
     "surprise": Deed("a statement that differs and was not announced", "prepared", _surprise),
+    "uncopied": Deed("the history is not copied", "copy", lambda _: None),
+    "hole": Deed("one event is deleted on the target behind the copy", "copied", _hole),
     "stays": Deed("the target is not taken away", "away", _stays),
     "slow": Deed("writes become slow while the target is away", "away", _slow),
     "undiverged": Deed("the row of customer 200 stays as it is", "diverge", lambda _: None),

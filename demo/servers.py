@@ -221,6 +221,19 @@ class Sidecar:
             raise RuntimeError(f"segue {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
 
+    def show(self, display, *arguments):
+        """Runs a subcommand and shows its lines as they come; gives its exit code and output."""
+        process = subprocess.Popen(
+            [self.program, *map(str, arguments), "--config", self.config], cwd=self.home,
+            env=self._environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        display.say(f"          $ segue {' '.join(map(str, arguments))}")
+        lines = []
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            display.say(f"          {lines[-1]}")
+        return process.wait(), lines
+
     def serve(self):
         log = (self.home / "segue.log").open("ab")
         self.process = subprocess.Popen(

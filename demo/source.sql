@@ -19,6 +19,17 @@ CREATE TABLE orders (
 );
 CREATE INDEX ON orders (customer_id);
 
+-- What has gathered over the years.
+CREATE TABLE events (
+  id           bigint PRIMARY KEY,
+  customer_id  int NOT NULL REFERENCES customers (id),
+  kind         varchar(20) NOT NULL,
+  amount       numeric(12,4) NOT NULL,
+  touched      int NOT NULL DEFAULT 0,
+  at           timestamptz(6) NOT NULL,
+  detail       json
+);
+
 CREATE TABLE tickets (
   id     serial PRIMARY KEY,
   title  text NOT NULL,

@@ -7,13 +7,12 @@ import psycopg
 import client
 import shop
 from client import Migration
-from load import PLANTED_CUSTOMER, Ledger, Load
+from load import EVENTS, PLANTED_CUSTOMER, Ledger, Load
 from proof import prove
 from servers import Server, Sidecar, wait_until
 
-PHASE = "shadow_read"
-
-# The parts under load and how long they last.
+# The parts under load and how long they last; the copy lasts as long as it takes.
+COPIED = "history copied"
 CALM, FROZEN, DOWN, BACK, DIVERGED = "calm", "target frozen", "target down", "target back", "diverged"
 SECONDS = {CALM: 25, FROZEN: 12, DOWN: 15, BACK: 20, DIVERGED: 25}
 DRAIN_LIMIT_S = 60
@@ -22,6 +21,8 @@ SETTLE_S = 8
 # The backlog is worked off when no key waits for longer than this.
 CAUGHT_UP_AGE_S = 2
 REFRESH_S = 0.5
+# Polite, so that the copy can be watched and the load goes on beside it.
+COPY_ROWS_PER_S = 20_000
 
 
 class Story:
@@ -37,6 +38,7 @@ class Story:
         self.target = Server(folder, "target", 18)
         self.ledger = Ledger()
         self.backlog_max = 0
+        self.copied = self.verified = self.found = None
         self.caught_up_after_s = None
         self.mismatches = ""
         self._back_at = None
@@ -47,10 +49,10 @@ class Story:
         self.target.start()
         shop.create(self.source, "shop", "source")
         shop.create(self.source, "baseline", "source")
-        shop.create(self.target, "shop", "target")
+        shop.create(self.target, "shop", "target", rows=False)
         self.sidecar = Sidecar(self.folder, self.program, self.source.dsn("shop"),
                                self.target.dsn("shop"))
-        self.sidecar.run("init", "--phase", PHASE)
+        self.sidecar.run("init", "--phase", "dual_write")
         self.sidecar.serve()
         wait_until("segue serves", 30, self.sidecar.is_up)
         client.generate_stubs()
@@ -63,6 +65,9 @@ class Story:
         step = self.display.step
         step("PostgreSQL 15 (source) and 18 (target) run, segue serves, clients read and write")
         self.load.start()
+        self.copy()
+        step("a sample of the reads is compared from now on")
+        self.sidecar.run("init", "--phase", "shadow_read")
         self.watch(CALM)
         step("the target freezes: it takes connections and answers nothing")
         self.target.freeze()
@@ -86,6 +91,20 @@ class Story:
         self.load.stop()
         self.drain()
         self.sabotage.at("drained", self)
+        step("both sides are verified once more; one planted row differs by now")
+        self.found = self.sidecar.show(self.display, "verify")
+
+    def copy(self):
+        """Brings the history to the target while the clients write, and has it verified."""
+        self.load.part = COPIED
+        step = self.display.step
+        step(f"the history of {len(EVENTS)} events is copied, at most {COPY_ROWS_PER_S} rows/s")
+        if not self.sabotage.at("copy", self):
+            self.copied = self.sidecar.show(
+                self.display, "backfill", "--max-rows-per-s", COPY_ROWS_PER_S)
+        self.sabotage.at("copied", self)
+        step("both sides are verified, still under load")
+        self.verified = self.sidecar.show(self.display, "verify")
 
     def watch(self, part):
         """Lets the load go on and shows how it does."""

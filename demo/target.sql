@@ -35,6 +35,16 @@ CREATE TABLE public.orders (
   note         text COLLATE "C"
 );
 
+CREATE TABLE public.events (
+  id           int8 PRIMARY KEY,
+  customer_id  int8 NOT NULL REFERENCES public.customers (id),
+  kind         text COLLATE "C" NOT NULL,
+  amount       numeric NOT NULL,
+  touched      int8 NOT NULL DEFAULT 0,
+  at           timestamptz(3) NOT NULL,
+  detail       jsonb
+);
+
 CREATE SEQUENCE elsewhere.row_id START 1000000000;
 CREATE TABLE public.tickets (
   id     int8 PRIMARY KEY DEFAULT nextval('elsewhere.row_id'),
