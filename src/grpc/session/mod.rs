@@ -3,7 +3,7 @@
 //! One task drives all calls of a stream: it takes requests, runs them, and hands over what
 //! is ready. It goes on while the caller does not read, so that no call holds a shared
 //! connection for a caller's sake; but it takes no request, and no further part of a long
-//! answer, while more than [`UNREAD_BYTES_MAX`] wait to be read.
+//! answer, while more than `UNREAD_BYTES_MAX` wait to be read.
 
 mod outgoing;
 mod running;

@@ -1,8 +1,8 @@
 //! Whether both sides' rows are the same, found out by moving as few of them as may be.
 //!
 //! A chunk is a key range. Both sides add it up at once ([`sums`]); equal sums are equal rows.
-//! Where they differ the range is cut until few rows are left ([`narrow`]), and these are read
-//! and judged by the comparer's rules, cell by cell ([`look`]). A row that differs is asked of
+//! Where they differ the range is cut until few rows are left (`narrow`), and these are read
+//! and judged by the comparer's rules, cell by cell (`look`). A row that differs is asked of
 //! the outbox, and looked at again, before it is called a difference.
 //!
 //! What was proven, and when, is kept for later ([`proof`]).

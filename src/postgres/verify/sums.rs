@@ -15,7 +15,7 @@ use crate::postgres::reconcile::shape::{Role, TableShape};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hash {
     /// The row in the binary format of the wire, by PostgreSQL's own 64-bit hash. Both servers
-    /// must agree on it, which is asked ([`PROBE`]).
+    /// must agree on it, which is asked (`PROBE`).
     Binary,
     /// The row as text, by MD5: the same on every server.
     Text,
