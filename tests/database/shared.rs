@@ -47,13 +47,15 @@ async fn at_rest(rig: &Rig) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_reads_share_few_sessions() {
-    let rig = with_sessions(64).await;
+async fn many_reads_share_one_session() {
+    let rig = with_sessions(2).await;
+    // The other one is somebody's.
+    let held = rig.reads.get().await.unwrap();
     for _ in 0..20 {
         read_many(&rig, 100).await;
     }
-    // Four, and more where the machine stood still for a moment.
-    assert!(rig.reads.status().open < 32, "{:?}", rig.reads.status());
+    drop(held);
+    assert!(rig.reads.status().open <= 2, "{:?}", rig.reads.status());
     at_rest(&rig).await;
 }
 
