@@ -1,6 +1,7 @@
 //! Both databases: pools by purpose, from the configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
@@ -13,11 +14,20 @@ use crate::postgres::database::{self, PostgresDatabase};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::pool::{self, Pool};
 use crate::postgres::read::ReadConnections;
-use crate::postgres::settings::Purpose;
+use crate::postgres::settings::{Purpose, SessionLimits};
 use crate::telemetry::metrics::{Metrics, PoolState};
 
 /// Sessions on the primary for looking at a difference again.
 const SAMPLE_SESSIONS_MAX: usize = 8;
+
+/// Sessions for the control row, the lease and the fleet: the follower, the member, the leader
+/// and an operator. Reconciles that wait for a shadow never hold one.
+const CONTROL_SESSIONS_MAX: usize = 4;
+/// The server gives these up early: the next attempt is due soon.
+const CONTROL_LIMITS: SessionLimits = SessionLimits {
+    statement_timeout: Some(Duration::from_secs(5)),
+    lock_timeout: Some(Duration::from_secs(2)),
+};
 
 /// Pools of one side. Each kind of work has its own, so that none takes another's sessions.
 #[derive(Debug, Clone)]
@@ -25,6 +35,7 @@ struct Pools {
     reads: Pool,
     writes: Pool,
     own: Pool,
+    control: Pool,
     samples: Pool,
 }
 
@@ -53,6 +64,11 @@ impl Databases {
         self.each(|pools| pools.own.clone())
     }
 
+    /// Sessions for the control row and the fleet.
+    pub fn control(&self) -> Sides<Pool> {
+        self.each(|pools| pools.control.clone())
+    }
+
     /// Sessions for callers' writes and transactions.
     pub fn writes(&self, side: Side) -> &Pool {
         &self.pools.of(side).writes
@@ -76,6 +92,7 @@ impl Databases {
                 ("read", pools.reads),
                 ("write", pools.writes),
                 ("own", pools.own),
+                ("control", pools.control),
                 ("sample", pools.samples),
             ];
             for (name, pool) in all {
@@ -102,7 +119,12 @@ impl Pools {
             let params = pool::Params::new(purpose, size_max, config.pool_wait_max);
             Pool::new(connector.clone(), params)
         };
+        let control = pool::Params {
+            limits: CONTROL_LIMITS,
+            ..pool::Params::new(Purpose::Own, CONTROL_SESSIONS_MAX, config.pool_wait_max)
+        };
         Ok(Self {
+            control: Pool::new(connector.clone(), control)?,
             reads: pool(Purpose::Read, config.read_pool_max)?,
             writes: pool(Purpose::Write, config.write_pool_max)?,
             own: pool(Purpose::Own, config.own_pool_max)?,

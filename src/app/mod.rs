@@ -1,8 +1,10 @@
 //! Puts the parts together, starts them, and stops them in order.
 
 pub mod databases;
+mod fleet;
 pub mod listen;
 mod params;
+mod phases;
 pub mod queries;
 mod reconciling;
 pub mod setup;
@@ -15,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::member::Membership;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::side::{Side, Sides};
@@ -24,8 +26,8 @@ use crate::grpc::migration::{self, MigrationService};
 use crate::grpc::sql::SqlService;
 use crate::jobs::janitor;
 use crate::jobs::shadow_reads::{self, ShadowReader};
+use crate::ports::admin::PhaseAdmin;
 use crate::ports::{ControlView, Transactions};
-use crate::postgres::control::ControlTable;
 use crate::postgres::mismatch::MismatchTable;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::schema::SetupError;
@@ -144,12 +146,9 @@ pub async fn run(
     let databases = Databases::open(config)?;
     databases.watch(&metrics);
     setup::at_start(config, &databases).await?;
-    let store = Arc::new(ControlTable::new(databases.own()));
-    let (control, follower) =
-        Control::start(params::control(config), store, metrics.clone()).await?;
-
     let background = Background::default();
-    background.tasks.spawn(follower.run(background.stop.clone()));
+    let fleet = fleet::join(config, &databases, &background, &metrics).await?;
+    let control = fleet.control.clone();
     // Writes and long answers outlive the futures of their callers, and are waited for.
     let calls = TaskTracker::new();
     let transactions = open_transactions(config, &databases, &calls, &background, &metrics);
@@ -167,10 +166,12 @@ pub async fn run(
         &background.stop,
     );
 
+    let phases: Arc<dyn PhaseAdmin> =
+        Arc::new(fleet.lead(config, &databases, &background, &reconciling.admin));
     let parts = stack::Parts {
         databases: databases.executing(&calls),
         transactions,
-        control: Arc::new(control.clone()),
+        control: Arc::new(fleet.membership.clone()),
         reconciler: Arc::new(reconciling.replayer),
         samples: Arc::new(samples.clone()),
         write_ids: Arc::new(|| WriteId(uuid::Uuid::new_v4().as_u128())),
@@ -187,9 +188,11 @@ pub async fn run(
                 outbox: Arc::clone(&reconciling.admin),
                 sampling: Arc::new(samples.clone()),
                 metrics: metrics.clone(),
+                phases: Arc::clone(&phases),
                 uncaptured,
             }),
             mismatches: Arc::new(MismatchTable::new(databases.own().source)),
+            phases,
             outbox: reconciling.admin,
             sampling: Arc::new(samples),
             stop: stop.clone(),
@@ -199,7 +202,7 @@ pub async fn run(
     };
     tracing::info!(sql = %config.listen.sql, admin = %config.listen.admin, "serving");
     listeners.serve(services, stop).await?;
-    finish(config, calls, background, reconciling.running).await;
+    finish(config, calls, background, reconciling.running, &fleet.membership).await;
     tracing::info!("ended");
     Ok(())
 }
@@ -210,14 +213,20 @@ async fn finish(
     calls: TaskTracker,
     background: Background,
     reconciling: crate::jobs::replayer::Running,
+    membership: &Membership,
 ) {
     let limit = config.listen.drain_timeout;
     calls.close();
-    if tokio::time::timeout(limit, calls.wait()).await.is_err() {
+    let drained = tokio::time::timeout(limit, calls.wait()).await.is_ok();
+    if !drained {
         let tasks = calls.len();
         tracing::warn!(tasks, "statements are still running; their servers will end them");
     }
     background.stop.cancel();
+    // What may still be written keeps the fleet waiting for the end of the lease.
+    if drained {
+        membership.leave().await;
+    }
     background.tasks.close();
     let ended = async { tokio::join!(background.tasks.wait(), reconciling.stop()) };
     if tokio::time::timeout(limit, ended).await.is_err() {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::app::{AppError, listen};
 use crate::compare::rules::{Rule, Rules};
 use crate::config::Config;
-use crate::control;
+use crate::control::{self, leader, member, steps};
 use crate::domain::call::ResultLimits;
+use crate::domain::fleet::MemberId;
 use crate::domain::side::{Side, Sides};
 use crate::grpc::auth::Token;
 use crate::grpc::sql;
@@ -22,6 +23,35 @@ const LOOKS: u32 = 2;
 
 pub(super) fn control(config: &Config) -> control::Params {
     control::Params { poll_interval: config.control.poll_interval, read_timeout: CONTROL_READ_MAX }
+}
+
+pub(super) fn member(config: &Config) -> member::Params {
+    let control = &config.control;
+    member::Params {
+        id: MemberId(uuid::Uuid::new_v4().as_u128()),
+        name: control.name.clone(),
+        address: config.listen.admin.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        lease: control.lease,
+        renew_interval: control.poll_interval,
+        window: config.read_routing.rollback_trigger.window,
+    }
+}
+
+pub(super) fn leader(config: &Config) -> leader::Params {
+    leader::Params {
+        interval: config.control.poll_interval,
+        timeout: CONTROL_READ_MAX,
+        routing: config.read_routing.clone(),
+    }
+}
+
+pub(super) fn steps(config: &Config) -> steps::Params {
+    steps::Params {
+        limits: config.gates,
+        timeout: CONTROL_READ_MAX,
+        settle_wait: config.control.settle_wait,
+    }
 }
 
 pub(super) fn stack(config: &Config) -> stack::Params {

@@ -7,13 +7,16 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::control::Control;
-use crate::domain::status::{CallStatus, OutboxStatus, SamplingStatus, StatusReport};
+use crate::domain::control::Phase;
+use crate::domain::status::{CallStatus, FleetStatus, OutboxStatus, SamplingStatus, StatusReport};
 use crate::domain::verdict::Verdict;
-use crate::ports::admin::{OutboxAdmin, SamplingControl, StatusSource};
+use crate::ports::admin::{OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
 use crate::telemetry::metrics::{CallTotals, Metrics};
 
 /// How long the outbox may take to tell its figures.
 const OUTBOX_LIMIT: Duration = Duration::from_secs(2);
+/// How long the fleet's tables may take.
+const FLEET_LIMIT: Duration = Duration::from_secs(3);
 /// An older pending row deserves a look.
 const AGE_WARN_S: f64 = 60.0;
 /// So does an outbox that has filled this share of its limit.
@@ -32,6 +35,8 @@ pub struct StatusGatherer {
     pub sampling: Arc<dyn SamplingControl>,
     /// Counts of this member.
     pub metrics: Metrics,
+    /// The phases, and the fleet.
+    pub phases: Arc<dyn PhaseAdmin>,
     /// Tables whose writes are not captured.
     pub uncaptured: Uncaptured,
 }
@@ -72,13 +77,25 @@ impl StatusGatherer {
                 OutboxStatus::default()
             }
         };
+        let fleet = match tokio::time::timeout(FLEET_LIMIT, self.phases.status()).await {
+            Ok(Ok(fleet)) => Some(fleet),
+            Ok(Err(fault)) => {
+                warnings.push(format!("the fleet cannot be read: {fault}"));
+                None
+            }
+            Err(_) => {
+                warnings.push(format!("the fleet's tables did not answer within {FLEET_LIMIT:?}"));
+                None
+            }
+        };
+        warn_of_fleet(fleet.as_ref(), &mut warnings);
         let sampling = self.sampling.status();
         let verdicts = counts.verdicts;
         warn_of_outbox(&outbox, &mut warnings);
         warn_of_data(verdicts.get(&Verdict::Data).copied(), &sampling, &mut warnings);
         StatusReport {
             control: row.state,
-            phase_since: Some(row.changed_at),
+            phase_since: Some(row.phase_since),
             phase_reason: row.reason,
             outbox,
             sampling,
@@ -87,6 +104,7 @@ impl StatusGatherer {
             writes: calls(&counts.writes),
             at: SystemTime::now(),
             warnings,
+            fleet,
         }
     }
 }
@@ -128,6 +146,27 @@ fn warn_of_outbox(outbox: &OutboxStatus, warnings: &mut Vec<String>) {
         let age = outbox.oldest_age_s;
         warnings
             .push(format!("the oldest key has waited for {age:.0} s: is the shadow reachable?"));
+    }
+}
+
+fn warn_of_fleet(fleet: Option<&FleetStatus>, warnings: &mut Vec<String>) {
+    let Some(FleetStatus { report, fleet, .. }) = fleet else { return };
+    for member in report.settled.waits_for() {
+        warnings.push(format!("the epoch has not settled: {member}"));
+    }
+    let row = &report.row;
+    if row.state.phase == Phase::Shift && row.held {
+        let share = row.target_percentage;
+        warnings.push(format!("the schedule is held at {share}: {}", row.reason));
+    }
+    if fleet.leader.is_none() {
+        warnings.push("nobody leads the fleet at this moment".to_owned());
+    }
+    let mut versions: Vec<&str> = fleet.alive().map(|member| member.version.as_str()).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    if versions.len() > 1 {
+        warnings.push(format!("members run different versions of segue: {}", versions.join(", ")));
     }
 }
 

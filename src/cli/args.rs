@@ -12,7 +12,8 @@ use crate::domain::verdict::Verdict;
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, disable_help_subcommand = true)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, \
-                        3 there are differences to look at, 4 refused.")]
+                        3 there are differences to look at, 4 refused, \
+                        5 there is too little evidence.")]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) settings: Settings,
@@ -61,6 +62,24 @@ pub(super) enum Command {
         /// As JSON, one document a line
         #[arg(long)]
         json: bool,
+    },
+    /// The phase of the migration and its gates: shown, or changed
+    #[command(args_conflicts_with_subcommands = true)]
+    Phase {
+        #[command(subcommand)]
+        command: Option<PhaseCommand>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What was changed, by whom and why, latest first
+    History {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// How many to show
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
     },
     /// What the two sides answer differently, most frequent first
     #[command(args_conflicts_with_subcommands = true)]
@@ -137,6 +156,59 @@ pub(super) enum MismatchesCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum PhaseCommand {
+    /// Go on to the next phase, if its gates allow it
+    Advance {
+        /// The phase that should be next; refused where another one is
+        #[arg(long, value_parser = phase)]
+        to: Option<Phase>,
+        /// Whatever the gates say; recorded with who and why
+        #[arg(long, requires = "reason")]
+        force: bool,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Go back to the phase before
+    Back {
+        /// From dual_write: what was copied is given up
+        #[arg(long)]
+        give_up_copy: bool,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Send so many reads to the target, and hold the schedule there
+    Percentage {
+        /// 0 to 100
+        #[arg(value_parser = percentage)]
+        percent: f64,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Let the schedule go on
+    Resume {
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+}
+
+/// Who asks, and why.
+#[derive(Debug, Args)]
+pub(super) struct AskedArgs {
+    /// Why; kept on record
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(super) reason: String,
+    /// Who says so [default: the user]
+    #[arg(
+        long = "by",
+        env = "USER",
+        default_value = "unknown",
+        hide_default_value = true,
+        hide_env = true
+    )]
+    pub(super) by: String,
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum OutboxCommand {
     /// Make waiting keys due now
     Replay {
@@ -180,4 +252,11 @@ fn verdict(text: &str) -> Result<Verdict, String> {
 
 fn phase(text: &str) -> Result<Phase, String> {
     text.parse().map_err(|error: crate::domain::control::UnknownPhase| error.to_string())
+}
+
+fn percentage(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim().parse() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("is not between 0 and 100".to_owned()),
+    }
 }

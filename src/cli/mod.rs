@@ -5,6 +5,7 @@ mod args;
 mod config;
 mod mismatches;
 mod outbox;
+mod phase;
 mod print;
 mod serve;
 mod setup;
@@ -28,6 +29,10 @@ enum Ending {
     Done,
     /// There are differences that somebody has to look at.
     Differences,
+    /// A gate refused.
+    Refused,
+    /// A gate could not tell.
+    Inconclusive,
 }
 
 /// Segue or a database said no, and would say it again.
@@ -38,6 +43,7 @@ struct Refused(String);
 const FAILED: u8 = 1;
 const DIFFERENCES: u8 = 3;
 const REFUSED: u8 = 4;
+const INCONCLUSIVE: u8 = 5;
 
 /// Runs the command line. Wrong usage ends with 2, by way of clap.
 pub fn main() -> ExitCode {
@@ -45,6 +51,8 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Differences) => ExitCode::from(DIFFERENCES),
+        Ok(Ending::Refused) => ExitCode::from(REFUSED),
+        Ok(Ending::Inconclusive) => ExitCode::from(INCONCLUSIVE),
         Err(error) => {
             // Nothing sensible is left to do when the output cannot be written.
             let _ = writeln!(std::io::stderr(), "segue: {}", explained(&error));
@@ -78,6 +86,15 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Capture(command) => setup::capture(sources, command).await?,
         Command::Status { watch, json } => {
             status::run(&mut admin::connect(sources).await?, watch, json).await?;
+        }
+        Command::Phase { command: None, json } => {
+            phase::show(&mut admin::connect(sources).await?, json).await?;
+        }
+        Command::Phase { command: Some(command), json } => {
+            return phase::change(&mut admin::connect(sources).await?, command, json).await;
+        }
+        Command::History { json, limit } => {
+            phase::history(&mut admin::connect(sources).await?, json, limit).await?;
         }
         Command::Mismatches { command: Some(command), .. } => {
             mismatches::resolve(&mut admin::connect(sources).await?, command).await?;

@@ -5,26 +5,31 @@
 //! every key; `docs/configuration.md` must agree with it.
 
 mod compare;
+mod control;
 mod database;
 mod dsn;
 pub mod fault;
 pub mod keys;
 mod layers;
 mod reader;
+mod routing;
 mod secret;
 mod sections;
 mod units;
 
 pub use compare::CompareRule;
+pub use control::Control;
 pub use database::Database;
 pub use fault::{Faults, Origin};
 pub use layers::Sources;
+pub use routing::Shift;
 pub use secret::Secret;
 pub use sections::{
-    Compare, Control, Excluded, Limits, Listen, Outbox, Queries, Sampling, Tables, Telemetry,
-    Transactions,
+    Compare, Excluded, Limits, Listen, Outbox, Queries, Sampling, Tables, Telemetry, Transactions,
 };
 
+use crate::domain::gate;
+use crate::domain::routing::Routing;
 use crate::domain::side::Side;
 use layers::Layers;
 use reader::Reader;
@@ -54,8 +59,14 @@ pub struct Config {
     pub outbox: Outbox,
     /// What is told, and where.
     pub telemetry: Telemetry,
-    /// How the control row is followed.
+    /// How the control row is followed, and the fleet kept.
     pub control: Control,
+    /// How reads are shifted.
+    pub read_routing: Routing,
+    /// How callers are kept from a sick target.
+    pub shift: Shift,
+    /// What the gates ask for.
+    pub gates: gate::Limits,
     effective: Vec<(String, String, Origin)>,
 }
 
@@ -82,6 +93,9 @@ impl Config {
             outbox: Outbox::read(&mut reader),
             telemetry: Telemetry::read(&mut reader),
             control: Control::read(&mut reader),
+            read_routing: routing::routing(&mut reader),
+            shift: Shift::read(&mut reader),
+            gates: routing::gates(&mut reader),
             effective: reader.effective(),
         };
         config.check_together(&mut reader);

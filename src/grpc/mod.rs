@@ -7,6 +7,7 @@ mod encode;
 pub mod health;
 mod metadata;
 pub mod migration;
+mod phases;
 pub mod proto;
 mod request;
 pub mod routes;

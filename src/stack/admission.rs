@@ -8,9 +8,10 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
-use crate::domain::call::{BoundStatement, CallContext, Idempotency};
+use crate::domain::call::{BoundStatement, CallContext, Idempotency, TransactionId};
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::ports::ControlView;
+use crate::domain::key::WriteId;
+use crate::ports::{ControlView, Entering, WritePass};
 use crate::stack::call::{
     CalledStatement, Read, ReadAnswer, ReadCall, Text, Write, WriteCall, Written,
 };
@@ -194,10 +195,12 @@ impl<S> Admission<S> {
         let scope = if call.transaction.is_some() { Scope::InTransaction } else { Scope::Alone };
         self.statements.check(&analysis, scope)?;
         self.statements.check_read(&analysis)?;
+        let (control, shifted) = self.control.admit_read()?;
         Ok(Read {
             statement,
             analysis,
-            control: self.control.current(),
+            control,
+            shifted,
             transaction: call.transaction,
             must_see: call.must_see,
             trace_id: call.trace_id,
@@ -205,7 +208,8 @@ impl<S> Admission<S> {
         })
     }
 
-    fn admit_write(&self, call: WriteCall) -> Result<Write, SqlFault> {
+    /// What is refused is refused before anything waits.
+    fn judge_write(&self, call: WriteCall) -> Result<Judged, SqlFault> {
         not_over(&call.context)?;
         self.check_count(call.statements.len())?;
         if call.transaction.is_some() && call.idempotency_key.is_some() {
@@ -242,11 +246,10 @@ impl<S> Admission<S> {
         let idempotency = call
             .idempotency_key
             .map(|key| Idempotency { key, content: content::hash(&statements) });
-        Ok(Write {
+        Ok(Judged {
             statements,
             writes,
             summary: summary.unwrap_or_default(),
-            control: self.control.current(),
             transaction: call.transaction,
             idempotency,
             write_id: (self.write_ids)(),
@@ -301,7 +304,7 @@ where
 
 impl<S> Service<WriteCall> for Admission<S>
 where
-    S: Service<Write, Response = Written, Error = SqlFault>,
+    S: Service<Write, Response = Written, Error = SqlFault> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Written;
@@ -313,10 +316,42 @@ where
     }
 
     fn call(&mut self, call: WriteCall) -> Self::Future {
-        match self.admit_write(call) {
-            Ok(write) => Box::pin(self.inner.call(write)),
-            Err(fault) => Box::pin(async move { Err(fault) }),
-        }
+        let judged = match self.judge_write(call) {
+            Ok(judged) => judged,
+            Err(fault) => return Box::pin(async move { Err(fault) }),
+        };
+        // The ready one is taken along, since the leave to write may have to be waited for.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let control = Arc::clone(&self.control);
+        Box::pin(async move {
+            // A statement that was sent as a write and only reads may as well wait.
+            let entering = match judged.transaction {
+                Some(_) => Entering::Continuing,
+                None => Entering::New,
+            };
+            let pass = control.admit_write(entering, judged.context.deadline).await?;
+            inner.call(judged.with(pass)).await
+        })
+    }
+}
+
+/// A write that nothing stands against but that it has no leave yet.
+struct Judged {
+    statements: Vec<BoundStatement>,
+    writes: bool,
+    summary: Arc<str>,
+    transaction: Option<TransactionId>,
+    idempotency: Option<Idempotency>,
+    write_id: WriteId,
+    context: CallContext,
+}
+
+impl Judged {
+    fn with(self, pass: WritePass) -> Write {
+        let Self { statements, writes, summary, transaction, idempotency, write_id, context } =
+            self;
+        Write { statements, writes, summary, pass, transaction, idempotency, write_id, context }
     }
 }
 

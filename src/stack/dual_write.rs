@@ -69,14 +69,16 @@ impl Service<Write> for DualWrite {
     }
 
     fn call(&mut self, write: Write) -> Self::Future {
-        let side = write.control.phase.primary();
+        // Held to the write's end, whatever becomes of its caller.
+        let pass = write.pass;
+        let side = pass.control.phase.primary();
         let database = Arc::clone(self.databases.of(side));
         let watched = self.watch.begin(side, Purpose::Write, &write.summary);
         if let [only] = write.statements.as_slice() {
             watched.named(only.name.as_deref());
         }
         let watch = self.watch.clone();
-        let mut wake = WakeOnDrop::new(&self.reconciler, write.control, write.writes);
+        let mut wake = WakeOnDrop::new(&self.reconciler, pass.control, write.writes);
         let request = WriteRequest {
             statements: write.statements,
             write_id: write.write_id,
@@ -87,6 +89,7 @@ impl Service<Write> for DualWrite {
         let answer = async move {
             let answer = database.write(request).await;
             wake.disarm_if_nothing_was_written(&answer);
+            drop(pass);
             (answer, wake)
         };
         let answer = ToItsEnd::new(answer.instrument(span));

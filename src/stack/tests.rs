@@ -14,7 +14,7 @@ use super::queries::NamedStatements;
 use super::shadow_read::ShadowRead;
 use crate::domain::answer::{Observed, RowBatch, RowBatchBuilder};
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteAnswer};
-use crate::domain::control::{ControlState, Phase};
+use crate::domain::control::{ControlState, Percentage, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::side::Side;
@@ -71,6 +71,7 @@ fn read(phase: Phase) -> Read {
         statement: BoundStatement { sql: sql.into(), name: None, params: Arc::from([]) },
         analysis: Arc::new(statement::analyse(sql).unwrap()),
         control: ControlState { epoch: 1, phase },
+        shifted: Percentage::ZERO,
         transaction: None,
         must_see: None,
         trace_id: None,
@@ -207,7 +208,7 @@ async fn the_phase_is_read_once_and_goes_with_the_call() {
     let writes = admission(inner, &control);
     let call = tokio::spawn(writes.oneshot(write_call("DELETE FROM t")));
     let (write, answering) = handle.next_request().await.unwrap();
-    assert_eq!(write.control.epoch, 1);
+    assert_eq!(write.pass.control.epoch, 1);
     assert_eq!(write.write_id, WriteId(42));
     assert!(write.writes);
     answering.send_response(written());

@@ -10,17 +10,22 @@ use futures_util::future::BoxFuture;
 use segue::app::listen::{self, Listeners, Services};
 use segue::domain::call::{BoundStatement, ResultLimits};
 use segue::domain::control::{ControlState, Phase};
-use segue::domain::fault::SqlFault;
+use segue::domain::fault::{FaultKind, SqlFault};
+use segue::domain::gate::Findings;
+use segue::domain::history::Recorded;
 use segue::domain::key::WriteId;
 use segue::domain::mismatch::{Mismatch, Resolution};
 use segue::domain::side::{Side, Sides};
-use segue::domain::status::{CallStatus, OutboxEntry, OutboxStatus, SamplingStatus, StatusReport};
+use segue::domain::status::{
+    CallStatus, FleetStatus, OutboxEntry, OutboxStatus, SamplingStatus, StatusReport,
+};
+use segue::domain::step::{Asked, PhaseReport, Step, Stepped};
 use segue::domain::table::TableName;
 use segue::grpc::auth::Token;
 use segue::grpc::health::Health;
 use segue::grpc::migration::{self, MigrationService};
 use segue::grpc::sql::{self, SqlService};
-use segue::ports::admin::{OutboxAdmin, SamplingControl, StatusSource};
+use segue::ports::admin::{OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
 use segue::ports::{ControlView, MismatchStore, ReconcileWaker, Sample, ShadowReads};
 use segue::postgres::connect::Connector;
 use segue::postgres::database::{self, PostgresDatabase};
@@ -87,6 +92,7 @@ impl StatusSource for Fixed {
             writes: CallStatus::default(),
             at: SystemTime::now(),
             warnings: Vec::new(),
+            fleet: None,
         };
         async move { report }.boxed()
     }
@@ -99,8 +105,30 @@ impl MismatchStore for Fixed {
     fn list(&self, _: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>> {
         async { Ok(Vec::new()) }.boxed()
     }
+    fn findings(&self, _: Duration) -> BoxFuture<'_, Result<Findings, SqlFault>> {
+        async { Err(absent()) }.boxed()
+    }
     fn resolve(&self, _: Resolution) -> BoxFuture<'_, Result<u64, SqlFault>> {
         async { Ok(0) }.boxed()
+    }
+}
+
+fn absent() -> SqlFault {
+    SqlFault::new(FaultKind::NotFound, "absent", "there is no fleet here")
+}
+
+impl PhaseAdmin for Fixed {
+    fn report(&self) -> BoxFuture<'_, Result<PhaseReport, SqlFault>> {
+        async { Err(absent()) }.boxed()
+    }
+    fn status(&self) -> BoxFuture<'_, Result<FleetStatus, SqlFault>> {
+        async { Err(absent()) }.boxed()
+    }
+    fn step(&self, _: Step, _: Asked) -> BoxFuture<'_, Result<Stepped, SqlFault>> {
+        async { Err(absent()) }.boxed()
+    }
+    fn history(&self, _: u32) -> BoxFuture<'_, Result<Vec<Recorded>, SqlFault>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 }
 
@@ -222,6 +250,7 @@ impl Server {
             migration: MigrationService::new(migration::Parts {
                 status: fixed.clone(),
                 mismatches: fixed.clone(),
+                phases: fixed.clone(),
                 outbox: fixed.clone(),
                 sampling: fixed,
                 stop: stop.clone(),

@@ -36,6 +36,20 @@ pub struct OutboxUpkeep {
 /// About what a waiting row takes with its index entry.
 const WAITING_ROW_BYTES: u64 = 200;
 
+/// Nobody is asked: the next write could fill the disk.
+const GIVE_UP: &str = "\
+    WITH present AS (SELECT phase, target_percentage FROM segue.control \
+        WHERE id = 1 AND phase <> 'source_only' FOR UPDATE), \
+    changed AS (UPDATE segue.control SET phase = 'source_only', epoch = epoch + 1, \
+        revision = revision + 1, target_percentage = 0, held = false, reason = $1, \
+        changed_by = 'segue', changed_at = pg_catalog.clock_timestamp(), \
+        phase_since = pg_catalog.clock_timestamp(), settled_at = NULL \
+        WHERE phase <> 'source_only' RETURNING epoch) \
+    INSERT INTO segue.history (event_id, kind, epoch, from_phase, to_phase, from_percentage, \
+        to_percentage, forced, changed_by, reason) \
+    SELECT pg_catalog.gen_random_uuid(), 'phase', c.epoch, p.phase, 'source_only', \
+        p.target_percentage, 0, true, 'segue', $1 FROM changed AS c, present AS p";
+
 /// Parts that are not written to now nor soon. `slot` is as capture computes it.
 fn resting_slots() -> String {
     format!(
@@ -174,15 +188,7 @@ impl OutboxUpkeep {
         let client = self.outbox.client().await?;
         client.batch_execute("BEGIN").await.map_err(said(&client))?;
         capture::give_up(&**client).await.map_err(said(&client))?;
-        client
-            .execute(
-                "UPDATE segue.control SET phase = 'source_only', epoch = epoch + 1, reason = $1, \
-                 changed_by = 'segue', changed_at = pg_catalog.clock_timestamp() \
-                 WHERE phase <> 'source_only'",
-                &[&reason],
-            )
-            .await
-            .map_err(said(&client))?;
+        client.execute(GIVE_UP, &[&reason]).await.map_err(said(&client))?;
         client.batch_execute("COMMIT").await.map_err(said(&client))?;
         for slot in 0..OUTBOX_SLOTS {
             let sql = format!(

@@ -1,0 +1,83 @@
+//! This sidecar's place in the fleet: follows the control row, keeps the lease, leads.
+
+use std::sync::Arc;
+
+use crate::app::databases::Databases;
+use crate::app::phases::Hooks;
+use crate::app::{Background, params};
+use crate::config::Config;
+use crate::control::Control;
+use crate::control::leader::{self, Leader};
+use crate::control::member::Membership;
+use crate::control::steps::{self, Steps};
+use crate::domain::fault::SqlFault;
+use crate::ports::admin::{NoCopyProgress, OutboxAdmin};
+use crate::ports::fleet::LeasesAlone;
+use crate::postgres::control::ControlTable;
+use crate::postgres::fleet::FleetTable;
+use crate::postgres::mismatch::MismatchTable;
+use crate::telemetry::metrics::Metrics;
+
+/// The member and what it knows.
+pub(super) struct Fleet {
+    pub(super) control: Control,
+    pub(super) membership: Membership,
+    store: Arc<ControlTable>,
+    table: Arc<FleetTable>,
+}
+
+/// Reads where the migration stands, registers with its primary, and keeps both up.
+pub(super) async fn join(
+    config: &Config,
+    databases: &Databases,
+    background: &Background,
+    metrics: &Metrics,
+) -> Result<Fleet, SqlFault> {
+    let store = Arc::new(ControlTable::new(databases.control()));
+    let table = Arc::new(FleetTable::new(databases.control()));
+    let following = params::control(config);
+    let (control, follower) =
+        Control::start(following, Arc::<ControlTable>::clone(&store), metrics.clone()).await?;
+    let fleet = Arc::<FleetTable>::clone(&table);
+    let membership = Membership::join(params::member(config), control.clone(), fleet).await?;
+    background.tasks.spawn(follower.run(background.stop.clone()));
+    background.tasks.spawn(membership.clone().run(background.stop.clone()));
+    Ok(Fleet { control, membership, store, table })
+}
+
+impl Fleet {
+    /// Starts what the member does when it leads, and gives what operators change phases by.
+    pub(super) fn lead(
+        &self,
+        config: &Config,
+        databases: &Databases,
+        background: &Background,
+        outbox: &Arc<dyn OutboxAdmin>,
+    ) -> Steps {
+        let leader = Leader::new(
+            params::leader(config),
+            leader::Parts {
+                control: self.control.clone(),
+                membership: self.membership.clone(),
+                store: Arc::<ControlTable>::clone(&self.store),
+                fleet: Arc::<FleetTable>::clone(&self.table),
+                older: Arc::new(LeasesAlone),
+                outbox: Arc::clone(outbox),
+            },
+        );
+        background.tasks.spawn(leader.run(background.stop.clone()));
+        Steps::new(
+            params::steps(config),
+            steps::Parts {
+                control: self.control.clone(),
+                store: Arc::<ControlTable>::clone(&self.store),
+                fleet: Arc::<FleetTable>::clone(&self.table),
+                older: Arc::new(LeasesAlone),
+                hooks: Arc::new(Hooks::new(config, databases)),
+                progress: Arc::new(NoCopyProgress),
+                mismatches: Arc::new(MismatchTable::new(databases.own().source)),
+                outbox: Arc::clone(outbox),
+            },
+        )
+    }
+}
