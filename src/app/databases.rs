@@ -20,9 +20,9 @@ use crate::telemetry::metrics::{Metrics, PoolState};
 /// Sessions on the primary for looking at a difference again.
 const SAMPLE_SESSIONS_MAX: usize = 8;
 
-/// Sessions for the control row, the lease and the fleet: the follower, the member, the leader
-/// and an operator. Reconciles that wait for a shadow never hold one.
-const CONTROL_SESSIONS_MAX: usize = 4;
+/// Sessions for the control row, the lease and the fleet: the follower, the member, the leader,
+/// an operator, and who asks whether writes have settled. Reconciles that wait for a shadow never hold one.
+const CONTROL_SESSIONS_MAX: usize = 5;
 /// The server gives these up early: the next attempt is due soon.
 const CONTROL_LIMITS: SessionLimits = SessionLimits {
     statement_timeout: Some(Duration::from_secs(5)),

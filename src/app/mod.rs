@@ -157,14 +157,8 @@ pub async fn run(
     let uncaptured = Uncaptured::default();
     watch_capture(config, &databases, &background, &metrics, &uncaptured);
     let writers = Arc::new(Writers::new(WRITERS_REMEMBERED));
-    let reconciling = reconciling::start(
-        config,
-        &databases,
-        &control,
-        (&metrics, &writers),
-        &background.tasks,
-        &background.stop,
-    );
+    let reconciling =
+        reconciling::start(config, &databases, &control, (&metrics, &writers), &background);
 
     let phases: Arc<dyn PhaseAdmin> =
         Arc::new(fleet.lead(config, &databases, &background, &reconciling.admin));
@@ -173,6 +167,8 @@ pub async fn run(
         transactions,
         control: Arc::new(fleet.membership.clone()),
         reconciler: Arc::new(reconciling.replayer),
+        settled: Arc::new(reconciling.settling),
+        dice: Arc::new(rand::random),
         samples: Arc::new(samples.clone()),
         write_ids: Arc::new(|| WriteId(uuid::Uuid::new_v4().as_u128())),
         named,

@@ -12,7 +12,7 @@ use crate::domain::side::{Side, Sides};
 use crate::grpc::auth::Token;
 use crate::grpc::sql;
 use crate::jobs::shadow_reads::{self, SamplingParams};
-use crate::stack::{self, admission};
+use crate::stack::{self, admission, awaiting, breaker, shift};
 use crate::telemetry::spans::Peer;
 
 const CONTROL_READ_MAX: Duration = Duration::from_secs(5);
@@ -65,7 +65,17 @@ pub(super) fn stack(config: &Config) -> stack::Params {
             batch_statements_max: limits.batch_statements_max,
             cache_capacity: limits.statement_cache,
         },
+        awaiting: awaiting::Params { wait: config.shift.write_wait, breaker: breaker(config) },
+        shift: shift::Params {
+            target_timeout: config.shift.target_timeout,
+            breaker: breaker(config),
+        },
     }
+}
+
+fn breaker(config: &Config) -> breaker::Params {
+    let shift = &config.shift;
+    breaker::Params { failures_max: shift.breaker_failures, pause: shift.breaker_pause }
 }
 
 pub(super) fn sql(config: &Config) -> sql::Params {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::app::Background;
 use crate::app::databases::Databases;
 use crate::config::Config;
 use crate::control::Control;
@@ -13,12 +14,14 @@ use crate::domain::fault::SqlFault;
 use crate::domain::status::OutboxStatus;
 use crate::jobs::janitor;
 use crate::jobs::replayer::{self, Replayer, Running};
+use crate::jobs::settled_writes::{self, Settling};
 use crate::ports::ControlView;
 use crate::ports::admin::OutboxAdmin;
 use crate::ports::reconcile::{BatchDone, OutboxWork};
 use crate::postgres::outbox::Outbox;
 use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::list::OutboxOperations;
+use crate::postgres::outbox::lookup::Lookup;
 use crate::postgres::outbox::servers::Servers;
 use crate::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use crate::postgres::reconcile::batch::{BatchParams, OutboxWorker};
@@ -45,6 +48,7 @@ pub(super) struct Reconciling {
     pub(super) replayer: Replayer,
     pub(super) running: Running,
     pub(super) admin: Arc<dyn OutboxAdmin>,
+    pub(super) settling: Settling,
 }
 
 /// Works only in the phases that have a shadow: in the others the outbox keeps what it has.
@@ -69,10 +73,13 @@ pub(super) fn start(
     databases: &Databases,
     control: &Control,
     telling: (&Metrics, &Arc<Writers>),
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
+    background: &Background,
 ) -> Reconciling {
     let (metrics, writers) = telling;
+    let Background { tasks, stop } = background;
+    let lookup = Lookup::new(databases.control(), Arc::new(control.clone()));
+    let (settling, asking) = settled_writes::settling(Arc::new(lookup));
+    tasks.spawn(asking.run(stop.clone()));
     let primary = control.current().phase.primary();
     let own = databases.own();
     let outbox = Outbox::new(own.of(primary).clone()).stuck_after(config.outbox.stuck_after);
@@ -101,7 +108,7 @@ pub(super) fn start(
             ..replayer::Params::new(dice)
         },
         Arc::new(work),
-        observer(metrics.clone()),
+        observer(metrics.clone(), settling.clone()),
     );
     start_janitor(config, outbox.clone(), metrics.clone(), tasks, stop);
     let servers = Servers::new(own.of(primary).clone(), own.of(primary.other()).clone());
@@ -118,7 +125,7 @@ pub(super) fn start(
     let admin: Arc<dyn OutboxAdmin> =
         Arc::new(OutboxOperations::new(outbox, config.outbox.max_bytes, totals));
     tasks.spawn(measure(Arc::clone(&admin), metrics.clone(), stop.clone()));
-    Reconciling { replayer, running, admin }
+    Reconciling { replayer, running, admin, settling }
 }
 
 /// Keeps the outbox's figures for the scrape, which must not wait for a database.
@@ -143,11 +150,12 @@ async fn measure(outbox: Arc<dyn OutboxAdmin>, metrics: Metrics, stop: Cancellat
     }
 }
 
-fn observer(metrics: Metrics) -> Arc<replayer::Observer> {
+fn observer(metrics: Metrics, settling: Settling) -> Arc<replayer::Observer> {
     Arc::new(move |done, elapsed| match done {
         Ok(done) if done.keys == 0 => {}
         Ok(done) => {
             metrics.reconciled(done.reconciled, done.changed, elapsed);
+            settling.reconciled();
             for _ in 0..done.failed {
                 metrics.reconcile_failed("key");
             }

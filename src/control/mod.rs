@@ -102,7 +102,11 @@ impl Control {
         self.row.send_if_modified(|present| {
             let newer = row.version() > present.version();
             // The other side's copy has the same version, but times of its own.
-            let same = row.version() == present.version() && own && row != *present;
+            // What has settled stays so: a reading without that is only older.
+            let same = row.version() == present.version()
+                && own
+                && row != *present
+                && (row.settled_at.is_some() || present.settled_at.is_none());
             if !newer && !same {
                 return false;
             }

@@ -17,6 +17,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::{Fleet, Settled};
 use crate::domain::gate::{self, Evidence, Gate, Limits, Mark, gates};
 use crate::domain::history::{EventKind, Recorded};
+use crate::domain::routing::nothing_old_waits;
 use crate::domain::side::Side;
 use crate::domain::status::FleetStatus;
 use crate::domain::step::{Asked, PhaseReport, Step, Stepped};
@@ -212,6 +213,9 @@ impl Steps {
             let none = Settled::WaitsFor(vec!["the leader has not noted it yet".to_owned()]);
             return Ok(not_settled(&row, if settled.is_yes() { &none } else { &settled }));
         }
+        if row.target_percentage == Percentage::ZERO && to.is_some_and(|to| to > Percentage::ZERO) {
+            self.nothing_old_waits(&row).await?;
+        }
         let to = Change {
             percentage: to.unwrap_or(row.target_percentage),
             held: to.is_some(),
@@ -220,6 +224,16 @@ impl Steps {
         let row = self.change(&row, to).await?;
         self.parts.control.metrics.shift_changed("operator");
         Ok(Stepped::Done(row))
+    }
+
+    async fn nothing_old_waits(&self, row: &ControlRow) -> Result<(), SqlFault> {
+        let side = row.state.phase.primary();
+        let (fleet, _) = self.fleet(row).await?;
+        let outbox = timed(side, self.params.timeout, self.parts.outbox.status()).await?;
+        let age = Duration::from_secs_f64(outbox.oldest_age_s.max(0.0));
+        nothing_old_waits(row, fleet.now, Some(age)).map_err(|why| {
+            refused("refused.older_writes", why, "reads would miss it on the target; wait for it")
+        })
     }
 
     async fn change(&self, row: &ControlRow, to: Change) -> Result<ControlRow, SqlFault> {

@@ -169,7 +169,7 @@ impl Routing {
         }
         let present = row.target_percentage;
         if present == Percentage::ZERO {
-            return self.begin(row);
+            return self.begin(row, now, outbox_age);
         }
         let told = match self.rollback_trigger.judge(figures, outbox_age) {
             Judgement::Fail(told) => return Decision::RollBack(told),
@@ -196,13 +196,16 @@ impl Routing {
         }
     }
 
-    fn begin(&self, row: &ControlRow) -> Decision {
+    fn begin(&self, row: &ControlRow, now: SystemTime, outbox_age: OutboxAge) -> Decision {
         if row.held {
             return Decision::Hold(format!("the schedule is held: {}", row.reason));
         }
         let first = self.first();
         if first == Percentage::ZERO {
             return Decision::Hold("read_routing.target_percentage is 0".to_owned());
+        }
+        if let Err(why) = nothing_old_waits(row, now, outbox_age) {
+            return Decision::Hold(why);
         }
         Decision::Move(first, "the schedule's first step: shift has settled".to_owned())
     }
@@ -214,6 +217,27 @@ impl Routing {
     fn step_above(&self, present: Percentage) -> Option<Step> {
         self.escalation_schedule.iter().copied().find(|step| step.percentage > present)
     }
+}
+
+/// Whether the shadow has all that was written before `shift` settled. Those writes did not
+/// await their reconcile, and their callers have no tokens: until then no read may be shifted.
+///
+/// # Errors
+///
+/// What is in the way.
+pub fn nothing_old_waits(
+    row: &ControlRow,
+    now: SystemTime,
+    outbox_age: OutboxAge,
+) -> Result<(), String> {
+    let Some(age) = outbox_age else { return Err("the outbox cannot be read".to_owned()) };
+    let Some(settled_at) = row.settled_at else { return Err("shift has not settled".to_owned()) };
+    if age > now.duration_since(settled_at).unwrap_or_default() {
+        return Err(format!(
+            "a key that was written before shift settled has waited for {age:.1?}: see `segue outbox`"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -307,7 +331,8 @@ mod tests {
         let few = |hour: u64| if (20..60).contains(&hour) { 99 } else { 100 };
         let changes = run(90, |hour| (figures(few(hour), 0, 20.0), FRESH));
         assert_eq!(changes, [(1, 5.0, false), (60, 20.0, false), (84, 50.0, false)]);
-        let blind = run(90, |_| (figures(5_000, 0, 20.0), None));
+        let blind = |hour| if hour > 1 { None } else { FRESH };
+        let blind = run(90, |hour| (figures(5_000, 0, 20.0), blind(hour)));
         assert_eq!(blind, [(1, 5.0, false)], "an outbox that nobody can read proves nothing");
     }
 
@@ -334,6 +359,21 @@ mod tests {
             let Decision::RollBack(why) = decision else { panic!("{what}: {decision:?}") };
             assert!(why.contains(what) && why.contains("source: 1000 reads"), "{what}: {why}");
         }
+    }
+
+    #[test]
+    fn no_read_is_shifted_while_an_older_write_waits() {
+        let waits_until = |end: u64| {
+            move |hour: u64| {
+                let age =
+                    if hour < end { Duration::from_secs(hour * 3600) } else { Duration::ZERO };
+                (figures(0, 0, 0.0), Some(age))
+            }
+        };
+        // Written at the beginning, an hour before shift settles.
+        assert_eq!(run(20, waits_until(9)), [(9, 5.0, false)]);
+        let blind = run(20, |_| (figures(0, 0, 0.0), None));
+        assert_eq!(blind, []);
     }
 
     #[test]

@@ -2,4 +2,5 @@
 
 pub mod janitor;
 pub mod replayer;
+pub mod settled_writes;
 pub mod shadow_reads;

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod control;
 pub mod fleet;
 pub mod reconcile;
+pub mod settled;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -197,9 +198,11 @@ pub trait ReconcileWaker: Send + Sync + 'static {
 pub struct Sample {
     /// What the caller asked.
     pub statement: BoundStatement,
-    /// What the primary answered.
-    pub primary: Observed,
-    /// The primary's answer came from a database in this state.
+    /// What the caller was answered.
+    pub observed: Observed,
+    /// By which side.
+    pub answered_by: Side,
+    /// The answer came from a database in this state.
     pub control: ControlState,
     /// The caller's span, to which the comparison's trace is linked.
     pub span: tracing::Span,

@@ -1,4 +1,4 @@
-//! Offers a sample of the reads, with the primary's answer, to be compared on the shadow.
+//! Offers a sample of the reads, with their answer, to be compared on the other side.
 //!
 //! The answer is teed while it streams to the caller: batches are shared, not copied, up to a
 //! bound. Nothing here waits, and nothing here can fail the caller.
@@ -17,6 +17,7 @@ use crate::domain::call::BoundStatement;
 use crate::domain::control::ControlState;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pg_type::Column;
+use crate::domain::side::Side;
 use crate::ports::{AnswerStream, Sample, ShadowReads};
 use crate::stack::call::{Read, ReadAnswer};
 
@@ -92,9 +93,9 @@ struct Pending {
 }
 
 impl Pending {
-    fn offer(self, primary: Observed) {
+    fn offer(self, observed: Observed, answered_by: Side) {
         let Self { statement, control, span, samples } = self;
-        samples.offer(Sample { statement, primary, control, span });
+        samples.offer(Sample { statement, observed, answered_by, control, span });
     }
 
     fn skip(self, reason: &'static str) {
@@ -105,7 +106,9 @@ impl Pending {
     /// tells of this call alone.
     fn failed(self, fault: &SqlFault) {
         if fault.kind == FaultKind::Database && fault.sqlstate != QUERY_CANCELED {
-            self.offer(Observed::Fault(fault.clone()));
+            // A caller hears of faults of the primary alone, unless rows came before.
+            let side = fault.side.unwrap_or(self.control.phase.primary());
+            self.offer(Observed::Fault(fault.clone()), side);
         } else {
             self.skip("primary_failed");
         }
@@ -120,6 +123,7 @@ fn tee(answer: ReadAnswer, pending: Pending) -> ReadAnswer {
         batches: Vec::new(),
         rows: 0,
         pending: Some(pending),
+        side,
         inner: batches,
     };
     ReadAnswer { side, stream: AnswerStream { columns, batches: tee.boxed() } }
@@ -132,6 +136,7 @@ struct Tee {
     columns: Arc<[Column]>,
     batches: Vec<RowBatch>,
     rows: u64,
+    side: Side,
     inner: BoxStream<'static, Result<RowBatch, SqlFault>>,
 }
 
@@ -159,11 +164,12 @@ impl Tee {
 
     fn complete(&mut self) {
         let Some(pending) = self.pending.take() else { return };
-        pending.offer(Observed::Answer(Answer {
+        let answer = Answer {
             columns: Arc::clone(&self.columns),
             batches: mem::take(&mut self.batches),
             affected_rows: self.rows,
-        }));
+        };
+        pending.offer(Observed::Answer(answer), self.side);
     }
 }
 

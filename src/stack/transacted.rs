@@ -15,6 +15,7 @@ use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::side::Sides;
 use crate::ports::{ControlView, Entering, ReadRequest, ReconcileWaker, Transactions, WritePass};
+use crate::stack::awaiting::Awaiting;
 use crate::stack::call::{Read, ReadAnswer, TransactionAnswer, TransactionCall, Write, Written};
 use crate::stack::dual_write::{ToItsEnd, WakeOnDrop};
 use crate::stack::watch::Watch;
@@ -38,6 +39,7 @@ pub struct TransactionControl {
     control: Arc<dyn ControlView>,
     write_ids: WriteIds,
     reconciler: Arc<dyn ReconcileWaker>,
+    awaiting: Awaiting,
     watch: Watch,
 }
 
@@ -129,9 +131,10 @@ impl TransactionControl {
         control: Arc<dyn ControlView>,
         write_ids: WriteIds,
         reconciler: Arc<dyn ReconcileWaker>,
+        awaiting: Awaiting,
         watch: Watch,
     ) -> Self {
-        Self { transactions, control, write_ids, reconciler, watch }
+        Self { transactions, control, write_ids, reconciler, awaiting, watch }
     }
 
     async fn begin(
@@ -159,7 +162,8 @@ impl TransactionControl {
         context: CallContext,
     ) -> Result<TransactionAnswer, SqlFault> {
         let pass = self.control.admit_write(Entering::Continuing, context.deadline).await?;
-        let side = pass.control.phase.primary();
+        let (control, deadline) = (pass.control, context.deadline);
+        let side = control.phase.primary();
         let transactions = Arc::clone(self.transactions.of(side));
         // Whether it wrote is known to the database alone.
         let mut wake = WakeOnDrop::new(&self.reconciler, pass.control, true);
@@ -176,7 +180,9 @@ impl TransactionControl {
         if wake.is_armed() {
             self.watch.captured(&watched, write_id);
         }
-        Ok(TransactionAnswer::Committed { write_id, must_see: None })
+        drop((watched, wake));
+        let must_see = self.awaiting.token(control, write_id, deadline).await;
+        Ok(TransactionAnswer::Committed { write_id, must_see })
     }
 
     async fn rollback(self, id: TransactionId) -> Result<TransactionAnswer, SqlFault> {

@@ -26,6 +26,7 @@ use segue::grpc::health::Health;
 use segue::grpc::migration::{self, MigrationService};
 use segue::grpc::sql::{self, SqlService};
 use segue::ports::admin::{OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
+use segue::ports::settled::SettledWrites;
 use segue::ports::{ControlView, MismatchStore, ReconcileWaker, Sample, ShadowReads};
 use segue::postgres::connect::Connector;
 use segue::postgres::database::{self, PostgresDatabase};
@@ -36,7 +37,7 @@ use segue::postgres::settings::Purpose;
 use segue::postgres::transactions::{self, PostgresTransactions};
 use segue::stack::queries::NamedStatements;
 use segue::stack::watch::Watch;
-use segue::stack::{self, Stack, admission};
+use segue::stack::{self, Stack, admission, awaiting, breaker, shift};
 use segue::telemetry::metrics::Metrics;
 use segue::telemetry::spans::{Peer, Writers};
 use tokio_util::sync::CancellationToken;
@@ -153,6 +154,26 @@ impl SamplingControl for Fixed {
     }
 }
 
+/// Reads are not shifted here.
+fn stack_params(calls_max: usize, admission: admission::Params) -> stack::Params {
+    let breaker = breaker::Params { failures_max: 5, pause: Duration::from_secs(1) };
+    stack::Params {
+        calls_max,
+        admission,
+        awaiting: awaiting::Params { wait: Duration::from_millis(250), breaker },
+        shift: shift::Params { target_timeout: Duration::from_secs(1), breaker },
+    }
+}
+
+impl SettledWrites for Fixed {
+    fn is_settled(&self, _: WriteId, _: u64) -> BoxFuture<'_, bool> {
+        async { false }.boxed()
+    }
+    fn until_settled(&self, _: WriteId, _: u64) -> BoxFuture<'_, bool> {
+        async { false }.boxed()
+    }
+}
+
 struct Side1 {
     database: Arc<PostgresDatabase>,
     transactions: Arc<PostgresTransactions>,
@@ -213,6 +234,8 @@ impl Server {
             },
             control: Arc::new(Fixed),
             reconciler: Arc::new(Fixed),
+            settled: Arc::new(Fixed),
+            dice: Arc::new(|| 0),
             samples: Arc::new(Fixed),
             write_ids: Arc::new(|| WriteId(uuid::Uuid::new_v4().as_u128())),
             named: NamedStatements::default(),
@@ -230,7 +253,7 @@ impl Server {
             batch_statements_max: 10,
             cache_capacity: 100,
         };
-        let stack = Stack::new(&stack::Params { calls_max: 64, admission }, parts);
+        let stack = Stack::new(&stack_params(64, admission), parts);
         let message_bytes_max = 4 << 20;
         let params = sql::Params {
             result: ResultLimits { rows_max: 100_000, bytes_max: 64 << 20 },

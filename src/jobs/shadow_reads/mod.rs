@@ -265,18 +265,25 @@ impl Inner {
         let rules = self.rules_for(&sample.statement, &analysis);
         if analysis.shape.environment || analysis.shape.system_catalog {
             // Skipped in any case, and what it does to a server is not to be done twice.
-            let skipped = compare::compare(&analysis, &sample.primary, &sample.primary, &rules);
+            let skipped = compare::compare(&analysis, &sample.observed, &sample.observed, &rules);
             self.record(&sample.statement, &analysis, skipped);
             return None;
         }
-        let shadow = match self.read(&*self.sides.shadow, &sample.statement, &analysis).await {
+        let Sides { primary, shadow, .. } = &self.sides;
+        let by_shadow = sample.answered_by == shadow.side();
+        let other = if by_shadow { primary } else { shadow };
+        let asked = match self.read(&**other, &sample.statement, &analysis).await {
             Ok(observed) => observed,
             Err(reason) => {
                 self.drop_sample(reason);
                 return None;
             }
         };
-        let first = compare::compare(&analysis, &sample.primary, &shadow, &rules);
+        // What the primary says stands first, whoever answered the caller.
+        let first = match by_shadow {
+            true => compare::compare(&analysis, &asked, &sample.observed, &rules),
+            false => compare::compare(&analysis, &sample.observed, &asked, &rules),
+        };
         if first.verdict.is_finding() {
             return Some(Suspect { statement: sample.statement, analysis, first });
         }

@@ -39,7 +39,7 @@ const WAITING_ROW_BYTES: u64 = 200;
 /// Nobody is asked: the next write could fill the disk.
 const GIVE_UP: &str = "\
     WITH present AS (SELECT phase, target_percentage FROM segue.control \
-        WHERE id = 1 AND phase <> 'source_only' FOR UPDATE), \
+        WHERE id = 1 AND phase <> 'source_only'), \
     changed AS (UPDATE segue.control SET phase = 'source_only', epoch = epoch + 1, \
         revision = revision + 1, target_percentage = 0, held = false, reason = $1, \
         changed_by = 'segue', changed_at = pg_catalog.clock_timestamp(), \

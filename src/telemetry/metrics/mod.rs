@@ -97,6 +97,12 @@ impl Metrics {
         }
     }
 
+    /// A statement that had ended before turned out to have failed by the side's doing.
+    pub fn side_failed(&self, side: Side, purpose: Purpose) {
+        let labels = StatementLabels { side: side.as_str(), purpose: purpose.as_str() };
+        self.counters.side_errors.at(&labels).inc();
+    }
+
     /// What both sides did since the start.
     pub fn totals(&self) -> Totals {
         let of = |purpose| Sides {
