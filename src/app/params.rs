@@ -8,6 +8,8 @@ use crate::config::Config;
 use crate::control::{self, leader, member, steps};
 use crate::domain::call::ResultLimits;
 use crate::domain::fleet::MemberId;
+use crate::domain::gate::Limits;
+use crate::domain::routing::Routing;
 use crate::domain::side::{Side, Sides};
 use crate::grpc::auth::Token;
 use crate::grpc::sql;
@@ -42,13 +44,26 @@ pub(super) fn leader(config: &Config) -> leader::Params {
     leader::Params {
         interval: config.control.poll_interval,
         timeout: CONTROL_READ_MAX,
-        routing: config.read_routing.clone(),
+        routing: Routing {
+            target_percentage: config.read_routing.target_percentage,
+            escalation_schedule: config.read_routing.escalation_schedule.clone(),
+            rollback_trigger: config.read_routing.rollback_trigger,
+        },
     }
 }
 
 pub(super) fn steps(config: &Config) -> steps::Params {
+    let gates = &config.gates;
     steps::Params {
-        limits: config.gates,
+        limits: Limits {
+            dual_write_min: gates.dual_write_min,
+            quiet_min: gates.quiet_min,
+            samples_min: gates.samples_min,
+            full_shift_min: gates.full_shift_min,
+            outbox_age_max: gates.outbox_age_max,
+            rehearsals_min: gates.rehearsals_min,
+            reversed_min: gates.reversed_min,
+        },
         timeout: CONTROL_READ_MAX,
         settle_wait: config.control.settle_wait,
     }

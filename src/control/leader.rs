@@ -217,3 +217,178 @@ impl std::fmt::Debug for Leader {
         f.debug_struct("Leader").field("params", &self.params).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::control::fakes::Rows;
+    use crate::control::member;
+    use crate::control::{PhaseChange, set_phase};
+    use crate::domain::fleet::MemberId;
+    use crate::domain::routing::{Step, Trigger};
+    use crate::domain::side::Side;
+    use crate::domain::status::{OutboxEntry, OutboxStatus};
+    use crate::domain::table::TableName;
+    use crate::ports::ControlView;
+    use crate::ports::fleet::LeasesAlone;
+    use crate::telemetry::metrics::{Metrics, Purpose};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    struct Empty;
+
+    impl OutboxAdmin for Empty {
+        fn status(&self) -> BoxFuture<'_, Result<OutboxStatus, SqlFault>> {
+            Box::pin(async { Ok(OutboxStatus::default()) })
+        }
+        fn list(&self, _: u32, _: bool) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+        fn replay(&self, _: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
+            Box::pin(async { Ok(0) })
+        }
+    }
+
+    /// A session of an older epoch, as long as it is there.
+    struct Straggler(std::sync::Mutex<Vec<String>>);
+
+    impl OlderWriters for Straggler {
+        fn before(&self, _: Side, _: u64) -> BoxFuture<'_, Result<Vec<String>, SqlFault>> {
+            let left = self.0.lock().unwrap().clone();
+            Box::pin(async move { Ok(left) })
+        }
+    }
+
+    struct World {
+        rows: Arc<Rows>,
+        metrics: Metrics,
+        leader: Leader,
+    }
+
+    fn routing() -> Routing {
+        let percent = |percent| Percentage::of(percent).unwrap();
+        Routing {
+            target_percentage: percent(5.0),
+            escalation_schedule: [20.0, 100.0]
+                .map(|to| Step { after: HOUR * 24, percentage: percent(to) })
+                .to_vec(),
+            rollback_trigger: Trigger {
+                error_rate_threshold: 0.001,
+                latency_p99_threshold: Duration::from_millis(500),
+                mismatch_rate_threshold: 0.0,
+                outbox_age_threshold: Duration::from_secs(30),
+                window: HOUR,
+                min_samples: 10,
+            },
+        }
+    }
+
+    async fn world(older: Arc<dyn OlderWriters>) -> World {
+        let rows = Arc::new(Rows::default());
+        let change = PhaseChange {
+            phase: Phase::Shift,
+            reason: "a test".to_owned(),
+            changed_by: "me".to_owned(),
+        };
+        set_phase(rows.as_ref(), &change).await.unwrap();
+        let metrics = Metrics::new();
+        let params = crate::control::Params { poll_interval: HOUR, read_timeout: HOUR };
+        let store: Arc<dyn ControlStore> = Arc::<Rows>::clone(&rows);
+        let (control, _) = Control::start(params, store, metrics.clone()).await.unwrap();
+        let params = member::Params {
+            id: MemberId(1),
+            name: "one".to_owned(),
+            address: String::new(),
+            version: String::new(),
+            lease: HOUR * 1000,
+            renew_interval: HOUR,
+            window: HOUR,
+        };
+        let fleet: Arc<dyn FleetStore> = Arc::<Rows>::clone(&rows);
+        let membership = Membership::join(params, control.clone(), fleet).await.unwrap();
+        let params = Params { interval: HOUR, timeout: HOUR, routing: routing() };
+        let parts = Parts {
+            control,
+            membership,
+            store: Arc::<Rows>::clone(&rows) as _,
+            fleet: Arc::<Rows>::clone(&rows) as _,
+            older,
+            outbox: Arc::new(Empty),
+        };
+        World { rows, metrics, leader: Leader::new(params, parts) }
+    }
+
+    impl World {
+        /// An hour of calls on the target, then a look.
+        async fn hour(&self, failed: bool) -> f64 {
+            for _ in 0..20 {
+                let took = Duration::from_millis(1);
+                self.metrics.statement_ended(Side::Target, Purpose::Read, took, failed);
+            }
+            self.rows.pass(HOUR);
+            self.leader.parts.membership.renew().await.unwrap();
+            self.leader.look().await.unwrap();
+            self.leader.parts.control.row().shifted().percent()
+        }
+    }
+
+    #[tokio::test]
+    async fn days_of_a_schedule_and_a_rollback_run_by_the_databases_clock() {
+        let world = world(Arc::new(LeasesAlone)).await;
+        let mut shares = Vec::new();
+        for _ in 0..60 {
+            shares.push(world.hour(false).await);
+        }
+        shares.dedup();
+        assert_eq!(shares, [0.0, 5.0, 20.0, 100.0]);
+        assert_eq!(world.hour(true).await, 100.0, "the row of this look is told at the next");
+        assert_eq!(world.hour(false).await, 0.0);
+        for _ in 0..48 {
+            assert_eq!(world.hour(false).await, 0.0, "the schedule waits for an operator");
+        }
+        let history = world.rows.history(Side::Source, 100).await.unwrap();
+        let last = &history[0];
+        assert_eq!(last.event.to.percentage, Percentage::ZERO);
+        assert!(last.event.reason.contains("of the target's reads failed"), "{last:?}");
+        assert_eq!(history.iter().filter(|it| it.event.kind == EventKind::Settled).count(), 1);
+        assert_eq!(history.iter().filter(|it| it.event.kind == EventKind::Percentage).count(), 4);
+    }
+
+    #[tokio::test]
+    async fn an_epoch_does_not_settle_while_a_session_of_an_older_one_is_left() {
+        let straggler = Arc::new(Straggler(std::sync::Mutex::new(vec!["pid 7".to_owned()])));
+        let world = world(Arc::<Straggler>::clone(&straggler)).await;
+        for _ in 0..3 {
+            assert_eq!(world.hour(false).await, 0.0);
+        }
+        assert_eq!(world.leader.parts.control.row().settled_at, None);
+        straggler.0.lock().unwrap().clear();
+        world.hour(false).await;
+        world.hour(false).await;
+        assert!(world.leader.parts.control.row().settled_at.is_some());
+        assert_eq!(world.leader.parts.control.current().phase, Phase::Shift);
+    }
+
+    #[tokio::test]
+    async fn the_other_row_is_brought_up_with_its_history() {
+        let world = world(Arc::new(LeasesAlone)).await;
+        for _ in 0..4 {
+            world.hour(false).await;
+        }
+        world.leader.bring_other_up().await;
+        let (source, target) = (world.rows.read(Side::Source), world.rows.read(Side::Target));
+        let (source, target) = (source.await.unwrap().unwrap(), target.await.unwrap().unwrap());
+        assert_eq!(source.version(), target.version());
+        assert_eq!(source.target_percentage, target.target_percentage);
+        let (source, target) =
+            (world.rows.history(Side::Source, 9), world.rows.history(Side::Target, 9));
+        let ids = |found: Vec<crate::domain::history::Recorded>| {
+            let mut ids: Vec<_> = found.into_iter().map(|it| it.event.id).collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(ids(source.await.unwrap()), ids(target.await.unwrap()));
+    }
+}

@@ -176,7 +176,7 @@ impl Membership {
     }
 
     /// One renewal: what the fleet is told, and what the answer means.
-    async fn renew(&self) -> Result<(), SqlFault> {
+    pub(super) async fn renew(&self) -> Result<(), SqlFault> {
         let inner = &self.inner;
         let side = self.primary();
         let acknowledged = self.acknowledged();

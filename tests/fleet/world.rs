@@ -71,7 +71,8 @@ pub async fn read(
     while let Some(frame) = frames.message().await? {
         match frame.frame {
             Some(Frame::Rows(rows)) => {
-                let value = rows.rows.first().and_then(|row| row.values.first());
+                let rows = rows.rows().unwrap();
+                let value = rows.first().and_then(|row| row.values.first());
                 version = value.and_then(|value| match value.kind {
                     Some(Kind::Int64(version)) => Some(version),
                     _ => None,
