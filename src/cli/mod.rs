@@ -16,10 +16,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use prost::Message;
 use tonic::Code;
 
 use crate::app::AppError;
 use crate::config::Sources;
+use crate::grpc::proto::SqlError;
 use args::{Cli, Command, ConfigCommand, OutboxCommand};
 
 /// How a command ended, short of a failure.
@@ -116,12 +118,20 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
 fn explained(error: &anyhow::Error) -> String {
     if let Some(status) = error.downcast_ref::<tonic::Status>() {
         let way_out = match status.code() {
-            Code::Unauthenticated => "; see listen.admin_token_file",
-            _ => "",
+            Code::Unauthenticated => "; see listen.admin_token_file".to_owned(),
+            _ => hint(status).map(|hint| format!("; {hint}")).unwrap_or_default(),
         };
         return format!("{}{way_out}", status.message());
     }
     format!("{error:#}")
+}
+
+/// The way out that segue's own detail names.
+fn hint(status: &tonic::Status) -> Option<String> {
+    let whole = tonic_types::pb::Status::decode(status.details()).ok()?;
+    let detail = whole.details.iter().find(|any| any.type_url.ends_with("segue.v1.SqlError"))?;
+    let error = SqlError::decode(&*detail.value).ok()?;
+    (!error.hint.is_empty()).then_some(error.hint)
 }
 
 fn is_refusal(error: &anyhow::Error) -> bool {

@@ -52,7 +52,7 @@ impl Follower {
         let asked = Instant::now();
         match timed(side, self.params.read_timeout, self.store.read(side)).await {
             Ok(Some(row)) => {
-                self.control.offer(side, row, asked);
+                self.control.offer(side, &row, asked);
                 true
             }
             Ok(None) => true,

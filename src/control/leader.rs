@@ -124,7 +124,7 @@ impl Leader {
         let Some(row) = row.filter(|row| row.state.phase.primary() == side) else {
             return Ok(());
         };
-        self.parts.control.offer(side, row.clone(), asked);
+        self.parts.control.offer(side, &row, asked);
         let members = timed(side, limit, fleet.fleet(side)).await?;
         if row.settled_at.is_none() {
             self.settle(&row, &members).await?;

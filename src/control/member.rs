@@ -197,7 +197,7 @@ impl Membership {
                 // The row first, the lease after: nothing is let in under a state that the
                 // fleet left while this member was not counted.
                 if let Some(row) = row {
-                    inner.control.offer(side, row, begun);
+                    inner.control.offer(side, &row, begun);
                 }
                 let until = begun + inner.params.lease - inner.params.lease / DRIFT;
                 let mut lease = self.lease();
@@ -451,7 +451,7 @@ mod tests {
         assert_eq!(member.admit_read().unwrap().1, Percentage::ALL);
         // Reading works and renewing does not, as on a full disk.
         tokio::time::advance(LEASE).await;
-        member.inner.control.offer(Side::Source, row, Instant::now());
+        member.inner.control.offer(Side::Source, &row, Instant::now());
         assert!(write(&member).await.is_err());
         assert_eq!(member.admit_read().unwrap().1, Percentage::ZERO);
     }

@@ -97,7 +97,7 @@ impl Control {
     }
 
     /// Takes what a side's row said when it was asked at `asked`, unless more is known already.
-    pub(crate) fn offer(&self, side: Side, row: ControlRow, asked: Instant) {
+    pub(crate) fn offer(&self, side: Side, row: &ControlRow, asked: Instant) {
         let own = row.state.phase.primary() == side;
         self.row.send_if_modified(|present| {
             let newer = row.version() > present.version();
@@ -105,12 +105,12 @@ impl Control {
             // What has settled stays so: a reading without that is only older.
             let same = row.version() == present.version()
                 && own
-                && row != *present
+                && *row != *present
                 && (row.settled_at.is_some() || present.settled_at.is_none());
             if !newer && !same {
                 return false;
             }
-            self.tell(present, &row);
+            self.tell(present, row);
             *present = row.clone();
             true
         });
@@ -231,16 +231,16 @@ mod tests {
         let begin = Instant::now();
         let later = begin + Duration::from_secs(1);
         let control = Control::knowing(known(2, Phase::Shift), begin, Metrics::new());
-        control.offer(Side::Target, known(2, Phase::Shift), later);
+        control.offer(Side::Target, &known(2, Phase::Shift), later);
         assert_eq!(control.seen(), begin, "a copy proves nothing");
-        control.offer(Side::Source, known(2, Phase::Shift), later);
+        control.offer(Side::Source, &known(2, Phase::Shift), later);
         assert_eq!(control.seen(), later);
         // The flip, found on the source's row first.
-        control.offer(Side::Source, known(3, Phase::Reversed), later + Duration::from_secs(1));
+        control.offer(Side::Source, &known(3, Phase::Reversed), later + Duration::from_secs(1));
         assert_eq!((control.current().epoch, control.seen()), (3, later));
-        control.offer(Side::Source, known(2, Phase::Shift), later + Duration::from_secs(2));
+        control.offer(Side::Source, &known(2, Phase::Shift), later + Duration::from_secs(2));
         assert_eq!((control.current().epoch, control.seen()), (3, later), "an old row is old");
-        control.offer(Side::Target, known(3, Phase::Reversed), later + Duration::from_secs(3));
+        control.offer(Side::Target, &known(3, Phase::Reversed), later + Duration::from_secs(3));
         assert_eq!(control.seen(), later + Duration::from_secs(3));
     }
 
@@ -252,9 +252,9 @@ mod tests {
             target_percentage: Percentage::ALL,
             ..known(2, Phase::Shift)
         };
-        control.offer(Side::Source, shifted, Instant::now());
+        control.offer(Side::Source, &shifted, Instant::now());
         assert_eq!(control.row().target_percentage, Percentage::ALL);
-        control.offer(Side::Target, known(2, Phase::Shift), Instant::now());
+        control.offer(Side::Target, &known(2, Phase::Shift), Instant::now());
         assert_eq!(control.row().target_percentage, Percentage::ALL);
         assert_eq!(control.row().shifted(), Percentage::ZERO, "it has not settled");
     }

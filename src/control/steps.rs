@@ -258,7 +258,7 @@ impl Steps {
             let message = "segue.control has no row there";
             SqlFault::new(FaultKind::Precondition, "control.absent", message).on(side)
         })?;
-        self.parts.control.offer(side, row.clone(), asked);
+        self.parts.control.offer(side, &row, asked);
         Ok(row)
     }
 
@@ -276,7 +276,7 @@ impl Steps {
         let side = row.state.phase.primary();
         let older = self.parts.older.before(side, row.state.epoch);
         let older = timed(side, self.params.timeout, older).await?;
-        Ok(settled.and(Settled::WaitsFor(older)))
+        Ok(settled.and(&Settled::WaitsFor(older)))
     }
 
     /// Whether the row has settled, waited for a while. Somebody who changes it meanwhile is

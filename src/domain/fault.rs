@@ -81,7 +81,7 @@ pub struct SqlFault {
     /// A stable name of segue's own refusals, such as `refused.ddl`.
     pub reason: &'static str,
     /// The write that a later read must name to be sure to see what became of it.
-    pub must_see: Option<WriteId>,
+    pub must_see: Option<Box<WriteId>>,
 }
 
 impl SqlFault {

@@ -115,7 +115,7 @@ impl Settled {
 
     /// Both together.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn and(self, other: &Self) -> Self {
         let all = [self.waits_for(), other.waits_for()].concat();
         if all.is_empty() { Self::Yes } else { Self::WaitsFor(all) }
     }

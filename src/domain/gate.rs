@@ -349,7 +349,7 @@ mod tests {
         let of_outbox: [Spoilt; 3] = [
             ("outbox", Mark::Inconclusive, |e| e.outbox = None),
             ("outbox", Mark::Fail, |e| {
-                e.outbox = Some(OutboxStatus { stuck: 1, ..Default::default() })
+                e.outbox = Some(OutboxStatus { stuck: 1, ..Default::default() });
             }),
             ("outbox", Mark::Fail, |e| {
                 e.outbox = Some(OutboxStatus { oldest_age_s: 10.5, ..Default::default() });
@@ -380,7 +380,7 @@ mod tests {
         ];
         let of_shift: [Spoilt; 3] = [
             ("reads", Mark::Inconclusive, |e| {
-                e.row.target_percentage = Percentage::of(80.0).unwrap()
+                e.row.target_percentage = Percentage::of(80.0).unwrap();
             }),
             ("reads", Mark::Inconclusive, |e| e.row.changed_at = e.now - 23 * HOUR),
             ("rollback", Mark::Inconclusive, |e| e.rehearsals = Some(2)),

@@ -80,7 +80,7 @@ impl Awaiting {
         fault: SqlFault,
     ) -> SqlFault {
         if control.phase.shifts() && fault.outcome != Outcome::NotApplied {
-            SqlFault { must_see: Some(write), ..fault }
+            SqlFault { must_see: Some(Box::new(write)), ..fault }
         } else {
             fault
         }

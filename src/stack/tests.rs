@@ -582,7 +582,10 @@ async fn a_write_in_doubt_brings_its_token_with_the_fault() {
     let lost =
         SqlFault::new(FaultKind::ConnectionLost, "lost", "lost").with_outcome(Outcome::Unknown);
     let of = |phase, fault: &SqlFault| {
-        awaiting.in_doubt(ControlState { epoch: 1, phase }, WriteId(1), fault.clone()).must_see
+        awaiting
+            .in_doubt(ControlState { epoch: 1, phase }, WriteId(1), fault.clone())
+            .must_see
+            .map(|it| *it)
     };
     assert_eq!(of(Phase::Shift, &lost), Some(WriteId(1)));
     assert_eq!(of(Phase::ShadowRead, &lost), None);
