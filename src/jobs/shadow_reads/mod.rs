@@ -269,21 +269,14 @@ impl Inner {
             self.record(&sample.statement, &analysis, skipped);
             return None;
         }
-        let Sides { primary, shadow, .. } = &self.sides;
-        let by_shadow = sample.answered_by == shadow.side();
-        let other = if by_shadow { primary } else { shadow };
-        let asked = match self.read(&**other, &sample.statement, &analysis).await {
-            Ok(observed) => observed,
-            Err(reason) => {
-                self.drop_sample(reason);
-                return None;
-            }
-        };
+        let by_shadow = sample.answered_by == self.sides.shadow.side();
+        let other = if by_shadow { &self.sides.primary } else { &self.sides.shadow };
+        let asked = self.read(&**other, &sample.statement, &analysis).await;
+        let asked = asked.map_err(|reason| self.drop_sample(reason)).ok()?;
         // What the primary says stands first, whoever answered the caller.
-        let first = match by_shadow {
-            true => compare::compare(&analysis, &asked, &sample.observed, &rules),
-            false => compare::compare(&analysis, &sample.observed, &asked, &rules),
-        };
+        let (primary, shadow) =
+            if by_shadow { (asked, sample.observed) } else { (sample.observed, asked) };
+        let first = compare::compare(&analysis, &primary, &shadow, &rules);
         if first.verdict.is_finding() {
             return Some(Suspect { statement: sample.statement, analysis, first });
         }
