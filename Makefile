@@ -1,10 +1,11 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fmt lint doc audit demo playground ci
+.PHONY: help setup test fmt lint doc audit demo playground ci soak fuzz model \
+  bench bench-callers bench-backfill bench-verify bench-cutover
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what build and tests need (apt packages, PostgreSQL 18, a Python environment)
 	@scripts/setup
@@ -36,6 +37,29 @@ playground: ## the demo's two databases alone, to try segue by hand; Ctrl-C remo
 
 bench-callers: setup ## what callers see of a slow, refusing or full target: paired p50 and p99
 	cargo test --locked --test durability callers_do_not -- --nocapture --test-threads=1
+
+soak: setup ## mixed load and random faults for an hour or SOAK_SECONDS; SOAK_SEED or SOAK_PLAN again
+	SOAK_SECONDS=$${SOAK_SECONDS:-3600} cargo test --locked --test soak nothing_is_lost -- --nocapture
+
+fuzz: setup ## the fuzz targets at random, side by side, for ten minutes or FUZZ_SECONDS
+	BOLERO_RANDOM_TEST_TIME_MS=$$(($${FUZZ_SECONDS:-600} * 1000)) \
+	  cargo test --locked --lib fuzz -- --nocapture --test-threads=16
+
+model: setup ## the model's larger configurations: half an hour and some 10 GB
+	SEGUE_MODEL=large cargo test --locked --release --test model -- --nocapture
+
+PROFILE ?= release
+bench: setup ## what segue costs against direct connections and pgbouncer; BENCH='point --workers 32'
+	cargo bench --locked --profile $(PROFILE) --bench throughput -- $(BENCH)
+
+bench-backfill: setup ## rows a second of the backfill beside a bare COPY pipe and pg_dump (some minutes)
+	cargo build --locked --release
+	@benches/backfill/run $(BENCH)
+
+bench-verify: ## rows/s of verify, and its share of the data over the wire, beside COPY and backfill
+	@scripts/setup --demo
+	cargo build --locked --release
+	@.build/python/bin/python benches/verify/run
 
 ci: ## what .ci/run does: all of the above but the demo
 	@.ci/run

@@ -8,7 +8,8 @@
 //! - [`app`]: puts the parts together
 //! - [`config`], [`control`], [`grpc`], [`jobs`], [`postgres`]: the world around the data path
 //! - [`stack`]: the data path, one room a concern
-//! - [`compare`], [`ports`]: judging answers; what the stack asks of the world
+//! - [`compare`], [`ports`], [`preflight`]: judging answers; what the stack asks of the world;
+//!   judging two catalogues before a migration
 //! - [`statement`], [`value`]: SQL analysed; values read and written
 //! - [`domain`]: the words of a migration as types
 //!
@@ -25,6 +26,7 @@ pub mod grpc;
 pub mod jobs;
 pub mod ports;
 pub mod postgres;
+pub mod preflight;
 pub mod stack;
 pub mod statement;
 pub mod telemetry;

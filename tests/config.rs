@@ -173,6 +173,41 @@ x = 1
 }
 
 #[test]
+fn open_transactions_leave_connections_for_other_writes() {
+    let config = given(DATABASES).config();
+    for pool in [config.source.write_pool_max, config.target.write_pool_max] {
+        assert!(config.transactions.open_max < pool, "by default");
+    }
+    let file = format!("{DATABASES}write_pool_max = 20\n[transactions]\nopen_max = 16\n");
+    assert_eq!(
+        given(&file).faults(),
+        [
+            "segue.toml:8: transactions.open_max = 16: leaves other writes none of the 16 connections; \
+          write at most 15, or raise source.write_pool_max"
+        ]
+    );
+    let file = format!("{DATABASES}write_pool_max = 8\n");
+    assert_eq!(
+        given(&file).faults(),
+        ["segue.toml:6: target.write_pool_max = 8: leaves none for other writes beside 12 open \
+          transactions; write at least 13, or set transactions.open_max to 7"]
+    );
+    let file = format!("{DATABASES}write_pool_max = 1\n");
+    assert!(given(&file).faults()[0].contains("is not between 2 and 1000"));
+    given(&format!("{DATABASES}write_pool_max = 2\n[transactions]\nopen_max = 1\n")).config();
+}
+
+#[test]
+fn the_memory_of_samples_has_room_for_a_difference() {
+    let file = format!("{DATABASES}[sampling]\nmemory_bytes_max = \"8MiB\"\n");
+    assert_eq!(
+        given(&file).faults(),
+        ["segue.toml:7: sampling.memory_bytes_max = \"8MiB\": is less than three times \
+          sampling.answer_bytes_max: raise one, or lower the other"]
+    );
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_fatal() {
     let mut sources = given(DATABASES).sources;
     sources.file = Some("/nowhere/segue.toml".into());

@@ -12,6 +12,10 @@ mod faults;
 mod reads;
 #[path = "database/rig.rs"]
 mod rig;
+#[path = "database/round_trips.rs"]
+mod round_trips;
+#[path = "database/shared.rs"]
+mod shared;
 #[path = "database/transactions.rs"]
 mod transactions;
 #[path = "database/writes.rs"]

@@ -3,28 +3,27 @@
 
 // Helpers outside of test functions may fail as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
-// Each test binary uses a part of the ledger.
-#![allow(dead_code)]
 
 mod ledger;
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::process::Child;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ledger::{Ledger, SOURCE_SCHEMA, TARGET_SCHEMA, int, statement, text};
+use ledger::calls::{int, statement, text};
+use ledger::{Ledger, Load, SOURCE_SCHEMA, TARGET_SCHEMA, holds};
 use segue::grpc::proto;
 use segue::grpc::proto::migration_client::MigrationClient;
 use segue::grpc::proto::sql_client::SqlClient;
 use serde_json::Value;
 use support::{Durability, Major, Options, Pair, Segue, Server, eventually};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
 const LIMIT: Duration = Duration::from_secs(120);
-const CLIENTS: i64 = 4;
 
 fn channel(address: String) -> Channel {
     Endpoint::from_shared(address).unwrap().connect_lazy()
@@ -42,32 +41,6 @@ async fn until(segue: &Segue, what: &str, holds: impl Fn(&Value) -> bool) -> Val
     .await
 }
 
-/// Clients that write until told to stop, each its own keys.
-fn load(segue: &Segue, ledger: &Arc<Ledger>, stop: &Arc<AtomicBool>) -> JoinSet<()> {
-    let mut clients = JoinSet::new();
-    for client in 0..CLIENTS {
-        let mut sql = SqlClient::new(channel(segue.sql_address()));
-        let (ledger, stop) = (Arc::clone(ledger), Arc::clone(stop));
-        clients.spawn(async move {
-            for step in 1.. {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                ledger.write_account(&mut sql, client * 20 + step % 20, step % 7 == 0).await;
-            }
-        });
-    }
-    clients
-}
-
-async fn acknowledged(ledger: &Ledger, more: u64) {
-    let wanted = ledger.acknowledged() + more;
-    eventually(&format!("{wanted} acknowledged writes"), LIMIT, || async {
-        (ledger.acknowledged() >= wanted).then_some(())
-    })
-    .await;
-}
-
 async fn waiting(pair: &Pair) -> i64 {
     let rows = "SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
     pair.source.rows(rows).await[0].parse().unwrap()
@@ -80,18 +53,18 @@ async fn a_copy_that_would_fill_the_disk_is_given_up_and_callers_do_not_notice()
     let target = Server::start(Major::V18, &options());
     let pair = Pair::within(&source, &target, SOURCE_SCHEMA, TARGET_SCHEMA).await;
     let segue = Segue::serving(&pair, "dual_write", "[outbox]\nmax_bytes = \"1MiB\"").await;
-    let (ledger, stop) = (Arc::new(Ledger::default()), Arc::default());
-    let mut clients = load(&segue, &ledger, &stop);
-    acknowledged(&ledger, 200).await;
+    let ledger = Arc::new(Ledger::default());
+    let load = Load::statements(&ledger, &[segue.sql_address()]);
+    load.acknowledged(200).await;
     let well = status(&segue);
     assert_eq!(well["phase"], "dual_write");
 
     target.stop_immediate();
-    acknowledged(&ledger, 200).await;
+    load.acknowledged(200).await;
     // Somebody else's rows as well, so that a slow machine comes to the limit, too.
     pair.source
         .run("INSERT INTO account (id, version) SELECT n, 0 FROM generate_series(10000, 24999) AS n; \
-              DELETE FROM account WHERE id >= 10000")
+              DELETE FROM account WHERE id < 25000")
         .await;
     let given_up = until(&segue, "the copy is given up", |it| it["phase"] == "source_only").await;
     let reason = given_up["phase_reason"].as_str().unwrap();
@@ -100,23 +73,20 @@ async fn a_copy_that_would_fill_the_disk_is_given_up_and_callers_do_not_notice()
     assert_eq!(given_up["epoch"].as_u64(), well["epoch"].as_u64().map(|epoch| epoch + 1));
 
     // Writes that began before may still note their keys; after them nobody does.
-    acknowledged(&ledger, 100).await;
+    load.acknowledged(100).await;
     let before = waiting(&pair).await;
-    acknowledged(&ledger, 300).await;
+    load.acknowledged(300).await;
     assert!(waiting(&pair).await <= before, "a write was captured after the copy was given up");
     let size = "SELECT count(*) FROM segue.outbox";
     let rows: i64 = pair.source.rows(size).await[0].parse().unwrap();
     assert!(rows < 15_000, "the outbox was not emptied: {rows} rows");
 
-    stop.store(true, Ordering::Relaxed);
-    while let Some(ended) = clients.join_next().await {
-        ended.unwrap();
-    }
+    load.stop().await;
     let (_, unknown, refused) = ledger.totals();
     assert_eq!((unknown, refused), (0, 0), "a caller noticed");
     let at_end = status(&segue);
     assert_eq!(at_end["writes"]["failed"].as_u64(), Some(0), "{at_end:#}");
-    ledger.check("source", &pair.source.client().await).await;
+    holds("source", &pair.source, &ledger).await;
 }
 
 const NOTES: &str = "CREATE TABLE note (id int PRIMARY KEY, body text NOT NULL)";
@@ -249,6 +219,45 @@ async fn watching_goes_on_until_sigterm_ends_it() {
     };
     let (ended_well, ()) = tokio::join!(segue.terminate(), rest);
     assert!(ended_well, "{}", segue.logs());
+}
+
+/// A command that goes on, and the lines that it prints.
+fn started(segue: &Segue, arguments: &[&str]) -> (Child, UnboundedReceiver<String>) {
+    let mut command = segue.start_piped(arguments);
+    let output = BufReader::new(command.stdout.take().unwrap());
+    let (told, lines) = unbounded_channel();
+    std::thread::spawn(move || {
+        output.lines().map_while(Result::ok).try_for_each(|line| told.send(line))
+    });
+    (command, lines)
+}
+
+async fn line(lines: &mut UnboundedReceiver<String>) -> String {
+    tokio::time::timeout(LIMIT, lines.recv()).await.unwrap().expect("the command goes on")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_that_watches_shows_what_happens_until_the_sidecar_ends() {
+    let pair = Pair::fresh(NOTES, NOTES).await;
+    let mut segue = Segue::serving(&pair, "dual_write", "").await;
+    let (mut pages, mut page_lines) = started(&segue, &["status", "--watch"]);
+    let (mut documents, mut lines) = started(&segue, &["status", "--watch", "--json"]);
+    let first: Value = serde_json::from_str(&line(&mut lines).await).unwrap();
+    assert_eq!(first["phase"], "dual_write");
+    assert_eq!(first["writes"]["total"], 0);
+    while line(&mut page_lines).await != "          no writes yet" {}
+    note(&segue, 1, "short").await;
+    let written =
+        |document: &str| serde_json::from_str::<Value>(document).unwrap()["writes"]["total"] == 1;
+    while !written(&line(&mut lines).await) {}
+    while !line(&mut page_lines).await.starts_with("          1 write, none failed") {}
+    assert!(segue.terminate().await, "{}", segue.logs());
+    // The stream is over, and that is no failure.
+    for command in [&mut pages, &mut documents] {
+        let command = std::cell::RefCell::new(command);
+        let ended = async || command.borrow_mut().try_wait().unwrap();
+        assert!(eventually("the command ends", LIMIT, ended).await.success());
+    }
 }
 
 async fn reflected(address: String) -> Vec<String> {

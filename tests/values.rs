@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -432,6 +433,104 @@ async fn what_has_no_certain_text_stays_as_its_bytes() {
         let value = value::to_value(&ty, Some(&cell), &options).unwrap();
         let parameter = value::bind(&ty, &value).unwrap();
         assert_eq!(parameter, Parameter::binary(cell), "{expression}");
+    }
+}
+
+/// Literals of many kinds; each type takes those that it understands.
+const LITERALS: &[&str] = &[
+    "0",
+    "1",
+    "-1.5",
+    "65536",
+    "t",
+    "x",
+    "pg_class",
+    "2024-02-29 12:34:56.789+02",
+    "infinity",
+    "1 mon -2 days 00:00:03.5",
+    "{}",
+    "{1,NULL}",
+    "{\"2024-02-29 12:34:56\"}",
+    "empty",
+    "[1,5)",
+    "[2024-01-01,2024-02-01)",
+    "{[1,5),[7,9)}",
+    "{[2024-01-01,2024-02-01)}",
+    "(1,2)",
+    "[(1,2),(3,4)]",
+    "<(1,2),3>",
+    "{1,2,3}",
+    "1 2",
+    "10.0.0.1/32",
+    "08:00:2b:01:02:03",
+    "08:00:2b:01:02:03:04:05",
+    "101",
+    "0a0b0c0d-0001-0203-0405-060708090a0b",
+    "{\"b\": 1.00, \"a\": [null]}",
+    "<a>b</a>",
+    "$.a[*] ? (@ > 1)",
+    "10:20:10,14",
+    "0/16B3748",
+    "\\x00ff",
+    "a:1A b",
+    "sad",
+    "(1,x,,sad)",
+    "(1,2),(3,4)",
+    "(1,\"(1,2)\")",
+    "(pg_class)",
+];
+
+/// Types made of what segue does not read.
+const ODD_TYPES: &str = "
+    CREATE DOMAIN place AS point;
+    CREATE DOMAIN numbers AS int4[];
+    CREATE TYPE placed AS (number int4, place point);
+    CREATE TYPE watched AS (of regclass);
+";
+
+/// No type, built in or made from built-in ones, has a text that the server does not give it:
+/// what segue cannot be sure of stays as its bytes.
+#[tokio::test]
+async fn no_type_of_the_server_reads_as_another_value() {
+    let database = Database::create(shared(Major::V18), &format!("{TYPES}{ODD_TYPES}")).await;
+    let (client, options) = session(&database).await;
+    client
+        .batch_execute(
+            "CREATE FUNCTION fits(literal text, type text) RETURNS bool LANGUAGE plpgsql AS
+             $$BEGIN EXECUTE format('SELECT %L::%s', literal, type); RETURN true;
+               EXCEPTION WHEN OTHERS THEN RETURN false; END$$",
+        )
+        .await
+        .unwrap();
+    let wanted: Vec<String> = LITERALS.iter().map(|literal| (*literal).to_owned()).collect();
+    let found = client
+        .query(
+            "SELECT format('%L::%s', l, format_type(t.oid, NULL)), t.typname::text
+             FROM pg_type AS t LEFT JOIN pg_type AS e ON e.oid = t.typelem,
+               unnest($1::text[]) AS l
+             WHERE t.typtype <> 'p' AND t.typsend <> 0 AND e.typsend IS DISTINCT FROM 0
+               AND (t.typtype <> 'c' OR t.typnamespace = 'public'::regnamespace)
+               AND fits(l, format_type(t.oid, NULL))",
+            &[&wanted],
+        )
+        .await
+        .unwrap();
+    let (mut read, mut opaque) = (BTreeSet::new(), BTreeSet::new());
+    let mut faults = Vec::new();
+    for row in found {
+        let (expression, name): (String, String) = (row.get(0), row.get(1));
+        let (ty, cell, text) = answer(&client, &expression).await;
+        match value::to_text_with(&ty, &cell, &options) {
+            Ok(found) if found == text => drop(read.insert(name)),
+            Err(DecodeError::NotDecoded { .. }) => drop(opaque.insert(name)),
+            odd => faults.push(format!("{expression}: {odd:?} is not {text:?}")),
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(read.len() > 120, "{} types: {read:?}", read.len());
+    let unread = ["point", "box", "regclass", "_regclass", "span_multirange", "place", "placed"];
+    for name in unread.into_iter().chain(["watched"]) {
+        assert!(opaque.contains(name), "{name} is not among {opaque:?}");
     }
 }
 

@@ -10,6 +10,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::{Side, Sides};
 use crate::ports::Database;
 use crate::postgres::connect::Connector;
+use crate::postgres::crash::CrashPoints;
 use crate::postgres::database::{self, PostgresDatabase};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::pool::{self, Pool};
@@ -57,6 +58,37 @@ impl Databases {
         let samples = config.sampling.concurrency.min(SAMPLE_SESSIONS_MAX);
         let open = |side| Pools::open(side, config.database(side), samples);
         Ok(Self { pools: Sides { source: open(Side::Source)?, target: open(Side::Target)? } })
+    }
+
+    /// With places where tests end the process while it writes for a caller.
+    #[must_use]
+    pub fn with_crash_points(self, crash: &CrashPoints) -> Self {
+        let armed = |pools: Pools| {
+            let writes = pools.writes.with_crash_points(crash.clone());
+            Pools { writes, ..pools }
+        };
+        let Sides { source, target } = self.pools;
+        Self { pools: Sides { source: armed(source), target: armed(target) } }
+    }
+
+    /// A pool for one long piece of work, whose sessions bear a name of their own.
+    ///
+    /// # Errors
+    ///
+    /// A connection string or a certificate that cannot be used.
+    pub fn separate(
+        config: &Config,
+        side: Side,
+        size_max: usize,
+        application_name: Option<String>,
+    ) -> Result<Pool, SqlFault> {
+        let database = config.database(side);
+        let mut dsn = dsn(database).map_err(|message| unusable(side, message))?;
+        if let Some(name) = application_name {
+            dsn.application_name = name;
+        }
+        let connector = Connector::new(side, dsn).map_err(|message| unusable(side, message))?;
+        Pool::new(connector, pool::Params::new(Purpose::Own, size_max, database.pool_wait_max))
     }
 
     /// Segue's own sessions.
@@ -110,11 +142,8 @@ impl Databases {
 
 impl Pools {
     fn open(side: Side, config: &config::Database, samples: usize) -> Result<Self, SqlFault> {
-        let unusable = |message: String| {
-            SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
-        };
-        let dsn = dsn(config).map_err(&unusable)?;
-        let connector = Connector::new(side, dsn).map_err(&unusable)?;
+        let dsn = dsn(config).map_err(|message| unusable(side, message))?;
+        let connector = Connector::new(side, dsn).map_err(|message| unusable(side, message))?;
         let pool = |purpose, size_max| {
             let params = pool::Params::new(purpose, size_max, config.pool_wait_max);
             Pool::new(connector.clone(), params)
@@ -131,6 +160,10 @@ impl Pools {
             samples: pool(Purpose::Read, samples)?,
         })
     }
+}
+
+fn unusable(side: Side, message: String) -> SqlFault {
+    SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
 }
 
 fn executor(reads: &Pool, writes: &Pool, tasks: &TaskTracker) -> Arc<dyn Database> {

@@ -1,14 +1,19 @@
 //! Puts the parts together, starts them, and stops them in order.
 
+pub mod backfill;
+mod crash;
 pub mod databases;
 mod fleet;
 pub mod listen;
 mod params;
 mod phases;
+pub mod preflight;
 pub mod queries;
 mod reconciling;
 pub mod setup;
 pub mod status;
+pub mod sweeping;
+pub mod verifying;
 
 use std::sync::Arc;
 
@@ -32,6 +37,7 @@ use crate::postgres::mismatch::MismatchTable;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::schema::SetupError;
 use crate::postgres::transactions::{self, PostgresTransactions};
+use crate::postgres::verify::proof::ProofTable;
 use crate::stack::watch::Watch;
 use crate::stack::{self, Stack};
 use crate::statement;
@@ -143,7 +149,7 @@ pub async fn run(
 ) -> Result<(), AppError> {
     let named = queries::load(&config.queries.paths)?;
     let listeners = Listeners::bind(params::listen(config)?).await?;
-    let databases = Databases::open(config)?;
+    let databases = Databases::open(config)?.with_crash_points(&crash::points());
     databases.watch(&metrics);
     setup::at_start(config, &databases).await?;
     let background = Background::default();
@@ -177,11 +183,13 @@ pub async fn run(
     };
     let stack = Stack::new(&params::stack(config), parts);
     let services = Services {
-        sql: SqlService::new(stack, params::sql(config), metrics.clone()),
+        sql: SqlService::new(stack, params::sql(config), metrics.clone()).stopped_by(stop.clone()),
         migration: MigrationService::new(migration::Parts {
             status: Arc::new(StatusGatherer {
                 control,
                 outbox: Arc::clone(&reconciling.admin),
+                backfill: reconciling.backfill,
+                proofs: Arc::new(ProofTable::new(databases.own().of(primary).clone())),
                 sampling: Arc::new(samples.clone()),
                 metrics: metrics.clone(),
                 phases: Arc::clone(&phases),

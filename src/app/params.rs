@@ -148,7 +148,7 @@ pub(super) fn shadow_reads(config: &Config) -> shadow_reads::Params {
     shadow_reads::Params {
         sampling: SamplingParams {
             rate: sampling.rate,
-            by_name: sampling.statements.clone().into_iter().collect(),
+            by_statement: sampling.statements.clone().into_iter().collect(),
         },
         concurrency_max: sampling.concurrency,
         suspects_max: sampling.concurrency,
@@ -157,6 +157,7 @@ pub(super) fn shadow_reads(config: &Config) -> shadow_reads::Params {
             rows_max: config.limits.result_rows_max,
             bytes_max: sampling.answer_bytes_max,
         },
+        memory_bytes_max: sampling.memory_bytes_max,
         looks: LOOKS,
         look_interval: sampling.look_again_after,
         pending_max: sampling.pending_wait_max,

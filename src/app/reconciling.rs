@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::app::Background;
+use crate::app::crash;
 use crate::app::databases::Databases;
 use crate::config::Config;
 use crate::control::Control;
@@ -16,8 +17,9 @@ use crate::jobs::janitor;
 use crate::jobs::replayer::{self, Replayer, Running};
 use crate::jobs::settled_writes::{self, Settling};
 use crate::ports::ControlView;
-use crate::ports::admin::OutboxAdmin;
+use crate::ports::admin::{BackfillAdmin, OutboxAdmin, ProofStatus};
 use crate::ports::reconcile::{BatchDone, OutboxWork};
+use crate::postgres::backfill::progress::BackfillStatus;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::list::OutboxOperations;
@@ -25,16 +27,14 @@ use crate::postgres::outbox::lookup::Lookup;
 use crate::postgres::outbox::servers::Servers;
 use crate::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use crate::postgres::reconcile::batch::{BatchParams, OutboxWorker};
-use crate::postgres::reconcile::crash::CrashPoints;
 use crate::postgres::reconcile::{self, Dice, Reconciler};
+use crate::postgres::verify::proof::ProofTable;
 use crate::telemetry::metrics::{Metrics, OutboxState};
 use crate::telemetry::spans::Writers;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Names the place where a test wants the process to end as by `kill -9`.
-const CRASH_AT: &str = "SEGUE_CRASH_AT";
 /// How soon a server that was restarted or replaced is noticed.
 const SERVERS_LOOK: Duration = Duration::from_secs(2);
 const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -49,6 +49,7 @@ pub(super) struct Reconciling {
     pub(super) running: Running,
     pub(super) admin: Arc<dyn OutboxAdmin>,
     pub(super) settling: Settling,
+    pub(super) backfill: Arc<dyn BackfillAdmin>,
 }
 
 /// Works only in the phases that have a shadow: in the others the outbox keeps what it has.
@@ -87,7 +88,7 @@ pub(super) fn start(
 
     let params = reconcile::Params {
         deadline: config.outbox.deadline,
-        crash: std::env::var(CRASH_AT).map(CrashPoints::abort_at).unwrap_or_default(),
+        crash: crash::points(),
         ..reconcile::Params::new(Arc::clone(&dice))
     };
     let shadow = own.of(primary.other()).clone();
@@ -124,12 +125,20 @@ pub(super) fn start(
     });
     let admin: Arc<dyn OutboxAdmin> =
         Arc::new(OutboxOperations::new(outbox, config.outbox.max_bytes, totals));
-    tasks.spawn(measure(Arc::clone(&admin), metrics.clone(), stop.clone()));
-    Reconciling { replayer, running, admin, settling }
+    let proofs = ProofTable::new(own.of(primary).clone());
+    let backfill: Arc<dyn BackfillAdmin> = Arc::new(BackfillStatus::new(own.target));
+    tasks.spawn(measure_backfill(Arc::clone(&backfill), metrics.clone(), stop.clone()));
+    tasks.spawn(measure(Arc::clone(&admin), proofs, metrics.clone(), stop.clone()));
+    Reconciling { replayer, running, admin, settling, backfill }
 }
 
 /// Keeps the outbox's figures for the scrape, which must not wait for a database.
-async fn measure(outbox: Arc<dyn OutboxAdmin>, metrics: Metrics, stop: CancellationToken) {
+async fn measure(
+    outbox: Arc<dyn OutboxAdmin>,
+    proofs: ProofTable,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -145,7 +154,42 @@ async fn measure(outbox: Arc<dyn OutboxAdmin>, metrics: Metrics, stop: Cancellat
             Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, .. }) => {
                 metrics.outbox(OutboxState { pending, stuck, oldest_age_s, bytes });
             }
-            Err(_) => metrics.fault("outbox_unreadable"),
+            Err(_) => {
+                metrics.fault("outbox_unreadable");
+                continue;
+            }
+        }
+        let proven = tokio::select! {
+            () = stop.cancelled() => return,
+            proven = proofs.status() => proven,
+        };
+        match proven {
+            Ok(proven) => metrics.verified(&proven),
+            Err(fault) => tracing::debug!(%fault, "what is proven cannot be read"),
+        }
+    }
+}
+
+/// The same of the copy of the history.
+async fn measure_backfill(
+    backfill: Arc<dyn BackfillAdmin>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let measured = tokio::select! {
+            () = stop.cancelled() => return,
+            measured = backfill.progress() => measured,
+        };
+        // The target may be away, or not set up yet.
+        if let Ok(progress) = measured {
+            metrics.backfill(&progress);
         }
     }
 }

@@ -53,15 +53,17 @@ pub async fn tables(
     let session = databases.own().of(Side::Source).get().await?;
     let (mut mappings, mut refused) =
         capture::default_tables(&**session).await.map_err(|error| session.fault(error, true))?;
-    let excluded = |table: &TableName| {
-        config.tables.excluded.iter().any(|excluded| match excluded {
-            Excluded::Table(name) => name == table,
-            Excluded::Schema(schema) => *schema == table.schema,
-        })
-    };
-    mappings.retain(|mapping| !excluded(&mapping.source));
-    refused.retain(|refusal| !excluded(&refusal.table));
+    mappings.retain(|mapping| !is_excluded(config, &mapping.source));
+    refused.retain(|refusal| !is_excluded(config, &refusal.table));
     Ok((mappings, refused))
+}
+
+/// Whether `tables.exclude` leaves a table out.
+pub(super) fn is_excluded(config: &Config, table: &TableName) -> bool {
+    config.tables.excluded.iter().any(|excluded| match excluded {
+        Excluded::Table(name) => name == table,
+        Excluded::Schema(schema) => *schema == table.schema,
+    })
 }
 
 /// Puts capture on the source. Where a phase relies on it already, a table whose capture had

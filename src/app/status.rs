@@ -7,10 +7,15 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::control::Control;
+use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::Phase;
-use crate::domain::status::{CallStatus, FleetStatus, OutboxStatus, SamplingStatus, StatusReport};
+use crate::domain::status::{
+    CallStatus, FleetStatus, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus,
+};
 use crate::domain::verdict::Verdict;
-use crate::ports::admin::{OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
+use crate::ports::admin::{
+    BackfillAdmin, OutboxAdmin, PhaseAdmin, ProofStatus, SamplingControl, StatusSource,
+};
 use crate::telemetry::metrics::{CallTotals, Metrics};
 
 /// How long the outbox may take to tell its figures.
@@ -31,6 +36,10 @@ pub struct StatusGatherer {
     pub control: Control,
     /// The primary's outbox.
     pub outbox: Arc<dyn OutboxAdmin>,
+    /// The copy of the history.
+    pub backfill: Arc<dyn BackfillAdmin>,
+    /// What is proven.
+    pub proofs: Arc<dyn ProofStatus>,
     /// What is sampled.
     pub sampling: Arc<dyn SamplingControl>,
     /// Counts of this member.
@@ -89,6 +98,17 @@ impl StatusGatherer {
             }
         };
         warn_of_fleet(fleet.as_ref(), &mut warnings);
+        let backfill = match tokio::time::timeout(OUTBOX_LIMIT, self.backfill.progress()).await {
+            Ok(Ok(backfill)) => backfill,
+            // The target may be away; that is told by the outbox's age.
+            Ok(Err(_)) | Err(_) => BackfillProgress::default(),
+        };
+        warn_of_backfill(&backfill, &mut warnings);
+        let verify = match tokio::time::timeout(OUTBOX_LIMIT, self.proofs.status()).await {
+            Ok(Ok(verify)) => verify,
+            // The outbox is in the same database, and has told why.
+            Ok(Err(_)) | Err(_) => VerifyStatus::default(),
+        };
         let sampling = self.sampling.status();
         let verdicts = counts.verdicts;
         warn_of_outbox(&outbox, &mut warnings);
@@ -98,6 +118,8 @@ impl StatusGatherer {
             phase_since: Some(row.phase_since),
             phase_reason: row.reason,
             outbox,
+            backfill,
+            verify,
             sampling,
             verdicts,
             reads: calls(&counts.reads),
@@ -167,6 +189,22 @@ fn warn_of_fleet(fleet: Option<&FleetStatus>, warnings: &mut Vec<String>) {
     versions.dedup();
     if versions.len() > 1 {
         warnings.push(format!("members run different versions of segue: {}", versions.join(", ")));
+    }
+}
+
+fn warn_of_backfill(backfill: &BackfillProgress, warnings: &mut Vec<String>) {
+    let tables = &backfill.tables;
+    if let Some(table) = tables.iter().find(|table| !table.is_done())
+        && !backfill.workers.iter().any(|worker| worker.alive)
+    {
+        let why = match table.last_error.as_str() {
+            "" => String::new(),
+            error => format!(", the last chunk failed so: {error}"),
+        };
+        warnings.push(format!(
+            "the copy of {} is not complete and nobody works at it{why}: see `segue backfill`",
+            table.table
+        ));
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::backfill::BackfillArgs;
 use crate::config::Sources;
 use crate::domain::control::Phase;
 use crate::domain::verdict::Verdict;
@@ -51,9 +52,13 @@ pub(super) enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Find what stands in the migration's way, before it begins
+    Check(CheckArgs),
     /// The triggers that record what was written
     #[command(subcommand)]
     Capture(CaptureCommand),
+    /// Copy the rows that were there before the writes were captured; safe to repeat
+    Backfill(Box<BackfillArgs>),
     /// Where the migration stands
     Status {
         /// Again every second, until interrupted
@@ -93,6 +98,8 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
+    /// Whether both sides hold the same rows
+    Verify(VerifyArgs),
     /// What waits to be reconciled
     Outbox {
         #[command(subcommand)]
@@ -107,6 +114,81 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 equal, 1 not all could be verified, 2 wrong usage, \
+                        3 there are differences.")]
+pub(super) struct VerifyArgs {
+    /// Only this table, and others that are named so [default: all of the migration]
+    #[arg(long = "table", value_name = "SCHEMA.TABLE")]
+    pub(super) tables: Vec<String>,
+    /// Only this share of the chunks, chosen by chance: `1%` or `0.01`
+    #[arg(long, value_name = "SHARE", default_value = "100%", value_parser = share)]
+    pub(super) sample: f64,
+    /// Reconcile rows that differ, and verify them again
+    #[arg(long)]
+    pub(super) repair: bool,
+    /// Go on for ever, at a bounded load: what was written since it was proven comes first
+    #[arg(long, conflicts_with = "sample")]
+    pub(super) continuous: bool,
+    /// With --continuous: the share of the time in which chunks are read
+    #[arg(long, value_name = "SHARE", default_value = "10%", value_parser = share)]
+    pub(super) load: f64,
+    /// With --continuous: when a chunk that nobody wrote to is read again
+    #[arg(long, default_value = "1day", value_parser = humantime::parse_duration)]
+    pub(super) again_after: std::time::Duration,
+    /// As JSON, one event a line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Rows that are added up at once
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..))]
+    pub(super) chunk_rows: u64,
+    /// Chunks at once; each takes a session on either side
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) workers: u16,
+    /// How long a row that waits to be reconciled is looked at again
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(super) wait: std::time::Duration,
+    /// Differences that are shown of each table; all of them are counted
+    #[arg(long, default_value_t = 100)]
+    pub(super) limit: u64,
+}
+
+/// The two databases, for commands that need no configuration file.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct DatabaseArgs {
+    /// The database being left: `source.dsn`
+    #[arg(long, value_name = "DSN")]
+    pub(super) source: Option<String>,
+    /// The database being moved to: `target.dsn`
+    #[arg(long, value_name = "DSN")]
+    pub(super) target: Option<String>,
+}
+
+/// What `segue check` takes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct CheckArgs {
+    /// Only this table of the source; may be given again
+    #[arg(long = "table", value_name = "SCHEMA.TABLE")]
+    pub(super) tables: Vec<String>,
+    #[command(flatten)]
+    pub(super) databases: DatabaseArgs,
+    /// Rows of one chunk of the backfill
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) chunk_rows: u64,
+    /// Rows a second that the time is estimated by
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) rows_per_s: u64,
+    /// MiB a second that the time is estimated by
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) mb_per_s: u64,
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print all that can be found, as docs/check.md has it, and ask nobody
+    #[arg(long)]
+    pub(super) list: bool,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -241,9 +323,30 @@ impl Settings {
     }
 }
 
+/// The configuration's sources with the databases that the command line names.
+pub(super) fn with_databases(sources: &Sources, named: &DatabaseArgs) -> Sources {
+    let mut sources = sources.clone();
+    for (side, dsn) in [("source", &named.source), ("target", &named.target)] {
+        if let Some(dsn) = dsn {
+            sources.flags.push((format!("{side}.dsn"), dsn.clone(), format!("--{side}")));
+        }
+    }
+    sources
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.trim().strip_suffix('%') {
+        Some(number) => (number.trim(), 100.0),
+        None => (text.trim(), 1.0),
+    };
+    let share: Option<f64> = number.parse().ok().map(|number: f64| number / unit);
+    let fits = |share: &f64| *share > 0.0 && *share <= 1.0;
+    share.filter(fits).ok_or_else(|| "is no share; write 1% or 0.01".to_owned())
 }
 
 fn verdict(text: &str) -> Result<Verdict, String> {

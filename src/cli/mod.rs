@@ -2,6 +2,8 @@
 
 mod admin;
 mod args;
+mod backfill;
+mod check;
 mod config;
 mod mismatches;
 mod outbox;
@@ -10,6 +12,7 @@ mod print;
 mod serve;
 mod setup;
 mod status;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -35,6 +38,8 @@ enum Ending {
     Refused,
     /// A gate could not tell.
     Inconclusive,
+    /// It was asked to stop before its end, and did.
+    Incomplete,
 }
 
 /// Segue or a database said no, and would say it again.
@@ -55,6 +60,7 @@ pub fn main() -> ExitCode {
         Ok(Ending::Differences) => ExitCode::from(DIFFERENCES),
         Ok(Ending::Refused) => ExitCode::from(REFUSED),
         Ok(Ending::Inconclusive) => ExitCode::from(INCONCLUSIVE),
+        Ok(Ending::Incomplete) => ExitCode::from(FAILED),
         Err(error) => {
             // Nothing sensible is left to do when the output cannot be written.
             let _ = writeln!(std::io::stderr(), "segue: {}", explained(&error));
@@ -72,10 +78,21 @@ fn run(cli: Cli) -> Result<Ending> {
             Ok(Ending::Done)
         }
         command => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            // Tokio's own variable goes before.
+            if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+                builder.worker_threads(worker_threads());
+            }
+            let runtime = builder.enable_all().build();
             runtime.context("the runtime cannot be started")?.block_on(talk(command, &sources))
         }
     }
+}
+
+/// Half of the processors: a sidecar shares its machine, and threads that hand calls to each
+/// other spend more than they gain.
+fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2))
 }
 
 /// The commands that talk to somebody.
@@ -86,6 +103,8 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Serve => serve::run(sources).await?,
         Command::Init { phase, print } => setup::init(sources, phase, print).await?,
         Command::Capture(command) => setup::capture(sources, command).await?,
+        Command::Backfill(args) => return backfill::run(sources, &args).await,
+        Command::Check(args) => check::run(sources, args).await?,
         Command::Status { watch, json } => {
             status::run(&mut admin::connect(sources).await?, watch, json).await?;
         }
@@ -104,6 +123,7 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Mismatches { command: None, json, limit } => {
             return mismatches::run(&mut admin::connect(sources).await?, json, limit).await;
         }
+        Command::Verify(args) => return verify::run(sources, args).await,
         Command::Outbox { command: Some(OutboxCommand::Replay { table }), json, .. } => {
             outbox::replay(&mut admin::connect(sources).await?, table, json).await?;
         }

@@ -27,7 +27,7 @@ pub(super) async fn run(sources: &Sources) -> Result<()> {
 }
 
 /// Drains on the first SIGTERM or SIGINT; a second one ends it where it stands.
-fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
+pub(super) fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
     let stop = stop.clone();
@@ -48,7 +48,7 @@ fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
     Ok(())
 }
 
-fn telemetry(config: &Telemetry) -> Params {
+pub(super) fn telemetry(config: &Telemetry) -> Params {
     let headers = config.otlp_headers.iter();
     Params {
         endpoint: config.otlp_endpoint.clone(),

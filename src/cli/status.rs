@@ -9,8 +9,8 @@ use crate::cli::admin::Client;
 use crate::cli::phase;
 use crate::cli::print::{self, bytes, count, counted, indented, seconds, time, wrapped};
 use crate::grpc::proto::{
-    CallStatus, FleetStatus, GetStatusRequest, Member, OutboxStatus, Progress, SamplingStatus,
-    SideCalls, Status, WatchStatusRequest,
+    BackfillTable, CallStatus, FleetStatus, GetStatusRequest, Member, OutboxStatus, Progress,
+    SamplingStatus, SideCalls, Status, VerifyStatus, WatchStatusRequest,
 };
 
 /// Beside the titles, within 80 columns.
@@ -58,6 +58,8 @@ fn page(status: &Status) -> String {
     page += &format!("calls     {}\n", calls("read", status.reads));
     page += &format!("          {}\n", calls("write", status.writes));
     page += &outbox(&status.outbox.unwrap_or_default());
+    page += &backfill(status);
+    page += &proven(&status.verify.unwrap_or_default());
     page += &sampling(&status.sampling.clone().unwrap_or_default());
     let verdicts: Vec<String> = status
         .verdicts
@@ -187,6 +189,69 @@ fn outbox(outbox: &OutboxStatus) -> String {
     entry("outbox", &format!("{waiting}{stuck}; {size}\n{done}"))
 }
 
+/// Tables that are not done one by one, the others together.
+fn backfill(status: &Status) -> String {
+    if status.backfill.is_empty() {
+        return entry("backfill", "none yet");
+    }
+    let (done, open): (Vec<&BackfillTable>, Vec<_>) =
+        status.backfill.iter().partition(|table| table.done);
+    let mut lines = Vec::new();
+    if !done.is_empty() {
+        let rows = done.iter().map(|table| table.rows).sum();
+        lines.push(format!(
+            "{} complete, {}",
+            counted(done.len() as u64, "table"),
+            counted(rows, "row")
+        ));
+    }
+    for table in open {
+        lines.push(format!(
+            "{}: {} of about {} rows, {} of {} chunks cut so far, {} under way",
+            table.table,
+            count(table.rows),
+            count(table.rows_expected),
+            count(table.chunks_done),
+            count(table.chunks),
+            count(table.chunks_claimed)
+        ));
+    }
+    let failed = status.backfill.iter().map(|table| table.failed).sum();
+    if failed > 0 {
+        lines
+            .push(format!("{} could not be copied and wait in the outbox", counted(failed, "row")));
+    }
+    for worker in status.backfill_workers.iter().filter(|worker| worker.alive) {
+        let slow = match worker.throttled.as_str() {
+            "" => String::new(),
+            cause => format!(", slowed down to {:.0} % by {cause}", worker.share * 100.0),
+        };
+        lines.push(format!(
+            "{} at {}{slow}",
+            counted(worker.workers.into(), "worker"),
+            worker.host
+        ));
+    }
+    entry("backfill", &lines.join("\n"))
+}
+
+fn proven(verify: &VerifyStatus) -> String {
+    if verify.chunks == 0 {
+        return entry("verified", "never");
+    }
+    let share = verify.proven as f64 / verify.chunks as f64 * 100.0;
+    let written = match verify.written {
+        0 => String::new(),
+        written => format!(", {} written since", count(written)),
+    };
+    let oldest = seconds(verify.oldest_age_s);
+    let content = format!(
+        "{share:.1} % of {} proven{written}; the oldest proof is {oldest} old",
+        counted(verify.chunks, "chunk")
+    );
+    entry("verified", &content)
+}
+
 fn sampling(sampling: &SamplingStatus) -> String {
     let rate = sampling.rate * 100.0;
     let mut dropped: Vec<_> = sampling.dropped.iter().filter(|(_, count)| **count > 0).collect();
@@ -206,6 +271,7 @@ fn sampling(sampling: &SamplingStatus) -> String {
 fn document(status: &Status) -> Value {
     let outbox = status.outbox.unwrap_or_default();
     let sampling = status.sampling.clone().unwrap_or_default();
+    let verify = status.verify.unwrap_or_default();
     let verdicts = status.verdicts.iter().map(|it| (it.verdict.clone(), json!(it.count)));
     let calls = |calls: Option<CallStatus>| {
         let calls = calls.unwrap_or_default();
@@ -228,6 +294,20 @@ fn document(status: &Status) -> Value {
             "oldest_age_s": outbox.oldest_age_s,
             "bytes": outbox.bytes, "max_bytes": outbox.max_bytes,
             "reconciled_total": outbox.reconciled_total, "failed_total": outbox.failed_total,
+        },
+        "backfill": status.backfill.iter().map(|table| json!({
+            "table": table.table, "rows": table.rows, "rows_expected": table.rows_expected,
+            "bytes": table.bytes, "chunks": table.chunks, "chunks_done": table.chunks_done,
+            "chunks_claimed": table.chunks_claimed, "done": table.done,
+            "reconciled": table.reconciled, "failed": table.failed,
+        })).collect::<Vec<_>>(),
+        "backfill_workers": status.backfill_workers.iter().map(|worker| json!({
+            "host": worker.host, "workers": worker.workers, "alive": worker.alive,
+            "throttled": worker.throttled, "share": worker.share,
+        })).collect::<Vec<_>>(),
+        "verify": {
+            "chunks": verify.chunks, "proven": verify.proven, "written": verify.written,
+            "oldest_age_s": verify.oldest_age_s,
         },
         "sampling": {
             "rate": sampling.rate, "sampled_total": sampling.sampled_total,

@@ -22,8 +22,8 @@ pub fn with_evidence(first: Comparison, rewrite: &Rewrite, rewritten: Comparison
         Verdict::Match | Verdict::Normalized => {
             let category = category(&first, rewrite, &rewritten);
             let found = known(Verdict::Incompatible, category);
-            let advice = if rewrite.keeps_meaning {
-                format!("{}: {}", found.rewrite, rewrite.sql)
+            let advice = if rewrite.keeps_meaning && !rewrite.normalized.is_empty() {
+                format!("{}: {}", found.rewrite, rewrite.normalized)
             } else {
                 found.rewrite.clone()
             };

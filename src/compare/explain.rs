@@ -7,6 +7,7 @@
 use crate::compare::cell::{
     CellVerdict, ColumnPair, equal_as_json, equal_as_numbers, is_text, judge,
 };
+use crate::compare::distinct::{self, Chosen};
 use crate::compare::matching::Left;
 use crate::compare::rows::{Row, Rows, RulesUsed};
 use crate::compare::verdicts::{known, same_by};
@@ -31,6 +32,23 @@ pub(crate) struct Found<'a> {
     pub(crate) keys: Option<&'a [usize]>,
 }
 
+// === impl Found ===
+
+impl Found<'_> {
+    /// Whether rows agree in more than these columns: then they are one row with other data,
+    /// not another row of the same rank.
+    pub(crate) fn same_row_beyond(&self, keys: &[usize]) -> bool {
+        couples(self).iter().all(|couple| {
+            (0..self.pairs.len()).any(|at| {
+                !couple.differing.contains(&at)
+                    && !keys.contains(&at)
+                    && self.pairs.get(at).is_some_and(|pair| pair.stored)
+                    && matches!(self.primary.row(couple.primary).get(at), Some(Some(_)))
+            })
+        })
+    }
+}
+
 /// Two rows without a partner that are most alike, and the columns in which they differ.
 struct Couple {
     primary: usize,
@@ -52,9 +70,9 @@ pub(crate) fn rows(found: &Found<'_>, used: RulesUsed) -> Comparison {
     if let Some(same) = generated(found, &couples, used) {
         return same;
     }
-    let judged = match limited(found) {
-        Some(skipped) => skipped,
-        None => match category(found, &couples) {
+    let judged = match (limited(found), distinct::chosen(found)) {
+        (Some(skipped), _) | (None, Chosen::ByPlan(skipped)) => skipped,
+        (None, chosen) => match category(found, &couples, &chosen) {
             Some(category) => known(Verdict::Incompatible, category),
             None => known(Verdict::Data, "data"),
         },
@@ -201,21 +219,12 @@ fn limited(found: &Found<'_>) -> Option<Comparison> {
     let at_the_cut = found.left.primary.iter().all(|at| *at >= one)
         && found.left.shadow.iter().all(|at| *at >= other)
         && found.primary.len() == found.shadow.len();
-    let same_row = couples(found).iter().all(|couple| {
-        (0..found.pairs.len()).any(|at| {
-            !couple.differing.contains(&at)
-                && !keys.contains(&at)
-                && found.pairs.get(at).is_some_and(|pair| pair.stored)
-                && matches!(found.primary.row(couple.primary).get(at), Some(Some(_)))
-        })
-    });
-    // Rows that agree in more than the sort key are one row with other data, not another
-    // row of the same rank.
-    (same_key && at_the_cut && !same_row).then(|| known(Verdict::Skipped, "limit_without_order"))
+    (same_key && at_the_cut && !found.same_row_beyond(keys))
+        .then(|| known(Verdict::Skipped, "limit_without_order"))
 }
 
 /// The construct that may have caused the difference.
-fn category(found: &Found<'_>, couples: &[Couple]) -> Option<&'static str> {
+fn category(found: &Found<'_>, couples: &[Couple], chosen: &Chosen) -> Option<&'static str> {
     let paired = found.left.primary.len() == found.left.shadow.len()
         && couples.len() == found.left.primary.len().min(ROWS_MAX)
         && !couples.is_empty();
@@ -223,14 +232,26 @@ fn category(found: &Found<'_>, couples: &[Couple]) -> Option<&'static str> {
         return Some(category);
     }
     let stored = |at: &usize| found.pairs.get(*at).is_some_and(|pair| pair.stored);
-    if paired && couples.iter().all(|c| c.shared > 0 && c.differing.iter().all(stored)) {
+    let patterns = &found.analysis.shape.patterns;
+    // Rows of one group share its columns, and may be two rows all the same.
+    let is_chosen = match chosen {
+        Chosen::ByOrder => true,
+        Chosen::Unknown => {
+            patterns.contains("distinct_on") || patterns.contains("distinct_on_ties")
+        }
+        Chosen::ByPlan(_) | Chosen::Not => false,
+    };
+    if paired
+        && !is_chosen
+        && couples.iter().all(|c| c.shared > 0 && c.differing.iter().all(stored))
+    {
         return None;
     }
-    let patterns = &found.analysis.shape.patterns;
     let computed = couples.iter().any(|couple| !couple.differing.iter().all(stored));
     let selects = !paired || couples.iter().any(|couple| couple.differing.iter().any(stored));
     let cut = found.analysis.shape.limit.is_some_and(|limit| cuts(found, &limit));
-    let limit = cut || patterns.contains("limit_in_subquery");
+    let sorted_first = matches!(chosen, Chosen::ByOrder);
+    let limit = cut || sorted_first || patterns.contains("limit_in_subquery");
     let citext = found.pairs.iter().any(|pair| {
         (pair.primary.ty.base().name == "citext") != (pair.shadow.ty.base().name == "citext")
     });
@@ -251,7 +272,8 @@ fn category(found: &Found<'_>, couples: &[Couple]) -> Option<&'static str> {
         "json_as_text" => computed && text_output,
         "collation_range" | "timestamp_equality" | "regex" => selects || computed,
         "citext" => citext && (selects || computed),
-        "distinct_on" | "distinct_on_ties" | "limit_in_subquery" => true,
+        "distinct_on" | "distinct_on_ties" => matches!(chosen, Chosen::Unknown),
+        "limit_in_subquery" => true,
         "null_order" => limit,
         "collation_order" => limit || computed,
         "advisory_lock" => computed,

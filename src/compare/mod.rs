@@ -6,20 +6,26 @@
 //!
 //! - [`compare`]: two answers, one verdict
 //! - [`cell::judge`]: two cells of a column; reconcile uses it as well
+//! - [`common::common`]: the form that a column's two types share, for checksums
 //! - [`rewrite::machine`]: rewrites that tell a difference of dialects from one of data
 //! - [`with_evidence`]: what the rewritten statement's answers say about the first verdict
 //! - [`catalogue`]: the known differences, why they are, and how to write around them
 
 pub mod catalogue;
 pub mod cell;
+pub mod common;
+mod distinct;
 mod evidence;
 mod explain;
 mod faults;
 mod matching;
+pub mod redact;
 mod rows;
 pub mod rules;
 mod verdicts;
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -32,6 +32,16 @@ impl<'a> Rows<'a> {
         Self { width, count, cells }
     }
 
+    /// Some columns of some of the rows.
+    pub(crate) fn part(&self, rows: &[usize], columns: &[usize]) -> Self {
+        let cell = |at, column| self.cells.get(at * self.width + column).copied().flatten();
+        let mut cells = Vec::with_capacity(rows.len() * columns.len());
+        for at in rows {
+            cells.extend(columns.iter().map(|column| cell(*at, *column)));
+        }
+        Self { width: columns.len(), count: rows.len(), cells }
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.count

@@ -236,6 +236,20 @@ fn rewrites_are_what_they_say() {
 }
 
 #[test]
+fn a_suggested_rewrite_shows_no_constant() {
+    let sql = "SELECT id FROM t WHERE email = 'ada@example.com' ORDER BY nick LIMIT 2";
+    let rewrite = rewrite::machine(&analyse(sql).unwrap()).swap_remove(0);
+    assert!(rewrite.sql.contains("ada@"), "it is run as it is: {}", rewrite.sql);
+    let columns = [("id", "int4")];
+    let first = judged(sql, &columns, &[&["1"], &["2"]], &[&["1"], &["3"]]);
+    let second = Comparison { verdict: Verdict::Match, category: "", ..first.clone() };
+    let proven = with_evidence(first, &rewrite, second);
+    assert_eq!(proven.verdict, Verdict::Incompatible);
+    let shown = "SELECT id FROM t WHERE email = $1 ORDER BY nick NULLS LAST LIMIT $2";
+    assert!(proven.rewrite.ends_with(shown), "{}", proven.rewrite);
+}
+
+#[test]
 fn evidence_decides() {
     let first = || Comparison {
         verdict: Verdict::Incompatible,
@@ -243,8 +257,12 @@ fn evidence_decides() {
         suspected: true,
         ..judged("SELECT a FROM t", &[("a", "int4")], &[&["1"]], &[&["2"]])
     };
-    let rewrite =
-        Rewrite { category: "int_division", sql: "SELECT 1".into(), keeps_meaning: false };
+    let rewrite = Rewrite {
+        category: "int_division",
+        sql: "SELECT 1".into(),
+        normalized: "SELECT $1".into(),
+        keeps_meaning: false,
+    };
     let rewritten = |verdict, category| Comparison { verdict, category, ..first() };
     let proven = with_evidence(first(), &rewrite, rewritten(Verdict::Match, ""));
     assert_eq!((proven.verdict, proven.suspected), (Verdict::Incompatible, false));
@@ -252,4 +270,38 @@ fn evidence_decides() {
     assert_eq!((refuted.verdict, refuted.suspected), (Verdict::Data, false));
     let open = with_evidence(first(), &rewrite, rewritten(Verdict::Match, "error_text"));
     assert_eq!((open.verdict, open.suspected), (Verdict::Incompatible, true));
+}
+
+#[test]
+fn distinct_on_is_comparable_as_far_as_its_order_goes() {
+    let columns = [("a", "int4"), ("b", "int4"), ("c", "text")];
+    let check = |sql: &str, one: &[&[&str]], other: &[&[&str]], expected: (Verdict, &str)| {
+        let found = judged(sql, &columns, one, other);
+        assert_eq!((found.verdict, found.category), expected, "{sql}: {found:?}");
+    };
+    let skipped = |category| (Verdict::Skipped, category);
+    let data = (Verdict::Data, "data");
+    let (x, y, z): (&[&str], &[&str], &[&str]) =
+        (&["1", "5", "x"], &["1", "6", "y"], &["2", "5", "z"]);
+    let plain = "SELECT DISTINCT ON (a) a, b, c FROM t";
+    check(plain, &[x], &[y], skipped("distinct_on"));
+    check(plain, &[x, z], &[z, y], skipped("distinct_on"));
+    check(plain, &[x], &[z], data);
+    check(plain, &[x, z], &[x], data);
+    check("SELECT DISTINCT ON (a) a, b, c FROM t ORDER BY a", &[x], &[y], skipped("distinct_on"));
+    check("SELECT DISTINCT ON (t.a) * FROM t", &[x], &[y], skipped("distinct_on"));
+    let tied: &[&str] = &["1", "5", "t"];
+    let ordered = "SELECT DISTINCT ON (a) a, b, c FROM t ORDER BY a NULLS LAST, b NULLS LAST";
+    check(ordered, &[x], &[tied], skipped("distinct_on_ties"));
+    check(ordered, &[x], &[y], data);
+    check(ordered, &[x, z], &[x, y], data);
+    // Where a sort key has no place for NULLs the sides may sort otherwise.
+    let open = "SELECT DISTINCT ON (a) a, b, c FROM t ORDER BY a, b";
+    check(open, &[x], &[y], (Verdict::Incompatible, "null_order"));
+    // One row with other data, for it agrees in what is no key.
+    let by_c = "SELECT DISTINCT ON (c) a, b, c FROM t ORDER BY c, c";
+    check(by_c, &[x], &[&["2", "5", "x"]], data);
+    // In a subquery nobody sees the groups.
+    let inner = "SELECT s.a, s.b, s.c FROM (SELECT DISTINCT ON (a) a, b, c FROM t) AS s";
+    check(inner, &[x], &[y], (Verdict::Incompatible, "distinct_on"));
 }

@@ -235,13 +235,16 @@ fn sort_keys(analysis: &Analysis, pairs: &[ColumnPair]) -> Option<Vec<usize>> {
     if keys.is_empty() {
         return None;
     }
-    keys.iter()
-        .map(|key| match &key.output {
-            Output::Position(at) => Some(*at).filter(|at| *at < pairs.len()),
-            Output::Name(name) => pairs.iter().position(|pair| pair.primary.name == *name),
-            Output::Unseen => None,
-        })
-        .collect()
+    keys.iter().map(|key| column_of(&key.output, pairs)).collect()
+}
+
+/// Where an output stands in the answer.
+pub(crate) fn column_of(output: &Output, pairs: &[ColumnPair]) -> Option<usize> {
+    match output {
+        Output::Position(at) => Some(*at).filter(|at| *at < pairs.len()),
+        Output::Name(name) => pairs.iter().position(|pair| pair.primary.name == *name),
+        Output::Unseen => None,
+    }
 }
 
 /// Whether the answers are the same but for the order among rows that sort equally. A

@@ -4,6 +4,7 @@
 //! defaults), then checked into one [`Config`]. All faults are found at once. `keys` lists
 //! every key; `docs/configuration.md` must agree with it.
 
+mod backfill;
 mod compare;
 mod control;
 mod database;
@@ -13,19 +14,22 @@ pub mod keys;
 mod layers;
 mod reader;
 mod routing;
+mod sampling;
 mod secret;
 mod sections;
 mod units;
 
+pub use backfill::Backfill;
 pub use compare::CompareRule;
 pub use control::Control;
 pub use database::Database;
 pub use fault::{Faults, Origin};
 pub use layers::Sources;
 pub use routing::Shift;
+pub use sampling::Sampling;
 pub use secret::Secret;
 pub use sections::{
-    Compare, Excluded, Limits, Listen, Outbox, Queries, Sampling, Tables, Telemetry, Transactions,
+    Compare, Excluded, Limits, Listen, Outbox, Queries, Tables, Telemetry, Transactions,
 };
 
 use crate::domain::gate;
@@ -67,6 +71,8 @@ pub struct Config {
     pub shift: Shift,
     /// What the gates ask for.
     pub gates: gate::Limits,
+    /// How the history is copied.
+    pub backfill: Backfill,
     effective: Vec<(String, String, Origin)>,
 }
 
@@ -96,6 +102,7 @@ impl Config {
             read_routing: routing::routing(&mut reader),
             shift: Shift::read(&mut reader),
             gates: routing::gates(&mut reader),
+            backfill: Backfill::read(&mut reader),
             effective: reader.effective(),
         };
         config.check_together(&mut reader);
@@ -128,6 +135,26 @@ impl Config {
         &self.effective
     }
 
+    /// Open transactions keep their connections between calls: were they to have all of them,
+    /// every other write would wait for an application to go on.
+    fn check_starving(&self, side: Side, reader: &mut Reader) {
+        let (pool, open) = (self.database(side).write_pool_max, self.transactions.open_max);
+        if pool == 0 || open < pool {
+            return;
+        }
+        let key = format!("{side}.write_pool_max");
+        let (key, message) = if reader.origin("transactions.open_max") == Origin::Default {
+            let (least, fewer) = (open + 1, pool.saturating_sub(1).max(1));
+            let remedy = format!("write at least {least}, or set transactions.open_max to {fewer}");
+            (key, format!("leaves none for other writes beside {open} open transactions; {remedy}"))
+        } else {
+            let remedy = format!("write at most {}, or raise {key}", pool - 1);
+            let message = format!("leaves other writes none of the {pool} connections; {remedy}");
+            ("transactions.open_max".to_owned(), message)
+        };
+        reader.fault(&key, message);
+    }
+
     fn check_together(&self, reader: &mut Reader) {
         let place = |database: &Database| (database.hosts.clone(), database.dbname.clone());
         if !self.source.hosts.is_empty() && place(&self.source) == place(&self.target) {
@@ -146,6 +173,7 @@ impl Config {
                 let message = format!("is too few for outbox.concurrency; write at least {least}");
                 reader.fault(&format!("{side}.own_pool_max"), message);
             }
+            self.check_starving(side, reader);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::config::compare::{CompareRule, table_name};
 use crate::config::fault::nearest;
 use crate::config::keys::{LOG_FORMATS, OTLP_PROTOCOLS};
 use crate::config::layers::unknown;
-use crate::config::reader::{self, Reader};
+use crate::config::reader::Reader;
 use crate::config::secret::Secret;
 use crate::domain::table::{TableMapping, TableName};
 
@@ -84,25 +84,6 @@ pub struct Queries {
     pub paths: Vec<PathBuf>,
     /// Nothing else is run.
     pub named_only: bool,
-}
-
-/// Which reads are compared.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sampling {
-    /// 0 to 1.
-    pub rate: f64,
-    /// The same for named statements.
-    pub statements: BTreeMap<String, f64>,
-    /// At once.
-    pub concurrency: usize,
-    /// Of one sample.
-    pub deadline: Duration,
-    /// Larger answers are not compared.
-    pub answer_bytes_max: u64,
-    /// Pause before a difference is looked at again.
-    pub look_again_after: Duration,
-    /// How long a difference may wait for the outbox.
-    pub pending_wait_max: Duration,
 }
 
 /// How answers are compared and what is kept of it.
@@ -287,30 +268,6 @@ impl Queries {
             reader.fault("queries.named_only", message);
         }
         Self { paths, named_only }
-    }
-}
-
-impl Sampling {
-    pub(super) fn read(reader: &mut Reader) -> Self {
-        let mut statements = BTreeMap::new();
-        for (name, value) in reader.map("sampling.statements") {
-            match reader::ratio(&value) {
-                Ok(rate) => drop(statements.insert(name, rate)),
-                Err(message) => {
-                    let message = format!("{name} = {value} {message}");
-                    reader.fault("sampling.statements", message);
-                }
-            }
-        }
-        Self {
-            rate: reader.ratio("sampling.rate"),
-            statements,
-            concurrency: reader.count("sampling.concurrency"),
-            deadline: reader.duration("sampling.deadline"),
-            answer_bytes_max: reader.size("sampling.answer_bytes_max"),
-            look_again_after: reader.duration("sampling.look_again_after"),
-            pending_wait_max: reader.duration("sampling.pending_wait_max"),
-        }
     }
 }
 

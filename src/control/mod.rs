@@ -165,6 +165,17 @@ async fn timed<T>(
     })
 }
 
+/// The row that counts, read once: for commands, which do not follow it.
+///
+/// # Errors
+///
+/// A fault where no row can be read, or none that counts.
+pub async fn read_once(store: &dyn ControlStore) -> Result<ControlRow, SqlFault> {
+    let source = store.read(Side::Source).await;
+    let target = store.read(Side::Target).await;
+    decide(Sides { source, target })
+}
+
 fn decide(readings: Readings) -> Result<ControlRow, SqlFault> {
     match (readings.source, readings.target) {
         (Ok(Some(source)), Ok(Some(target))) => {

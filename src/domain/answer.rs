@@ -102,6 +102,13 @@ pub struct RowBatchBuilder {
 }
 
 impl RowBatchBuilder {
+    /// Makes room for a row of so many bytes, and in a batch that has some already for more.
+    pub fn reserve(&mut self, bytes: usize) {
+        if self.cells.capacity() - self.cells.len() < bytes {
+            self.cells.reserve(bytes.max(self.cells.len()));
+        }
+    }
+
     /// Adds a cell to the row being built: `None` is NULL.
     pub fn push_cell(&mut self, cell: Option<&[u8]>) {
         match cell {

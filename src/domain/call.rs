@@ -94,7 +94,7 @@ pub struct WriteItem {
 pub struct WriteAnswer {
     /// One for each statement.
     pub items: Vec<WriteItem>,
-    /// What was announced to the database.
+    /// What the outbox names its rows by.
     pub write_id: WriteId,
     /// The first answer to an earlier call with the same idempotency key.
     pub replayed: bool,

@@ -3,6 +3,8 @@
 //! Pure: no I/O, no clock, no dice. Nothing here knows gRPC or a driver.
 
 pub mod answer;
+pub mod backfill;
+pub mod budget;
 pub mod call;
 pub mod control;
 pub mod fault;
@@ -11,8 +13,11 @@ pub mod fleet;
 pub mod gate;
 pub mod history;
 pub mod key;
+pub mod key_range;
 pub mod mismatch;
+pub mod pace;
 pub mod pg_type;
+pub mod relation;
 pub mod routing;
 pub mod side;
 pub mod status;
@@ -20,3 +25,4 @@ pub mod step;
 pub mod table;
 pub mod value;
 pub mod verdict;
+pub mod verify;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::ControlState;
 use crate::domain::figures::FleetFigures;
 use crate::domain::fleet::Fleet;
@@ -23,6 +24,10 @@ pub struct StatusReport {
     pub phase_reason: String,
     /// What waits for its reconcile.
     pub outbox: OutboxStatus,
+    /// How far the copy of the history is.
+    pub backfill: BackfillProgress,
+    /// What is proven.
+    pub verify: VerifyStatus,
     /// What is sampled.
     pub sampling: SamplingStatus,
     /// Samples judged since this member was started.
@@ -73,6 +78,19 @@ pub struct OutboxStatus {
     pub reconciled_total: u64,
     /// Attempts of this member that failed.
     pub failed_total: u64,
+}
+
+/// How much of the migration verify has proven, and how long ago.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct VerifyStatus {
+    /// Chunks of all tables that were ever cut for it.
+    pub chunks: u64,
+    /// Chunks that were equal when they were last looked at, and not written since.
+    pub proven: u64,
+    /// Chunks that were equal, and were written since.
+    pub written: u64,
+    /// Seconds since the oldest proof.
+    pub oldest_age_s: f64,
 }
 
 /// What is sampled, and what was dropped by which reason.

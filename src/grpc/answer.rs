@@ -18,6 +18,8 @@ use crate::grpc::rows::EncodedRows;
 use crate::grpc::{proto, status};
 use crate::stack::call::ReadAnswer;
 
+/// What a message's envelope leaves for the names of its columns; few have more.
+const COLUMNS_BYTES: usize = 512;
 /// Typed rows grow on their way: a frame ends when it has so many bytes.
 const FRAME_BYTES: usize = 256 * 1024;
 
@@ -223,6 +225,8 @@ pub(super) fn returned(
     }
     let columns = columns(&item.columns);
     let applied = |fault: SqlFault| fault.with_outcome(Outcome::Applied);
+    let described: usize = columns.iter().map(prost::Message::encoded_len).sum();
+    let bytes_max = bytes_max.saturating_sub(described.saturating_sub(COLUMNS_BYTES));
     if encoding == proto::Encoding::Packed {
         within(item.rows.cells().len(), bytes_max).map_err(applied)?;
         return Ok(Returned { columns, rows: None, packed: Some(packed(&item.rows)) });

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::Stream;
+use opentelemetry::propagation::Extractor;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
 use tonic::{Code, Response, Status};
 use tracing::Span;
 
@@ -41,17 +41,18 @@ pub(super) struct Deadlines {
 // === impl Call ===
 
 impl Call {
-    /// A call that has just arrived.
+    /// A call that has just arrived, with what the caller says of his patience and his trace.
     pub(super) fn begin(
         method: Method,
-        metadata: &MetadataMap,
+        timeout: Option<Duration>,
+        caller: &impl Extractor,
         deadlines: Deadlines,
         metrics: &Metrics,
     ) -> Self {
-        let span = server_span(method);
-        let trace_id = metadata::join_trace(&span, metadata);
+        let span = server_span(method, metadata::names_trace(caller));
+        let trace_id = metadata::join_trace(&span, caller);
         let started = Instant::now();
-        let timeout = metadata::timeout(metadata).unwrap_or(deadlines.default);
+        let timeout = timeout.unwrap_or(deadlines.default);
         Self {
             method,
             started,
@@ -76,6 +77,11 @@ impl Call {
         self.deadline
     }
 
+    /// Cancels the call.
+    pub(super) fn canceller(&self) -> CancellationToken {
+        self.cancelled.clone()
+    }
+
     /// What the stack is told of the call.
     pub(super) fn context(&self, limits: ResultLimits) -> CallContext {
         CallContext {
@@ -84,6 +90,11 @@ impl Call {
             cancelled: self.cancelled.clone(),
             limits,
         }
+    }
+
+    /// Ends a call that was answered.
+    pub(super) fn succeed(&mut self) {
+        self.end(Code::Ok);
     }
 
     /// Ends a call that has one answer.
@@ -100,11 +111,23 @@ impl Call {
     /// Ends a call that failed.
     pub(super) fn fail(&mut self, fault: &SqlFault) -> Status {
         let status = status::from_fault(fault, Some(self.deadline));
+        self.note_sqlstate(fault);
+        self.end(status.code());
+        status
+    }
+
+    /// Ends a call of a session that failed.
+    pub(super) fn fail_in_session(&mut self, fault: &SqlFault) -> proto::Failure {
+        let (code, failure) = status::failure(fault, Some(self.deadline));
+        self.note_sqlstate(fault);
+        self.end(code);
+        failure
+    }
+
+    fn note_sqlstate(&self, fault: &SqlFault) {
         if !fault.sqlstate.is_empty() {
             self.span.record(names::DB_RESPONSE_STATUS_CODE, fault.sqlstate.as_str());
         }
-        self.end(status.code());
-        status
     }
 
     fn end(&mut self, code: Code) {
@@ -141,7 +164,7 @@ fn is_servers_fault(code: Code) -> bool {
     )
 }
 
-fn server_span(method: Method) -> Span {
+fn server_span(method: Method, in_trace: bool) -> Span {
     let name = match method {
         Method::Query => "segue.v1.Sql/Query",
         Method::Execute => "segue.v1.Sql/Execute",
@@ -152,7 +175,7 @@ fn server_span(method: Method) -> Span {
         Method::Describe => "segue.v1.Sql/Describe",
         Method::Info => "segue.v1.Sql/Info",
     };
-    spans::call(name)
+    if in_trace { spans::call(name) } else { spans::call_of_its_own(name) }
 }
 
 /// The frames of a `Query`, and the call that ends with them.

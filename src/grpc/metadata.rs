@@ -13,6 +13,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 const TIMEOUT_HEADER: &str = "grpc-timeout";
 /// The protocol allows so many digits.
 const TIMEOUT_DIGITS_MAX: usize = 8;
+/// W3C Trace Context.
+const TRACE_HEADER: &str = "traceparent";
 
 /// How long the caller waits; nothing where it does not say, or says it in no known form.
 pub(super) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
@@ -36,20 +38,44 @@ pub(super) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
     }
 }
 
+/// Whether the caller names a trace.
+pub(super) fn names_trace(caller: &impl Extractor) -> bool {
+    caller.get(TRACE_HEADER).is_some()
+}
+
 /// Makes the span a child of the caller's, and answers the trace's id.
-pub(super) fn join_trace(span: &Span, metadata: &MetadataMap) -> Option<u128> {
-    let context = TraceContextPropagator::new().extract(&Headers(metadata));
-    let remote = context.span().span_context().clone();
-    if remote.is_valid() {
+pub(super) fn join_trace(span: &Span, caller: &impl Extractor) -> Option<u128> {
+    let context = caller.get(TRACE_HEADER).map(|_| TraceContextPropagator::new().extract(caller));
+    if let Some(context) = context
+        && let remote = context.span().span_context().clone()
+        && remote.is_valid()
+    {
         // Without an OpenTelemetry layer there is nothing to join, and nothing is lost.
         let _ = span.set_parent(context);
         return Some(u128::from_be_bytes(remote.trace_id().to_bytes()));
+    }
+    if span.is_none() {
+        return None;
     }
     let own = span.context().span().span_context().clone();
     own.is_valid().then(|| u128::from_be_bytes(own.trace_id().to_bytes()))
 }
 
-struct Headers<'a>(&'a MetadataMap);
+/// The caller's trace as a call's metadata says it.
+pub(super) struct Headers<'a>(pub(super) &'a MetadataMap);
+
+/// The same as a field of a message.
+pub(super) struct TraceParent<'a>(pub(super) &'a str);
+
+impl Extractor for TraceParent<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == TRACE_HEADER && !self.0.is_empty()).then_some(self.0)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![TRACE_HEADER]
+    }
+}
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
@@ -100,8 +126,11 @@ mod tests {
     fn the_trace_id_is_the_callers() {
         let id = "0af7651916cd43dd8448eb211c80319c";
         let metadata = with("traceparent", &format!("00-{id}-b7ad6b7169203331-01"));
-        let found = join_trace(&Span::none(), &metadata);
+        let found = join_trace(&Span::none(), &Headers(&metadata));
         assert_eq!(found, u128::from_str_radix(id, 16).ok());
-        assert_eq!(join_trace(&Span::none(), &MetadataMap::new()), None);
+        let parent = format!("00-{id}-b7ad6b7169203331-01");
+        assert_eq!(join_trace(&Span::none(), &TraceParent(&parent)), found);
+        assert_eq!(join_trace(&Span::none(), &TraceParent("")), None);
+        assert_eq!(join_trace(&Span::none(), &Headers(&MetadataMap::new())), None);
     }
 }

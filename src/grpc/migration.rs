@@ -8,6 +8,7 @@ use futures_util::stream::{self, BoxStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::domain::backfill::{TableProgress, WorkerProgress};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::mismatch::{Mismatch, Resolution};
 use crate::domain::status::{CallStatus, OutboxEntry, StatusReport};
@@ -228,7 +229,7 @@ fn at(time: SystemTime) -> Option<prost_types::Timestamp> {
 }
 
 fn report(report: StatusReport) -> proto::Status {
-    let StatusReport { control, outbox, sampling, .. } = report;
+    let StatusReport { control, outbox, sampling, backfill, .. } = report;
     let verdicts = report.verdicts.into_iter().map(|(verdict, count)| proto::VerdictCount {
         verdict: verdict.as_str().to_owned(),
         count,
@@ -259,7 +260,35 @@ fn report(report: StatusReport) -> proto::Status {
         at: at(report.at),
         warnings: report.warnings,
         fleet: report.fleet.map(phases::fleet),
+        backfill: backfill.tables.into_iter().map(backfill_table).collect(),
+        backfill_workers: backfill.workers.into_iter().map(backfill_worker).collect(),
+        verify: Some(proto::VerifyStatus {
+            chunks: report.verify.chunks,
+            proven: report.verify.proven,
+            written: report.verify.written,
+            oldest_age_s: report.verify.oldest_age_s,
+        }),
     }
+}
+
+fn backfill_table(table: TableProgress) -> proto::BackfillTable {
+    proto::BackfillTable {
+        rows_expected: table.rows_expected(),
+        done: table.is_done(),
+        table: table.table,
+        rows: table.rows,
+        bytes: table.bytes,
+        chunks: table.chunks,
+        chunks_done: table.chunks_done,
+        chunks_claimed: table.chunks_claimed,
+        reconciled: table.reconciled,
+        failed: table.failed,
+    }
+}
+
+fn backfill_worker(worker: WorkerProgress) -> proto::BackfillWorker {
+    let WorkerProgress { host, workers, alive, throttled, share } = worker;
+    proto::BackfillWorker { host, workers, alive, throttled, share }
 }
 
 fn calls(calls: CallStatus) -> proto::CallStatus {

@@ -4,14 +4,18 @@ mod answer;
 pub mod auth;
 mod call;
 mod encode;
+#[cfg(test)]
+mod fuzz;
 pub mod health;
 mod metadata;
 pub mod migration;
 mod phases;
 pub mod proto;
+mod refusal;
 mod request;
 pub mod routes;
 pub mod rows;
 pub mod serve;
+pub mod session;
 pub mod sql;
 mod status;

@@ -12,6 +12,7 @@ use crate::grpc::migration::MigrationService;
 use crate::grpc::proto;
 use crate::grpc::proto::migration_server::MigrationServer;
 use crate::grpc::proto::sql_server::SqlServer;
+use crate::grpc::refusal;
 use crate::grpc::sql::SqlService;
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 
@@ -28,13 +29,16 @@ pub fn sql(
     health: &Health,
     message_bytes_max: usize,
 ) -> Result<axum::Router, ReflectionFault> {
-    let server = SqlServer::new(service)
-        .max_decoding_message_size(message_bytes_max)
-        .max_encoding_message_size(message_bytes_max);
+    let metrics = service.metrics().clone();
+    // Answers are bounded by the service, which knows what became of the write: the transport
+    // would only say that it has one it does not send.
+    let server = SqlServer::new(service).max_decoding_message_size(message_bytes_max);
+    let refusals = refusal::Params { request_bytes_max: message_bytes_max, metrics };
     let mut routes = Routes::builder();
     routes.add_service(server).add_service(health.server());
     reflection(&mut routes)?;
-    Ok(routes.routes().prepare().into_axum_router())
+    let router = routes.routes().prepare().into_axum_router();
+    Ok(router.layer(axum::middleware::from_fn_with_state(refusals, refusal::explain)))
 }
 
 /// The operators' listener: `Migration`, health, reflection, and over plain HTTP `/metrics`,

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use tonic::{Request, Response, Status};
+use opentelemetry::propagation::Extractor;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use crate::domain::call::ResultLimits;
@@ -13,7 +15,8 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
 use crate::grpc::answer::{self, Frames};
 use crate::grpc::call::{Call, Deadlines, QueryFrames};
-use crate::grpc::{proto, request, status};
+use crate::grpc::metadata::{self, Headers};
+use crate::grpc::{proto, request, session, status};
 use crate::stack::Stack;
 use crate::stack::call::{ReadCall, TransactionAnswer, TransactionCall, WriteCall, Written};
 use crate::telemetry::metrics::{Method, Metrics};
@@ -52,6 +55,7 @@ pub struct SqlService {
     stack: Stack,
     params: Arc<Params>,
     metrics: Metrics,
+    stop: CancellationToken,
 }
 
 // === impl SqlService ===
@@ -59,13 +63,36 @@ pub struct SqlService {
 impl SqlService {
     /// Serves a stack.
     pub fn new(stack: Stack, params: Params, metrics: Metrics) -> Self {
-        Self { stack, params: Arc::new(params), metrics }
+        Self { stack, params: Arc::new(params), metrics, stop: CancellationToken::new() }
+    }
+
+    /// Sessions take no more calls once this is cancelled, and end.
+    #[must_use]
+    pub fn stopped_by(mut self, stop: CancellationToken) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// What counts its calls.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     fn begin_call<T>(&self, method: Method, request: &Request<T>) -> Call {
+        let metadata = request.metadata();
+        self.begin(method, metadata::timeout(metadata), &Headers(metadata))
+    }
+
+    /// A call that has just arrived.
+    pub(super) fn begin(
+        &self,
+        method: Method,
+        timeout: Option<Duration>,
+        caller: &impl Extractor,
+    ) -> Call {
         let deadlines =
             Deadlines { default: self.params.deadline_default, max: self.params.deadline_max };
-        Call::begin(method, request.metadata(), deadlines, &self.metrics)
+        Call::begin(method, timeout, caller, deadlines, &self.metrics)
     }
 
     /// Bytes of one message's rows: the message has other fields too.
@@ -79,7 +106,11 @@ impl SqlService {
         ResultLimits { rows_max, bytes_max: bytes_max.min(self.rows_bytes_max() as u64) }
     }
 
-    async fn run_query(&self, call: &Call, given: proto::QueryRequest) -> Result<Frames, SqlFault> {
+    pub(super) async fn run_query(
+        &self,
+        call: &Call,
+        given: proto::QueryRequest,
+    ) -> Result<Frames, SqlFault> {
         let encoding = request::encoding(given.encoding)?;
         let mut context = call.context(self.params.result);
         context.routing_key = request::routing_key(&given.routing_key)?;
@@ -94,7 +125,7 @@ impl SqlService {
         Ok(Frames::new(answer, encoding, self.rows_bytes_max()))
     }
 
-    async fn run_execute(
+    pub(super) async fn run_execute(
         &self,
         call: &Call,
         given: proto::ExecuteRequest,
@@ -124,7 +155,7 @@ impl SqlService {
         })
     }
 
-    async fn run_batch(
+    pub(super) async fn run_batch(
         &self,
         call: &Call,
         given: proto::BatchRequest,
@@ -165,7 +196,7 @@ impl SqlService {
         })
     }
 
-    async fn run_begin(
+    pub(super) async fn run_begin(
         &self,
         call: &Call,
         given: &proto::BeginRequest,
@@ -182,7 +213,7 @@ impl SqlService {
         }
     }
 
-    async fn run_commit(
+    pub(super) async fn run_commit(
         &self,
         call: &Call,
         given: &proto::CommitRequest,
@@ -198,7 +229,7 @@ impl SqlService {
         }
     }
 
-    async fn run_rollback(
+    pub(super) async fn run_rollback(
         &self,
         given: &proto::RollbackRequest,
     ) -> Result<proto::RollbackResponse, SqlFault> {
@@ -257,6 +288,7 @@ impl SqlService {
                 max_transaction_total_ms: millis(params.transaction_total_max),
                 max_open_transactions: params.transactions_max,
                 named_statements_only: params.named_only,
+                max_session_calls: session::CALLS_MAX as u32,
             }),
         }
     }
@@ -277,6 +309,17 @@ impl proto::sql_server::Sql for SqlService {
             Ok(frames) => Ok(Response::new(QueryFrames::new(call, frames).boxed())),
             Err(fault) => Err(call.fail(&fault)),
         }
+    }
+
+    type SessionStream = session::Answers;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<proto::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let answers =
+            session::open(Arc::new(self.clone()), request.into_inner(), self.stop.clone());
+        Ok(Response::new(answers))
     }
 
     async fn execute(

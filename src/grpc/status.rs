@@ -45,6 +45,19 @@ pub(super) fn from_fault(fault: &SqlFault, deadline: Option<Instant>) -> Status 
     Status::with_details_and_metadata(code, message, details, MetadataMap::new())
 }
 
+/// The same inside a message, for a call of a session.
+pub(super) fn failure(fault: &SqlFault, deadline: Option<Instant>) -> (Code, proto::Failure) {
+    let code = code(fault, deadline);
+    let retry_after = retry_delay(fault, code).unwrap_or_default();
+    let failure = proto::Failure {
+        code: code.into(),
+        message: cut(&fault.to_string()),
+        error: Some(sql_error(fault)),
+        retry_after_ms: u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX),
+    };
+    (code, failure)
+}
+
 /// The detail that says everything that is known.
 pub(super) fn sql_error(fault: &SqlFault) -> proto::SqlError {
     let outcome = match fault.outcome {

@@ -1,5 +1,6 @@
 //! What runs beside the callers: reconciling, comparing, keeping house.
 
+pub mod backfill;
 pub mod janitor;
 pub mod replayer;
 pub mod settled_writes;

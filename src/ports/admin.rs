@@ -2,11 +2,14 @@
 
 use futures_util::future::BoxFuture;
 
+use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
 use crate::domain::gate::Progress;
 use crate::domain::history::Recorded;
-use crate::domain::status::{FleetStatus, OutboxEntry, OutboxStatus, SamplingStatus, StatusReport};
+use crate::domain::status::{
+    FleetStatus, OutboxEntry, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus,
+};
 use crate::domain::step::{Asked, PhaseReport, Step, Stepped};
 use crate::domain::table::TableName;
 
@@ -28,6 +31,18 @@ pub trait OutboxAdmin: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>>;
     /// Makes waiting rows due now: of one table of the primary, or of all. Answers how many.
     fn replay(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>>;
+}
+
+/// The copy of the history, seen by an operator.
+pub trait BackfillAdmin: Send + Sync + 'static {
+    /// How far it is; empty where none was begun.
+    fn progress(&self) -> BoxFuture<'_, Result<BackfillProgress, SqlFault>>;
+}
+
+/// What verify has proven, seen by an operator.
+pub trait ProofStatus: Send + Sync + 'static {
+    /// How much, and how long ago.
+    fn status(&self) -> BoxFuture<'_, Result<VerifyStatus, SqlFault>>;
 }
 
 /// The sampling of reads, which can be changed while segue runs.

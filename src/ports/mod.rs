@@ -3,6 +3,7 @@
 //! `postgres` and `jobs` implement them; rooms are tested against fakes of them.
 
 pub mod admin;
+pub mod backfill;
 pub mod control;
 pub mod fleet;
 pub mod reconcile;
@@ -16,6 +17,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::domain::answer::{Observed, RowBatch};
+use crate::domain::budget::{ByteBudget, HeldBytes};
 use crate::domain::call::{
     BoundStatement, CallContext, Idempotency, TransactionId, TransactionOptions, WriteAnswer,
 };
@@ -80,6 +82,11 @@ pub trait Database: Send + Sync + 'static {
     fn side(&self) -> Side;
     /// Runs a read on a read-only connection.
     fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<AnswerStream, SqlFault>>;
+    /// As [`Database::read`], for a statement that leaves nothing behind in its connection, so
+    /// that it may have it together with those of other callers.
+    fn read_shared(&self, request: ReadRequest) -> BoxFuture<'_, Result<AnswerStream, SqlFault>> {
+        self.read(request)
+    }
     /// Runs a write. It goes on to its end, or to its cancellation, though the future be dropped.
     fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>>;
     /// Prepares a statement and tells its types.
@@ -194,7 +201,7 @@ pub trait ReconcileWaker: Send + Sync + 'static {
 }
 
 /// A read to be run on the shadow and compared.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Sample {
     /// What the caller asked.
     pub statement: BoundStatement,
@@ -202,6 +209,8 @@ pub struct Sample {
     pub observed: Observed,
     /// By which side.
     pub answered_by: Side,
+    /// The memory that the answer takes.
+    pub held: HeldBytes,
     /// The answer came from a database in this state.
     pub control: ControlState,
     /// The caller's span, to which the comparison's trace is linked.
@@ -214,6 +223,10 @@ pub trait ShadowReads: Send + Sync + 'static {
     fn selects(&self, statement: &BoundStatement, trace_id: Option<u128>) -> bool;
     /// Bytes of an answer above which a sample is skipped.
     fn answer_bytes_max(&self) -> u64;
+    /// The memory that the answers of all samples may take while they are kept.
+    fn memory(&self) -> ByteBudget {
+        ByteBudget::unlimited()
+    }
     /// Takes a sample without waiting; what there is no room for is dropped and counted.
     fn offer(&self, sample: Sample);
     /// Counts a sample that could not be taken.

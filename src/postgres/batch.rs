@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::crash::{self, CrashPoints};
 use super::doubt;
 use super::execute::Ready;
 use super::flight::{InFlight, Stop, supervised};
-use super::guard;
 use super::idempotency::{self, Seen};
 use super::pipeline::{self, Progress, Ran, Step, StepKind};
 use super::pool::Pool;
@@ -40,7 +40,7 @@ pub(super) async fn run(
     ready: Vec<Ready>,
     request: &WriteRequest,
 ) -> Result<WriteAnswer, SqlFault> {
-    let result = run_in(&flight, ready, request).await;
+    let result = run_in(&flight, ready, request, pool.crash()).await;
     let fault = match result {
         Ok(items) => {
             flight.landed(None);
@@ -78,13 +78,14 @@ async fn run_in(
     flight: &InFlight,
     ready: Vec<Ready>,
     request: &WriteRequest,
+    crash: &CrashPoints,
 ) -> Result<Vec<WriteItem>, End> {
     let session = flight.session().map_err(End::Failed)?;
     let limits = request.context.limits;
     let at_once = request.idempotency.is_none() && !ready.iter().any(Ready::returns_rows);
 
-    guard::put_on(session).await.map_err(End::Failed)?;
-    let mut steps = vec![pipeline::begin(session, request.write_id)];
+    let mut steps: Vec<_> = pipeline::guard(session).into_iter().collect();
+    steps.push(pipeline::begin(session, request.write_id));
     if let Some(idempotency) = &request.idempotency {
         steps.push(idempotency::insert(session, idempotency));
     }
@@ -100,6 +101,7 @@ async fn run_in(
     if at_once {
         return Ok(items);
     }
+    crash.reach(crash::BEFORE_COMMIT);
     finish(session, items, xid, request).await
 }
 

@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 
 use super::pool::Pool;
-use super::read::{ReadConnections, read};
+use super::read::{ReadConnections, read, read_shared};
 use super::{describe, write};
 use crate::domain::call::WriteAnswer;
 use crate::domain::fault::SqlFault;
@@ -45,6 +45,10 @@ impl Database for PostgresDatabase {
 
     fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<AnswerStream, SqlFault>> {
         read(&self.params.reads, &self.params.tasks, request).boxed()
+    }
+
+    fn read_shared(&self, request: ReadRequest) -> BoxFuture<'_, Result<AnswerStream, SqlFault>> {
+        read_shared(&self.params.reads, &self.params.tasks, request).boxed()
     }
 
     fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>> {

@@ -15,6 +15,8 @@ use crate::value;
 pub(super) struct Ready {
     pub(super) prepared: Arc<Prepared>,
     pub(super) params: Vec<RawParam>,
+    /// It had been prepared before, so the schema may have changed since.
+    pub(super) was_known: bool,
 }
 
 // === impl Ready ===
@@ -29,11 +31,11 @@ impl Ready {
         if let Some(prepared) = session.known(&statement.sql)
             && let Ok(params) = bind(&prepared, &statement.params, session.side())
         {
-            return Ok(Self { prepared, params });
+            return Ok(Self { prepared, params, was_known: true });
         }
         let prepared = session.prepare_anew(&statement.sql).await?;
         let params = bind(&prepared, &statement.params, session.side())?;
-        Ok(Self { prepared, params })
+        Ok(Self { prepared, params, was_known: false })
     }
 
     /// Whether it returns rows.

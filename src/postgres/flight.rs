@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::fault;
 use super::pool::Lease;
 use super::session::Session;
+use super::shared::Ticket;
 use super::transactions::Held;
 use crate::domain::call::CallContext;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
@@ -122,6 +123,8 @@ pub(super) enum Holder {
     Pooled(Lease),
     /// An open transaction, which takes no other call meanwhile.
     Transaction(Held),
+    /// The shared sessions, where others may be at work as well.
+    Shared(Ticket),
 }
 
 impl Deref for Holder {
@@ -131,6 +134,7 @@ impl Deref for Holder {
         match self {
             Self::Pooled(lease) => lease,
             Self::Transaction(held) => held.session(),
+            Self::Shared(ticket) => ticket,
         }
     }
 }
@@ -146,7 +150,10 @@ pub(super) struct InFlight {
 
 impl InFlight {
     pub(super) fn new(holder: Holder) -> Self {
-        holder.set_busy(true);
+        // A shared one is busy already.
+        if !matches!(holder, Holder::Shared(_)) {
+            holder.set_busy(true);
+        }
         Self { holder: Some(holder) }
     }
 
@@ -163,6 +170,14 @@ impl InFlight {
         }
     }
 
+    /// The place on a shared session, where it is one.
+    pub(super) fn ticket(&self) -> Option<&Ticket> {
+        match &self.holder {
+            Some(Holder::Shared(ticket)) => Some(ticket),
+            _ => None,
+        }
+    }
+
     /// The session; `None` only after it has been given back.
     pub(super) fn session(&self) -> Result<&Session, SqlFault> {
         self.holder.as_deref().ok_or_else(|| {
@@ -171,8 +186,9 @@ impl InFlight {
     }
 
     /// Nothing runs any more: the session goes back, or is closed where the fault ended it.
-    /// A transaction in which something failed is marked so.
-    pub(super) fn landed(mut self, fault: Option<&SqlFault>) {
+    /// A transaction in which something failed is marked so. Answers whether others had to
+    /// wait for the statement.
+    pub(super) fn landed(mut self, fault: Option<&SqlFault>) -> bool {
         match self.holder.take() {
             Some(Holder::Pooled(lease)) => {
                 if fault.is_some_and(fault::ends_session) {
@@ -187,14 +203,20 @@ impl InFlight {
                     held.fail(fault);
                 }
             }
+            Some(Holder::Shared(ticket)) => return ticket.finish(fault),
             None => {}
         }
+        false
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let Some(holder) = self.holder.take() else { return };
+        let holder = match self.holder.take() {
+            // Its statement is seen to once the others on the session have left.
+            None | Some(Holder::Shared(_)) => return,
+            Some(holder) => holder,
+        };
         // Without a runtime everything ends anyway, and a busy session closes when dropped.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(settle(holder));
@@ -204,15 +226,17 @@ impl Drop for InFlight {
 
 /// Brings a session to rest. It stays busy, and so is closed by whoever drops it, until its
 /// last statement has ended.
-async fn settle(holder: Holder) {
+pub(super) async fn settle(holder: Holder) {
     let grace = match &holder {
-        Holder::Pooled(_) => Duration::ZERO,
+        Holder::Pooled(_) | Holder::Shared(_) => Duration::ZERO,
         Holder::Transaction(_) => DRAIN_GRACE,
     };
     let rested = come_to_rest(&holder, grace).await;
     match holder {
         Holder::Pooled(lease) if rested => lease.set_busy(false),
         Holder::Pooled(lease) => lease.discard(),
+        // Never brought here.
+        Holder::Shared(_) => {}
         Holder::Transaction(mut held) => {
             // What the dropped statement came to is known only to the server; a failed
             // transaction refuses any statement.

@@ -29,13 +29,18 @@ pub(super) fn access_of(facts: &ServerFacts) -> &'static str {
     if facts.read_only { "" } else { " READ WRITE" }
 }
 
-/// Puts the guard on, which costs a round trip when the session has last been used without.
+/// Whether the session has no guard and may have one.
+pub(super) fn is_wanted(session: &Session) -> bool {
+    !session.is_guarded() && !session.facts().read_only
+}
+
+/// Puts the guard on, where it is wanted.
 ///
 /// # Errors
 ///
 /// Nothing has been executed.
 pub(super) async fn put_on(session: &Session) -> Result<(), SqlFault> {
-    if session.is_guarded() || session.facts().read_only {
+    if !is_wanted(session) {
         return Ok(());
     }
     session.batch_execute(PUT_ON).await.map_err(|error| {

@@ -1,12 +1,15 @@
 //! Everything that speaks to a database; the only place that knows tokio-postgres.
 
+pub mod backfill;
 mod batch;
 pub mod cancel;
 pub mod capture;
 pub mod catalog;
 pub mod cell;
+pub mod chunk;
 pub mod connect;
 pub mod control;
+pub mod crash;
 pub mod database;
 mod describe;
 mod doubt;
@@ -29,7 +32,10 @@ pub mod reconcile;
 pub mod schema;
 pub mod session;
 pub mod settings;
+mod shared;
+pub mod survey;
 pub mod tls;
 pub mod transactions;
 pub mod types;
+pub mod verify;
 mod write;

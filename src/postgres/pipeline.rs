@@ -20,7 +20,7 @@ use tokio_postgres::SimpleQueryMessage;
 use super::execute::Ready;
 use super::fault::CANCELED;
 use super::flight::{Stop, stopped, supervised};
-use super::guard::access_of;
+use super::guard::{self, access_of};
 use super::read::Collector;
 use super::session::{ServerFacts, Session};
 use crate::domain::answer::RowBatch;
@@ -71,6 +71,8 @@ pub(super) enum Done {
 /// Which step of a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StepKind {
+    /// The guard, which goes on before BEGIN.
+    Guard,
     /// BEGIN with the write announced.
     Begin,
     /// The idempotency key.
@@ -197,6 +199,22 @@ async fn stopped_while_running(
 
 // Steps.
 
+/// Puts the guard on, where it is not, in the round trip of what stands behind it. Should that
+/// fail, BEGIN has not: nobody cancels both. Should it be so all the same, the outcome is said
+/// to be unknown.
+pub(super) fn guard(session: &Session) -> Option<Step<'_>> {
+    if !guard::is_wanted(session) {
+        return None;
+    }
+    let work = Box::pin(async move {
+        if let Err(fault) = guard::put_on(session).await {
+            tracing::debug!(%fault, "a session goes without its guard");
+        }
+        Ok(Done::Nothing)
+    });
+    Some(Step { kind: StepKind::Guard, work })
+}
+
 /// BEGIN of a transaction that will write, with the write announced. It takes the
 /// transaction's id at once: its answer is on the way before COMMIT is executed, so that the
 /// outcome can be looked up should that answer be lost.
@@ -276,7 +294,7 @@ pub(super) async fn execute(
     ready: Ready,
     limits: ResultLimits,
 ) -> Result<WriteItem, SqlFault> {
-    let Ready { prepared, params } = ready;
+    let Ready { prepared, params, .. } = ready;
     let lost = |error| session.fault(error, true);
     let statement = &prepared.statement;
     if prepared.columns.is_empty() {

@@ -10,9 +10,11 @@ use deadpool::Runtime;
 use deadpool::managed::{
     Manager, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::connect::Connector;
+use super::crash::CrashPoints;
 use super::fault;
 use super::session::Session;
 use super::settings::{Purpose, SessionLimits};
@@ -51,6 +53,7 @@ pub struct Pool {
     side: Side,
     purpose: Purpose,
     wait_max: Duration,
+    crash: CrashPoints,
 }
 
 impl std::fmt::Debug for Pool {
@@ -100,12 +103,27 @@ impl Pool {
             .map_err(|error| {
                 SqlFault::new(FaultKind::Internal, "pool.build", error.to_string()).on(side)
             })?;
-        Ok(Self { inner, side, purpose, wait_max })
+        Ok(Self { inner, side, purpose, wait_max, crash: CrashPoints::default() })
+    }
+
+    /// With places where tests end the process while it writes on one of these sessions.
+    #[must_use]
+    pub fn with_crash_points(self, crash: CrashPoints) -> Self {
+        Self { crash, ..self }
+    }
+
+    pub(in crate::postgres) fn crash(&self) -> &CrashPoints {
+        &self.crash
     }
 
     /// Which database its sessions are with.
     pub fn side(&self) -> Side {
         self.side
+    }
+
+    /// How long a caller waits for a session.
+    pub fn wait_max(&self) -> Duration {
+        self.wait_max
     }
 
     /// Opens sessions like the pool's.
@@ -182,13 +200,20 @@ impl Pool {
 #[derive(Debug)]
 pub struct Lease {
     object: Object<Sessions>,
+    /// Of whoever counts leases of a kind.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 // === impl Lease ===
 
 impl Lease {
     fn new(object: Object<Sessions>) -> Self {
-        Self { object }
+        Self { object, _permit: None }
+    }
+
+    /// Gives the permit back with the session.
+    pub(super) fn with_permit(self, permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: Some(permit), ..self }
     }
 
     /// Takes the session out of its pool and closes it.

@@ -5,6 +5,7 @@
 //! two batches ahead of whoever takes them; the driver in turn stops reading from the server
 //! when nobody takes its rows.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,6 +25,7 @@ use super::fault;
 use super::flight::{Holder, InFlight, Stop, stopped, unless_stopped};
 use super::pool::{Lease, Pool};
 use super::session::{Prepared, Session};
+use super::shared::SharedSessions;
 use crate::domain::answer::{RowBatch, RowBatchBuilder};
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -39,11 +41,15 @@ const FLUSH_AFTER: Duration = Duration::from_millis(25);
 /// Batches that wait for whoever takes them.
 const BATCHES_AHEAD: usize = 1;
 
-/// Where reads outside transactions get their sessions. Today each has one to itself;
-/// shared, pipelined connections would come in here.
+/// Times that a read is moved to another shared session before it gets one of its own.
+const MOVES_MAX: usize = 2;
+
+/// Where reads outside transactions get their sessions: one to themselves, or a place on a
+/// shared one.
 #[derive(Debug, Clone)]
 pub struct ReadConnections {
     pool: Pool,
+    shared: SharedSessions,
 }
 
 // === impl ReadConnections ===
@@ -51,7 +57,7 @@ pub struct ReadConnections {
 impl ReadConnections {
     /// Reads over the sessions of a pool.
     pub fn new(pool: Pool) -> Self {
-        Self { pool }
+        Self { shared: SharedSessions::new(pool.clone()), pool }
     }
 
     /// The pool, for gauges.
@@ -77,6 +83,30 @@ pub(super) async fn read(
     read_in(Holder::Pooled(lease), tasks, &statement, context).await
 }
 
+/// Runs a read where others are at work as well, unless it is known to take long.
+pub(super) async fn read_shared(
+    connections: &ReadConnections,
+    tasks: &TaskTracker,
+    request: ReadRequest,
+) -> Result<AnswerStream, SqlFault> {
+    let ReadRequest { statement, context } = request;
+    let shared = &connections.shared;
+    for _ in 0..=MOVES_MAX {
+        let Some(ticket) = shared.join(&statement.sql, &context).await? else { break };
+        let (flight, started) = begin_in(Holder::Shared(ticket), &statement, &context).await;
+        if matches!(started, Err(Start::Moved)) {
+            continue;
+        }
+        let (answer, heavy) = finish_in(flight, started, tasks, context).await;
+        if heavy {
+            shared.note_heavy(&statement.sql);
+        }
+        return answer;
+    }
+    let lease = shared.alone(&context).await?;
+    read_in(Holder::Pooled(lease), tasks, &statement, context).await
+}
+
 /// Runs a read in a session that somebody lends.
 pub(super) async fn read_in(
     holder: Holder,
@@ -84,53 +114,100 @@ pub(super) async fn read_in(
     statement: &BoundStatement,
     context: CallContext,
 ) -> Result<AnswerStream, SqlFault> {
-    let once_more = matches!(holder, Holder::Pooled(_));
-    let side = holder.side();
+    let (flight, started) = begin_in(holder, statement, &context).await;
+    finish_in(flight, started, tasks, context).await.0
+}
+
+async fn begin_in(
+    holder: Holder,
+    statement: &BoundStatement,
+    context: &CallContext,
+) -> (InFlight, Result<Started, Start>) {
+    let once_more = !matches!(holder, Holder::Transaction(_));
     let flight = InFlight::new(holder);
-    let started = unless_stopped_in(&flight, &context, statement, once_more).await;
+    let started = unless_stopped_in(&flight, context, statement, once_more).await;
+    (flight, started)
+}
+
+/// The answer, and whether the statement should have had a session to itself.
+async fn finish_in(
+    flight: InFlight,
+    started: Result<Started, Start>,
+    tasks: &TaskTracker,
+    context: CallContext,
+) -> (Result<AnswerStream, SqlFault>, bool) {
     let (prepared, rows) = match started {
         Ok(started) => started,
-        Err(Start::Stopped(fault)) => return Err(fault),
+        Err(Start::Stopped(fault)) => return (Err(fault), false),
+        Err(Start::Moved) => return (Err(moved()), false),
         Err(Start::Failed(fault)) => {
-            flight.landed(Some(&fault));
-            return Err(fault::as_refused_write(fault));
+            let slow = flight.landed(Some(&fault));
+            return (Err(fault::as_refused_write(fault)), slow);
         }
         Err(Start::NotSent(fault)) => {
             flight.landed(None);
-            return Err(fault);
+            return (Err(fault), false);
         }
     };
-    let columns = Arc::clone(&prepared.columns);
-    let limits = context.limits;
-    let reader = Reader {
-        rows: Box::pin(rows),
-        stop: async move { stopped(&context).await }.boxed(),
-        flush: None,
-        collector: Collector::new(columns.len(), limits, side),
-        flight: Some(flight),
+    let side = match flight.session() {
+        Ok(session) => session.side(),
+        Err(fault) => return (Err(fault), false),
     };
-    answer(reader, columns, tasks).await
+    let columns = Arc::clone(&prepared.columns);
+    let mut reader = Reader {
+        rows: Box::pin(rows),
+        collector: Collector::new(columns.len(), context.limits, side),
+        context,
+        stop: None,
+        flush: None,
+        flight: Some(flight),
+        slow: false,
+    };
+    let first = match reader.next().await.transpose() {
+        Ok(first) => first,
+        Err(fault) => return (Err(fault), reader.slow),
+    };
+    let heavy = reader.slow || reader.flight.is_some();
+    (Ok(answer(reader, first, columns, tasks)), heavy)
 }
 
-/// The first batch, and with it the whole answer where that is short.
-async fn answer(
+fn moved() -> SqlFault {
+    SqlFault::new(FaultKind::Internal, "internal", "a read was moved that has no other place")
+}
+
+/// The answer: whole where it is short, and else read on in a task of its own.
+fn answer(
     mut reader: Reader,
+    first: Option<RowBatch>,
     columns: Arc<[Column]>,
     tasks: &TaskTracker,
-) -> Result<AnswerStream, SqlFault> {
-    let first = reader.next().await.transpose()?;
-    if reader.flight.is_none() {
+) -> AnswerStream {
+    let Some(flight) = &reader.flight else {
         let batches = stream::iter(first.map(Ok)).boxed();
-        return Ok(AnswerStream { columns, batches });
+        return AnswerStream { columns, batches };
+    };
+    if let Some(ticket) = flight.ticket() {
+        ticket.take_over();
     }
+    let side = reader.collector.side;
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     tasks.spawn(async move {
         let mut next = first.map(Ok);
         while let Some(batch) = next {
-            if sender.send(batch).await.is_err() {
-                // Whoever took the batches has gone; dropping the reader cancels the rest.
-                return;
-            }
+            let room = tokio::select! {
+                biased;
+                room = sender.reserve() => room,
+                // A session is not kept for somebody who takes no rows.
+                stop = stopped(&reader.context) => {
+                    drop(reader);
+                    // It is told when it comes back for more.
+                    let _ = sender.send(Err(stop.fault(side))).await;
+                    return;
+                }
+            };
+            // Whoever took the batches has gone; dropping the reader cancels the rest.
+            let Ok(room) = room else { return };
+            room.send(batch);
             next = tokio::select! {
                 () = sender.closed() => return,
                 batch = reader.next() => batch,
@@ -138,10 +215,14 @@ async fn answer(
         }
     });
     let batches = tokio_stream::wrappers::ReceiverStream::new(receiver).boxed();
-    Ok(AnswerStream { columns, batches })
+    AnswerStream { columns, batches }
 }
 
+type Started = (Arc<Prepared>, RowStream);
+
 enum Start {
+    /// It waits behind a statement that takes long, and is to be made elsewhere.
+    Moved,
     /// The call must not go on; what runs is cancelled.
     Stopped(SqlFault),
     /// The server refused.
@@ -157,10 +238,15 @@ async fn unless_stopped_in(
     once_more: bool,
 ) -> Result<(Arc<Prepared>, RowStream), Start> {
     let session = flight.session().map_err(Start::NotSent)?;
+    let told_to_move = poll_fn(|cx| match flight.ticket() {
+        Some(ticket) => ticket.poll_move(cx),
+        None => Poll::Pending,
+    });
     tokio::select! {
         biased;
         started = start(session, statement, once_more) => started,
         stop = stopped(context) => Err(Start::Stopped(stop.fault(session.side()))),
+        () = told_to_move => Err(Start::Moved),
     }
 }
 
@@ -171,11 +257,10 @@ async fn start(
 ) -> Result<(Arc<Prepared>, RowStream), Start> {
     let mut tries_left = usize::from(once_more);
     loop {
-        let was_known = session.known(&statement.sql).is_some();
         let ready = Ready::make(session, statement).await.map_err(|fault| {
             if was_seen(&fault) { Start::Failed(fault) } else { Start::NotSent(fault) }
         })?;
-        let Ready { prepared, params } = ready;
+        let Ready { prepared, params, was_known } = ready;
         match session.query_raw(&prepared.statement, params).await {
             Ok(rows) => return Ok((prepared, rows)),
             Err(error) => {
@@ -229,6 +314,7 @@ impl Collector {
             let limit = self.limits.rows_max;
             return Err(self.exceeded(format!("the answer has more than {limit} rows")));
         }
+        self.builder.reserve(row.raw_size_bytes());
         for index in 0..self.width {
             let Raw(cell) =
                 row.try_get(index).map_err(|error| fault::from_error(error, self.side, true))?;
@@ -267,10 +353,14 @@ impl Collector {
 /// be running.
 struct Reader {
     rows: Pin<Box<RowStream>>,
-    stop: BoxFuture<'static, Stop>,
+    context: CallContext,
+    /// Made when it is first waited for: most answers are there at once.
+    stop: Option<BoxFuture<'static, Stop>>,
     flush: Option<Pin<Box<Sleep>>>,
     collector: Collector,
     flight: Option<InFlight>,
+    /// Others had to wait for the statement.
+    slow: bool,
 }
 
 impl Stream for Reader {
@@ -297,7 +387,7 @@ impl Stream for Reader {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(this.fail(error)))),
                 Poll::Ready(None) => {
                     if let Some(flight) = this.flight.take() {
-                        flight.landed(None);
+                        this.slow = flight.landed(None);
                     }
                     let last = this.collector.take();
                     return Poll::Ready((last.row_count() > 0).then_some(Ok(last)));
@@ -317,13 +407,18 @@ impl Reader {
             Ok(session) => read_lost(session.fault(error, true)),
             Err(fault) => fault,
         };
-        flight.landed(Some(&fault));
+        self.slow = flight.landed(Some(&fault));
         fault::as_refused_write(fault)
     }
 
     /// No row is there: the call may have to stop, or what has come is handed over.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<RowBatch, SqlFault>>> {
-        if let Poll::Ready(stop) = self.stop.poll_unpin(cx) {
+        let context = &self.context;
+        let stop = self.stop.get_or_insert_with(|| {
+            let context = context.clone();
+            async move { stopped(&context).await }.boxed()
+        });
+        if let Poll::Ready(stop) = stop.poll_unpin(cx) {
             self.flight = None;
             return Poll::Ready(Some(Err(stop.fault(self.collector.side))));
         }

@@ -17,6 +17,7 @@ use super::cancel::Canceller;
 use super::settings::Purpose;
 use super::{fault, types};
 use crate::domain::fault::SqlFault;
+use crate::domain::key::WriteId;
 use crate::domain::pg_type::{Column, PgType};
 use crate::domain::side::Side;
 
@@ -68,6 +69,7 @@ pub struct Session {
     watch: Arc<Watch>,
     busy: AtomicBool,
     guarded: AtomicBool,
+    announced: Mutex<Option<WriteId>>,
     task: JoinHandle<()>,
 }
 
@@ -102,6 +104,7 @@ impl Session {
             watch,
             busy: AtomicBool::new(false),
             guarded: AtomicBool::new(false),
+            announced: Mutex::default(),
             task,
         }
     }
@@ -141,11 +144,25 @@ impl Session {
         self.guarded.store(guarded, Ordering::Release);
     }
 
+    /// The write that the session announced last, by which capture names rows until the next.
+    pub(super) fn announced(&self) -> Option<WriteId> {
+        *self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what was announced.
+    pub(super) fn set_announced(&self, write_id: WriteId) {
+        *self.announced.lock().unwrap_or_else(PoisonError::into_inner) = Some(write_id);
+    }
+
     /// Whether another caller may have the session: nothing runs in it, and none of the
     /// settings that the server reports has changed since it was opened.
     pub(super) fn is_clean(&self) -> bool {
+        !self.busy.load(Ordering::Acquire) && self.is_fit()
+    }
+
+    /// The same of a session in which something may run.
+    pub(super) fn is_fit(&self) -> bool {
         !self.client.is_closed()
-            && !self.busy.load(Ordering::Acquire)
             && !self.watch.tainted.load(Ordering::Acquire)
             && !self.watch.poisoned.load(Ordering::Acquire)
     }

@@ -15,9 +15,10 @@ use super::param::RawParam;
 use super::pipeline;
 use super::pool::{Lease, Pool};
 use super::session::Session;
-use super::{batch, doubt, fault, guard, idempotency};
+use super::{batch, crash, doubt, fault, guard, idempotency};
 use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::key::WriteId;
 use crate::ports::WriteRequest;
 use crate::value::Parameter;
 
@@ -45,7 +46,11 @@ async fn run(pool: &Pool, request: WriteRequest) -> Result<WriteAnswer, SqlFault
     }
     let lease = unless_stopped(context, side, pool.get_until(context.deadline)).await?;
     match attempt(pool, lease, &request).await {
-        Ok(answer) => Ok(answer),
+        Ok(answer) => {
+            // If we crash here, the caller is not told of what is done. It is in the outbox.
+            pool.crash().reach(crash::BEFORE_ANSWER);
+            Ok(answer)
+        }
         // Nothing was applied, and the statements have been forgotten: prepare them anew.
         Err(Failed { fault, again: true }) if fault.outcome == Outcome::NotApplied => {
             tracing::debug!(%fault, "a write is prepared anew");
@@ -72,7 +77,6 @@ impl Failed {
 async fn attempt(pool: &Pool, lease: Lease, request: &WriteRequest) -> Result<WriteAnswer, Failed> {
     let flight = InFlight::new(Holder::Pooled(lease));
     let session = flight.session().map_err(Failed::for_good)?;
-    let were_known = request.statements.iter().any(|it| session.known(&it.sql).is_some());
     let prepared = tokio::select! {
         biased;
         prepared = prepare(session, request) => prepared,
@@ -88,6 +92,7 @@ async fn attempt(pool: &Pool, lease: Lease, request: &WriteRequest) -> Result<Wr
             return Err(Failed { fault, again });
         }
     };
+    let were_known = ready.iter().any(|it| it.was_known);
     let returns_rows = ready.iter().any(Ready::returns_rows);
     let answer = match (ready.pop(), ready.is_empty()) {
         (Some(only), true) if !returns_rows && request.idempotency.is_none() => {
@@ -106,6 +111,10 @@ async fn attempt(pool: &Pool, lease: Lease, request: &WriteRequest) -> Result<Wr
 
 async fn prepare(session: &Session, request: &WriteRequest) -> Result<Vec<Ready>, SqlFault> {
     session.prepared(guard::announcement(session.facts())).await?;
+    if session.announced().is_none() {
+        // Without a word on whose the first write is, it would be nobody's.
+        guard::put_on(session).await?;
+    }
     pipeline::make_ready(session, &request.statements).await
 }
 
@@ -118,12 +127,11 @@ async fn alone(
 ) -> Result<WriteAnswer, SqlFault> {
     let session = flight.session()?;
     let facts = Arc::clone(session.facts());
-    let item = committing_itself(session, ready, request).await;
-    flight.landed(item.as_ref().err());
-    let mut fault = match item {
-        Ok(item) => {
-            let items = vec![item];
-            return Ok(WriteAnswer { items, write_id: request.write_id, replayed: false });
+    let done = committing_itself(session, ready, request).await;
+    flight.landed(done.as_ref().err());
+    let mut fault = match done {
+        Ok((item, write_id)) => {
+            return Ok(WriteAnswer { items: vec![item], write_id, replayed: false });
         }
         Err(fault) => fault,
     };
@@ -136,13 +144,14 @@ async fn alone(
     Err(fault)
 }
 
-/// Announced and executed in one round trip, and committed by the server.
+/// Announced and executed in one round trip, and committed by the server. The id is the one
+/// that its outbox rows have.
 // Modelled as `Action::Commit` in tests/model.
 async fn committing_itself(
     session: &Session,
     ready: Ready,
     request: &WriteRequest,
-) -> Result<WriteItem, SqlFault> {
+) -> Result<(WriteItem, WriteId), SqlFault> {
     let announce = session.prepared(guard::announcement(session.facts())).await?;
     let id = RawParam(Parameter::text(request.write_id.to_string()));
     let limits = request.context.limits;
@@ -153,18 +162,34 @@ async fn committing_itself(
         let (announced, executed) = tokio::join!(biased; announced, executed);
         let Err(error) = announced else {
             session.set_guarded(false);
-            return executed;
+            session.set_announced(request.write_id);
+            return executed.map(|item| (item, request.write_id));
         };
         let cause = session.fault(error, true);
+        // Whatever kept it from announcing may do so again.
+        session.poison();
         match executed {
             Err(found) => Err(guard::kept_off(session, cause, &found).unwrap_or(found)),
-            Ok(item) => {
-                tracing::warn!(fault = %cause, "a write was made that could not be announced");
-                Ok(item)
-            }
+            Ok(item) => unannounced(session, cause, item),
         }
     };
     supervised(session, work, stopped(&request.context)).await.map_err(settle_outcome)
+}
+
+/// A write whose announcement alone failed: an operator may have cancelled just that. Its rows
+/// are in the outbox under the session's previous write, and so that is what the answer names:
+/// whoever waits for it waits for both.
+fn unannounced(
+    session: &Session,
+    cause: SqlFault,
+    item: WriteItem,
+) -> Result<(WriteItem, WriteId), SqlFault> {
+    let Some(previous) = session.announced() else {
+        // A session that has announced nothing yet is guarded, and lets no such write through.
+        return Err(cause.with_outcome(Outcome::Applied));
+    };
+    tracing::warn!(fault = %cause, %previous, "a write could not be announced; its rows have the previous id");
+    Ok((item, previous))
 }
 
 /// What the server refused was not applied.

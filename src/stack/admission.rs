@@ -113,7 +113,7 @@ impl Statements {
                 "limit.statement_bytes",
                 format!("a statement of {given} bytes is longer than the {max} that are allowed"),
             )
-            .with_hint("pass values as parameters, or raise limits.statement_bytes_max"));
+            .with_hint("pass values as parameters, or raise limits.request_bytes_max"));
         }
         if sql.contains('\0') {
             let message = "a statement cannot hold a NUL character";

@@ -7,28 +7,35 @@ use crate::domain::side::{Side, Sides};
 use crate::ports::Database;
 use crate::stack::admission::Statements;
 use crate::stack::call::{CalledStatement, Described};
+use crate::stack::limit::Permits;
 
 /// Describes statements on both sides.
 #[derive(Clone)]
 pub struct Describe {
     databases: Sides<Arc<dyn Database>>,
     statements: Arc<Statements>,
+    permits: Permits,
 }
 
 // === impl Describe ===
 
 impl Describe {
     /// Asks these.
-    pub fn new(databases: Sides<Arc<dyn Database>>, statements: Arc<Statements>) -> Self {
-        Self { databases, statements }
+    pub fn new(
+        databases: Sides<Arc<dyn Database>>,
+        statements: Arc<Statements>,
+        permits: Permits,
+    ) -> Self {
+        Self { databases, statements, permits }
     }
 
     /// Both answers. A side that cannot prepare the statement says why.
     ///
     /// # Errors
     ///
-    /// A fault where there is no statement to ask about.
+    /// A fault where there is no statement to ask about, or no room for another call.
     pub async fn describe(&self, called: CalledStatement) -> Result<Described, SqlFault> {
+        let _permit = self.permits.take()?;
         let (statement, _) = self.statements.resolve(called)?;
         let Sides { source, target } = &self.databases;
         let (source, target) =

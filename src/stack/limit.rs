@@ -11,7 +11,9 @@ use tower::Service;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::ports::AnswerStream;
-use crate::stack::call::{ReadAnswer, ReadCall, WriteCall, Written};
+use crate::stack::call::{
+    ReadAnswer, ReadCall, TransactionAnswer, TransactionCall, WriteCall, Written,
+};
 
 /// Calls that may be in progress at once. Shared by all kinds of calls.
 #[derive(Debug, Clone)]
@@ -50,7 +52,7 @@ impl Permits {
         Self { free: Arc::new(Semaphore::new(calls_max)), calls_max }
     }
 
-    fn take(&self) -> Result<OwnedSemaphorePermit, SqlFault> {
+    pub(super) fn take(&self) -> Result<OwnedSemaphorePermit, SqlFault> {
         Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
             let message = format!("{} calls are in progress already", self.calls_max);
             SqlFault::new(FaultKind::LimitExceeded, "limit.calls", message)
@@ -109,6 +111,18 @@ impl Limited for ReadCall {
 impl Limited for WriteCall {
     fn has_room_already(&self) -> bool {
         self.transaction.is_some()
+    }
+}
+
+impl Limited for TransactionCall {
+    fn has_room_already(&self) -> bool {
+        !matches!(self, Self::Begin(..))
+    }
+}
+
+impl Hold for TransactionAnswer {
+    fn hold(self, _: OwnedSemaphorePermit) -> Self {
+        self
     }
 }
 

@@ -93,7 +93,7 @@ pub struct Parts {
 pub struct Stack {
     reads: BoxCloneSyncService<ReadCall, ReadAnswer, SqlFault>,
     writes: BoxCloneSyncService<WriteCall, Written, SqlFault>,
-    transactions: TransactionControl,
+    transactions: BoxCloneSyncService<TransactionCall, TransactionAnswer, SqlFault>,
     describe: Describe,
     control: Arc<dyn ControlView>,
 }
@@ -141,20 +141,24 @@ impl Stack {
             write_ids.clone(),
         );
         // Reads and writes share the room.
-        let writes = Limit::new(writes, permits);
+        let writes = Limit::new(writes, permits.clone());
+
+        let transactions = TransactionControl::new(
+            transactions,
+            Arc::clone(&control),
+            write_ids,
+            reconciler,
+            awaiting,
+            watch,
+        );
+        // A begin may wait for its place: so may only as many as there is room for.
+        let transactions = Limit::new(transactions, permits.clone());
 
         Self {
             reads: BoxCloneSyncService::new(reads),
             writes: BoxCloneSyncService::new(writes),
-            transactions: TransactionControl::new(
-                transactions,
-                Arc::clone(&control),
-                write_ids,
-                reconciler,
-                awaiting,
-                watch,
-            ),
-            describe: Describe::new(databases, statements),
+            transactions: BoxCloneSyncService::new(transactions),
+            describe: Describe::new(databases, statements, permits),
             control,
         }
     }
@@ -190,7 +194,7 @@ impl Stack {
     ///
     /// # Errors
     ///
-    /// A fault where there is no statement to ask about.
+    /// A fault where there is no statement to ask about, or no room for another call.
     pub async fn describe(&self, called: CalledStatement) -> Result<Described, SqlFault> {
         self.describe.describe(called).await
     }

@@ -62,7 +62,13 @@ pub(super) fn read_on(
     let watched = watch.begin(side, Purpose::Read, &read.analysis.summary);
     watched.named(read.statement.name.as_deref());
     let request = ReadRequest { statement: read.statement, context: read.context };
-    let answer = async move { database.read(request).await };
+    let shares = read.analysis.leaves_nothing;
+    let answer = async move {
+        match shares {
+            true => database.read_shared(request).await,
+            false => database.read(request).await,
+        }
+    };
     Box::pin(async move {
         let answer = answer.instrument(watched.span()).await;
         let stream = watched.note(answer)?;

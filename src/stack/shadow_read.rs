@@ -1,7 +1,7 @@
 //! Offers a sample of the reads, with their answer, to be compared on the other side.
 //!
 //! The answer is teed while it streams to the caller: batches are shared, not copied, up to a
-//! bound. Nothing here waits, and nothing here can fail the caller.
+//! bound for each and one for all of them. Nothing here waits, and nothing here can fail the caller.
 
 use std::mem;
 use std::pin::Pin;
@@ -13,6 +13,7 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 use tower::Service;
 
 use crate::domain::answer::{Answer, Observed, RowBatch};
+use crate::domain::budget::HeldBytes;
 use crate::domain::call::BoundStatement;
 use crate::domain::control::ControlState;
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -69,6 +70,7 @@ where
             statement: read.statement.clone(),
             control: read.control,
             span: tracing::Span::current(),
+            held: self.samples.memory().share(),
             samples: Arc::clone(&self.samples),
         };
         let answer = self.inner.call(read);
@@ -89,13 +91,14 @@ struct Pending {
     statement: BoundStatement,
     control: ControlState,
     span: tracing::Span,
+    held: HeldBytes,
     samples: Arc<dyn ShadowReads>,
 }
 
 impl Pending {
     fn offer(self, observed: Observed, answered_by: Side) {
-        let Self { statement, control, span, samples } = self;
-        samples.offer(Sample { statement, observed, answered_by, control, span });
+        let Self { statement, control, span, held, samples } = self;
+        samples.offer(Sample { statement, observed, answered_by, held, control, span });
     }
 
     fn skip(self, reason: &'static str) {
@@ -142,17 +145,15 @@ struct Tee {
 
 impl Tee {
     fn keep(&mut self, batch: &RowBatch) {
-        if self.pending.is_none() {
-            return;
+        let Some(pending) = &mut self.pending else { return };
+        let bytes = batch.cells().len() as u64;
+        let Some(left) = self.bytes_left.checked_sub(bytes) else { return self.skip("too_large") };
+        if !pending.held.grow(bytes) {
+            return self.skip("memory");
         }
-        match self.bytes_left.checked_sub(batch.cells().len() as u64) {
-            Some(left) => {
-                self.bytes_left = left;
-                self.rows += u64::from(batch.row_count());
-                self.batches.push(batch.clone());
-            }
-            None => self.skip("too_large"),
-        }
+        self.bytes_left = left;
+        self.rows += u64::from(batch.row_count());
+        self.batches.push(batch.clone());
     }
 
     fn skip(&mut self, reason: &'static str) {
@@ -182,7 +183,9 @@ impl Stream for Tee {
             Poll::Ready(Some(Ok(batch))) => self.keep(batch),
             Poll::Ready(Some(Err(fault))) => {
                 self.batches = Vec::new();
-                if let Some(pending) = self.pending.take() {
+                if let Some(mut pending) = self.pending.take() {
+                    // What came before the fault is not kept any more.
+                    pending.held = pending.samples.memory().share();
                     pending.failed(fault);
                 }
             }

@@ -19,6 +19,7 @@ use super::queries::NamedStatements;
 use super::shadow_read::ShadowRead;
 use super::shift::{self, Shift};
 use crate::domain::answer::{Observed, RowBatch, RowBatchBuilder};
+use crate::domain::budget::ByteBudget;
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteAnswer};
 use crate::domain::control::{ControlState, Percentage, Phase};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
@@ -227,8 +228,9 @@ async fn the_phase_is_read_once_and_goes_with_the_call() {
 
 #[derive(Default)]
 struct Samples {
-    offered: Mutex<Vec<Observed>>,
+    offered: Mutex<Vec<Sample>>,
     skipped: Mutex<Vec<&'static str>>,
+    memory: Option<ByteBudget>,
 }
 
 impl ShadowReads for Samples {
@@ -240,8 +242,12 @@ impl ShadowReads for Samples {
         100
     }
 
+    fn memory(&self) -> ByteBudget {
+        self.memory.clone().unwrap_or_else(ByteBudget::unlimited)
+    }
+
     fn offer(&self, sample: Sample) {
-        self.offered.lock().unwrap().push(sample.observed);
+        self.offered.lock().unwrap().push(sample);
     }
 
     fn skipped(&self, _: &BoundStatement, reason: &'static str) {
@@ -277,7 +283,9 @@ async fn a_whole_answer_is_offered_as_it_was_sent() {
     let (samples, got) = through(Phase::ShadowRead, Ok(answer(batches.clone())), 9).await;
     assert_eq!(got, batches);
     let offered = samples.offered.lock().unwrap();
-    let [Observed::Answer(offered)] = offered.as_slice() else { panic!("{offered:?}") };
+    let [Sample { observed: Observed::Answer(offered), .. }] = offered.as_slice() else {
+        panic!("{offered:?}")
+    };
     assert_eq!(offered.batches, [batch(10), batch(20)]);
     assert_eq!(offered.affected_rows, 2);
 }
@@ -289,6 +297,43 @@ async fn an_answer_that_is_too_large_reaches_the_caller_whole() {
     assert_eq!(got, batches);
     assert_eq!(*samples.skipped.lock().unwrap(), ["too_large"]);
     assert!(samples.offered.lock().unwrap().is_empty());
+}
+
+/// An answer of these batches that is being read, as the room gives it to its caller.
+async fn teed(samples: &Arc<Samples>, batches: Vec<RowBatch>) -> ReadAnswer {
+    let (inner, mut handle) = mocked::<Read, ReadAnswer>();
+    let room = ShadowRead::new(inner, Arc::<Samples>::clone(samples) as Arc<dyn ShadowReads>);
+    let call = tokio::spawn(room.oneshot(read(Phase::ShadowRead)));
+    let (_, answering) = handle.next_request().await.unwrap();
+    answering.send_response(answer(batches.into_iter().map(Ok).collect()));
+    call.await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn answers_on_their_way_share_their_memory_and_what_does_not_fit_is_skipped() {
+    let one = batch(40).cells().len() as u64;
+    let memory = ByteBudget::new(3 * one);
+    let samples = Arc::new(Samples { memory: Some(memory.clone()), ..Samples::default() });
+    let two = || vec![batch(40), batch(40)];
+    let mut first = teed(&samples, two()).await;
+    let mut second = teed(&samples, two()).await;
+    first.stream.batches.next().await.unwrap().unwrap();
+    second.stream.batches.next().await.unwrap().unwrap();
+    first.stream.batches.next().await.unwrap().unwrap();
+    assert_eq!(memory.held(), 3 * one);
+    // The caller gets all of it, and what was kept so far is given back.
+    assert_eq!(second.stream.batches.next().await.unwrap().unwrap(), batch(40));
+    assert_eq!(*samples.skipped.lock().unwrap(), ["memory"]);
+    assert_eq!(memory.held(), 2 * one);
+    assert!(first.stream.batches.next().await.is_none());
+    assert_eq!(memory.held(), 2 * one, "the sample takes it along");
+    assert_eq!(samples.offered.lock().unwrap().len(), 1);
+    samples.offered.lock().unwrap().clear();
+    assert_eq!(memory.held(), 0);
+    let third = teed(&samples, two()).await;
+    let _: Vec<_> = third.stream.batches.collect().await;
+    assert_eq!(samples.offered.lock().unwrap().len(), 1, "there is room again");
+    assert_eq!(*samples.skipped.lock().unwrap(), ["memory"]);
 }
 
 #[tokio::test]
@@ -306,7 +351,10 @@ async fn half_an_answer_is_not_compared() {
 async fn a_fault_of_the_database_is_an_answer_to_compare() {
     let (samples, _) = through(Phase::ShadowRead, Err(fault()), 0).await;
     let offered = samples.offered.lock().unwrap();
-    assert!(matches!(offered.as_slice(), [Observed::Fault(f)] if f.sqlstate == "22012"));
+    let [Sample { observed: Observed::Fault(fault), .. }] = offered.as_slice() else {
+        panic!("{offered:?}")
+    };
+    assert_eq!(fault.sqlstate, "22012");
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use crate::statement::tree::Value;
 
 use crate::domain::table::TableRef;
-use crate::statement::{StatementKind, functions, tree};
+use crate::statement::{StatementKind, functions, harmless, tree};
 
 /// The kind of a statement by its root node.
 pub(crate) fn kind(root: &Value) -> StatementKind {
@@ -64,6 +64,12 @@ pub(crate) fn writes(root: &Value, kind: StatementKind, called: &BTreeSet<String
         StatementKind::Explain if !explain_runs(root) => false,
         _ => called.iter().any(|name| functions::writes(name)) || has_writing_node(root),
     }
+}
+
+/// Whether it surely leaves the session as it was. Of functions only the well-known ones are
+/// believed; others may change a setting, or take their time.
+pub(crate) fn leaves_nothing(kind: StatementKind, called: &BTreeSet<String>) -> bool {
+    kind == StatementKind::Select && called.iter().all(|name| harmless::is_harmless(name))
 }
 
 fn has_writing_node(root: &Value) -> bool {

@@ -13,6 +13,8 @@ use crate::domain::fault::{FaultKind, SqlFault};
 const SHALLOW: usize = 100;
 /// Nesting that is refused. PostgreSQL's own limit lies at a few thousand.
 const DEPTH_MAX: usize = 4000;
+/// Tokens of one statement: each takes up to some 700 bytes while it is analysed.
+const TOKENS_MAX: usize = 400_000;
 /// Enough for `DEPTH_MAX` even without optimisation; pages that are not touched cost nothing.
 const DEEP_STACK_BYTES: usize = 512 << 20;
 
@@ -20,7 +22,8 @@ const DEEP_STACK_BYTES: usize = 512 << 20;
 ///
 /// # Errors
 ///
-/// `refused.too_deep` where the statement nests too deeply for anybody.
+/// `refused.too_deep` where the statement nests too deeply for anybody,
+/// `limit.statement_tokens` where it is too long.
 pub(crate) fn with_stack<T: Send>(
     sql: &str,
     work: impl FnOnce() -> Result<T, SqlFault> + Send,
@@ -28,7 +31,17 @@ pub(crate) fn with_stack<T: Send>(
     // Text that the scanner does not take is a syntax error, for the parser to tell.
     // (`scan_tokens` would be cheaper, but must not be given a text without any token.)
     let tokens = pg_query::scan(sql).map(|scanned| scanned.tokens).unwrap_or_default();
+    if tokens.len() > TOKENS_MAX {
+        let count = tokens.len();
+        return Err(SqlFault::new(
+            FaultKind::LimitExceeded,
+            "limit.statement_tokens",
+            format!("the statement has {count} words and signs, the limit is {TOKENS_MAX}"),
+        )
+        .with_hint("pass values as parameters or arrays, or split the statement"));
+    }
     let depth = estimate(&tokens);
+    drop(tokens);
     if depth <= SHALLOW {
         return work();
     }

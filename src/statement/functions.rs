@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use crate::statement::tree::Value;
 
 use crate::statement::tree;
 
@@ -137,7 +137,7 @@ mod tests {
                    SELECT max(now()) FILTER (WHERE app.f(x)) OVER (ORDER BY a()) \
                    FROM c, LATERAL b() WHERE CURRENT_DATE > ANY (ARRAY[d()]) LIMIT e()";
         let parsed = pg_query::parse(sql, 0).unwrap();
-        let tree = serde_json::to_value(&parsed.protobuf).unwrap();
+        let tree = Value::of(&parsed.protobuf).unwrap();
         let expected = ["a", "app.f", "b", "current_date", "d", "e", "max", "now", "random"];
         assert_eq!(called(&tree).iter().collect::<Vec<_>>(), expected);
     }

@@ -8,13 +8,14 @@ mod cache;
 mod classify;
 mod depth;
 mod functions;
+mod harmless;
 mod refuse;
 pub mod rewrite;
 mod shape;
 mod syntax;
 mod tree;
 
-use serde_json::Value;
+use crate::statement::tree::Value;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::table::TableRef;
@@ -64,6 +65,9 @@ pub struct Analysis {
     pub kind: StatementKind,
     /// Whether it may change data, sequences or locks: it then belongs on the primary.
     pub writes: bool,
+    /// Whether it surely leaves nothing behind in its session, so that the statements of other
+    /// callers may run there right after it.
+    pub leaves_nothing: bool,
     /// Whether it only makes sense inside a transaction of the caller's.
     pub transaction_only: bool,
     /// Why segue does not take it, ready to be handed on.
@@ -94,8 +98,8 @@ impl Analysis {
 /// # Errors
 ///
 /// Where the text is no statement at all: `statement.syntax` with SQLSTATE 42601 and the
-/// position, `statement.nul`, `refused.empty`, `refused.multiple`, `refused.too_deep`. What
-/// is a statement but not taken has its refusal in the analysis.
+/// position, `statement.nul`, `refused.empty`, `refused.multiple`, `refused.too_deep`,
+/// `limit.statement_tokens`. What is a statement but not taken has its refusal in the analysis.
 pub fn analyse(sql: &str) -> Result<Analysis, SqlFault> {
     if let Some(at) = sql.find('\0') {
         return Err(SqlFault::new(
@@ -109,7 +113,9 @@ pub fn analyse(sql: &str) -> Result<Analysis, SqlFault> {
 
 fn analyse_here(sql: &str) -> Result<Analysis, SqlFault> {
     let parsed = pg_query::parse(sql, 0).map_err(|error| syntax::fault(sql, &error))?;
-    let tree = serde_json::to_value(&parsed.protobuf).unwrap_or(Value::Null);
+    let tree = Value::of(&parsed.protobuf).map_err(|error| internal(&error))?;
+    // The parser's own tree is as large as this one.
+    drop(parsed);
     let root = match tree::list(&tree, "stmts") {
         [] => return Err(refuse::empty()),
         [only] => only.get("stmt").unwrap_or(&Value::Null),
@@ -122,6 +128,7 @@ fn analyse_here(sql: &str) -> Result<Analysis, SqlFault> {
         sql: sql.to_owned(),
         kind,
         writes: classify::writes(root, kind, &functions),
+        leaves_nothing: classify::leaves_nothing(kind, &functions),
         transaction_only: classify::transaction_only(kind),
         refusal: refuse::refusal(root, kind, sql),
         fingerprint: fingerprint(sql),
@@ -130,6 +137,10 @@ fn analyse_here(sql: &str) -> Result<Analysis, SqlFault> {
         shape: shape::shape(root, kind, &tables, functions),
         tables,
     })
+}
+
+fn internal(error: &impl std::fmt::Display) -> SqlFault {
+    SqlFault::new(FaultKind::Internal, "statement.tree", error.to_string())
 }
 
 fn fingerprint(sql: &str) -> String {

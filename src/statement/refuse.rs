@@ -3,7 +3,7 @@
 //! Refused is what the trigger cannot capture, what would change a pooled connection for
 //! its next user, and what has a call of its own.
 
-use serde_json::Value;
+use crate::statement::tree::Value;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::statement::{StatementKind, classify, functions, tree};

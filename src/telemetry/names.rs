@@ -47,7 +47,37 @@ pub const SHIFT_SPAN: &str = "shift";
 pub const CAPTURE_SPAN: &str = "capture";
 /// Span of a reconcile, the root of its trace.
 pub const RECONCILE_SPAN: &str = "reconcile";
+/// Chunks that a backfill copies at once.
+pub const WORKERS: &str = "segue.backfill.workers";
+/// The small id of a chunk's table.
+pub const TABLE_ID: &str = "segue.backfill.table_id";
+/// Which of its table's chunks.
+pub const CHUNK: &str = "segue.backfill.chunk";
+/// Which attempt on it, from 1.
+pub const ATTEMPT: &str = "segue.backfill.attempt";
+/// How its rows came over: `straight`, `staged`, `by_keys`.
+pub const CHUNK_WAY: &str = "segue.backfill.way";
+/// Rows that the source had.
+pub const CHUNK_ROWS: &str = "segue.backfill.rows";
+/// Bytes of its stream.
+pub const CHUNK_BYTES: &str = "segue.backfill.bytes";
+/// Span of one run of a backfill, the root of its trace.
+pub const BACKFILL_SPAN: &str = "backfill";
+/// Span of one attempt on a chunk.
+pub const CHUNK_SPAN: &str = "backfill chunk";
 /// Span of a shadow read, the root of its trace.
 pub const SHADOW_READ_SPAN: &str = "shadow read";
 /// What [`DB_SYSTEM_NAME`] says.
 pub const POSTGRESQL: &str = "postgresql";
+/// Span of a run of verify, the root of its trace.
+pub const VERIFY_SPAN: &str = "verify";
+/// Span of one chunk, under its run's.
+pub const VERIFY_CHUNK_SPAN: &str = "verify chunk";
+/// A migrated table, by its name on the primary.
+pub const TABLE: &str = "segue.table";
+/// Rows of the primary in a chunk.
+pub const ROWS: &str = "segue.rows";
+/// Rows of a chunk that had to be read on both sides.
+pub const ROWS_READ: &str = "segue.verify.rows_read";
+/// Rows of a chunk that differ.
+pub const DIFFERENCES: &str = "segue.verify.differences";

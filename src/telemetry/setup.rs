@@ -12,11 +12,11 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Dispatch;
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 use crate::telemetry::logs::LogLayer;
-use crate::telemetry::names;
+use crate::telemetry::{names, spans};
 
 /// What is told, and where.
 #[derive(Clone)]
@@ -92,8 +92,12 @@ impl Tracing {
         let provider = provider(params)?;
         // Spans of segue's own, and nothing else: neither those of the sender itself, nor log
         // lines, whose text may quote values.
-        let ours = filter_fn(|metadata| {
-            metadata.is_span() && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+        let exports = params.endpoint.is_some();
+        let made = move |name: &str| exports || spans::made_for_logs(name);
+        let ours = filter_fn(move |metadata| {
+            metadata.is_span()
+                && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+                && made(metadata.name())
         });
         let traces = tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("segue"))
@@ -105,7 +109,9 @@ impl Tracing {
             .with_filter(ours);
         // Given directives come last and so go before the quiet ones.
         let filter = EnvFilter::builder().parse(format!("{QUIET},{}", params.log_level))?;
-        let logs = LogLayer::new(params.log_json, out).with_filter(filter);
+        let logs = LogLayer::new(params.log_json, out).with_filter(
+            filter.and(filter_fn(move |metadata| !metadata.is_span() || made(metadata.name()))),
+        );
         let subscriber = tracing_subscriber::registry().with(traces).with(logs);
         Ok((Self { provider, timeout: params.timeout }, Dispatch::new(subscriber)))
     }
@@ -131,8 +137,8 @@ fn provider(params: &Params) -> Result<SdkTracerProvider, SetupError> {
     let resource = Resource::builder_empty().with_attributes(attributes).build();
     let builder = SdkTracerProvider::builder().with_resource(resource);
     let Some(endpoint) = &params.endpoint else {
-        // Spans still have ids, so that log lines of one call can be found together and under
-        // the caller's trace; none is recorded.
+        // Spans still have ids, so that log lines can be found under the caller's trace; none is
+        // recorded.
         return Ok(builder.with_sampler(Sampler::AlwaysOff).build());
     };
     let exporter = if params.http {

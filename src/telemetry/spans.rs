@@ -10,6 +10,7 @@ use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::domain::backfill::Copied;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::side::Side;
@@ -28,20 +29,37 @@ pub struct Peer {
     pub namespace: String,
 }
 
+macro_rules! call_span {
+    ($name:literal, $method:ident) => {
+        tracing::info_span!(
+            $name,
+            otel.name = $method,
+            otel.kind = "server",
+            otel.status_code = Empty,
+            { names::RPC_SYSTEM_NAME } = "grpc",
+            { names::RPC_METHOD } = $method,
+            { names::RPC_RESPONSE_STATUS_CODE } = Empty,
+            { names::DB_RESPONSE_STATUS_CODE } = Empty,
+            { names::ERROR_TYPE } = Empty,
+        )
+    };
+}
+
 /// The span of one call, `method` being `segue.v1.Sql/Query`. The caller's trace is joined by
 /// setting its parent afterwards.
 pub fn call(method: &'static str) -> Span {
-    tracing::info_span!(
-        "call",
-        otel.name = method,
-        otel.kind = "server",
-        otel.status_code = Empty,
-        { names::RPC_SYSTEM_NAME } = "grpc",
-        { names::RPC_METHOD } = method,
-        { names::RPC_RESPONSE_STATUS_CODE } = Empty,
-        { names::DB_RESPONSE_STATUS_CODE } = Empty,
-        { names::ERROR_TYPE } = Empty,
-    )
+    call_span!("call", method)
+}
+
+/// The same for a call whose caller has no trace.
+pub fn call_of_its_own(method: &'static str) -> Span {
+    call_span!("call_of_its_own", method)
+}
+
+/// Whether spans of a name are made although none is exported, so that log lines bear ids.
+/// Those of every single call would cost more than all else that is done for it.
+pub(super) fn made_for_logs(name: &str) -> bool {
+    !matches!(name, "call_of_its_own" | "statement" | "capture")
 }
 
 /// The span of one statement on a database, under the present one.
@@ -135,6 +153,75 @@ pub fn reconcile(
         span.add_link(writer);
     }
     span
+}
+
+/// A trace of its own for one run of a backfill.
+pub fn backfill(workers: u32) -> Span {
+    tracing::info_span!(
+        parent: None,
+        "backfill",
+        otel.name = names::BACKFILL_SPAN,
+        otel.kind = "internal",
+        { names::WORKERS } = workers,
+    )
+}
+
+/// The span of one attempt on a chunk, under the run's.
+pub fn chunk(table_id: i32, number: i64, attempt: u32) -> Span {
+    tracing::info_span!(
+        "chunk",
+        otel.name = names::CHUNK_SPAN,
+        otel.kind = "internal",
+        otel.status_code = Empty,
+        { names::TABLE_ID } = table_id,
+        { names::CHUNK } = number,
+        { names::ATTEMPT } = attempt,
+        { names::CHUNK_WAY } = Empty,
+        { names::CHUNK_ROWS } = Empty,
+        { names::CHUNK_BYTES } = Empty,
+        { names::KEYS } = Empty,
+        { names::KEYS_FAILED } = Empty,
+    )
+}
+
+/// Notes what became of a chunk.
+pub fn note_copied(span: &Span, copied: Option<&Copied>) {
+    let Some(copied) = copied else {
+        span.record("otel.status_code", "ERROR");
+        return;
+    };
+    span.record(names::CHUNK_WAY, copied.way.as_str());
+    span.record(names::CHUNK_ROWS, copied.rows);
+    span.record(names::CHUNK_BYTES, copied.bytes);
+    span.record(names::KEYS, copied.reconciled);
+    span.record(names::KEYS_FAILED, copied.failed);
+}
+
+/// A trace of its own for a run of verify.
+pub fn verify() -> Span {
+    tracing::info_span!(
+        parent: None,
+        "verify",
+        otel.name = names::VERIFY_SPAN,
+        otel.kind = "internal",
+        otel.status_code = Empty,
+    )
+}
+
+/// One chunk of it.
+pub fn verify_chunk(table: &str) -> Span {
+    tracing::info_span!(
+        "verify_chunk",
+        otel.name = names::VERIFY_CHUNK_SPAN,
+        otel.kind = "internal",
+        otel.status_code = Empty,
+        { names::TABLE } = table,
+        { names::ROWS } = Empty,
+        { names::ROWS_READ } = Empty,
+        { names::DIFFERENCES } = Empty,
+        { names::DB_RESPONSE_STATUS_CODE } = Empty,
+        { names::ERROR_TYPE } = Empty,
+    )
 }
 
 /// A trace of its own for one sampled read, linked to the caller's.

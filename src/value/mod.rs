@@ -40,7 +40,9 @@ mod text;
 mod transcode;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -87,6 +87,8 @@ impl StatusSource for Fixed {
             phase_since: Some(SystemTime::UNIX_EPOCH),
             phase_reason: "a test".to_owned(),
             outbox: OutboxStatus::default(),
+            backfill: segue::domain::backfill::BackfillProgress::default(),
+            verify: segue::domain::status::VerifyStatus::default(),
             sampling: SamplingStatus::default(),
             verdicts: BTreeMap::new(),
             reads: CallStatus::default(),

@@ -408,6 +408,13 @@ async fn there_is_room_for_so_many_calls() {
         ..execute("DELETE FROM t")
     };
     client.execute(inside).await.expect("calls of a transaction have room already");
+    let describe = proto::DescribeRequest { statement: sql("SELECT 1") };
+    for status in [
+        client.describe(describe).await.unwrap_err(),
+        client.begin(proto::BeginRequest::default()).await.unwrap_err(),
+    ] {
+        assert_eq!(detail(&status).reason, "limit.calls", "{status:?}");
+    }
     drop(held);
     *server.source.reads.lock().unwrap() = answers(vec![Ok(rows(1, 1))]);
     let again = async {
@@ -416,6 +423,28 @@ async fn there_is_room_for_so_many_calls() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), again).await.expect("room again");
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_refused_and_counted() {
+    let server = Server::start(Options::default()).await;
+    let large = "x".repeat(fakes::MESSAGE_BYTES_MAX);
+    let mut client = server.client().await;
+    let status = client.execute(execute(&format!("DELETE FROM t -- {large}"))).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    let error = detail(&status);
+    assert_eq!(error.reason, "limit.request_bytes");
+    assert_eq!(error.outcome(), proto::Outcome::NotApplied);
+    assert!(error.message.contains("65536") && error.detail.contains("found"), "{error:?}");
+    assert!(error.hint.contains("limits.request_bytes_max"), "{error:?}");
+    let page = server.metrics.render();
+    for line in [
+        "segue_refused_total{reason=\"limit.request_bytes\"} 1",
+        "segue_calls_total{method=\"Execute\",code=\"RESOURCE_EXHAUSTED\"} 1",
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+    client.execute(execute("DELETE FROM t")).await.expect("the connection goes on");
 }
 
 #[tokio::test]

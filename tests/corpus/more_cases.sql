@@ -180,3 +180,26 @@ SELECT id FROM audit_log WHERE id = 1;
 -- @id=R63 @category=interrupted @verdict=skip @via=override @s=57014
 -- @shadow DO $$ BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END $$;
 SELECT id FROM audit_log WHERE id = 1;
+-- @id=R64 @category=distinct_on @verdict=skip @via=schema
+-- @note the same groups, each by the row that the plan brings first
+SELECT DISTINCT ON (code) code, id FROM customers WHERE id IN (3,4);
+-- @id=R65 @category=distinct_on @verdict=skip @via=override
+-- @note ORDER BY ends with the groups' own columns
+-- @shadow SELECT DISTINCT ON (code) code, id, name FROM customers WHERE id IN (3,4) ORDER BY code, id DESC;
+SELECT DISTINCT ON (code) code, id, name FROM customers WHERE id IN (3,4) ORDER BY code;
+-- @id=R66 @category=distinct_on_ties @verdict=skip @via=override
+-- @shadow SELECT DISTINCT ON (code) code AS code, id, 1 AS rank FROM customers WHERE id IN (3,4) ORDER BY code, rank, id DESC;
+SELECT DISTINCT ON (code) code AS code, id, 1 AS rank FROM customers WHERE id IN (3,4) ORDER BY code, rank;
+-- @id=R67 @category=data @verdict=diverged @via=schema
+-- @note a group is a group on both sides, whichever row shows it
+SELECT DISTINCT ON (id) id, note FROM orders WHERE id >= 6;
+-- @id=R68 @category=data @verdict=diverged @via=schema
+-- @note the sort key says which row it is, and its data differs
+SELECT DISTINCT ON (id) id, email, name, created_at FROM customers WHERE id = 5 ORDER BY id, email;
+-- @id=R69 @category=data @verdict=diverged @via=override
+-- @note not a tie: the shadow shows a row that sorts later
+-- @shadow SELECT DISTINCT ON (c.code) c.code, c.id FROM customers AS c WHERE c.id IN (3,4) ORDER BY c.code NULLS LAST, c.id DESC;
+SELECT DISTINCT ON (c.code) c.code, c.id FROM customers AS c WHERE c.id IN (3,4) ORDER BY c.code NULLS LAST, c.id NULLS LAST;
+-- @id=R70 @category=distinct_on @verdict=fix_query @via=schema
+-- @note in a subquery: whose group a row is of cannot be told from outside
+SELECT s.code, s.id FROM (SELECT DISTINCT ON (code) code, id FROM customers WHERE id IN (3,4)) AS s;

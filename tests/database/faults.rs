@@ -9,7 +9,7 @@ use segue::ports::{Database, Transactions};
 use crate::rig::{Rig, SCHEMA, WAIT, context, keyed, query, statement, write};
 use crate::support::{self, Major, Options, Proxy, Server, eventually, shared};
 
-async fn behind_proxy() -> (Rig, Proxy) {
+pub(crate) async fn behind_proxy() -> (Rig, Proxy) {
     let server = shared(Major::V15);
     let database = support::Database::create(server, SCHEMA).await;
     let proxy = Proxy::start(server.port());

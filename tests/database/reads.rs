@@ -1,5 +1,6 @@
 //! Reads outside transactions.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -114,6 +115,16 @@ async fn the_deadline_cancels_the_statement_and_keeps_the_session() {
     at_rest(&rig, 1).await;
 }
 
+/// A statement sleeps on the server.
+async fn sleeping(rig: &Rig) {
+    eventually("a statement sleeps", WAIT, async || {
+        let asleep = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
+            AND wait_event = 'PgSleep'";
+        (!rig.database.rows(asleep).await.is_empty()).then_some(())
+    })
+    .await;
+}
+
 /// The statements have ended on the server, and the sessions are back and still the same.
 async fn at_rest(rig: &Rig, open: usize) {
     eventually("sessions at rest", WAIT, async || {
@@ -136,14 +147,16 @@ async fn a_caller_who_goes_away_cancels_the_statement() {
     let cancelled = context.cancelled.clone();
     let request = ReadRequest { statement: statement("SELECT pg_sleep(60)", &[]), context };
     let (answer, ()) = tokio::join!(rig.segue.read(request), async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        sleeping(&rig).await;
         cancelled.cancel();
     });
     assert_eq!(answer.unwrap_err().kind, FaultKind::Cancelled);
     at_rest(&rig, 1).await;
     // The same by dropping the future, and by dropping the stream.
-    let read = rig.segue.read(query("SELECT pg_sleep(60)", &[]));
-    assert!(tokio::time::timeout(Duration::from_millis(100), read).await.is_err());
+    tokio::select! {
+        _ = rig.segue.read(query("SELECT pg_sleep(60)", &[])) => panic!("nobody sleeps so short"),
+        () = sleeping(&rig) => {}
+    }
     at_rest(&rig, 1).await;
     let endless = query("SELECT generate_series(1, 1000000000)", &[]);
     let mut answer = rig.segue.read(endless).await.unwrap();
@@ -152,41 +165,63 @@ async fn a_caller_who_goes_away_cancels_the_statement() {
     at_rest(&rig, 1).await;
 }
 
+#[tokio::test]
+async fn a_caller_who_takes_no_rows_keeps_no_session_past_its_deadline() {
+    let rig = Rig::new().await;
+    rig.segue.read(query("SELECT 1", &[])).await.unwrap();
+    let endless = statement("SELECT generate_series(1, 1000000000)", &[]);
+    let request = ReadRequest { statement: endless, context: within(Duration::from_secs(1)) };
+    let mut answer = rig.segue.read(request).await.unwrap();
+    at_rest(&rig, 1).await;
+    let mut last = None;
+    while let Some(next) = answer.batches.next().await {
+        last = Some(next);
+    }
+    // What it took by then is not the whole answer, and it hears so.
+    let fault = last.unwrap().unwrap_err();
+    assert_eq!(fault.kind, FaultKind::DeadlineExceeded, "{fault}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancel_never_hits_another_callers_statement() {
     let rig = std::sync::Arc::new(Rig::new().await);
-    let until = Instant::now() + Duration::from_secs(4);
+    // Enough of both, however long that takes on a machine with other work.
+    let counts = std::sync::Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
+    let until = Instant::now() + Duration::from_secs(120);
     let mut callers = tokio::task::JoinSet::new();
     for caller in 0..12_u64 {
-        let rig = std::sync::Arc::clone(&rig);
+        let (rig, counts) = (std::sync::Arc::clone(&rig), std::sync::Arc::clone(&counts));
         callers.spawn(async move {
-            let (mut ended, mut stopped) = (0, 0);
-            while Instant::now() < until {
+            let (ended, stopped) = &*counts;
+            let enough =
+                || ended.load(Ordering::Relaxed) > 1000 && stopped.load(Ordering::Relaxed) > 100;
+            for turn in 0.. {
+                if enough() || Instant::now() > until {
+                    return;
+                }
                 if caller % 2 == 0 {
                     // Around the time that the statement takes, so that some requests are late.
-                    let deadline = Duration::from_micros(4_000 + 137 * (ended + stopped) % 3_000);
+                    let deadline = Duration::from_micros(4_000 + 137 * turn % 3_000);
                     let request = ReadRequest {
                         statement: statement("SELECT pg_sleep(0.005)", &[]),
                         context: within(deadline),
                     };
                     match rig.segue.read(request).await {
-                        Ok(_) => ended += 1,
+                        Ok(_) => drop(ended.fetch_add(1, Ordering::Relaxed)),
                         Err(fault) => {
                             assert_eq!(fault.kind, FaultKind::DeadlineExceeded, "{fault}");
-                            stopped += 1;
+                            stopped.fetch_add(1, Ordering::Relaxed);
                         }
                     }
                 } else {
                     rig.segue.read(query("SELECT pg_sleep(0.002)", &[])).await.unwrap();
-                    ended += 1;
+                    ended.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            (ended, stopped)
         });
     }
-    let counts = callers.join_all().await;
-    let stopped: u64 = counts.iter().map(|(_, stopped)| stopped).sum();
-    let ended: u64 = counts.iter().map(|(ended, _)| ended).sum();
+    callers.join_all().await;
+    let (ended, stopped) = (counts.0.load(Ordering::Relaxed), counts.1.load(Ordering::Relaxed));
     eprintln!("{ended} ended, {stopped} cancelled");
     assert!(stopped > 50, "the test must cancel: {stopped}");
     assert!(ended > 500, "and others must run: {ended}");

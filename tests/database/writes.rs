@@ -209,3 +209,70 @@ async fn a_database_that_is_read_only_by_its_owners_will_stays_so() {
         assert_eq!((fault.sqlstate.as_str(), fault.outcome), ("25006", Outcome::NotApplied));
     }
 }
+
+/// Asks for a column of what is known of the prepared announcement.
+fn announcement_as(column: &str) -> String {
+    format!(
+        "SELECT {column} FROM pg_prepared_statements \
+         WHERE statement LIKE 'SELECT pg_catalog.set_config(''segue.write_id''%'"
+    )
+}
+
+/// Makes the announcement fail in the session that is free, as if somebody had cancelled just
+/// that.
+async fn unable_to_announce(rig: &Rig) {
+    let session = rig.writes.get().await.unwrap();
+    let name: String = session.query_one(&announcement_as("name"), &[]).await.unwrap().get(0);
+    let broken =
+        format!("DEALLOCATE {name}; PREPARE {name} (text) AS SELECT 1 / (length($1) - 36)");
+    session.batch_execute(&broken).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_announcement_that_fails_alone_leaves_no_row_under_a_name_that_nobody_was_told() {
+    let rig = Rig::new().await;
+    rig.database
+        .run(
+            "CREATE TABLE seen (item int, id text); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN INSERT INTO public.seen SELECT n.id, current_setting('segue.write_id', true)
+                FROM new_rows AS n; RETURN NULL; END$$;
+             CREATE TRIGGER note AFTER INSERT ON item REFERENCING NEW TABLE AS new_rows
+                FOR EACH STATEMENT EXECUTE FUNCTION note()",
+        )
+        .await;
+    let first = rig.segue.write(write(&["INSERT INTO item VALUES (1)"])).await.unwrap();
+    unable_to_announce(&rig).await;
+    // The write is made, and its answer names what the outbox does.
+    let second = rig.segue.write(write(&["INSERT INTO item VALUES (2)"])).await.unwrap();
+    assert_eq!(second.write_id, first.write_id);
+    // Only that one: the session is not used again.
+    let third = rig.segue.write(write(&["INSERT INTO item VALUES (3)"])).await.unwrap();
+    assert_ne!(third.write_id, first.write_id);
+    let told = [first, second, third].map(|answer| answer.write_id.to_string());
+    assert_eq!(rig.database.rows("SELECT id FROM seen ORDER BY item").await, told);
+
+    // After a batch the session is guarded, and nothing that is not announced is written.
+    rig.segue.write(write(&["DELETE FROM item WHERE id = 1", "DELETE FROM seen"])).await.unwrap();
+    unable_to_announce(&rig).await;
+    let fault = rig.segue.write(write(&["INSERT INTO item VALUES (4)"])).await.unwrap_err();
+    assert_eq!((fault.outcome, fault.retryable), (Outcome::NotApplied, true), "{fault}");
+    assert_eq!(rig.database.rows("SELECT id FROM item ORDER BY id").await, ["2", "3"]);
+    rig.segue.write(write(&["INSERT INTO item VALUES (4)"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_has_announced_nothing_yet_writes_nothing_unannounced() {
+    let rig = Rig::new().await;
+    rig.segue.write(write(&["INSERT INTO item VALUES (1)"])).await.unwrap();
+    let used = rig.writes.get().await.unwrap();
+    let announcement: String =
+        used.query_one(&announcement_as("statement"), &[]).await.unwrap().get(0);
+    used.discard();
+    let fresh = rig.writes.get().await.unwrap();
+    fresh.prepared(&announcement).await.unwrap();
+    drop(fresh);
+    unable_to_announce(&rig).await;
+    let fault = rig.segue.write(write(&["INSERT INTO item VALUES (2)"])).await.unwrap_err();
+    assert_eq!((fault.outcome, fault.retryable), (Outcome::NotApplied, true), "{fault}");
+    assert_eq!(rig.database.rows("SELECT id FROM item").await, ["1"]);
+}

@@ -40,7 +40,17 @@ async fn results_requests_and_parameters_have_limits() {
 
     let long = format!("SELECT '{}'", "x".repeat(3 << 20));
     let status = rows(&mut bench.sql, query(&long, vec![])).await.unwrap_err();
-    assert!([Code::ResourceExhausted, Code::OutOfRange].contains(&status.code()), "{status:?}");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    let error = detail(&status);
+    assert_eq!(
+        (error.reason.as_str(), error.outcome()),
+        ("limit.request_bytes", proto::Outcome::NotApplied)
+    );
+    assert!(error.message.contains("2097152") && error.hint.contains("request_bytes_max"));
+    let long = format!("INSERT INTO note VALUES (1, '{}')", "x".repeat(3 << 20));
+    let status = bench.sql.execute(execute(&long)).await.unwrap_err();
+    assert_eq!(detail(&status).reason, "limit.request_bytes", "{status:?}");
+    assert!(bench.notes().await.is_empty());
     let four = proto::BatchRequest {
         statements: vec![statement("DELETE FROM note", vec![]); 4],
         ..Default::default()
@@ -54,25 +64,68 @@ async fn results_requests_and_parameters_have_limits() {
 
 #[tokio::test]
 async fn exhausted_connections_are_unavailable_and_come_back() {
-    let sections = "[transactions]\nopen_max = 3\n";
-    let mut bench = Bench::with_pool(2, "300ms", sections).await;
+    let sections = "[transactions]\nopen_max = 2\n";
+    let mut bench = Bench::with_pool(3, "300ms", sections).await;
     let mut open = Vec::new();
     for _ in 0..2 {
         let begun = bench.sql.begin(proto::BeginRequest::default()).await.unwrap();
         open.push(begun.into_inner().transaction_id);
     }
+    // Transactions that are open leave room for other writes, and none for a third.
+    bench.sql.execute(execute("INSERT INTO note VALUES (7, 'g')")).await.unwrap();
+    let status = bench.sql.begin(proto::BeginRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert_eq!(detail(&status).reason, "limit.transactions");
+    // A write that waits for a transaction's lock has the last connection.
+    let held = proto::ExecuteRequest {
+        transaction_id: open[0].clone(),
+        ..execute("UPDATE note SET body = 'h' WHERE id = 7")
+    };
+    bench.sql.execute(held).await.unwrap();
+    let mut waiting = bench.sql.clone();
+    let waiting =
+        tokio::spawn(
+            async move { waiting.execute(execute("DELETE FROM note WHERE id = 7")).await },
+        );
+    eventually("the write waits", std::time::Duration::from_secs(20), || async {
+        let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
+             AND wait_event_type = 'Lock' AND query LIKE 'DELETE FROM note%'";
+        (!bench.pair.source.rows(waits).await.is_empty()).then_some(())
+    })
+    .await;
     let status = bench.sql.execute(execute("INSERT INTO note VALUES (1, 'a')")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     let error = detail(&status);
     assert_eq!((error.reason.as_str(), error.retryable), ("unavailable.pool_wait", true));
     assert_eq!(error.outcome(), proto::Outcome::NotApplied);
-    assert!(bench.notes().await.is_empty());
+    assert_eq!(bench.notes().await.len(), 1);
     // Reads have connections of their own.
     rows(&mut bench.sql, query("SELECT 1", vec![])).await.unwrap();
     for id in open {
         bench.sql.rollback(proto::RollbackRequest { transaction_id: id }).await.unwrap();
     }
+    waiting.await.unwrap().unwrap();
     bench.sql.execute(execute("INSERT INTO note VALUES (1, 'a')")).await.unwrap();
+}
+
+#[tokio::test]
+async fn transactions_wait_their_turn() {
+    let bench = Bench::with_pool(2, "20s", "[transactions]\nopen_max = 1\n").await;
+    let all = (0..8).map(|id| {
+        let mut sql = bench.sql.clone();
+        async move {
+            let begun = sql.begin(proto::BeginRequest::default()).await?.into_inner();
+            let insert = execute(&format!("INSERT INTO note VALUES ({id}, 'a')"));
+            let transaction_id = begun.transaction_id;
+            sql.execute(proto::ExecuteRequest { transaction_id: transaction_id.clone(), ..insert })
+                .await?;
+            sql.commit(proto::CommitRequest { transaction_id }).await
+        }
+    });
+    for done in futures_util::future::join_all(all).await {
+        done.unwrap();
+    }
+    assert_eq!(bench.notes().await.len(), 8);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod hostile;
 mod idempotency;
 mod limits;
 mod refused;
+mod session;
 #[path = "../support/mod.rs"]
 mod support;
 mod transactions;

@@ -9,8 +9,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use segue::jobs::replayer::{Params as ReplayerParams, Replayer, Running};
 use segue::ports::ReconcileWaker;
+use segue::postgres::crash::{self, CrashPoints};
 use segue::postgres::reconcile::Params;
-use segue::postgres::reconcile::crash::{self, CrashPoints};
 use segue::postgres::reconcile::session::ForeignKeys;
 
 use crate::support::{Major, Options, Pair, Proxy, Server, eventually, shared};
@@ -181,7 +181,7 @@ async fn the_target_stops_in_the_middle_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_lost_at_any_step_loses_nothing() {
-    for place in crash::ALL {
+    for place in crash::OF_A_BATCH {
         let pair = world::pair().await;
         let crashes = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&crashes);

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use segue::domain::side::Side;
 use segue::ports::reconcile::OutboxWork;
+use segue::postgres::crash::{AFTER_SHADOW_COMMIT, CrashPoints};
 use segue::postgres::outbox::servers::Servers;
-use segue::postgres::reconcile::crash::{AFTER_SHADOW_COMMIT, CrashPoints};
 
 use crate::support::{Database, connect};
 use crate::world::{self, Way, drain, waiting};

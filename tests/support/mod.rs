@@ -5,6 +5,8 @@
 //! - [`segue`]: the command itself as a process
 //! - [`proxy`]: a TCP proxy that pauses, delays, cuts and refuses
 //! - [`bouncer`]: pgbouncer in front of a server
+//! - [`hogs`]: whoever takes all connections of a server
+//! - [`seed`]: what a test does at random, so that it can be done again
 //! - [`guard`]: ends processes and removes folders, whatever becomes of the test
 //! - [`account`]: which user runs the servers, and which binaries
 
@@ -17,7 +19,9 @@ pub mod account;
 pub mod bouncer;
 pub mod database;
 pub mod guard;
+pub mod hogs;
 pub mod proxy;
+pub mod seed;
 pub mod segue;
 pub mod server;
 
@@ -26,7 +30,9 @@ use std::time::{Duration, Instant};
 
 pub use bouncer::{Bouncer, PoolMode};
 pub use database::{Database, Pair, connect, try_connect};
+pub use hogs::Hogs;
 pub use proxy::Proxy;
+pub use seed::seed;
 pub use segue::Segue;
 pub use server::{Durability, Major, Options, Server, shared};
 

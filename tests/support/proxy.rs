@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const UNLIMITED: i64 = i64::MAX;
 #[derive(Debug, Clone, Default)]
 struct Faults {
     paused: bool,
+    /// What the server says is kept back.
+    holding: bool,
     refusing: bool,
     delay: Duration,
     /// Connections begun under an older number are reset.
@@ -33,6 +35,9 @@ struct Shared {
     /// Bytes that may still go from the server to clients before a connection is cut.
     allowance: AtomicI64,
     open: AtomicUsize,
+    /// Times that clients began to speak after the server had.
+    flights: AtomicUsize,
+    server_spoke: AtomicBool,
 }
 
 /// A running proxy, which ends with the value.
@@ -52,6 +57,8 @@ impl Proxy {
             upstream: SocketAddr::from(([127, 0, 0, 1], upstream_port)),
             allowance: AtomicI64::new(UNLIMITED),
             open: AtomicUsize::new(0),
+            flights: AtomicUsize::new(0),
+            server_spoke: AtomicBool::new(true),
         });
         let port = free_port();
         let (up, is_up) = std::sync::mpsc::channel();
@@ -75,6 +82,17 @@ impl Proxy {
     /// Connections that are open through it now.
     pub fn open_connections(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// Flights from clients to the server so far: how often they spoke after it had answered.
+    /// It means something where one connection at a time is used.
+    pub fn flights(&self) -> usize {
+        self.shared.flights.load(Ordering::SeqCst)
+    }
+
+    /// Keeps back what the server says (`true`), or lets it through again (`false`).
+    pub fn hold_answers(&self, holding: bool) {
+        self.faults.send_modify(|faults| faults.holding = holding);
     }
 
     /// Holds everything back; connections stay open and new ones are accepted.
@@ -175,8 +193,8 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, faults: watch::Receiv
         let (mut from_client, mut to_client) = client.split();
         let (mut from_server, mut to_server) = server.split();
         tokio::select! {
-            end = pump(&mut from_client, &mut to_server, faults.clone(), None) => end,
-            end = pump(&mut from_server, &mut to_client, faults.clone(), Some(&shared)) => end,
+            end = pump(&mut from_client, &mut to_server, faults.clone(), Way::In(&shared)) => end,
+            end = pump(&mut from_server, &mut to_client, faults.clone(), Way::Out(&shared)) => end,
             end = until_reset(faults.clone(), born) => end,
         }
     };
@@ -194,11 +212,20 @@ async fn until_reset(mut faults: watch::Receiver<Faults>, born: u64) -> End {
     End::Reset
 }
 
+/// Which way a pump pumps.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    /// To the server.
+    In(&'a Shared),
+    /// To the client.
+    Out(&'a Shared),
+}
+
 async fn pump(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
     mut faults: watch::Receiver<Faults>,
-    counted: Option<&Shared>,
+    way: Way<'_>,
 ) -> End {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -211,10 +238,23 @@ async fn pump(
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        if faults.wait_for(|faults| !faults.paused).await.is_err() {
+        let is_answer = matches!(way, Way::Out(_));
+        let kept_back = |faults: &Faults| faults.paused || is_answer && faults.holding;
+        if faults.wait_for(|faults| !kept_back(faults)).await.is_err() {
             return End::Reset;
         }
-        let (length, cut) = counted.map_or((length, false), |shared| spend(shared, length));
+        let (length, cut) = match way {
+            Way::In(shared) => {
+                if shared.server_spoke.swap(false, Ordering::SeqCst) {
+                    shared.flights.fetch_add(1, Ordering::SeqCst);
+                }
+                (length, false)
+            }
+            Way::Out(shared) => {
+                shared.server_spoke.store(true, Ordering::SeqCst);
+                spend(shared, length)
+            }
+        };
         if to.write_all(&buffer[..length]).await.is_err() {
             return End::Reset;
         }

@@ -1,7 +1,7 @@
 //! The `segue` command as a process of its own.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use tonic::transport::Endpoint;
@@ -64,6 +64,11 @@ impl Segue {
         self.command(arguments).output().expect("segue can be run")
     }
 
+    /// Starts a subcommand whose output is read while it runs.
+    pub fn start_piped(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).spawn().expect("segue can be run")
+    }
+
     /// Runs a subcommand that must succeed; gives what it printed.
     pub fn succeed(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -76,9 +81,40 @@ impl Segue {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Starts a subcommand and does not wait for it. It ends with the value.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let out = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+        // Both outputs share one place in the file.
+        let handle = || out.as_file().try_clone().expect("a file handle can be copied");
+        let process = self
+            .command(arguments)
+            .stdout(handle())
+            .stderr(handle())
+            .spawn()
+            .expect("segue can be run");
+        Running { process: std::sync::Mutex::new(process), out }
+    }
+
     /// Starts the sidecar and waits until its health says so.
     pub async fn serve(&mut self) {
+        self.serve_with(&[]).await;
+    }
+
+    /// The same with variables in its environment.
+    pub async fn serve_with(&mut self, variables: &[(&str, &str)]) {
+        self.spawn_with(variables);
+        if let Err(status) = self.serves_or_ends().await {
+            panic!("segue ended with {status}:\n{}", self.logs());
+        }
+    }
+
+    /// Starts it; gives whether it serves, or has ended because of something that is away.
+    pub async fn try_serve(&mut self) -> bool {
         self.spawn();
+        self.serves_or_ends().await.is_ok()
+    }
+
+    async fn serves_or_ends(&mut self) -> Result<(), ExitStatus> {
         let endpoint = Endpoint::from_shared(self.admin_address()).expect("an address is valid");
         let asked = || async {
             let mut health = HealthClient::new(endpoint.connect().await.ok()?);
@@ -95,13 +131,18 @@ impl Segue {
             }
         };
         tokio::select! {
-            () = healthy => {}
-            status = ended => panic!("segue ended with {status}:\n{}", self.logs()),
+            () = healthy => Ok(()),
+            status = ended => Err(status),
         }
     }
 
     /// Starts the sidecar without waiting for anything.
     pub fn spawn(&mut self) {
+        self.spawn_with(&[]);
+    }
+
+    /// The same with variables in its environment.
+    pub fn spawn_with(&mut self, variables: &[(&str, &str)]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -109,11 +150,17 @@ impl Segue {
             .expect("the log can be written");
         let process = self
             .command(&["serve"])
+            .envs(variables.iter().copied())
             .stdout(log.try_clone().expect("a file handle can be copied"))
             .stderr(log)
             .spawn()
             .expect("segue can be run");
         self.process = Some(process);
+    }
+
+    /// The process's number.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("segue runs").id()
     }
 
     /// Kilobytes of memory that the sidecar holds now.
@@ -146,6 +193,16 @@ impl Segue {
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("segue runs");
+        let process = std::cell::RefCell::new(&mut process);
+        eventually("segue ends by itself", STOP_LIMIT, || async {
+            process.borrow_mut().try_wait().expect("a child can be asked")
+        })
+        .await
     }
 
     /// Asks it to end by SIGTERM and waits; gives whether it ended well.
@@ -195,6 +252,57 @@ impl Drop for Segue {
         if std::thread::panicking() {
             eprintln!("--- segue's log:\n{}", self.logs());
         }
+        self.kill();
+    }
+}
+
+/// A subcommand that runs.
+#[derive(Debug)]
+pub struct Running {
+    process: std::sync::Mutex<Child>,
+    out: tempfile::NamedTempFile,
+}
+
+impl Running {
+    /// What it has written.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.out.path()).unwrap_or_default()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        signal(name, &[self.child().id()]);
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&self) -> bool {
+        self.child().try_wait().expect("a child can be asked").is_none()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&self) {
+        let mut process = self.child();
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+
+    /// Waits for its end; gives the exit code and what it wrote.
+    pub async fn ended(&self, limit: Duration) -> (Option<i32>, String) {
+        let status = eventually("the command ends", limit, || async {
+            self.child().try_wait().expect("a child can be asked")
+        })
+        .await;
+        (status.code(), self.output())
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.process.lock().expect("no test panics while it holds this")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A stopped process does not end by itself.
         self.kill();
     }
 }

@@ -147,6 +147,11 @@ impl Server {
         format!("postgres://postgres{password}@127.0.0.1:{port}/{database}")
     }
 
+    /// Its processes: the first one and all it has made.
+    pub fn process_ids(&self) -> Vec<u32> {
+        processes_in(&self.data_folder())
+    }
+
     /// What it has written to its log.
     pub fn logs(&self) -> String {
         let bytes = std::fs::read(self.log_file()).unwrap_or_default();
@@ -156,6 +161,19 @@ impl Server {
     /// Ends it as a crash does: nothing is flushed, the next start recovers from the log.
     pub fn stop_immediate(&self) {
         self.stop("QUIT");
+    }
+
+    /// Ends all its processes by `kill -9`, as a machine that fails would.
+    pub fn kill(&self) {
+        let Some(mut process) = self.process.lock().unwrap().take() else { return };
+        // The parent first, so that no new process appears meanwhile.
+        signal("KILL", &[process.id()]);
+        process.wait().expect("the server's process can be waited for");
+        eventually_blocking("the server's processes are gone", START_LIMIT, || {
+            let left = processes_in(&self.data_folder());
+            signal("KILL", &left);
+            left.is_empty().then_some(())
+        });
     }
 
     /// Ends it in order, throwing its clients out.

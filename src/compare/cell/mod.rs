@@ -12,6 +12,7 @@ mod time;
 
 pub(crate) use crate::compare::cell::key::KeyKind;
 pub(crate) use crate::compare::cell::text::{equal_as_json, equal_as_numbers};
+pub(crate) use crate::compare::cell::time::{coarser_digits, is_interval};
 
 /// A column as both sides have it.
 #[derive(Debug, Clone)]

@@ -108,6 +108,12 @@ fn unit(digits: u32) -> i64 {
     10_i64.pow(DIGITS_MAX - digits.min(DIGITS_MAX))
 }
 
+/// Digits of a second that the coarser of two columns keeps, where they are not the same.
+pub(crate) fn coarser_digits(pair: &ColumnPair) -> Option<u32> {
+    let (one, other) = (digits(&pair.primary), digits(&pair.shadow));
+    (one != other).then(|| one.min(other))
+}
+
 /// Digits of a second that a column keeps.
 fn digits(column: &Column) -> u32 {
     let modifier = column.type_modifier;
@@ -119,7 +125,7 @@ fn digits(column: &Column) -> u32 {
     u32::try_from(precision).unwrap_or(DIGITS_MAX).min(DIGITS_MAX)
 }
 
-fn is_interval(ty: &PgType) -> bool {
+pub(crate) fn is_interval(ty: &PgType) -> bool {
     match &ty.base().kind {
         TypeKind::Array(element) => is_interval(element),
         _ => ty.base().name == "interval",

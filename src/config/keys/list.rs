@@ -1,8 +1,14 @@
 //! The list itself, section by section.
 
+use crate::config::keys::shifting::{GATES, READ_ROUTING, SHIFT};
 use crate::config::keys::{Key, Kind, LOG_FORMATS, OTLP_PROTOCOLS, SSL_MODES};
 
-const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+pub(super) const fn key(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
     Key { section: "", name, kind, default, meaning }
 }
 
@@ -59,7 +65,12 @@ const DATABASE: &[Key] = &[
         "16",
         "connections for callers' reads; samples have their own, as many as `sampling.concurrency`, at most 8",
     ),
-    key("write_pool_max", POOL, "16", "connections for callers' writes and transactions"),
+    key(
+        "write_pool_max",
+        Kind::Count(2, 1_000),
+        "16",
+        "connections for callers' writes and transactions; more than `transactions.open_max`",
+    ),
     key(
         "own_pool_max",
         POOL,
@@ -112,8 +123,8 @@ const TRANSACTIONS: &[Key] = &[
     key(
         "open_max",
         POOL,
-        "64",
-        "transactions open at once; each has a connection of the write pool",
+        "12",
+        "transactions open at once; each has a connection of the write pool, and the rest of the pool is for other writes; further ones wait `pool_wait_max`",
     ),
     key(
         "idle_max",
@@ -146,7 +157,7 @@ const QUERIES: &[Key] = &[
 
 const SAMPLING: &[Key] = &[
     key("rate", Kind::Ratio, "0.1", "share of the reads that is compared, by trace"),
-    key("statements", Kind::Map, "", "shares of named statements, `name = 0.5`"),
+    key("statements", Kind::Map, "", "shares of statements by name or fingerprint, `name = 0.5`"),
     key(
         "concurrency",
         POOL,
@@ -155,6 +166,12 @@ const SAMPLING: &[Key] = &[
     ),
     key("deadline", Kind::Duration, "5s", "time of one sample on the shadow"),
     key("answer_bytes_max", Kind::Size, "4MiB", "larger answers are not compared"),
+    key(
+        "memory_bytes_max",
+        Kind::Size,
+        "64MiB",
+        "bytes of all answers that are kept for comparing; what does not fit is dropped and counted",
+    ),
     key("look_again_after", Kind::Duration, "1s", "pause before a difference is looked at again"),
     key(
         "pending_wait_max",
@@ -288,66 +305,49 @@ const CONTROL: &[Key] = &[
     ),
 ];
 
-const READ_ROUTING: &[Key] = &[
+const BACKFILL: &[Key] = &[
     key(
-        "target_percentage",
-        Kind::Percent,
-        "5",
-        "share of the reads that the target answers once `shift` has settled",
-    ),
-    key(
-        "escalation_schedule",
-        Kind::Tables,
-        "",
-        "steps, each with `after` and `percentage`; 20, 50, 80, 100, each after `24h`, where absent",
-    ),
-    key("rollback_trigger", Kind::Map, "", "limits that put the share back to 0; see below"),
-];
-
-const SHIFT: &[Key] = &[
-    key(
-        "write_wait",
-        Kind::Duration,
-        "250ms",
-        "time that a write's answer waits for its reconcile before it goes out with a token",
-    ),
-    key(
-        "target_timeout",
-        Kind::Duration,
-        "1s",
-        "time that the target is given for a read's first answer before the source is asked",
-    ),
-    key(
-        "breaker_failures",
-        Kind::Count(1, 10_000),
-        "5",
-        "failures in a row after which a sick target is not waited for",
-    ),
-    key("breaker_pause", Kind::Duration, "1s", "time until it is tried again"),
-];
-
-const GATES: &[Key] = &[
-    key("dual_write_min", Kind::Duration, "14d", "time in `dual_write`"),
-    key("quiet_min", Kind::Duration, "48h", "time without a difference before reads are shifted"),
-    key(
-        "samples_min",
-        Kind::Count(0, u32::MAX as u64),
+        "chunk_rows",
+        Kind::Count(1, 10_000_000),
         "10000",
-        "judged samples within that time; without a difference, n of them bound the rate by 3/n",
+        "rows of one chunk; fewer where rows are wide, so that its stream stays below about 64 MiB",
+    ),
+    key("workers", Kind::Count(1, 256), "4", "chunks that one process copies at once"),
+    key(
+        "max_rows_per_s",
+        Kind::Count(0, u32::MAX as u64),
+        "0",
+        "ceiling of one process in rows a second; 0 for none",
     ),
     key(
-        "full_shift_min",
-        Kind::Duration,
-        "24h",
-        "time with all reads on the target before a cutover",
+        "max_mb_per_s",
+        Kind::Count(0, 1_000_000),
+        "0",
+        "ceiling of one process in megabytes a second; 0 for none",
     ),
-    key("outbox_age_max", Kind::Duration, "10s", "age of the oldest key that waits"),
-    key("rehearsals_min", Kind::Count(0, 1_000), "3", "rollbacks practised before a cutover"),
     key(
-        "reversed_min",
+        "source_latency_max",
         Kind::Duration,
-        "30d",
-        "time in `reversed` before the migration is completed",
+        "100ms",
+        "time of a small statement on the source above which the copy slows down",
+    ),
+    key(
+        "outbox_age_max",
+        Kind::Duration,
+        "30s",
+        "age of the oldest key that is due in the outbox above which the copy slows down",
+    ),
+    key(
+        "target_latency_max",
+        Kind::Duration,
+        "500ms",
+        "time of a small commit on the target above which the copy slows down",
+    ),
+    key(
+        "lease",
+        Kind::Duration,
+        "30s",
+        "how long a process may be silent before others take over its chunks",
     ),
 ];
 
@@ -368,4 +368,5 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("read_routing", READ_ROUTING),
     ("shift", SHIFT),
     ("gates", GATES),
+    ("backfill", BACKFILL),
 ];

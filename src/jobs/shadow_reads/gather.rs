@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::compare::redact::redacted;
 use crate::domain::call::BoundStatement;
 use crate::domain::mismatch::{Mismatch, MismatchKey};
 use crate::domain::verdict::{Comparison, Difference};
@@ -119,20 +120,6 @@ fn without_values(place: &str, text: &str) -> String {
         "error" => text.split(' ').next().unwrap_or_default().to_owned(),
         _ => redacted(text),
     }
-}
-
-/// What a value is like without saying what it is.
-fn redacted(value: &str) -> String {
-    if value == "NULL" {
-        return "NULL".to_owned();
-    }
-    let count = value.chars().count();
-    let kind = if value.chars().all(|c| c.is_ascii_digit() || "+-.".contains(c)) {
-        "number"
-    } else {
-        "value"
-    };
-    format!("({kind} of {count} characters)")
 }
 
 #[cfg(test)]

@@ -9,13 +9,14 @@
 //! Nothing waits in a queue: a sample is being judged, or it was dropped and counted.
 
 mod gather;
+mod judge;
 mod look;
+mod read;
 mod sampler;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::TryStreamExt;
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -25,18 +26,18 @@ use tracing::Instrument;
 use crate::compare;
 use crate::compare::rules::Rules;
 use crate::domain;
-use crate::domain::answer::{Answer, Observed};
-use crate::domain::call::{BoundStatement, CallContext, ResultLimits};
-use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::budget::ByteBudget;
+use crate::domain::call::{BoundStatement, ResultLimits};
 use crate::domain::status::SamplingStatus;
 use crate::domain::verdict::{Comparison, Verdict};
 use crate::jobs::shadow_reads::gather::Gathering;
+use crate::jobs::shadow_reads::judge::judge;
 use crate::jobs::shadow_reads::look::Looks;
 use crate::jobs::shadow_reads::sampler::Sampler;
 use crate::ports::admin::SamplingControl;
-use crate::ports::{Database, MismatchStore, PendingKeys, ReadRequest, Sample, ShadowReads};
+use crate::ports::{Database, MismatchStore, PendingKeys, Sample, ShadowReads};
 use crate::statement::{self, Analysis};
-use crate::telemetry::metrics::{Metrics, Purpose};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::names;
 use crate::telemetry::spans::{self, Peer};
 
@@ -55,6 +56,8 @@ pub struct Params {
     pub deadline: Duration,
     /// Limits of an answer on the shadow; larger ones are skipped.
     pub limits: ResultLimits,
+    /// Bytes of all answers that are kept at a time, those on their way to a caller among them.
+    pub memory_bytes_max: u64,
     /// How often a difference must show before it is believed.
     pub looks: u32,
     /// Time between two looks.
@@ -111,6 +114,7 @@ struct Inner {
     first_looks: Arc<Semaphore>,
     second_looks: Arc<Semaphore>,
     gathering: Gathering,
+    memory: ByteBudget,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -144,6 +148,7 @@ impl ShadowReader {
                 first_looks: Arc::new(Semaphore::new(params.concurrency_max)),
                 second_looks: Arc::new(Semaphore::new(params.suspects_max)),
                 gathering: Gathering::new(params.gathered_max),
+                memory: ByteBudget::new(params.memory_bytes_max),
                 params,
                 sides,
                 statements,
@@ -194,11 +199,17 @@ impl ShadowReader {
 
 impl ShadowReads for ShadowReader {
     fn selects(&self, statement: &BoundStatement, trace_id: Option<u128>) -> bool {
-        self.inner.sampler.selects(statement.name.as_deref(), trace_id)
+        let analysis = || self.inner.statements.get(&statement.sql).ok();
+        let fingerprint = || analysis().map(|analysis| analysis.fingerprint.clone());
+        self.inner.sampler.selects(statement.name.as_deref(), fingerprint, trace_id)
     }
 
     fn answer_bytes_max(&self) -> u64 {
         self.inner.params.limits.bytes_max
+    }
+
+    fn memory(&self) -> ByteBudget {
+        self.inner.memory.clone()
     }
 
     fn offer(&self, sample: Sample) {
@@ -271,12 +282,20 @@ impl Inner {
         }
         let by_shadow = sample.answered_by == self.sides.shadow.side();
         let other = if by_shadow { &self.sides.primary } else { &self.sides.shadow };
-        let asked = self.read(&**other, &sample.statement, &analysis).await;
-        let asked = asked.map_err(|reason| self.drop_sample(reason)).ok()?;
-        // What the primary says stands first, whoever answered the caller.
-        let (primary, shadow) =
-            if by_shadow { (asked, sample.observed) } else { (sample.observed, asked) };
-        let first = compare::compare(&analysis, &primary, &shadow, &rules);
+        let first = async {
+            let asked = self.read(&**other, &sample.statement, &analysis).await?;
+            // What the primary says stands first, whoever answered the caller.
+            let (primary, shadow) =
+                if by_shadow { (&*asked, &sample.observed) } else { (&sample.observed, &*asked) };
+            judge(&analysis, primary, shadow, rules).await
+        };
+        let first = match first.await {
+            Ok(first) => first,
+            Err(reason) => {
+                self.drop_sample(reason);
+                return None;
+            }
+        };
         if first.verdict.is_finding() {
             return Some(Suspect { statement: sample.statement, analysis, first });
         }
@@ -336,61 +355,4 @@ impl Inner {
         }
         self.gathering.add(statement, analysis, comparison, self.params.show_values);
     }
-
-    /// One statement on one side, its answer whole. The error is a reason for dropping the
-    /// sample: the side could not be asked, which says nothing about its data.
-    async fn read(
-        &self,
-        side: &dyn Database,
-        statement: &BoundStatement,
-        analysis: &Analysis,
-    ) -> Result<Observed, &'static str> {
-        let started = Instant::now();
-        let context = CallContext {
-            deadline: Some(started + self.params.deadline),
-            routing_key: None,
-            cancelled: CancellationToken::new(),
-            limits: self.params.limits,
-        };
-        let request = ReadRequest { statement: statement.clone(), context };
-        let span = spans::statement(self.params.peers.of(side.side()), &analysis.summary);
-        let result = collect(side, request).instrument(span.clone()).await;
-        self.metrics.statement(side.side(), Purpose::Shadow, started.elapsed());
-        match result {
-            Ok(answer) => {
-                span.record(names::DB_RESPONSE_RETURNED_ROWS, answer.affected_rows);
-                Ok(Observed::Answer(answer))
-            }
-            Err(fault) => {
-                spans::note_fault(&span, &fault);
-                unanswered(&fault).map_or(Ok(Observed::Fault(fault)), Err)
-            }
-        }
-    }
-}
-
-/// Why a fault tells of the moment and not of the statement; nothing where it is an answer.
-fn unanswered(fault: &SqlFault) -> Option<&'static str> {
-    /// Lost connections, conflicts, resources, locks, operators, the system underneath.
-    const OF_THE_MOMENT: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
-    match fault.kind {
-        FaultKind::Database if OF_THE_MOMENT.iter().any(|it| fault.sqlstate.starts_with(it)) => {
-            Some("unavailable")
-        }
-        FaultKind::Database | FaultKind::Refused | FaultKind::InvalidArgument => None,
-        FaultKind::LimitExceeded => Some("too_large"),
-        FaultKind::DeadlineExceeded => Some("deadline"),
-        FaultKind::Unavailable | FaultKind::ConnectionLost => Some("unavailable"),
-        FaultKind::Cancelled
-        | FaultKind::NotFound
-        | FaultKind::Precondition
-        | FaultKind::Internal => Some("failed"),
-    }
-}
-
-async fn collect(side: &dyn Database, request: ReadRequest) -> Result<Answer, SqlFault> {
-    let stream = side.read(request).await?;
-    let batches: Vec<_> = stream.batches.try_collect().await?;
-    let affected_rows = batches.iter().map(|batch| u64::from(batch.row_count())).sum();
-    Ok(Answer { columns: stream.columns, batches, affected_rows })
 }

@@ -25,6 +25,7 @@ pub use install::{install, print};
 pub use key::decode;
 pub use registry::registered;
 pub use remove::{give_up, remove};
+pub(in crate::postgres) use tables::refusal;
 pub use tables::{Refusal, default_tables, idempotency};
 pub use verify::{Drift, ids_of, verify_installed};
 

@@ -47,7 +47,7 @@ pub async fn default_tables<C: GenericClient>(
 }
 
 /// Why a table cannot be captured, where it cannot.
-pub(super) fn refusal(table: &Table) -> Option<Refusal> {
+pub(in crate::postgres) fn refusal(table: &Table) -> Option<Refusal> {
     let name = &table.name;
     let refuse = |reason, message| Some(Refusal { table: name.clone(), reason, message });
     match table.kind {

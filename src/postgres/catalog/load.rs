@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use tokio_postgres::{Error, GenericClient, Row};
 
-use super::parts::text_equality;
 use super::{
     Column, ForeignKey, Generated, Identity, KeyColumn, Partition, Persistence, PrimaryKey,
     RowSecurity, Rule, Table, TableKind, Trigger, UniqueIndex,
 };
+use crate::domain::relation::text_equality;
 use crate::domain::table::TableName;
 
 const TABLES: &str = "
@@ -133,6 +133,18 @@ pub async fn load<C: GenericClient>(client: &C, names: &[TableName]) -> Result<V
 pub async fn all<C: GenericClient>(client: &C) -> Result<Vec<Table>, Error> {
     let rows = client.query(&format!("{TABLES}{ALL}"), &[]).await?;
     complete(client, &rows).await
+}
+
+/// The names of all such tables, but those that are partitions or came with an extension.
+///
+/// # Errors
+///
+/// Whatever the database says.
+pub async fn names<C: GenericClient>(client: &C) -> Result<Vec<TableName>, Error> {
+    let rows = client.query(&format!("{TABLES}{ALL}"), &[]).await?;
+    let tables = rows.iter().map(table_of).collect::<Result<Vec<_>, _>>()?;
+    let own = tables.into_iter().filter(|table| !table.is_partition && !table.of_extension);
+    Ok(own.map(|table| table.name).collect())
 }
 
 async fn complete<C: GenericClient>(client: &C, rows: &[Row]) -> Result<Vec<Table>, Error> {

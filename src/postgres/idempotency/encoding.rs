@@ -171,6 +171,7 @@ fn text(from: &mut &[u8]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::domain::answer::RowBatchBuilder;
+    use crate::value::fixtures::{FUZZ_TIME, Piece, cell};
 
     fn simple(name: &str) -> PgType {
         let kind = TypeKind::Simple;
@@ -206,6 +207,26 @@ mod tests {
     fn an_answer_comes_back_as_it_went_in() {
         let bytes = encode(WriteId(5), &answer());
         assert_eq!(decode(&bytes), Some((WriteId(5), answer())));
+    }
+
+    /// Whatever is read back is what was written, and nothing else is believed.
+    #[test]
+    fn fuzz_an_answer_is_read_as_written_or_not_at_all() {
+        type Input = (Vec<Piece>, Vec<(u16, u8)>);
+        bolero::check!().with_type::<Input>().with_test_time(FUZZ_TIME).for_each(
+            |(pieces, changes)| {
+                let mut altered = encode(WriteId(5), &answer());
+                for (at, byte) in changes {
+                    let at = usize::from(*at) % altered.len();
+                    altered[at] = *byte;
+                }
+                for bytes in [cell(pieces), altered] {
+                    if let Some((id, items)) = decode(&bytes) {
+                        assert_eq!(decode(&encode(id, &items)), Some((id, items)));
+                    }
+                }
+            },
+        );
     }
 
     #[test]

@@ -134,6 +134,16 @@ pub async fn enqueue_tables(client: &Lease, ids: Option<&[i32]>) -> Result<u64, 
     client.execute(&sql, &[&ids]).await.map_err(said(client))
 }
 
+/// Who a side's server is now, in the words of [`seen`]; empty where it has no such notion.
+///
+/// # Errors
+///
+/// What the side reports.
+pub async fn name(pool: &Pool) -> Result<String, SqlFault> {
+    let who = who(pool).await?;
+    Ok(who.map(|who| format!("{}/{}", who.incarnation, who.timeline)).unwrap_or_default())
+}
+
 async fn who(pool: &Pool) -> Result<Option<Who>, SqlFault> {
     let client = pool.get().await?;
     let facts = client.facts();

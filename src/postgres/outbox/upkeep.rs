@@ -61,13 +61,26 @@ fn resting_slots() -> String {
     )
 }
 
+/// What was forgotten since then is kept for a chunk of the backfill that is under way; NULL
+/// where there is none.
+const HELD_SINCE: &str = "(SELECT pg_catalog.min(h.since) FROM segue.outbox_hold AS h \
+    WHERE h.until > pg_catalog.clock_timestamp())";
+
 /// Whether a part has rows, and whether one of them must stay.
 fn state_of(slot: i16) -> String {
     format!(
         "SELECT EXISTS (SELECT FROM segue.outbox_{slot}), \
          EXISTS (SELECT FROM segue.outbox_{slot} WHERE forgotten_at IS NULL) \
          OR EXISTS (SELECT FROM segue.outbox_{slot} WHERE forgotten_at > \
-             pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $1))"
+             least(pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $1), {HELD_SINCE}))"
+    )
+}
+
+/// Notes up to which moment what was forgotten may be gone, before a part is emptied.
+fn note_removed(slot: i16) -> String {
+    format!(
+        "UPDATE segue.outbox_state SET removed_until = greatest(removed_until, \
+         (SELECT pg_catalog.max(forgotten_at) FROM segue.outbox_{slot})) WHERE id = 1"
     )
 }
 
@@ -107,7 +120,8 @@ impl OutboxUpkeep {
         let ended = match client.batch_execute(&begin).await {
             Ok(()) => match may_truncate(client, slot, window).await {
                 Ok(true) => {
-                    let sql = format!("TRUNCATE segue.outbox_{slot}; COMMIT");
+                    let note = note_removed(slot);
+                    let sql = format!("{note}; TRUNCATE segue.outbox_{slot}; COMMIT");
                     client.batch_execute(&sql).await.map(|()| true).map_err(said(client))
                 }
                 other => other.map(|_| false),
@@ -126,9 +140,13 @@ impl OutboxUpkeep {
     /// goes row by row, so that the part does not grow at each turn of the ring.
     async fn thin_out(&self, client: &Lease, slot: i16) -> Result<(), SqlFault> {
         let sql = format!(
-            "DELETE FROM segue.outbox_{slot} WHERE ctid = ANY (ARRAY(SELECT ctid \
-             FROM segue.outbox_{slot} WHERE forgotten_at < pg_catalog.clock_timestamp() \
-                 - pg_catalog.make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))"
+            "WITH gone AS (DELETE FROM segue.outbox_{slot} WHERE ctid = ANY (ARRAY(SELECT ctid \
+             FROM segue.outbox_{slot} WHERE forgotten_at < least(pg_catalog.clock_timestamp() \
+                 - pg_catalog.make_interval(secs => $1), {HELD_SINCE}) \
+             LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING forgotten_at) \
+             UPDATE segue.outbox_state SET removed_until = greatest(removed_until, \
+                 (SELECT pg_catalog.max(forgotten_at) FROM gone)) \
+             WHERE id = 1 AND EXISTS (SELECT FROM gone)"
         );
         // Three windows: time enough for the whole part to be emptied at once instead.
         let age_s = self.params.window.as_secs_f64() * 3.0;
@@ -192,7 +210,9 @@ impl OutboxUpkeep {
         client.batch_execute("COMMIT").await.map_err(said(&client))?;
         for slot in 0..OUTBOX_SLOTS {
             let sql = format!(
-                "BEGIN; SET LOCAL lock_timeout = {}; TRUNCATE segue.outbox_{slot}; COMMIT",
+                "BEGIN; SET LOCAL lock_timeout = {}; UPDATE segue.outbox_state \
+                 SET removed_until = pg_catalog.clock_timestamp() WHERE id = 1; \
+                 TRUNCATE segue.outbox_{slot}; COMMIT",
                 self.params.lock_wait.as_millis().max(1)
             );
             if let Err(error) = client.batch_execute(&sql).await {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 use crate::domain::table::{TableName, quote_identifier};
+use crate::postgres::crash;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::apply::{Planned, apply};
 use crate::postgres::reconcile::cells::equal;
 use crate::postgres::reconcile::conflict;
-use crate::postgres::reconcile::crash;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::lock::{LOCK_KEYS, SHARE_TABLES, TABLE_LOCK_CLASS, slot};
@@ -67,7 +67,7 @@ impl Reconciler {
         Ok(changed)
     }
 
-    pub(super) async fn shapes(&self) -> Result<Arc<ShapeMap>, Halt> {
+    pub(in crate::postgres) async fn shapes(&self) -> Result<Arc<ShapeMap>, Halt> {
         let ignored = &self.params.ignored_columns;
         let copied = self.params.foreign_keys == ForeignKeys::Replica;
         self.shapes.get(&self.primary, &self.shadow, self.primary_side, ignored, copied).await
@@ -91,7 +91,7 @@ impl Reconciler {
             let read = read?;
             known?;
             primary.end("ROLLBACK").await?;
-            Ok(read)
+            Ok::<_, Halt>(read)
         };
         let (primary, shadow) = tokio::join!(on_primary, on_shadow);
         Ok(Readings { primary: primary?, shadow: shadow? })

@@ -11,6 +11,7 @@ use tracing::{Instrument, Span};
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::ports::reconcile::{BatchDone, OutboxWork};
+use crate::postgres::crash;
 use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::claim::{
     Claim, ClaimLimits, ClaimedRows, RowPlace, TableRow, claim, claim_table,
@@ -22,7 +23,7 @@ use crate::postgres::reconcile::halt::{Halt, on};
 use crate::postgres::reconcile::place::Place;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::whole_table::Cursor;
-use crate::postgres::reconcile::{Reconciler, Report, Stopped, crash};
+use crate::postgres::reconcile::{Reconciler, Report, Stopped};
 use crate::telemetry::names;
 use crate::telemetry::spans::{self, Writers};
 
@@ -136,6 +137,7 @@ impl OutboxWorker {
     }
 
     async fn batch(&self) -> Result<BatchDone, Halt> {
+        self.reconciler.params.crash.pass(crash::BEFORE_CLAIM)?;
         let transaction = Transaction::open(self.outbox.pool(), BEGIN).await?;
         let keys_max = self.keys.load(Ordering::Relaxed).max(1);
         let rows_now = self.rows.load(Ordering::Relaxed).max(keys_max);
@@ -314,6 +316,7 @@ impl OutboxWorker {
         }
         self.reconciler.params.crash.pass(crash::BEFORE_FORGET_COMMIT)?;
         transaction.end("COMMIT").await?;
+        self.reconciler.params.crash.pass(crash::AFTER_FORGET_COMMIT)?;
         if let Some(Stopped::Away(fault)) = report.stopped {
             return Err(Halt::Away(*fault));
         }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio_postgres::Client;
 
-use crate::domain::pg_type::{Column, TypeKind};
+use crate::domain::pg_type::Column;
 use crate::domain::side::Side;
-use crate::domain::table::{TableName, quote_identifier};
+use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::reconcile::cells;
-use crate::postgres::reconcile::lock::Canon;
+use crate::postgres::reconcile::key_column::key_column;
 use crate::postgres::reconcile::queries::{COLUMNS, KEY, REFERENCES, TABLES, UNFIT, UNIQUES};
 use crate::postgres::reconcile::shape::{ForeignKey, KeyColumn, Pair, TableShape, UniqueIndex};
 use crate::postgres::types;
@@ -21,22 +21,36 @@ pub type Shape = Result<Arc<TableShape>, String>;
 pub type IgnoredColumns = BTreeMap<TableName, BTreeSet<String>>;
 
 /// One side's part of a shape.
-struct SideColumns {
-    columns: Vec<Column>,
-    casts: HashMap<String, ColumnFacts>,
-    key_equals: HashMap<String, String>,
-    key_after: HashMap<String, String>,
+pub(super) struct SideColumns {
+    pub(super) columns: Vec<Column>,
+    pub(super) casts: HashMap<String, ColumnFacts>,
+    pub(super) key_equals: HashMap<String, String>,
+    pub(super) key_after: HashMap<String, String>,
+    pub(super) key_until: HashMap<String, String>,
 }
 
-struct ColumnFacts {
-    cast: String,
-    full_type: String,
-    generated: bool,
-    identity_always: bool,
+pub(super) struct ColumnFacts {
+    pub(super) cast: String,
+    pub(super) full_type: String,
+    pub(super) generated: bool,
+    pub(super) identity_always: bool,
     /// The collation, where texts may be equal to it that are not the same.
-    blind_collation: Option<String>,
+    pub(super) blind_collation: Option<String>,
     /// An INSERT must name it.
-    required: bool,
+    pub(super) required: bool,
+    /// Its own order is that of its bytes, as far as a collation has a say in it.
+    pub(super) bytewise: bool,
+}
+
+/// A table that is to be looked at on both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Its small id.
+    pub table_id: i32,
+    /// Where it is.
+    pub mapping: TableMapping,
+    /// The columns of its key, in order.
+    pub key: Vec<String>,
 }
 
 /// Reads all shapes. `copied` says that rows are written as a replica's, which keeps ordinary
@@ -54,22 +68,51 @@ pub async fn load(
     ignored: &IgnoredColumns,
     copied: bool,
 ) -> Result<HashMap<i32, Shape>, (Side, tokio_postgres::Error)> {
-    let tables = primary.query(TABLES, &[]).await.map_err(|error| (primary_side, error))?;
+    let tables = registered(primary).await.map_err(|error| (primary_side, error))?;
+    load_these(primary, shadow, primary_side, &tables, ignored, copied).await
+}
+
+/// The tables in the registry of a side.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn registered(client: &Client) -> Result<Vec<Registered>, tokio_postgres::Error> {
+    let read = |row: &tokio_postgres::Row| -> Result<Registered, tokio_postgres::Error> {
+        let text = |index| row.try_get::<_, String>(index);
+        Ok(Registered {
+            table_id: row.try_get(0)?,
+            mapping: TableMapping {
+                source: TableName::new(text(1)?, text(2)?),
+                target: TableName::new(text(3)?, text(4)?),
+            },
+            key: row.try_get(5)?,
+        })
+    };
+    client.query(TABLES, &[]).await?.iter().map(read).collect()
+}
+
+/// As [`load`], for tables that need not be in the registry.
+///
+/// # Errors
+///
+/// What a database reports, with the side that did.
+pub async fn load_these(
+    primary: &Client,
+    shadow: &Client,
+    primary_side: Side,
+    tables: &[Registered],
+    ignored: &IgnoredColumns,
+    copied: bool,
+) -> Result<HashMap<i32, Shape>, (Side, tokio_postgres::Error)> {
     let mut shapes = HashMap::with_capacity(tables.len());
-    for row in tables {
-        let text = |index| row.try_get::<_, String>(index).unwrap_or_default();
-        let source = TableName::new(text(1), text(2));
-        let target = TableName::new(text(3), text(4));
-        let key: Vec<String> = row.try_get(5).unwrap_or_default();
-        let names = match primary_side {
-            Side::Source => (source, target),
-            Side::Target => (target, source),
-        };
-        let table_id: i32 = row.try_get(0).map_err(|error| (primary_side, error))?;
-        let side = primary_side;
+    for table in tables {
+        let on = |side| table.mapping.on(side).clone();
+        let names = (on(primary_side), on(primary_side.other()));
+        let (id, key) = (table.table_id, &table.key);
         let shape =
-            load_one(primary, shadow, side, table_id, names, &key, (ignored, copied)).await?;
-        shapes.insert(table_id, shape);
+            load_one(primary, shadow, primary_side, id, names, key, (ignored, copied)).await?;
+        shapes.insert(id, shape);
     }
     Ok(shapes)
 }
@@ -187,6 +230,7 @@ async fn read_columns(
         casts: HashMap::new(),
         key_equals: HashMap::new(),
         key_after: HashMap::new(),
+        key_until: HashMap::new(),
     };
     for row in client.query(COLUMNS, &[&quoted]).await? {
         let facts = ColumnFacts {
@@ -196,17 +240,18 @@ async fn read_columns(
             identity_always: row.try_get(4)?,
             blind_collation: row.try_get(5)?,
             required: row.try_get(6)?,
+            bytewise: row.try_get(7)?,
         };
         side.casts.insert(row.try_get(0)?, facts);
     }
     for row in client.query(KEY, &[&quoted]).await? {
-        let after: Option<bool> = row.try_get(1)?;
         let operator = row.try_get::<_, Option<String>>(2)?.unwrap_or_default();
-        if after == Some(true) {
-            side.key_after.insert(row.try_get(0)?, operator);
-        } else {
-            side.key_equals.insert(row.try_get(0)?, operator);
-        }
+        let operators = match row.try_get::<_, Option<i16>>(1)? {
+            Some(2) => &mut side.key_until,
+            Some(5) => &mut side.key_after,
+            _ => &mut side.key_equals,
+        };
+        operators.insert(row.try_get(0)?, operator);
     }
     Ok(side)
 }
@@ -281,76 +326,4 @@ fn assemble(
     }
     let key = key.iter().map(|name| key_column(name, primary, shadow)).collect::<Result<_, _>>()?;
     Ok((pairs, shadow_only, key))
-}
-
-/// Integers of all widths, and texts, name the same keys on both sides. All other types must
-/// be the same, precision included: a key that one side rounds is another key there.
-fn key_family(column: &Column, facts: &ColumnFacts) -> String {
-    match column.ty.name.as_str() {
-        "int2" | "int4" | "int8" => "integer".to_owned(),
-        "text" | "varchar" if facts.blind_collation.is_none() => "text".to_owned(),
-        _ if matches!(column.ty.kind, TypeKind::Enum(_)) => "enum".to_owned(),
-        _ => described(facts),
-    }
-}
-
-fn described(facts: &ColumnFacts) -> String {
-    match &facts.blind_collation {
-        Some(collation) => format!("{} (collation {collation})", facts.full_type),
-        None => facts.full_type.clone(),
-    }
-}
-
-fn key_column(
-    name: &str,
-    primary: &SideColumns,
-    shadow: &SideColumns,
-) -> Result<KeyColumn, String> {
-    let find = |side: &SideColumns, role: &str| -> Result<Column, String> {
-        if side.key_equals.len() != primary.key_equals.len() || !side.key_equals.contains_key(name)
-        {
-            return Err(format!(
-                "the {role}'s primary key is not the one that {name:?} belongs to"
-            ));
-        }
-        side.columns
-            .iter()
-            .find(|column| column.name == name)
-            .cloned()
-            .ok_or_else(|| format!("key column {name:?} is missing on the {role}"))
-    };
-    let (on_primary, on_shadow) = (find(primary, "primary")?, find(shadow, "shadow")?);
-    let facts = |side: &'_ SideColumns| side.casts.contains_key(name);
-    if !facts(primary) || !facts(shadow) {
-        return Err(format!("key column {name:?} is not in the catalogue"));
-    }
-    let (primary_facts, shadow_facts) = (&primary.casts[name], &shadow.casts[name]);
-    let families = (key_family(&on_primary, primary_facts), key_family(&on_shadow, shadow_facts));
-    if families.0 != families.1 {
-        return Err(format!(
-            "key column {name:?} is {} on the primary and {} on the shadow, which do not name \
-             the same keys; give both sides the same type",
-            described(primary_facts),
-            described(shadow_facts)
-        ));
-    }
-    let is_enum = matches!(on_primary.ty.kind, TypeKind::Enum(_));
-    let deterministic =
-        primary_facts.blind_collation.is_none() && shadow_facts.blind_collation.is_none();
-    let or = |found: Option<&String>, usual: &str| match found {
-        Some(operator) if !operator.is_empty() => operator.clone(),
-        _ => usual.to_owned(),
-    };
-    let equals = |side: &SideColumns| or(side.key_equals.get(name), "=");
-    let after = |side: &SideColumns| or(side.key_after.get(name), ">");
-    Ok(KeyColumn {
-        name: quote_identifier(name),
-        primary_cast: primary_facts.cast.clone(),
-        shadow_cast: shadow_facts.cast.clone(),
-        primary_equals: equals(primary),
-        shadow_equals: equals(shadow),
-        primary_after: after(primary),
-        shadow_after: after(shadow),
-        canon: Canon::of(&on_primary.ty.name, is_enum, deterministic),
-    })
 }

@@ -6,6 +6,7 @@ use tokio_postgres::Error;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
+use crate::postgres::crash::Crashed;
 use crate::postgres::fault;
 use crate::postgres::outbox::RowKey;
 
@@ -37,6 +38,12 @@ pub enum Halt {
     Late,
     /// A crash point was reached.
     Crash(&'static str),
+}
+
+impl From<Crashed> for Halt {
+    fn from(Crashed(place): Crashed) -> Self {
+        Self::Crash(place)
+    }
 }
 
 /// What an error of a side means for the attempt.

@@ -34,6 +34,11 @@ impl Image {
         }));
     }
 
+    /// Bytes of all cells.
+    pub fn size(&self) -> usize {
+        self.data.len()
+    }
+
     /// The cell of a column; a column that is not there reads as NULL.
     pub fn cell(&self, index: usize) -> Option<&[u8]> {
         let end = (*self.ends.get(index)?)?;

@@ -18,9 +18,9 @@ pub mod batch;
 pub mod catalog;
 pub mod cells;
 pub mod conflict;
-pub mod crash;
 pub mod halt;
 pub mod image;
+mod key_column;
 pub mod lock;
 mod place;
 pub mod plan;
@@ -37,15 +37,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::postgres::crash::CrashPoints;
 use crate::postgres::pool::Pool;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::catalog::IgnoredColumns;
-use crate::postgres::reconcile::crash::CrashPoints;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::session::ForeignKeys;
+use crate::postgres::reconcile::shape::Role;
 use crate::postgres::reconcile::shapes::Shapes;
 
 /// Random numbers from 0 to 1, handed in.
@@ -154,6 +155,19 @@ impl Reconciler {
     /// A reconciler from one side to the other.
     pub fn new(primary: Pool, shadow: Pool, primary_side: Side, params: Params) -> Self {
         Self { primary, shadow, primary_side, shapes: Shapes::default(), params }
+    }
+
+    /// Sessions on a side.
+    pub(in crate::postgres) fn pool(&self, role: Role) -> &Pool {
+        match role {
+            Role::Primary => &self.primary,
+            Role::Shadow => &self.shadow,
+        }
+    }
+
+    /// The next use reads the tables' shapes anew.
+    pub(in crate::postgres) fn forget_shapes(&self) {
+        self.shapes.forget();
     }
 
     /// Makes the shadow equal for these keys. A key that cannot be done does not hold back

@@ -18,7 +18,7 @@ const AS_REPLICA: &str = "SET LOCAL session_replication_role = replica";
 const PARAMETER_GRANTS: u32 = 150_000;
 
 /// What keeps the session's role from these tables; names come as two lists.
-const RIGHTS: &str = "\
+pub(in crate::postgres) const RIGHTS: &str = "\
     SELECT w.schema, w.name, current_user::text, pg_catalog.row_security_active(c.oid), \
         ARRAY(SELECT p FROM pg_catalog.unnest($3::text[]) AS u(p) \
             WHERE NOT pg_catalog.has_table_privilege(c.oid, p)) \

@@ -5,7 +5,8 @@ pub(super) const TABLES: &str = "\
     SELECT table_id, source_schema, source_name, target_schema, target_name, key_columns \
     FROM segue.migrated_table";
 
-/// A table's columns.
+/// A table's columns. The last one says whether they are ordered as their bytes are, as far as
+/// a collation has a say: by `C`, `POSIX` and `C.UTF-8`, and by all of the builtin provider's.
 pub(super) const COLUMNS: &str = "\
     SELECT a.attname::text, pg_catalog.format_type(a.atttypid, -1), \
         pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated::text <> '', \
@@ -13,15 +14,24 @@ pub(super) const COLUMNS: &str = "\
             pg_catalog.concat_ws(' ', c.collname, c.collprovider, coalesce( \
                 pg_catalog.to_jsonb(c) ->> 'colllocale', pg_catalog.to_jsonb(c) ->> 'colliculocale', \
                 c.collcollate), pg_catalog.to_jsonb(c) ->> 'collicurules') END, \
-        a.attnotnull AND NOT a.atthasdef AND a.attidentity::text = '' \
+        a.attnotnull AND NOT a.atthasdef AND a.attidentity::text = '', \
+        CASE WHEN c.oid IS NULL THEN true \
+            WHEN c.collprovider::text = 'b' THEN true \
+            WHEN c.collprovider::text = 'c' THEN c.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') \
+            WHEN c.collprovider::text = 'd' THEN (SELECT CASE \
+                coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') WHEN 'b' THEN true \
+                WHEN 'c' THEN d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') ELSE false END \
+                FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) \
+            ELSE false END \
     FROM pg_catalog.pg_attribute AS a \
     LEFT JOIN pg_catalog.pg_collation AS c ON c.oid = a.attcollation \
     WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped \
     ORDER BY a.attnum";
 
-/// The primary key's columns, each with the operators of its class for "equal" and "after".
+/// The primary key's columns, each with the operators of its class: the strategies of a B-tree
+/// for "until" (2), "equal" (3) and "after" (5).
 pub(super) const KEY: &str = "\
-    SELECT a.attname::text, ao.amopstrategy = 5, \
+    SELECT a.attname::text, ao.amopstrategy, \
         CASE WHEN n.nspname = 'pg_catalog' THEN o.oprname::text \
         ELSE 'OPERATOR(' || pg_catalog.quote_ident(n.nspname) || '.' || o.oprname || ')' END \
     FROM pg_catalog.pg_index AS i \
@@ -29,7 +39,7 @@ pub(super) const KEY: &str = "\
         pg_catalog.unnest(i.indclass::oid[])) AS k(attnum, opclass) \
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
     LEFT JOIN pg_catalog.pg_opclass AS oc ON oc.oid = k.opclass \
-    LEFT JOIN pg_catalog.pg_amop AS ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy IN (3, 5) \
+    LEFT JOIN pg_catalog.pg_amop AS ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy IN (2, 3, 5) \
         AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype \
     LEFT JOIN pg_catalog.pg_operator AS o ON o.oid = ao.amopopr \
     LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace \

@@ -39,8 +39,28 @@ pub struct KeyColumn {
     pub primary_after: String,
     /// And on the shadow.
     pub shadow_after: String,
+    /// "Comes no later than", likewise, on the primary.
+    pub primary_until: String,
+    /// And on the shadow.
+    pub shadow_until: String,
+    /// How the primary is made to order it as the shadow does.
+    pub primary_sort: Sort,
+    /// And the shadow as the primary.
+    pub shadow_sort: Sort,
     /// How its text is made canonical for the lock.
     pub canon: Canon,
+}
+
+/// How a key column is brought into the one order that both sides have: that of its values, and
+/// of texts that of their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// The type's own order is that; the primary key's index serves.
+    Own,
+    /// By `COLLATE "C"`: the column's collation is another, and so is that of its index.
+    Bytes,
+    /// By the labels of an enumeration, whose order differs between the sides.
+    Labels,
 }
 
 /// A unique index of the shadow that is not the primary key.
@@ -228,7 +248,7 @@ impl TableShape {
 }
 
 #[cfg(test)]
-pub(in crate::postgres::reconcile) mod tests {
+pub(in crate::postgres) mod tests {
     use std::sync::Arc;
 
     use super::*;
@@ -250,7 +270,7 @@ pub(in crate::postgres::reconcile) mod tests {
     }
 
     /// `t(id, code unique, note)` on both sides, and `own` on the shadow only.
-    pub(in crate::postgres::reconcile) fn shape() -> TableShape {
+    pub(in crate::postgres) fn shape() -> TableShape {
         let columns: Vec<Column> = ["id", "code", "note"].into_iter().map(column).collect();
         let pairs = columns
             .iter()
@@ -283,6 +303,10 @@ pub(in crate::postgres::reconcile) mod tests {
                 shadow_equals: "=".to_owned(),
                 primary_after: ">".to_owned(),
                 shadow_after: ">".to_owned(),
+                primary_until: "<=".to_owned(),
+                shadow_until: "<=".to_owned(),
+                primary_sort: Sort::Own,
+                shadow_sort: Sort::Own,
                 canon: Canon::Text,
             }],
             uniques: Vec::new(),

@@ -1,48 +1,64 @@
-ALTER TABLE segue.control ADD COLUMN IF NOT EXISTS revision int8 NOT NULL DEFAULT 1;
-ALTER TABLE segue.control ADD COLUMN IF NOT EXISTS held bool NOT NULL DEFAULT false;
-ALTER TABLE segue.control ADD COLUMN IF NOT EXISTS phase_since timestamptz;
-ALTER TABLE segue.control ADD COLUMN IF NOT EXISTS settled_at timestamptz;
-
-CREATE TABLE IF NOT EXISTS segue.member (
-    member_id uuid NOT NULL PRIMARY KEY,
-    name text NOT NULL,
-    address text NOT NULL,
-    version text NOT NULL,
-    epoch int8 NOT NULL,
-    revision int8 NOT NULL,
-    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    renewed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    lease_until timestamptz NOT NULL,
-    figures text NOT NULL DEFAULT ''
-);
-
-CREATE TABLE IF NOT EXISTS segue.leader (
+CREATE TABLE IF NOT EXISTS segue.outbox_state (
     id int2 NOT NULL PRIMARY KEY CHECK (id = 1),
-    member_id uuid,
-    term int8 NOT NULL DEFAULT 0,
-    lease_until timestamptz NOT NULL DEFAULT '1970-01-01 00:00:00+00'
+    removed_until timestamptz,
+    capture_gaps int8 NOT NULL DEFAULT 0
 );
-INSERT INTO segue.leader (id) VALUES (1) ON CONFLICT (id) DO NOTHING;
+INSERT INTO segue.outbox_state (id) VALUES (1) ON CONFLICT (id) DO NOTHING;
 
-CREATE TABLE IF NOT EXISTS segue.history (
-    event_id uuid NOT NULL PRIMARY KEY,
-    at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    kind text NOT NULL,
-    epoch int8 NOT NULL,
-    from_phase text NOT NULL,
-    to_phase text NOT NULL,
-    from_percentage float8 NOT NULL,
-    to_percentage float8 NOT NULL,
-    forced bool NOT NULL DEFAULT false,
-    changed_by text NOT NULL,
-    reason text NOT NULL,
-    figures text NOT NULL DEFAULT ''
+CREATE TABLE IF NOT EXISTS segue.outbox_hold (
+    owner uuid NOT NULL PRIMARY KEY,
+    since timestamptz NOT NULL,
+    until timestamptz NOT NULL
 );
-CREATE INDEX IF NOT EXISTS history_at ON segue.history (at);
 
-CREATE TABLE IF NOT EXISTS segue.sample_hour (
-    hour timestamptz NOT NULL,
-    verdict text NOT NULL,
-    count int8 NOT NULL,
-    PRIMARY KEY (hour, verdict)
+CREATE TABLE IF NOT EXISTS segue.backfill_table (
+    table_id int4 NOT NULL PRIMARY KEY,
+    source_schema text NOT NULL,
+    source_name text NOT NULL,
+    target_schema text NOT NULL,
+    target_name text NOT NULL,
+    place int4 NOT NULL,
+    key_columns text[] NOT NULL,
+    chunk_rows int8 NOT NULL,
+    rows_estimated int8 NOT NULL,
+    bytes_estimated int8 NOT NULL,
+    capture_gaps int8,
+    split_after text[],
+    split_done bool NOT NULL DEFAULT false,
+    chunks int8 NOT NULL DEFAULT 0,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (target_schema, target_name)
+);
+
+CREATE TABLE IF NOT EXISTS segue.backfill (
+    table_id int4 NOT NULL,
+    chunk int8 NOT NULL,
+    after_key text[],
+    until_key text[],
+    state text NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'claimed', 'done')),
+    owner uuid,
+    generation int8 NOT NULL DEFAULT 0,
+    attempts int4 NOT NULL DEFAULT 0,
+    first_begun_at timestamptz,
+    next_attempt_at timestamptz NOT NULL DEFAULT now(),
+    last_error text,
+    way text,
+    rows int8 NOT NULL DEFAULT 0,
+    bytes int8 NOT NULL DEFAULT 0,
+    reconciled int8 NOT NULL DEFAULT 0,
+    failed int8 NOT NULL DEFAULT 0,
+    claimed_at timestamptz,
+    done_at timestamptz,
+    PRIMARY KEY (table_id, chunk)
+);
+CREATE INDEX IF NOT EXISTS backfill_open ON segue.backfill (table_id, chunk) WHERE state <> 'done';
+
+CREATE TABLE IF NOT EXISTS segue.backfill_worker (
+    owner uuid NOT NULL PRIMARY KEY,
+    host text NOT NULL,
+    workers int4 NOT NULL,
+    lease_until timestamptz NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    throttled text NOT NULL DEFAULT '',
+    share float8 NOT NULL DEFAULT 1
 );

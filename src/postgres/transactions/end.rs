@@ -6,9 +6,9 @@ use super::{Held, rollback};
 use crate::domain::call::CallContext;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
-use crate::postgres::doubt;
 use crate::postgres::pipeline::{self, Progress, Ran, StepKind};
 use crate::postgres::pool::Pool;
+use crate::postgres::{crash, doubt};
 
 /// Rolls back; a session in which that fails is closed, which rolls back as well.
 // Modelled as `Action::Rollback` in tests/model.
@@ -43,8 +43,12 @@ pub(super) async fn commit(
         }
         held.set_xid(ran.xid);
     }
+    // If we crash here, the server rolls back, keys and all.
+    pool.crash().reach(crash::BEFORE_COMMIT);
     let ran = run(&held, true).await;
     let Some((kind, mut fault)) = ran.failed else {
+        // If we crash here, the caller is not told of what is done. It is in the outbox.
+        pool.crash().reach(crash::BEFORE_ANSWER);
         held.session().set_busy(false);
         return Ok(held.open().write_id);
     };

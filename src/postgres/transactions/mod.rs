@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +26,7 @@ use registry::Registry;
 
 use super::batch::{begin_sql, rollback};
 use super::execute::{Ready, was_seen};
+use super::fault;
 use super::flight::{Holder, InFlight, stopped, supervised, unless_stopped};
 use super::guard::access_of;
 use super::pipeline::{self, Progress};
@@ -47,7 +48,8 @@ const REAP_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Params {
     /// Sessions of the primary for writes.
     pub writes: Pool,
-    /// Transactions that may be open at a time; each takes one of these sessions.
+    /// Transactions that may be open at a time; each takes one of these sessions. Fewer than
+    /// there are, or other writes may find none.
     pub open_max: usize,
     /// Statements and COMMITs run here, so that a shutdown can wait for them.
     pub tasks: TaskTracker,
@@ -119,6 +121,25 @@ impl Shared {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A place among the open ones, waited for as long as for a session.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, SqlFault> {
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        match tokio::time::timeout(self.writes.wait_max(), permit).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => {
+                let message = "segue is shutting down";
+                Err(fault::unavailable(self.writes.side(), "unavailable.shutdown", message))
+            }
+            Err(_) => {
+                let message = format!("{} transactions are open, as many as may be", self.open_max);
+                Err(SqlFault::new(FaultKind::LimitExceeded, "limit.transactions", message)
+                    .with_hint("end transactions sooner, or raise transactions.open_max")
+                    .on(self.writes.side())
+                    .retryable())
+            }
+        }
+    }
+
     async fn begin(
         &self,
         options: TransactionOptions,
@@ -126,13 +147,7 @@ impl Shared {
         context: CallContext,
     ) -> Result<TransactionId, SqlFault> {
         let side = self.writes.side();
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
-            let message = format!("{} transactions are open, as many as may be", self.open_max);
-            SqlFault::new(FaultKind::LimitExceeded, "limit.transactions", message)
-                .with_hint("end transactions sooner, or raise the limit")
-                .on(side)
-                .retryable()
-        })?;
+        let permit = unless_stopped(&context, side, self.permit()).await?;
         let lease = self.writes.get_until(context.deadline);
         let lease = unless_stopped(&context, side, lease).await?;
         let flight = InFlight::new(Holder::Pooled(lease));

@@ -25,6 +25,8 @@ pub struct Rewrite {
     pub category: &'static str,
     /// The statement.
     pub sql: String,
+    /// The same with its constants replaced, as it may be shown.
+    pub normalized: String,
     /// Whether it means on PostgreSQL what the statement meant, so that it can be
     /// recommended as it is; others only serve as evidence.
     pub keeps_meaning: bool,
@@ -165,7 +167,8 @@ impl Maker {
 
     fn keep(&mut self, category: &'static str, keeps_meaning: bool, tree: &ParseResult) {
         if let Ok(sql) = pg_query::deparse(tree, pg_query::DeparseOptions::default()) {
-            self.made.push(Rewrite { category, sql, keeps_meaning });
+            let normalized = pg_query::normalize(&sql).unwrap_or_default();
+            self.made.push(Rewrite { category, sql, normalized, keeps_meaning });
         }
     }
 }

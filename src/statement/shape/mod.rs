@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use crate::statement::tree::Value;
 
 use crate::domain::table::TableRef;
 use crate::statement::{StatementKind, functions, tree};
@@ -15,6 +15,8 @@ mod patterns;
 pub struct Shape {
     /// The keys of the outermost `ORDER BY`; empty where there is none.
     pub order_by: Vec<SortKey>,
+    /// The columns of the outermost `DISTINCT ON`; empty where there is none.
+    pub distinct_on: Vec<Output>,
     /// The outermost `LIMIT`, `OFFSET` or `FETCH`.
     pub limit: Option<Limit>,
     /// Functions called anywhere, in lower case.
@@ -86,6 +88,7 @@ pub(crate) fn shape(
     let select = kind == StatementKind::Select;
     Shape {
         order_by: if select { order_by(body) } else { Vec::new() },
+        distinct_on: if select { distinct_on(body) } else { Vec::new() },
         limit: select.then(|| limit(body)).flatten(),
         patterns: patterns::patterns(root),
         volatile: is_volatile(root, body, &called),
@@ -148,10 +151,13 @@ fn limit(body: &Value) -> Option<Limit> {
 
 fn order_by(body: &Value) -> Vec<SortKey> {
     use pg_query::protobuf::{SortByDir, SortByNulls};
+    let keys = tree::list(body, "sort_clause");
+    if keys.is_empty() {
+        return Vec::new();
+    }
     let targets = targets(body);
     let is_star = targets.iter().any(|(_, value)| is_star(value));
-    tree::list(body, "sort_clause")
-        .iter()
+    keys.iter()
         .filter_map(tree::node)
         .map(|(_, key)| {
             let expression = key.get("node").unwrap_or(&Value::Null);
@@ -169,6 +175,17 @@ fn order_by(body: &Value) -> Vec<SortKey> {
                 },
             }
         })
+        .collect()
+}
+
+/// `DISTINCT` alone is a list of one empty node.
+fn distinct_on(body: &Value) -> Vec<Output> {
+    let targets = targets(body);
+    let is_star = targets.iter().any(|(_, value)| is_star(value));
+    tree::list(body, "distinct_clause")
+        .iter()
+        .filter(|key| tree::node(key).is_some())
+        .map(|key| output(key, &targets, is_star))
         .collect()
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use crate::statement::tree::Value;
 
 use crate::statement::tree;
 
@@ -106,7 +106,8 @@ fn operands(body: &Value) -> impl Iterator<Item = Value> {
 fn may_be_integer(body: &Value) -> bool {
     !operands(body).any(|operand| match tree::node(&operand) {
         Some(("AConst", body)) => {
-            body.pointer("/val/Fval").is_some() || body.pointer("/val/Sval").is_some()
+            let value = |kind| body.get("val").and_then(|value| value.get(kind));
+            value("Fval").is_some() || value("Sval").is_some()
         }
         Some(("TypeCast", body)) => matches!(
             type_name(body),

@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 
 use crate::domain::side::Side;
 use crate::domain::verdict::Verdict;
+use crate::telemetry::metrics::backfill::BackfillGauges;
 use crate::telemetry::metrics::labels::{
     CallLabels, Method, MethodLabels, PhaseLabels, Purpose, ReasonLabels, StatementLabels,
     VerdictLabels,
@@ -45,6 +46,9 @@ pub(super) struct Counters {
     pub(super) outbox_oldest_age: Gauge<f64, AtomicU64>,
     pub(super) outbox_bytes: Gauge<f64, AtomicU64>,
     pub(super) outbox: Mutex<OutboxState>,
+    pub(super) verify_chunks: Gauge<f64, AtomicU64>,
+    pub(super) verify_proven: Gauge<f64, AtomicU64>,
+    pub(super) verify_oldest_age: Gauge<f64, AtomicU64>,
     pub(super) samples_taken: Counter,
     pub(super) samples_dropped: Table<ReasonLabels, Counter>,
     pub(super) verdicts: Table<VerdictLabels, Counter>,
@@ -58,6 +62,7 @@ pub(super) struct Counters {
     pub(super) shift_unsettled: Table<ReasonLabels, Counter>,
     pub(super) answer_seconds: Table<StatementLabels, Latency>,
     pub(super) side_errors: Table<StatementLabels, Counter>,
+    pub(super) backfill: BackfillGauges,
 }
 
 // === impl Counters ===
@@ -72,6 +77,7 @@ impl Counters {
             self.statement_seconds.clone(),
         );
         self.register_reconcile(registry);
+        self.backfill.register(registry);
         registry.register(
             "samples_taken",
             "Reads that were run on the shadow and compared",
@@ -173,6 +179,17 @@ impl Counters {
             self.outbox_oldest_age.clone(),
         );
         registry.register("outbox_bytes", "Size on the primary", self.outbox_bytes.clone());
+        registry.register("verify_chunks", "Chunks of all tables", self.verify_chunks.clone());
+        registry.register(
+            "verify_chunks_proven",
+            "Chunks that are proven equal and were not written since",
+            self.verify_proven.clone(),
+        );
+        registry.register(
+            "verify_oldest_proof_age_seconds",
+            "Age of the oldest proof",
+            self.verify_oldest_age.clone(),
+        );
     }
 
     pub(super) fn totals(&self, methods: &[Method]) -> CallTotals {

@@ -66,6 +66,17 @@ pub(super) struct ReasonLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(super) struct TableLabels {
+    pub(super) table: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(super) struct ChunkLabels {
+    pub(super) table: String,
+    pub(super) state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(super) struct PhaseLabels {
     pub(super) phase: &'static str,
 }
@@ -73,6 +84,18 @@ pub(super) struct PhaseLabels {
 // === impl Method ===
 
 impl Method {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Query,
+        Self::Execute,
+        Self::Batch,
+        Self::Begin,
+        Self::Commit,
+        Self::Rollback,
+        Self::Describe,
+        Self::Info,
+    ];
+
     /// The method's name in the protocol.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -3,6 +3,7 @@
 //! One method for each event, so that nobody spells a label: what can be counted is the list
 //! of methods here, and what is scraped is what the status shows.
 
+mod backfill;
 mod counters;
 mod labels;
 pub mod latency;
@@ -16,8 +17,10 @@ use std::time::Duration;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
+use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::{ControlState, Percentage, Phase};
 use crate::domain::side::{Side, Sides};
+use crate::domain::status::VerifyStatus;
 use crate::domain::verdict::Verdict;
 
 use counters::Counters;
@@ -46,8 +49,13 @@ const FAULTS: [&str; 7] = [
 /// All counters of one process. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    registry: Arc<Registry>,
-    counters: Arc<Counters>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    registry: Registry,
+    counters: Counters,
     probes: Probes,
 }
 
@@ -62,7 +70,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Counters at zero.
     pub fn new() -> Self {
-        let counters = Arc::new(Counters::default());
+        let counters = Counters::default();
         // A rate can only be told from a series that was there before.
         for reason in FAULTS {
             counters.faults.at(&ReasonLabels::new(reason));
@@ -72,45 +80,45 @@ impl Metrics {
         let mut registry = Registry::with_prefix("segue");
         counters.register(&mut registry);
         registry.register_collector(Box::new(probes.clone()));
-        Self { registry: Arc::new(registry), counters, probes }
+        Self { shared: Arc::new(Shared { registry, counters, probes }) }
     }
 
     /// A call has ended. `code` is the name of its gRPC code: `OK`, `ABORTED`.
     pub fn call(&self, method: Method, code: &'static str, elapsed: Duration) {
         let method = method.as_str();
-        self.counters.calls.at(&CallLabels { method, code }).inc();
-        self.counters.call_seconds.at(&MethodLabels { method }).observe(elapsed);
+        self.shared.counters.calls.at(&CallLabels { method, code }).inc();
+        self.shared.counters.call_seconds.at(&MethodLabels { method }).observe(elapsed);
     }
 
     /// A statement has ended on a side, well or not.
     pub fn statement(&self, side: Side, purpose: Purpose, elapsed: Duration) {
         let labels = StatementLabels { side: side.as_str(), purpose: purpose.as_str() };
-        self.counters.statement_seconds.at(&labels).observe(elapsed);
+        self.shared.counters.statement_seconds.at(&labels).observe(elapsed);
     }
 
     /// A caller's statement has its first answer from a side, or none. `failed` where that was
     /// the side's doing.
     pub fn statement_ended(&self, side: Side, purpose: Purpose, elapsed: Duration, failed: bool) {
         let labels = StatementLabels { side: side.as_str(), purpose: purpose.as_str() };
-        self.counters.answer_seconds.at(&labels).observe(elapsed);
+        self.shared.counters.answer_seconds.at(&labels).observe(elapsed);
         if failed {
-            self.counters.side_errors.at(&labels).inc();
+            self.shared.counters.side_errors.at(&labels).inc();
         }
     }
 
     /// A statement that had ended before turned out to have failed by the side's doing.
     pub fn side_failed(&self, side: Side, purpose: Purpose) {
         let labels = StatementLabels { side: side.as_str(), purpose: purpose.as_str() };
-        self.counters.side_errors.at(&labels).inc();
+        self.shared.counters.side_errors.at(&labels).inc();
     }
 
     /// What both sides did since the start.
     pub fn totals(&self) -> Totals {
         let of = |purpose| Sides {
-            source: self.counters.side(Side::Source, purpose),
-            target: self.counters.side(Side::Target, purpose),
+            source: self.shared.counters.side(Side::Source, purpose),
+            target: self.shared.counters.side(Side::Target, purpose),
         };
-        let verdicts = self.counters.by_verdict();
+        let verdicts = self.shared.counters.by_verdict();
         let count = |verdict: Verdict| verdicts.get(&verdict).copied().unwrap_or_default();
         let mismatches = count(Verdict::Data) + count(Verdict::Error);
         let equal = count(Verdict::Match) + count(Verdict::Normalized);
@@ -124,21 +132,21 @@ impl Metrics {
 
     /// A batch of keys was made equal on the shadow; `rows_written` of them differed.
     pub fn reconciled(&self, keys: u64, rows_written: u64, elapsed: Duration) {
-        self.counters.reconcile_batches.inc();
-        self.counters.reconcile_keys.inc_by(keys);
-        self.counters.reconcile_rows_written.inc_by(rows_written);
-        self.counters.reconcile_seconds.observe(elapsed);
+        self.shared.counters.reconcile_batches.inc();
+        self.shared.counters.reconcile_keys.inc_by(keys);
+        self.shared.counters.reconcile_rows_written.inc_by(rows_written);
+        self.shared.counters.reconcile_seconds.observe(elapsed);
     }
 
     /// A batch of keys stays in the outbox. `reason` is a SQLSTATE, or a word of segue's own
     /// such as `deadline`.
     pub fn reconcile_failed(&self, reason: &str) {
-        self.counters.reconcile_failures.at(&ReasonLabels::new(reason)).inc();
+        self.shared.counters.reconcile_failures.at(&ReasonLabels::new(reason)).inc();
     }
 
     /// The outbox as it was just measured.
     pub fn outbox(&self, state: OutboxState) {
-        let counters = &self.counters;
+        let counters = &self.shared.counters;
         counters.outbox_pending.set(state.pending as f64);
         counters.outbox_stuck.set(state.stuck as f64);
         counters.outbox_oldest_age.set(state.oldest_age_s);
@@ -146,54 +154,67 @@ impl Metrics {
         *counters.outbox.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
+    /// The copy of the history as it was just measured.
+    pub fn backfill(&self, progress: &BackfillProgress) {
+        self.shared.counters.backfill.set(progress);
+    }
+
+    /// What verify has proven, as it was just looked up.
+    pub fn verified(&self, status: &VerifyStatus) {
+        let counters = &self.shared.counters;
+        counters.verify_chunks.set(status.chunks as f64);
+        counters.verify_proven.set(status.proven as f64);
+        counters.verify_oldest_age.set(status.oldest_age_s);
+    }
+
     /// A read was run on the shadow and compared.
     pub fn sample_taken(&self) {
-        self.counters.samples_taken.inc();
+        self.shared.counters.samples_taken.inc();
     }
 
     /// A read was selected and could not be compared: `concurrency`, `too_large`, `deadline`.
     pub fn sample_dropped(&self, reason: &str) {
-        self.counters.samples_dropped.at(&ReasonLabels::new(reason)).inc();
+        self.shared.counters.samples_dropped.at(&ReasonLabels::new(reason)).inc();
     }
 
     /// A comparison has its final verdict.
     pub fn verdict(&self, verdict: Verdict, category: &str) {
         let labels = VerdictLabels { verdict: verdict.as_str(), category: label(category) };
-        self.counters.verdicts.at(&labels).inc();
+        self.shared.counters.verdicts.at(&labels).inc();
     }
 
     /// A statement was refused by a rule of segue: `refused.ddl`.
     pub fn refused(&self, reason: &str) {
-        self.counters.refused.at(&ReasonLabels::new(reason)).inc();
+        self.shared.counters.refused.at(&ReasonLabels::new(reason)).inc();
     }
 
     /// Something of segue's own went wrong that no caller sees: one of `FAULTS`.
     pub fn fault(&self, reason: &str) {
-        self.counters.faults.at(&ReasonLabels::new(reason)).inc();
+        self.shared.counters.faults.at(&ReasonLabels::new(reason)).inc();
     }
 
     /// The share of the target's reads was changed by this member: `step`, `rollback`,
     /// `operator`.
     pub fn shift_changed(&self, kind: &str) {
-        self.counters.shift_changes.at(&ReasonLabels::new(kind)).inc();
+        self.shared.counters.shift_changes.at(&ReasonLabels::new(kind)).inc();
     }
 
     /// A read that the target was to answer was answered by the source.
     pub fn shift_fallback(&self, reason: &str) {
-        self.counters.shift_fallbacks.at(&ReasonLabels::new(reason)).inc();
+        self.shared.counters.shift_fallbacks.at(&ReasonLabels::new(reason)).inc();
     }
 
     /// A write's answer did not wait until its reconcile was done: `wait`, `breaker`.
     pub fn shift_unsettled(&self, reason: &str) {
-        self.counters.shift_unsettled.at(&ReasonLabels::new(reason)).inc();
+        self.shared.counters.shift_unsettled.at(&ReasonLabels::new(reason)).inc();
     }
 
     /// Where the migration stands, and the share of reads that goes to the target.
     pub fn control(&self, state: ControlState, shifted: Percentage) {
-        self.counters.shifted.set(shifted.percent());
-        self.counters.epoch.set(state.epoch as f64);
+        self.shared.counters.shifted.set(shifted.percent());
+        self.shared.counters.epoch.set(state.epoch as f64);
         for phase in Phase::ALL {
-            let gauge = self.counters.phase.at(&PhaseLabels { phase: phase.as_str() });
+            let gauge = self.shared.counters.phase.at(&PhaseLabels { phase: phase.as_str() });
             gauge.set(i64::from(phase == state.phase));
         }
     }
@@ -205,23 +226,23 @@ impl Metrics {
         pool: &'static str,
         ask: impl Fn() -> PoolState + Send + Sync + 'static,
     ) {
-        self.probes.pool(side, pool, Arc::new(ask));
+        self.shared.probes.pool(side, pool, Arc::new(ask));
     }
 
     /// From now on each scrape asks this queue for its length.
     pub fn watch_queue(&self, queue: &'static str, ask: impl Fn() -> u64 + Send + Sync + 'static) {
-        self.probes.queue(queue, Arc::new(ask));
+        self.shared.probes.queue(queue, Arc::new(ask));
     }
 
     /// From now on each scrape asks for the number of open transactions.
     pub fn watch_transactions(&self, ask: impl Fn() -> u64 + Send + Sync + 'static) {
-        self.probes.transactions(Arc::new(ask));
+        self.shared.probes.transactions(Arc::new(ask));
     }
 
     /// The text of a scrape, of type [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
         let mut page = String::new();
-        match text::encode(&mut page, &self.registry) {
+        match text::encode(&mut page, &self.shared.registry) {
             Ok(()) => page,
             // Writing to a string does not fail; a scraper treats an empty page as a fault.
             Err(_) => String::new(),
@@ -230,7 +251,7 @@ impl Metrics {
 
     /// The same numbers for the status.
     pub fn snapshot(&self) -> Snapshot {
-        let counters = &self.counters;
+        let counters = &self.shared.counters;
         Snapshot {
             reads: counters.totals(&[Method::Query]),
             writes: counters.totals(&[Method::Execute, Method::Batch]),

@@ -3,28 +3,29 @@
 //! The typed tree has some 270 kinds of nodes; a walk by hand over the ones that seem to
 //! matter would miss a write in a corner of the grammar.
 
-use serde_json::Value;
+mod value;
 
 use crate::domain::table::TableRef;
+
+pub(crate) use value::Value;
 
 /// A node's kind and its fields, where the value is a node.
 ///
 /// Fields of a fixed type carry no kind in the tree; the ones that matter here are known
 /// by their fields.
 pub(crate) fn node(value: &Value) -> Option<(&str, &Value)> {
-    let object = value.as_object()?;
-    if let Some(inner) = object.get("node")
-        && object.len() == 1
-    {
-        return inner.as_object()?.iter().next().map(|(kind, body)| (kind.as_str(), body));
+    let fields = value.fields()?;
+    if let [("node", inner)] = fields {
+        return inner.fields()?.first().map(|(kind, body)| (*kind, body));
     }
-    let kind = if object.contains_key("relpersistence") && object.contains_key("relname") {
+    let has = |field| value.get(field).is_some();
+    let kind = if has("relpersistence") && has("relname") {
         "RangeVar"
-    } else if object.contains_key("funcname") && object.contains_key("agg_star") {
+    } else if has("funcname") && has("agg_star") {
         "FuncCall"
-    } else if object.contains_key("target_list") && object.contains_key("limit_option") {
+    } else if has("target_list") && has("limit_option") {
         "SelectStmt"
-    } else if object.contains_key("table_space_name") && object.contains_key("on_commit") {
+    } else if has("table_space_name") && has("on_commit") {
         "IntoClause"
     } else {
         return None;
@@ -43,8 +44,8 @@ pub(crate) fn walk<'a>(value: &'a Value, visit: &mut impl FnMut(&'a str, &'a Val
 
 fn children<'a>(value: &'a Value, mut each: impl FnMut(&'a Value)) {
     match value {
-        Value::Array(items) => items.iter().for_each(each),
-        Value::Object(fields) => fields.values().for_each(&mut each),
+        Value::List(items) => items.iter().for_each(each),
+        Value::Fields(fields) => fields.iter().for_each(|(_, value)| each(value)),
         _ => {}
     }
 }
@@ -66,7 +67,7 @@ pub(crate) fn flag(body: &Value, field: &str) -> bool {
 
 /// A list field; empty where it is absent.
 pub(crate) fn list<'a>(body: &'a Value, field: &str) -> &'a [Value] {
-    body.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    body.get(field).and_then(Value::as_list).unwrap_or_default()
 }
 
 /// The texts of a list of names.
@@ -89,18 +90,21 @@ pub(crate) fn constant(value: &Value) -> Option<&Value> {
     if kind != "AConst" {
         return None;
     }
-    body.get("val")?.as_object()?.values().next()?.as_object()?.values().next()
+    let (_, typed) = body.get("val")?.fields()?.first()?;
+    typed.fields()?.first().map(|(_, value)| value)
 }
 
 /// The same tree without positions, to compare expressions by.
 pub(crate) fn without_locations(value: &Value) -> Value {
     match value {
-        Value::Object(fields) => fields
-            .iter()
-            .filter(|(name, _)| *name != "location")
-            .map(|(name, field)| (name.clone(), without_locations(field)))
-            .collect(),
-        Value::Array(items) => items.iter().map(without_locations).collect(),
+        Value::Fields(fields) => Value::Fields(
+            fields
+                .iter()
+                .filter(|(name, _)| *name != "location")
+                .map(|(name, field)| (*name, without_locations(field)))
+                .collect(),
+        ),
+        Value::List(items) => Value::List(items.iter().map(without_locations).collect()),
         other => other.clone(),
     }
 }
@@ -140,14 +144,14 @@ fn collect_tables<'a>(value: &'a Value, hidden: &[&'a str], found: &mut Vec<Tabl
         }
     }
     match body {
-        Value::Object(fields) => {
+        Value::Fields(fields) => {
             for (name, field) in fields {
-                if name != "with_clause" {
+                if *name != "with_clause" {
                     collect_tables(field, &hidden, found);
                 }
             }
         }
-        Value::Array(items) => items.iter().for_each(|i| collect_tables(i, &hidden, found)),
+        Value::List(items) => items.iter().for_each(|i| collect_tables(i, &hidden, found)),
         _ => {}
     }
 }

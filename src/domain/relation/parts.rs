@@ -155,6 +155,6 @@ const TEXT_EQUALITY: [&str; 24] = [
 
 /// Whether values of a type in `pg_catalog`, or of an enumeration, are equal exactly where
 /// their texts are.
-pub(super) fn text_equality(schema: &str, name: &str, is_enum: bool, deterministic: bool) -> bool {
+pub fn text_equality(schema: &str, name: &str, is_enum: bool, deterministic: bool) -> bool {
     deterministic && (is_enum || (schema == "pg_catalog" && TEXT_EQUALITY.contains(&name)))
 }

@@ -1,0 +1,110 @@
+//! What segue costs, measured against a direct connection and against pgbouncer.
+//!
+//! `make bench` runs everything; `make bench BENCH='point update --workers 32 --seconds 2'`
+//! runs some of it. Contenders of a comparison take turns, so that what else happens on the
+//! machine happens to all of them; every ratio is taken within one turn, and the tables hold
+//! the medians of all turns.
+//!
+//! - [`world`]: servers, databases, sidecars
+//! - [`contender`]: who is compared, and what one call of each is
+//! - [`load`]: so many workers for so long
+//! - [`parts`]: the comparisons
+//! - [`report`]: medians and tables
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::large_futures
+)]
+
+mod contender;
+mod load;
+mod parts;
+mod report;
+mod stream;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod world;
+
+use std::time::Duration;
+
+/// What is to be measured, and how thoroughly.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub parts: Vec<String>,
+    pub workers: Vec<usize>,
+    pub seconds: Duration,
+    pub repetitions: usize,
+    pub only: Vec<String>,
+    pub channels: usize,
+    pub client_threads: usize,
+}
+
+const USAGE: &str = "make bench BENCH='[PART…] [--workers 1,8,32,64] [--seconds 3] \
+    [--repetitions 3] [--only CONTENDER,…] [--channels 2] [--client-threads 2]'
+parts: point rows100 rows10000 insert update captured dual sampling memory blocking (all of them)";
+
+fn main() {
+    let plan = plan().unwrap_or_else(|problem| {
+        eprintln!("{problem}\n{USAGE}");
+        std::process::exit(2);
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(plan.client_threads)
+        .enable_all()
+        .build()
+        .expect("a runtime can be made");
+    runtime.block_on(parts::run(&plan));
+}
+
+fn plan() -> Result<Plan, String> {
+    let mut plan = Plan {
+        parts: Vec::new(),
+        workers: vec![1, 8, 32, 64],
+        seconds: Duration::from_secs(3),
+        repetitions: 3,
+        only: Vec::new(),
+        channels: 2,
+        client_threads: 2,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        // Cargo's own.
+        if argument == "--bench" {
+            continue;
+        }
+        let Some(option) = argument.strip_prefix("--") else {
+            if !parts::ALL.contains(&argument.as_str()) {
+                return Err(format!("there is no part {argument:?}"));
+            }
+            plan.parts.push(argument);
+            continue;
+        };
+        let value = arguments.next().ok_or_else(|| format!("--{option} needs a value"))?;
+        let number = || value.parse::<usize>().map_err(|_| format!("{value:?} is no number"));
+        let list = || value.split(',').map(str::to_owned).collect::<Vec<_>>();
+        match option {
+            "workers" => {
+                let counts = list().iter().map(|count| count.parse()).collect::<Result<_, _>>();
+                plan.workers = counts.map_err(|_| format!("{value:?} are no numbers"))?;
+            }
+            "seconds" => {
+                let seconds = value.parse().map_err(|_| format!("{value:?} is no number"))?;
+                plan.seconds = Duration::from_secs_f64(seconds);
+            }
+            "repetitions" => plan.repetitions = number()?.max(1),
+            "only" => plan.only = list(),
+            "channels" => plan.channels = number()?.max(1),
+            "client-threads" => plan.client_threads = number()?.max(1),
+            _ => return Err(format!("there is no option --{option}")),
+        }
+    }
+    if plan.parts.is_empty() {
+        plan.parts = parts::ALL.iter().map(|&part| part.to_owned()).collect();
+    }
+    Ok(plan)
+}

@@ -1,0 +1,54 @@
+//! The comparisons.
+
+mod captured;
+mod memory;
+mod plain;
+
+use crate::Plan;
+use crate::contender::{Encoding, Worker, channels, client};
+use crate::stream::Stream;
+use crate::world::Servers;
+
+/// Names of the parts, in the order in which they run.
+pub const ALL: [&str; 10] = [
+    "point",
+    "rows100",
+    "rows10000",
+    "insert",
+    "update",
+    "captured",
+    "dual",
+    "sampling",
+    "memory",
+    "blocking",
+];
+
+/// Runs the parts of a plan.
+pub async fn run(plan: &Plan) {
+    let servers = Servers::start();
+    println!(
+        "{} processors; {:.1} s a turn, {} turns, medians",
+        std::thread::available_parallelism().map_or(0, usize::from),
+        plan.seconds.as_secs_f64(),
+        plan.repetitions
+    );
+    let wanted = |part: &str| plan.parts.iter().any(|it| it == part);
+    plain::run(plan, &servers, &wanted).await;
+    captured::run(plan, &servers, &wanted).await;
+    memory::run(plan, &servers, &wanted).await;
+}
+
+async fn unary(address: &str, count: usize, plan: &Plan, encoding: Encoding) -> Vec<Worker> {
+    let channels = channels(address, plan.channels.min(count)).await;
+    let dealt = channels.iter().cycle().take(count);
+    dealt.map(|channel| Worker::Unary(client(channel), encoding)).collect()
+}
+
+async fn streams(address: &str, count: usize, plan: &Plan, encoding: Encoding) -> Vec<Worker> {
+    let channels = channels(address, plan.channels.min(count)).await;
+    let mut workers = Vec::new();
+    for channel in channels.iter().cycle().take(count) {
+        workers.push(Worker::Stream(Stream::open(client(channel)).await, encoding));
+    }
+    workers
+}

@@ -1,0 +1,139 @@
+//! Memory, and what slow statements do to quick ones.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use segue::grpc::proto::query_response::Frame;
+use tokio::task::JoinSet;
+
+use super::unary;
+use crate::Plan;
+use crate::contender::{Encoding, Worker, Workload, channels, client, query};
+use crate::load::{self, Watched};
+use crate::report::{self, Column};
+use crate::support::{self, Segue};
+use crate::world::{Servers, Sidecar};
+
+const MILLION: &str = "SELECT i, 'a text of some length, as rows have them' \
+    FROM generate_series(1, 1000000) AS i";
+/// About a second of work; the condition is never true.
+const SLOW: &str = "SELECT count(*) FROM generate_series(1, 9000000) AS i WHERE i = $1";
+const SLOW_CALLERS: usize = 4;
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+pub async fn run(plan: &Plan, servers: &Servers, wanted: &dyn Fn(&str) -> bool) {
+    if !wanted("memory") && !wanted("blocking") {
+        return;
+    }
+    let sidecar = servers.sidecar("source_only", "").await;
+    if wanted("memory") {
+        memory(plan, &sidecar).await;
+    }
+    if wanted("blocking") {
+        for &count in &plan.workers {
+            blocking(plan, servers, &sidecar, count).await;
+        }
+    }
+}
+
+async fn memory(plan: &Plan, sidecar: &Sidecar) {
+    println!("\n### memory of segue, MB\n");
+    let mb = |kb: u64| kb as f64 / 1024.0;
+    let segue = &sidecar.segue;
+    println!("- at rest: {:.1}", mb(segue.memory_kb()));
+    let address = segue.sql_address();
+    let mut workers = unary(&address, 64, plan, Encoding::Typed).await;
+    let load = load::run(&mut workers, Workload::Point, plan.seconds, Watched::default());
+    println!("- 64 workers, point reads: {:.1} at most", mb(highest(segue, load).await));
+    let load = load::run(&mut workers, Workload::Rows100, plan.seconds, Watched::default());
+    println!("- 64 workers, 100 rows: {:.1} at most", mb(highest(segue, load).await));
+    for encoding in [Encoding::Typed, Encoding::Packed] {
+        let channel = channels(&address, 1).await.remove(0);
+        let before = segue.memory_kb();
+        let reading = async {
+            let answer = client(&channel).query(query(MILLION, &[], encoding)).await.unwrap();
+            let mut frames = answer.into_inner();
+            let mut rows = 0;
+            while let Some(response) = frames.next().await {
+                if let Some(Frame::Footer(footer)) = response.unwrap().frame {
+                    rows = footer.row_count;
+                }
+            }
+            assert_eq!(rows, 1_000_000);
+        };
+        let highest = highest(segue, reading).await;
+        println!(
+            "- a million rows ({}): {:.1} before, {:.1} at most",
+            encoding.as_str_name().to_lowercase(),
+            mb(before),
+            mb(highest)
+        );
+    }
+}
+
+/// The most that segue held while `work` went on.
+async fn highest<T>(segue: &Segue, work: impl Future<Output = T>) -> u64 {
+    let mut work = std::pin::pin!(work);
+    let mut highest = segue.memory_kb();
+    loop {
+        tokio::select! {
+            _ = &mut work => return highest,
+            () = tokio::time::sleep(LOOK_INTERVAL) => highest = highest.max(segue.memory_kb()),
+        }
+    }
+}
+
+/// Point reads alone and beside statements of about a second: directly, where each has a
+/// connection to itself, and through segue.
+async fn blocking(plan: &Plan, servers: &Servers, sidecar: &Sidecar, count: usize) {
+    let address = sidecar.segue.sql_address();
+    let dsn = sidecar.pair.source.dsn();
+    let mut direct = Vec::new();
+    for _ in 0..count {
+        direct.push(Worker::prepared(dsn, Workload::Point).await);
+    }
+    let mut through = unary(&address, count, plan, Encoding::Typed).await;
+    let names = ["direct", "direct, beside slow ones", "segue", "segue, beside slow ones"];
+    let mut columns = names.map(|name| Column { name: name.to_owned(), turns: Vec::new() });
+    for _ in 0..plan.repetitions {
+        for column in &mut columns {
+            let by_segue = column.name.starts_with("segue");
+            let workers = if by_segue { &mut through } else { &mut direct };
+            let stop = Arc::new(AtomicBool::new(false));
+            let mut slow = JoinSet::new();
+            if column.name.ends_with("slow ones") {
+                for _ in 0..SLOW_CALLERS {
+                    let (stop, dsn, address) = (Arc::clone(&stop), dsn.to_owned(), address.clone());
+                    slow.spawn(slowly(stop, dsn, by_segue.then_some(address)));
+                }
+            }
+            let watched = Watched { servers: &[&servers.source], segue: None };
+            let turn = load::run(workers, Workload::Point, plan.seconds, watched).await;
+            stop.store(true, Ordering::Relaxed);
+            slow.join_all().await;
+            column.turns.push(turn);
+        }
+    }
+    let title = format!("point reads beside {SLOW_CALLERS} statements of 1 s, {count} workers");
+    report::table(&title, &columns);
+}
+
+async fn slowly(stop: Arc<AtomicBool>, dsn: String, address: Option<String>) {
+    if let Some(address) = address {
+        let channel = channels(&address, 1).await.remove(0);
+        let mut client = client(&channel);
+        while !stop.load(Ordering::Relaxed) {
+            let answer = client.query(query(SLOW, &[0], Encoding::Typed)).await.unwrap();
+            let frames: Vec<_> = answer.into_inner().collect().await;
+            assert!(frames.iter().all(Result::is_ok), "{frames:?}");
+        }
+    } else {
+        let client = support::connect(&dsn).await;
+        let statement = client.prepare(SLOW).await.unwrap();
+        while !stop.load(Ordering::Relaxed) {
+            client.query(&statement, &[&0_i32]).await.unwrap();
+        }
+    }
+}

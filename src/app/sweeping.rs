@@ -1,0 +1,155 @@
+//! `segue verify --continuous`: a sweep that never ends, at a bounded load, and knows what was
+//! proven when.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::app::AppError;
+use crate::app::databases::Databases;
+use crate::app::verifying::{Event, Options, Pace, Totals, chosen, open};
+use crate::config::Config;
+use crate::domain::fault::SqlFault;
+use crate::domain::key_range::KeyRange;
+use crate::domain::table::TableName;
+use crate::postgres::verify::chunk::ChunkDone;
+use crate::postgres::verify::proof::{Proof, Standing};
+use crate::postgres::verify::{Table, Verifier};
+
+/// A chunk that has grown to so many times its size is cut anew, with its table.
+const GROWN: u64 = 4;
+/// After a fault.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Notes a table's chunks and their proofs, in place of those that were there. If we crash
+/// here, some of them count as not proven.
+///
+/// # Errors
+///
+/// What the primary reports.
+pub(super) async fn keep(
+    verifier: &Verifier,
+    table: &Table,
+    chunks: &[ChunkDone],
+    standing: &Standing,
+) -> Result<(), SqlFault> {
+    let ranges: Vec<KeyRange> = chunks.iter().map(|done| done.range.clone()).collect();
+    verifier.set_chunks(table, &ranges).await?;
+    for (chunk, done) in (0_i64..).zip(chunks) {
+        verifier.note(table, chunk, done, standing).await?;
+    }
+    verifier.look_through(table).await
+}
+
+/// Sweeps until `stop` is cancelled. Chunks that were never proven, or were written since, come
+/// before those whose proof is old.
+///
+/// # Errors
+///
+/// [`AppError`] where it cannot begin. What fails later is told, and tried again.
+pub async fn run(
+    config: &Config,
+    options: &Options,
+    pace: Pace,
+    stop: &CancellationToken,
+    tell: &mut (dyn FnMut(Event<'_>) + Send),
+) -> Result<Totals, AppError> {
+    let begun = Instant::now();
+    let databases = Databases::open(config)?;
+    let mut verifier = open(config, &databases, options).await?;
+    let mut totals = Totals::default();
+    loop {
+        let turn = async {
+            let tables = chosen(verifier.tables().await?, &options.tables)?;
+            let mut busy = false;
+            for (name, table) in tables {
+                let Ok(table) = table.map_err(|reason| {
+                    tracing::warn!(table = %name, reason, "a table cannot be verified");
+                }) else {
+                    continue;
+                };
+                let sweep = Sweep { verifier: &verifier, name: &name, table: &table, pace, stop };
+                busy |= sweep.turn(&mut totals, tell).await?;
+            }
+            Ok::<_, SqlFault>(busy)
+        };
+        let pause = match turn.await {
+            Ok(true) => Duration::ZERO,
+            Ok(false) => pace.look_every,
+            Err(fault) => {
+                tracing::warn!(%fault, "the sweep is tried again");
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(pause) => {}
+        }
+        // The sides may have changed their roles.
+        if !pause.is_zero() {
+            match open(config, &databases, options).await {
+                Ok(now) => verifier = now,
+                Err(fault) => tracing::warn!(%fault, "the phase cannot be read"),
+            }
+        }
+    }
+    totals.elapsed = begun.elapsed();
+    Ok(totals)
+}
+
+/// One table's turn.
+struct Sweep<'a> {
+    verifier: &'a Verifier,
+    name: &'a TableName,
+    table: &'a Table,
+    pace: Pace,
+    stop: &'a CancellationToken,
+}
+
+// === impl Sweep ===
+
+impl Sweep<'_> {
+    /// Verifies what is due of the table; says whether anything was.
+    async fn turn(
+        &self,
+        totals: &mut Totals,
+        tell: &mut (dyn FnMut(Event<'_>) + Send),
+    ) -> Result<bool, SqlFault> {
+        self.verifier.look_through(self.table).await?;
+        let mut proofs = self.verifier.proofs(self.table).await?;
+        let size_max = self.verifier.params().chunk_rows.saturating_mul(GROWN);
+        if proofs.is_empty() || proofs.iter().any(|proof| proof.rows > size_max) {
+            let ranges = self.verifier.cut(self.table).await?;
+            self.verifier.set_chunks(self.table, &ranges).await?;
+            proofs = self.verifier.proofs(self.table).await?;
+        }
+        let now = SystemTime::now();
+        let mut due: Vec<Proof> =
+            proofs.into_iter().filter(|proof| self.is_due(proof, now)).collect();
+        due.sort_by_key(|proof| (proof.stands(), proof.proven_at));
+        let busy = !due.is_empty();
+        for proof in due {
+            if self.stop.is_cancelled() {
+                break;
+            }
+            let begun = Instant::now();
+            let standing = self.verifier.standing().await?;
+            let done = self.verifier.one_chunk(self.table, proof.range).await?;
+            self.verifier.note(self.table, proof.chunk, &done, &standing).await?;
+            totals.add(&done);
+            tell(Event::Chunk { table: self.name, done: &done, totals });
+            let rest = begun.elapsed().mul_f64((1.0 / self.pace.load.clamp(0.01, 1.0)) - 1.0);
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+        Ok(busy)
+    }
+
+    fn is_due(&self, proof: &Proof, now: SystemTime) -> bool {
+        let wait = if proof.stands() { self.pace.again_after } else { self.pace.open_after };
+        let Some(read_at) = proof.read_at else { return true };
+        now.duration_since(read_at).is_ok_and(|age| age >= wait)
+    }
+}

@@ -1,0 +1,78 @@
+//! What the transport refuses before a call reaches the service, in the service's own terms.
+//!
+//! The transport looks at a message's length before it takes its bytes, so a request above the
+//! limit costs no memory, however many callers send one. But it answers `OUT_OF_RANGE` and
+//! nothing more, and nobody counts it; here such an answer gets the detail of every other
+//! refusal.
+
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use tonic::{Code, Status};
+
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::grpc::status;
+use crate::telemetry::metrics::{Method, Metrics};
+
+const SERVICE: &str = "/segue.v1.Sql/";
+const STATUS: &str = "grpc-status";
+const DETAILS: &str = "grpc-status-details-bin";
+const OK: &[u8] = b"0";
+
+/// What explaining needs to know.
+#[derive(Debug, Clone)]
+pub(super) struct Params {
+    /// Bytes of one request.
+    pub(super) request_bytes_max: usize,
+    /// Counts what was refused.
+    pub(super) metrics: Metrics,
+}
+
+/// Lets a call pass, and explains the transport's refusal of it.
+pub(super) async fn explain(
+    State(params): State<Params>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let method = request.uri().path().strip_prefix(SERVICE).and_then(method);
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let headers = response.headers();
+    // Whatever comes from the service has its detail, or fails after the headers.
+    let refused = headers.get(STATUS).is_some_and(|code| code.as_bytes() != OK)
+        && !headers.contains_key(DETAILS);
+    let (Some(method), true) = (method, refused) else { return response };
+    let Some(found) = Status::from_header_map(headers) else { return response };
+    let Some(fault) = fault(&found, params.request_bytes_max) else { return response };
+    let explained = status::from_fault(&fault, None);
+    params.metrics.refused(fault.reason);
+    params.metrics.call(method, status::name(explained.code()), started.elapsed());
+    explained.into_http::<Body>()
+}
+
+/// The refusals that a caller can do something about.
+fn fault(found: &Status, request_bytes_max: usize) -> Option<SqlFault> {
+    let mut fault = match found.code() {
+        Code::OutOfRange => {
+            let message =
+                format!("the request is larger than the {request_bytes_max} bytes allowed");
+            SqlFault::new(FaultKind::LimitExceeded, "limit.request_bytes", message)
+                .with_hint("send less at once, or raise limits.request_bytes_max")
+        }
+        Code::Internal => {
+            let message = "the request is no message of the protocol";
+            SqlFault::new(FaultKind::InvalidArgument, "invalid.request", message)
+                .with_hint("make the client's stubs from proto/segue/v1")
+        }
+        _ => return None,
+    };
+    found.message().clone_into(&mut fault.detail);
+    Some(fault)
+}
+
+fn method(name: &str) -> Option<Method> {
+    Method::ALL.into_iter().find(|method| method.as_str() == name)
+}

@@ -1,0 +1,200 @@
+//! Many calls on one stream: `Sql.Session`.
+//!
+//! One task drives all calls of a stream: it takes requests, runs them, and hands over what
+//! is ready. It goes on while the caller does not read, so that no call holds a shared
+//! connection for a caller's sake; but it takes no request, and no further part of a long
+//! answer, while more than [`UNREAD_BYTES_MAX`] wait to be read.
+
+mod outgoing;
+mod running;
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, Stream};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::{Status, Streaming};
+
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::grpc::metadata::TraceParent;
+use crate::grpc::proto;
+use crate::grpc::proto::session_request::Call as Asked;
+use crate::grpc::proto::session_response::Answer;
+use crate::grpc::sql::SqlService;
+use crate::telemetry::metrics::Method;
+
+pub use outgoing::Answers;
+use outgoing::Outgoing;
+use running::{LongAnswer, Progress};
+
+/// Calls of one stream that may wait for their answers.
+pub const CALLS_MAX: usize = 512;
+/// Bytes of answers that wait to be read, above which nothing new is begun.
+const UNREAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Serves a stream of requests in a task of its own.
+pub(super) fn open(
+    service: Arc<SqlService>,
+    requests: Streaming<proto::SessionRequest>,
+    stop: CancellationToken,
+) -> Answers {
+    let (outgoing, answers) = outgoing::channel(UNREAD_BYTES_MAX);
+    tokio::spawn(Driver {
+        service,
+        requests: Some(requests),
+        calls: HashMap::new(),
+        running: FuturesUnordered::new(),
+        held_back: VecDeque::new(),
+        outgoing,
+        stop: Box::pin(stop.cancelled_owned()),
+        stopping: false,
+    });
+    answers
+}
+
+/// All calls of one stream. Dropped, it cancels them; writes run to their end all the same.
+struct Driver {
+    service: Arc<SqlService>,
+    /// Gone once the caller has sent his last one, or segue stops.
+    requests: Option<Streaming<proto::SessionRequest>>,
+    calls: HashMap<u64, CancellationToken>,
+    running: FuturesUnordered<BoxFuture<'static, Progress>>,
+    /// Long answers whose next part waits until the caller has read.
+    held_back: VecDeque<LongAnswer>,
+    outgoing: Outgoing,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    stopping: bool,
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.outgoing.register(cx.waker());
+        loop {
+            if this.outgoing.is_closed() {
+                return Poll::Ready(());
+            }
+            if !this.stopping && this.stop.as_mut().poll(cx).is_ready() {
+                this.stopping = true;
+                this.requests = None;
+            }
+            let answered = this.poll_running(cx);
+            let taken = match this.poll_requests(cx) {
+                Ok(taken) => taken,
+                Err(status) => {
+                    this.outgoing.end(status);
+                    return Poll::Ready(());
+                }
+            };
+            if this.requests.is_none() && this.calls.is_empty() {
+                if this.stopping {
+                    this.outgoing.end(Status::unavailable(
+                        "segue is shutting down; what was not answered was not begun",
+                    ));
+                }
+                return Poll::Ready(());
+            }
+            if !answered && !taken {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Driver {
+    /// Hands over what is ready.
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progressed = false;
+        while self.outgoing.has_room()
+            && let Some(answer) = self.held_back.pop_front()
+        {
+            self.running.push(answer.next_part());
+            progressed = true;
+        }
+        while let Poll::Ready(Some(progress)) = Pin::new(&mut self.running).poll_next(cx) {
+            let Progress { id, answer, rest } = progress;
+            self.outgoing.send(proto::SessionResponse { id, answer: Some(answer) });
+            match rest {
+                Some(rest) => self.held_back.push_back(rest),
+                None => {
+                    self.calls.remove(&id);
+                }
+            }
+            progressed = true;
+        }
+        progressed
+    }
+
+    /// Takes requests while there is room for their answers.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<bool, Status> {
+        let mut progressed = false;
+        while self.outgoing.has_room()
+            && let Some(requests) = &mut self.requests
+        {
+            match Pin::new(requests).poll_next(cx) {
+                Poll::Ready(Some(Ok(request))) => self.take(request)?,
+                // The stream broke off, and with it whoever would read the answers.
+                Poll::Ready(Some(Err(status))) => return Err(status),
+                Poll::Ready(None) => self.requests = None,
+                Poll::Pending => break,
+            }
+            progressed = true;
+        }
+        Ok(progressed)
+    }
+
+    fn take(&mut self, request: proto::SessionRequest) -> Result<(), Status> {
+        let proto::SessionRequest { id, timeout_ms, traceparent, call } = request;
+        let asked = call.ok_or_else(|| {
+            Status::invalid_argument(format!("request {id} has no call: set one of its fields"))
+        })?;
+        if let Asked::Cancel(proto::Cancel {}) = asked {
+            if let Some(canceller) = self.calls.get(&id) {
+                canceller.cancel();
+            }
+            return Ok(());
+        }
+        if self.calls.contains_key(&id) {
+            return Err(Status::invalid_argument(format!(
+                "id {id} is that of a call which has not been answered yet: give each its own"
+            )));
+        }
+        let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms.into()));
+        let mut call = self.service.begin(method(&asked), timeout, &TraceParent(&traceparent));
+        if self.calls.len() >= CALLS_MAX {
+            let failure = call.fail_in_session(&too_many());
+            let answer = Some(Answer::Failure(failure));
+            self.outgoing.send(proto::SessionResponse { id, answer });
+            return Ok(());
+        }
+        self.calls.insert(id, call.canceller());
+        self.running.push(running::run(Arc::clone(&self.service), id, call, asked));
+        Ok(())
+    }
+}
+
+fn method(asked: &Asked) -> Method {
+    match asked {
+        Asked::Query(_) => Method::Query,
+        Asked::Execute(_) => Method::Execute,
+        Asked::Batch(_) => Method::Batch,
+        Asked::Begin(_) => Method::Begin,
+        Asked::Commit(_) => Method::Commit,
+        // A cancel is no call, and was dealt with before.
+        Asked::Rollback(_) | Asked::Cancel(_) => Method::Rollback,
+    }
+}
+
+fn too_many() -> SqlFault {
+    let message = format!("{CALLS_MAX} calls of this session wait for their answers already");
+    SqlFault::new(FaultKind::LimitExceeded, "limit.session_calls", message)
+        .with_hint("wait for answers, or open a second session")
+        .retryable()
+}

@@ -1,0 +1,91 @@
+//! Where to cut a table into chunks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::key::{KeyValues, OutboxMark};
+use crate::domain::key_range::KeyRange;
+use crate::ports::backfill::KeySplitter;
+use crate::postgres::backfill::begin_reading;
+use crate::postgres::backfill::plan::Tables;
+use crate::postgres::backfill::write::CopyTable;
+use crate::postgres::chunk::{KeySql, Order};
+use crate::postgres::outbox::said;
+use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::reconcile::shape::Role;
+
+const NOW: &str = "\
+    SELECT (pg_catalog.date_part('epoch', pg_catalog.statement_timestamp() \
+        - '2000-01-01 00:00:00+00'::timestamptz) * 1000000)::int8";
+
+/// Cuts the tables of a copy by the order of the source's primary keys, which their indexes
+/// always serve. A range of it is only ever looked up on the source.
+#[derive(Debug)]
+pub struct Splitter {
+    source: Pool,
+    tables: HashMap<i32, Arc<CopyTable>>,
+}
+
+impl Splitter {
+    /// A splitter of the planned tables.
+    pub fn new(source: Pool, tables: Tables) -> Self {
+        Self { source, tables: tables.0 }
+    }
+
+    async fn cut(&self, table_id: i32, sql: &str) -> Result<Vec<KeyValues>, SqlFault> {
+        let client = self.source.get().await?;
+        client.batch_execute(&begin_reading()).await.map_err(said(&client))?;
+        let rows = match client.query(sql, &[]).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                let mut fault = said(&client)(error);
+                fault.message = format!("table id {table_id} cannot be cut: {}", fault.message);
+                client.discard();
+                return Err(fault);
+            }
+        };
+        client.batch_execute("COMMIT").await.map_err(said(&client))?;
+        let key = |row: &tokio_postgres::Row| {
+            (0..row.len()).map(|index| row.try_get(index)).collect::<Result<KeyValues, _>>()
+        };
+        rows.iter().map(key).collect::<Result<_, _>>().map_err(said(&client))
+    }
+}
+
+/// The source's clock, before whatever is read next.
+pub(super) async fn now(client: &Lease) -> Result<OutboxMark, SqlFault> {
+    let row = client.query_one(NOW, &[]).await.map_err(said(client))?;
+    row.try_get(0).map(OutboxMark).map_err(said(client))
+}
+
+impl KeySplitter for Splitter {
+    fn bounds<'a>(
+        &'a self,
+        table_id: i32,
+        range: &'a KeyRange,
+        rows: u64,
+        bounds_max: usize,
+    ) -> BoxFuture<'a, Result<Vec<KeyValues>, SqlFault>> {
+        async move {
+            let table = self.tables.get(&table_id).ok_or_else(|| {
+                let message = format!("table id {table_id} is not part of this copy");
+                SqlFault::new(FaultKind::Internal, "backfill.table", message)
+            })?;
+            let key = KeySql::new(&table.shape, Role::Primary, Order::Own);
+            self.cut(table_id, &key.next_bounds(range, rows, bounds_max)).await
+        }
+        .boxed()
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<OutboxMark, SqlFault>> {
+        async move {
+            let client = self.source.get().await?;
+            now(&client).await
+        }
+        .boxed()
+    }
+}

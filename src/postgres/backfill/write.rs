@@ -1,0 +1,264 @@
+//! A chunk's rows on their way: from the snapshot by `COPY` into the target.
+
+use std::collections::BTreeSet;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{SinkExt, StreamExt, pin_mut};
+
+use crate::domain::backfill::{Chunk, Way};
+use crate::ports::backfill::Meter;
+use crate::postgres::backfill::begin_writing;
+use crate::postgres::backfill::columns::{Columns, Format};
+use crate::postgres::backfill::held;
+use crate::postgres::chunk::{KeySql, Order};
+use crate::postgres::outbox::RowKey;
+use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::session::{ForeignKeys, Transaction};
+use crate::postgres::reconcile::shape::{Role, TableShape};
+
+/// Rows are gathered to so much before they go on: PostgreSQL sends each by itself.
+const PIECE_BYTES: usize = 64 * 1024;
+/// How often rows are sought that stand in the way of the staged ones.
+const HELD_ROUNDS: usize = 4;
+
+/// Locks the claim and looks whether it is still the one that this chunk was given by. Whoever
+/// takes the chunk over needs the same lock: after this no other may until the transaction has
+/// ended, and before it none has.
+const LOCK_CLAIM: &str = "\
+    SELECT FROM segue.backfill WHERE table_id = $1 AND chunk = $2 AND generation = $3 \
+        AND state = 'claimed' FOR UPDATE";
+
+/// A table as the copy reads and writes it.
+#[derive(Debug)]
+pub(super) struct CopyTable {
+    pub(super) shape: TableShape,
+    pub(super) columns: Columns,
+}
+
+/// What was written, before it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    /// Rows that others hold back, to be reconciled after the commit.
+    pub(super) held: BTreeSet<RowKey>,
+}
+
+/// Why nothing was written.
+#[derive(Debug)]
+pub(super) enum NotWritten {
+    /// Somebody else has the chunk.
+    Lost,
+    /// What the halt says.
+    Halt(Halt),
+}
+
+impl From<Halt> for NotWritten {
+    fn from(halt: Halt) -> Self {
+        Self::Halt(halt)
+    }
+}
+
+impl CopyTable {
+    fn key(&self) -> KeySql<'_> {
+        KeySql::new(&self.shape, Role::Primary, Order::Own)
+    }
+
+    /// Reads the chunk's rows on the source, but for those that a guard holds back.
+    fn copy_out(&self, chunk: &Chunk) -> String {
+        format!(
+            "COPY (SELECT {} FROM {} AS t WHERE {}{} ORDER BY {}) TO STDOUT {}",
+            self.columns.select.join(", "),
+            self.shape.primary.quoted(),
+            self.key().rows_within(&chunk.range),
+            self.columns.guarded(),
+            self.key().order_by(),
+            self.columns.format.as_sql(),
+        )
+    }
+
+    fn copy_in(&self, table: &str) -> String {
+        let (names, format) = (self.columns.names.join(", "), self.columns.format.as_sql());
+        format!("COPY {table} ({names}) FROM STDIN {format}")
+    }
+
+    /// Keys of the rows that a guard holds back.
+    fn guarded_keys(&self, chunk: &Chunk) -> Option<String> {
+        (!self.columns.guards.is_empty()).then(|| {
+            format!(
+                "SELECT {} FROM {} AS t WHERE {} AND NOT ({})",
+                self.shape.key_texts(),
+                self.shape.primary.quoted(),
+                self.key().rows_within(&chunk.range),
+                self.columns.guards.join(" AND ")
+            )
+        })
+    }
+
+    /// Whether the target's part of the range looks empty. By the order that the target's own
+    /// index has: where it differs from the source's, the answer may be wrong either way, which
+    /// costs time and nothing else.
+    fn any_row(&self, chunk: &Chunk) -> String {
+        let own = KeySql::new(&self.shape, Role::Shadow, Order::Own);
+        format!(
+            "SELECT EXISTS (SELECT FROM {} AS t WHERE {})",
+            self.shape.shadow.quoted(),
+            own.rows_within(&chunk.range)
+        )
+    }
+}
+
+/// Opens the writing transaction on the target, under the chunk's claim.
+///
+/// If we crash anywhere before its commit, the target rolls back, and the chunk is begun again.
+// DESIGN's step (2).
+pub(super) async fn begin(
+    target: &Pool,
+    chunk: &Chunk,
+    foreign_keys: ForeignKeys,
+) -> Result<Transaction, NotWritten> {
+    let transaction = Transaction::open(target, &begin_writing(foreign_keys)).await?;
+    if let Some(generation) = chunk.generation {
+        let client = transaction.client()?;
+        let lock = client.prepared(LOCK_CLAIM).await.map_err(of_fault)?;
+        let id = chunk.id;
+        let row = client.query_opt(&lock.statement, &[&id.table_id, &id.number, &generation]).await;
+        if row.map_err(on(target.side()))?.is_none() {
+            return Err(NotWritten::Lost);
+        }
+    }
+    Ok(transaction)
+}
+
+/// Which way the rows can go.
+pub(super) async fn way(
+    target: &Transaction,
+    table: &CopyTable,
+    chunk: &Chunk,
+) -> Result<Way, Halt> {
+    let client = target.client()?;
+    let row = client.query_one(&table.any_row(chunk), &[]).await.map_err(on(target.side()))?;
+    let any: bool = row.try_get(0).map_err(on(target.side()))?;
+    Ok(if any { Way::Staged } else { Way::Straight })
+}
+
+/// Writes the chunk's rows. Nothing is committed yet.
+pub(super) async fn write(
+    source: &Transaction,
+    target: &Transaction,
+    table: &CopyTable,
+    chunk: &Chunk,
+    way: Way,
+    meter: &dyn Meter,
+) -> Result<Written, Halt> {
+    let (from, to) = (source.client()?, target.client()?);
+    let out = table.copy_out(chunk);
+    let mut written = match way {
+        Way::Staged => {
+            let stage = held::Stage::of(table);
+            to.batch_execute(&stage.create()).await.map_err(on(target.side()))?;
+            let copy_in = table.copy_in(&stage.name);
+            let (rows, bytes) = stream((from, &out), (to, &copy_in), meter).await?;
+            let held = settle(target, table, &stage).await?;
+            Written { rows, bytes, held }
+        }
+        _ => {
+            let copy_in = table.copy_in(&table.shape.shadow.quoted());
+            let (rows, bytes) = stream((from, &out), (to, &copy_in), meter).await?;
+            Written { rows, bytes, held: BTreeSet::new() }
+        }
+    };
+    if let Some(sql) = table.guarded_keys(chunk) {
+        let keys = from.query(&sql, &[]).await.map_err(on(source.side()))?;
+        written.rows += keys.len() as u64;
+        written.held.extend(held::keys_of(table.shape.table_id, &keys).map_err(on(source.side()))?);
+    }
+    Ok(written)
+}
+
+/// From the staging table into the table: what is there already stays, since it is no older. The
+/// conflict that is passed over is that of the primary key alone: a row whose *other* unique
+/// value is held by a stale row, or whose parent is missing, is taken out and answered.
+async fn settle(
+    target: &Transaction,
+    table: &CopyTable,
+    stage: &held::Stage,
+) -> Result<BTreeSet<RowKey>, Halt> {
+    let client = target.client()?;
+    let at = on(target.side());
+    let insert = stage.insert(table);
+    let mut held = BTreeSet::new();
+    for _ in 0..HELD_ROUNDS {
+        client.batch_execute("SAVEPOINT staged").await.map_err(at)?;
+        let halt = match client.execute(&insert, &[]).await {
+            Ok(_) => {
+                client.batch_execute("RELEASE staged").await.map_err(at)?;
+                return Ok(held);
+            }
+            Err(error) => at(error),
+        };
+        let takers = match &halt {
+            Halt::Unique(_) => stage.blocked_by_uniques(table),
+            Halt::ForeignKey(_) => stage.without_parents(table),
+            _ => return Err(halt),
+        };
+        client.batch_execute("ROLLBACK TO staged").await.map_err(at)?;
+        let mut taken = 0;
+        for sql in &takers {
+            let rows = client.query(sql, &[]).await.map_err(at)?;
+            taken += rows.len();
+            held.extend(held::keys_of(table.shape.table_id, &rows).map_err(at)?);
+        }
+        // Whoever was in the way is gone, or cannot be told from here.
+        if taken == 0 {
+            return Err(halt);
+        }
+    }
+    Err(Halt::Set("rows in the way of the staged ones keep changing".to_owned()))
+}
+
+/// Streams one `COPY` into another. Both sides hold back: what is not taken is not read. Answers
+/// rows and bytes.
+async fn stream(
+    (from, out): (&Lease, &str),
+    (to, copy_in): (&Lease, &str),
+    meter: &dyn Meter,
+) -> Result<(u64, u64), Halt> {
+    let (source, target) = (on(from.side()), on(to.side()));
+    let reading = from.copy_out(out).await.map_err(source)?;
+    let writing = to.copy_in::<_, Bytes>(copy_in).await.map_err(target)?;
+    pin_mut!(reading, writing);
+    let mut piece = BytesMut::with_capacity(PIECE_BYTES * 2);
+    let (mut bytes, mut pending_rows) = (0_u64, 0_u64);
+    while let Some(part) = reading.next().await {
+        let part = part.map_err(source)?;
+        bytes += part.len() as u64;
+        pending_rows += 1;
+        piece.extend_from_slice(&part);
+        if piece.len() >= PIECE_BYTES {
+            meter.pass(pending_rows, piece.len() as u64).await;
+            pending_rows = 0;
+            writing.send(piece.split().freeze()).await.map_err(target)?;
+        }
+    }
+    meter.pass(pending_rows, piece.len() as u64).await;
+    writing.send(piece.freeze()).await.map_err(target)?;
+    let rows = writing.finish().await.map_err(target)?;
+    Ok((rows, bytes))
+}
+
+/// Binary only where both servers are PostgreSQL.
+pub(super) fn may_be_binary(target_is_cockroach: bool) -> bool {
+    !target_is_cockroach
+}
+
+impl Format {
+    /// For logs.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Binary => "binary",
+            Self::Text => "text",
+        }
+    }
+}

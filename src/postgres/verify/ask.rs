@@ -1,0 +1,89 @@
+//! One question to one side: a read-only transaction of its own.
+
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::domain::key::KeyValues;
+use crate::domain::key_range::KeyRange;
+use crate::postgres::reconcile::halt::{Halt, on};
+use crate::postgres::reconcile::session::{Transaction, begin_primary};
+use crate::postgres::reconcile::shape::Role;
+use crate::postgres::verify::{Table, Verifier};
+
+/// A scan of a part should not take the machine's other processors, and is not worth a compiler.
+const MODEST: &str = "SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off";
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// A value, or a bound, cannot be brought to the asked form there: the rows must be looked
+    /// at one by one.
+    Value(Halt),
+    /// Anything else.
+    Halt(Halt),
+}
+
+// === impl Failed ===
+
+impl Failed {
+    /// The reason without the distinction.
+    pub(super) fn halt(self) -> Halt {
+        match self {
+            Self::Value(halt) | Self::Halt(halt) => halt,
+        }
+    }
+}
+
+/// Rows of cells as text.
+pub(super) type Answer = Vec<Vec<Option<String>>>;
+
+// === impl Verifier ===
+
+impl Verifier {
+    /// Asks a side. Values are literals, so that the plan is made for them.
+    pub(super) async fn ask(&self, role: Role, sql: &str) -> Result<Answer, Failed> {
+        let pool = self.reconciler.pool(role);
+        let mut begin = begin_primary(self.params.deadline);
+        let transaction = Transaction::open(pool, &begin).await.map_err(Failed::Halt)?;
+        let client = transaction.client().map_err(Failed::Halt)?;
+        begin.clear();
+        if !client.facts().is_cockroach {
+            begin.push_str(MODEST);
+            begin.push(';');
+        }
+        begin.push_str(sql);
+        let side = transaction.side();
+        let answer = client.simple_query(&begin).await.map_err(|error| {
+            let value = error.code().is_some_and(|code| is_of_values(code.code()));
+            let halt = on(side)(error);
+            if value { Failed::Value(halt) } else { Failed::Halt(halt) }
+        })?;
+        transaction.end("ROLLBACK").await.map_err(Failed::Halt)?;
+        Ok(answer.iter().filter_map(cells).collect())
+    }
+
+    /// Keys at which the range is cut into parts of so many rows, as that side counts them; at
+    /// most `bounds_max`.
+    pub(super) async fn bounds(
+        &self,
+        table: &Table,
+        role: Role,
+        range: &KeyRange,
+        (rows, bounds_max): (u64, usize),
+    ) -> Result<Vec<KeyValues>, Failed> {
+        let sql = table.key(role).next_bounds(range, rows, bounds_max);
+        let answer = self.ask(role, &sql).await?;
+        // A column of a primary key is never NULL.
+        let key = |row: Vec<Option<String>>| row.into_iter().map(Option::unwrap_or_default);
+        Ok(answer.into_iter().map(|row| key(row).collect()).collect())
+    }
+}
+
+/// SQLSTATEs that speak of a value, or of a cast that is not there.
+fn is_of_values(code: &str) -> bool {
+    code.starts_with("22") || matches!(code, "42846" | "42883" | "54000")
+}
+
+fn cells(message: &SimpleQueryMessage) -> Option<Vec<Option<String>>> {
+    let SimpleQueryMessage::Row(row) = message else { return None };
+    Some((0..row.len()).map(|index| row.get(index).map(str::to_owned)).collect())
+}

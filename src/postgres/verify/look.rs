@@ -1,0 +1,390 @@
+//! Rows that the sums did not settle: read on both sides, judged cell by cell, and looked at
+//! again until it is known that no write on its way explains a difference.
+//!
+//! *Claim:* what is reported as data is a difference of data. Of a key these are read, in this
+//! order: the primary's row and all outbox rows of the key, in one snapshot; the shadow's row;
+//! then the first two again. A difference counts only where no outbox row waits in the first,
+//! and the second is the same as the first. Then nothing was written to the row between the two,
+//! and at the first every write to it had been reconciled: the shadow's row, which was read in
+//! between, ought to have been the primary's.
+//!
+//! A row that is written all the time never stands still for that. It is enough to see that what
+//! waited at the first look was forgotten at a later one: in between a reconcile has made the row
+//! equal under its lock, and whatever was written since is in the outbox.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::compare::cell::CellVerdict;
+use crate::domain::key::KeyValues;
+use crate::domain::key_range::KeyRange;
+use crate::domain::pg_type::PgType;
+use crate::domain::table::quote_identifier;
+use crate::domain::verify::{CellDifference, Discrepancy, Finding, Repair};
+use crate::postgres::outbox::RowKey;
+use crate::postgres::reconcile::Stopped;
+use crate::postgres::reconcile::halt::Halt;
+use crate::postgres::reconcile::image::Image;
+use crate::postgres::reconcile::read::{TableKeys, read_all};
+use crate::postgres::reconcile::session::{Transaction, begin_primary};
+use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::verify::ask::Failed;
+use crate::postgres::verify::chunk::{ChunkDone, Failures};
+use crate::postgres::verify::outbox::{Depth, Noted, noted};
+use crate::postgres::verify::{Table, Verifier};
+
+/// Rows that are read at once.
+const KEYS: usize = 256;
+/// Pauses between two looks.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Characters of a value in a report.
+const VALUE_CHARS_MAX: usize = 200;
+
+/// Looks after which a row that is written all the time is left alone.
+const LOOKS_MOVING: u32 = 4;
+
+type Rows = Vec<Option<Image>>;
+
+/// What one look says of a key.
+enum Seen {
+    Equal,
+    Pending(Noted),
+    /// Something was written between the readings.
+    Moving,
+    Differs(Discrepancy),
+}
+
+/// A key that is looked at again.
+struct Waiting {
+    key: KeyValues,
+    /// The newest outbox row when it was first seen to wait.
+    newest: Option<String>,
+    /// Looks at which it was written anew, and what waited before was done.
+    moved: u32,
+}
+
+// === impl Verifier ===
+
+impl Verifier {
+    /// Looks at all rows of a range, on whichever side they are.
+    pub(super) async fn look_at_range(
+        &self,
+        table: &Table,
+        range: &KeyRange,
+        done: &mut ChunkDone,
+    ) -> Result<(), Halt> {
+        let mut seen = BTreeSet::new();
+        for role in [Role::Primary, Role::Shadow] {
+            let before = done.findings.len();
+            let mut rest = range.clone();
+            loop {
+                let page = self.bounds(table, role, &rest, (1, KEYS)).await;
+                let page = page.map_err(Failed::halt)?;
+                let full = page.len() == KEYS;
+                rest.after = page.last().cloned().or(rest.after);
+                // A range that differs is small, but for tables that cannot be added up.
+                let new: Vec<KeyValues> =
+                    page.into_iter().filter(|key| !seen.contains(key)).collect();
+                if role == Role::Primary {
+                    seen.extend(new.iter().cloned());
+                }
+                self.look(table, new, done).await?;
+                if !full {
+                    break;
+                }
+            }
+            // Under another text of its key the primary's row has been seen already.
+            if role == Role::Shadow && !table.shape.texts_are_keys() {
+                let mut place = 0;
+                done.findings.retain(|finding| {
+                    place += 1;
+                    place <= before || finding.what == Discrepancy::Extra
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at rows until each is equal, differs, or has waited too long.
+    async fn look(
+        &self,
+        table: &Table,
+        keys: Vec<KeyValues>,
+        done: &mut ChunkDone,
+    ) -> Result<(), Halt> {
+        let until = Instant::now() + self.params.pending_max;
+        let mut pause = PAUSE_FIRST;
+        let new = |key| Waiting { key, newest: None, moved: 0 };
+        let mut left: Vec<Waiting> = keys.into_iter().map(new).collect();
+        loop {
+            let late = Instant::now() >= until;
+            let keys: Vec<KeyValues> = left.iter().map(|waiting| waiting.key.clone()).collect();
+            let seen = self.seen(table, &keys, done).await?;
+            let mut again = Vec::new();
+            for (mut waiting, seen) in left.into_iter().zip(seen) {
+                let what = match seen {
+                    Seen::Equal => continue,
+                    Seen::Differs(what) => what,
+                    Seen::Moving | Seen::Pending(_) if waiting.has_moved(&seen) => {
+                        done.moving += 1;
+                        continue;
+                    }
+                    Seen::Pending(noted) if late => Discrepancy::Pending {
+                        attempts: noted.attempts,
+                        last_error: noted.last_error,
+                    },
+                    Seen::Moving | Seen::Pending(_) => {
+                        again.push(waiting);
+                        continue;
+                    }
+                };
+                done.findings.push(Finding { key: waiting.key, what, repair: Repair::None });
+            }
+            if again.is_empty() {
+                return Ok(());
+            }
+            left = again;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Most rows are equal, or have an outbox row that waits, which is cheap to see. The others
+    /// are looked at closely.
+    async fn seen(
+        &self,
+        table: &Table,
+        keys: &[KeyValues],
+        done: &mut ChunkDone,
+    ) -> Result<Vec<Seen>, Halt> {
+        let mut seen = self.glance(table, keys, Depth::Waiting, done).await?;
+        let differing = |it: &(usize, &Seen)| matches!(it.1, Seen::Differs(_));
+        let places: Vec<usize> =
+            seen.iter().enumerate().filter(differing).map(|(place, _)| place).collect();
+        if places.is_empty() {
+            return Ok(seen);
+        }
+        let suspects: Vec<KeyValues> =
+            places.iter().filter_map(|place| keys.get(*place).cloned()).collect();
+        let closely = self.glance(table, &suspects, Depth::All, done).await?;
+        for (place, judged) in places.into_iter().zip(closely) {
+            seen[place] = judged;
+        }
+        Ok(seen)
+    }
+
+    async fn glance(
+        &self,
+        table: &Table,
+        keys: &[KeyValues],
+        depth: Depth,
+        done: &mut ChunkDone,
+    ) -> Result<Vec<Seen>, Halt> {
+        let (primary, before) = self.primary_now(table, keys, depth).await?;
+        self.params.between.pass().await;
+        let shadow = self.rows(table, Role::Shadow, keys).await?;
+        let (again, after) = match depth {
+            Depth::Waiting => (primary.clone(), before.clone()),
+            Depth::All => self.primary_now(table, keys, depth).await?,
+        };
+        done.rows_read += keys.len() as u64;
+        let size = |rows: &Rows| rows.iter().flatten().map(|it| it.size() as u64).sum::<u64>();
+        done.bytes_read += size(&primary) + size(&shadow);
+        let judge = |index: usize| {
+            let one = primary.get(index).and_then(Option::as_ref);
+            let other = shadow.get(index).and_then(Option::as_ref);
+            let Some(what) = discrepancy(&table.shape, one, other) else { return Seen::Equal };
+            let (noted, noted_after) = (&before[index], &after[index]);
+            if noted.waits {
+                Seen::Pending(noted.clone())
+            } else if noted != noted_after || again.get(index) != primary.get(index) {
+                Seen::Moving
+            } else {
+                Seen::Differs(what)
+            }
+        };
+        Ok((0..keys.len()).map(judge).collect())
+    }
+
+    /// The primary's rows and what the outbox says of them, in one snapshot.
+    async fn primary_now(
+        &self,
+        table: &Table,
+        keys: &[KeyValues],
+        depth: Depth,
+    ) -> Result<(Rows, Vec<Noted>), Halt> {
+        let begin = begin_primary(self.params.deadline);
+        let transaction = Transaction::open(self.reconciler.pool(Role::Primary), &begin).await?;
+        let client = transaction.client()?;
+        let noted = noted(client, &table.shape, keys, depth).await?;
+        if !keys.iter().all(|key| fits(&table.shape, Role::Primary, key)) {
+            transaction.end("ROLLBACK").await?;
+            return Ok((self.rows(table, Role::Primary, keys).await?, noted));
+        }
+        let rows = read(&transaction, Role::Primary, &table.shape, keys).await;
+        match rows {
+            Ok(rows) => {
+                transaction.end("ROLLBACK").await?;
+                Ok((rows, noted))
+            }
+            // The transaction has failed; a key is no value there.
+            Err(Halt::Set(_)) => Ok((self.rows(table, Role::Primary, keys).await?, noted)),
+            Err(halt) => Err(halt),
+        }
+    }
+
+    /// Rows by their keys. A key that is no value of a side's type is not there.
+    async fn rows(&self, table: &Table, role: Role, keys: &[KeyValues]) -> Result<Rows, Halt> {
+        let mut rows = vec![None; keys.len()];
+        let fitting = |(_, key): &(usize, &KeyValues)| fits(&table.shape, role, key);
+        let (places, keys): (Vec<usize>, Vec<KeyValues>) =
+            keys.iter().enumerate().filter(fitting).map(|(n, key)| (n, key.clone())).unzip();
+        for (place, row) in places.into_iter().zip(self.rows_that_fit(table, role, &keys).await?) {
+            rows[place] = row;
+        }
+        Ok(rows)
+    }
+
+    async fn rows_that_fit(
+        &self,
+        table: &Table,
+        role: Role,
+        keys: &[KeyValues],
+    ) -> Result<Rows, Halt> {
+        let mut rows = vec![None; keys.len()];
+        let mut left = vec![(0, keys.len())];
+        while let Some((from, to)) = left.pop() {
+            let Some(part) = keys.get(from..to).filter(|part| !part.is_empty()) else { continue };
+            let begin = begin_primary(self.params.deadline);
+            let transaction = Transaction::open(self.reconciler.pool(role), &begin).await?;
+            match read(&transaction, role, &table.shape, part).await {
+                Ok(found) => {
+                    transaction.end("ROLLBACK").await?;
+                    for (place, row) in rows.iter_mut().skip(from).zip(found) {
+                        *place = row;
+                    }
+                }
+                Err(Halt::Set(_)) if part.len() == 1 => {}
+                Err(Halt::Set(_)) => {
+                    let middle = from + part.len() / 2;
+                    left.extend([(from, middle), (middle, to)]);
+                }
+                Err(halt) => return Err(halt),
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Reconciles rows; answers which could not be.
+    pub(super) async fn repair(&self, table: &Table, findings: &[&Finding]) -> Failures {
+        let table_id = table.shape.table_id;
+        let keys: Vec<RowKey> = findings
+            .iter()
+            .map(|finding| RowKey { table_id, values: finding.key.clone() })
+            .collect();
+        let mut failures = Failures::new();
+        for set in keys.chunks(KEYS) {
+            let report = self.reconciler.reconcile(set.iter().cloned().collect()).await;
+            failures.extend(report.failed.into_iter().map(|(key, why)| (key.values, why)));
+            if let Some(stopped) = report.stopped {
+                let why = match stopped {
+                    Stopped::Away(fault) => fault.to_string(),
+                    Stopped::Late | Stopped::Crash => "reconciling took too long".to_owned(),
+                };
+                let left = set.iter().filter(|key| !report.done.contains(*key));
+                failures.extend(left.map(|key| (key.values.clone(), why.clone())));
+            }
+        }
+        failures
+    }
+}
+
+async fn read(
+    transaction: &Transaction,
+    role: Role,
+    shape: &Arc<TableShape>,
+    keys: &[KeyValues],
+) -> Result<Rows, Halt> {
+    let tables = [TableKeys { shape: Arc::clone(shape), keys: keys.to_vec() }];
+    let read = read_all(transaction.client()?, transaction.side(), role, &tables).await?;
+    Ok(read.into_iter().next().unwrap_or_default())
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// Notes a look at which it was not equal; says whether it has been reconciled and written
+    /// anew often enough.
+    fn has_moved(&mut self, seen: &Seen) -> bool {
+        match seen {
+            Seen::Moving => self.moved += 1,
+            Seen::Pending(noted) => match &self.newest {
+                Some(newest) if noted.oldest_waiting > *newest => {
+                    self.moved += 1;
+                    self.newest = Some(noted.newest.clone());
+                }
+                Some(_) => {}
+                None => self.newest = Some(noted.newest.clone()),
+            },
+            Seen::Equal | Seen::Differs(_) => {}
+        }
+        self.moved >= LOOKS_MOVING
+    }
+}
+
+/// Whether an integer of the key is one that the side's column can hold. Other keys are left to
+/// the server to judge.
+fn fits(shape: &TableShape, role: Role, key: &KeyValues) -> bool {
+    let columns = match role {
+        Role::Primary => &shape.primary_columns,
+        Role::Shadow => &shape.shadow_columns,
+    };
+    shape.key.iter().zip(key).all(|(part, text)| {
+        let column = columns.iter().find(|column| quote_identifier(&column.name) == part.name);
+        match column.map(|column| column.ty.base().name.as_str()) {
+            Some("int2") => text.parse::<i16>().is_ok(),
+            Some("int4") => text.parse::<i32>().is_ok(),
+            _ => true,
+        }
+    })
+}
+
+/// In what two rows differ by the comparer's rules; nothing where they do not.
+fn discrepancy(
+    shape: &TableShape,
+    primary: Option<&Image>,
+    shadow: Option<&Image>,
+) -> Option<Discrepancy> {
+    let (one, other) = match (primary, shadow) {
+        (None, None) => return None,
+        (Some(_), None) => return Some(Discrepancy::Missing),
+        (None, Some(_)) => return Some(Discrepancy::Extra),
+        (Some(one), Some(other)) => (one, other),
+    };
+    let cells: Vec<CellDifference> = shape
+        .pairs
+        .iter()
+        .filter_map(|pair| {
+            let (one, other) = (one.cell(pair.primary), other.cell(pair.shadow));
+            if crate::compare::cell::judge(&pair.judged, one, other) != CellVerdict::Different {
+                return None;
+            }
+            Some(CellDifference {
+                column: pair.judged.primary.name.clone(),
+                primary: text(&pair.judged.primary.ty, one),
+                shadow: text(&pair.judged.shadow.ty, other),
+            })
+        })
+        .collect();
+    (!cells.is_empty()).then_some(Discrepancy::Different(cells))
+}
+
+fn text(ty: &PgType, cell: Option<&[u8]>) -> Option<String> {
+    let cell = cell?;
+    Some(crate::value::to_text(ty, cell).map_or_else(
+        |_| format!("{} bytes of {}", cell.len(), ty.name),
+        |text| text.chars().take(VALUE_CHARS_MAX).collect(),
+    ))
+}

@@ -1,0 +1,75 @@
+//! A soak: mixed load, random faults from a plan, and the ledger held against both databases
+//! all along.
+//!
+//! `make soak` runs it for an hour, or for `SOAK_SECONDS`; `make test` for twenty seconds. The
+//! plan is a pure function of `SOAK_SEED` and the time, and is printed; `SOAK_PLAN=file` runs
+//! one as it was printed. What is planned comes again; how the processes interleave is the
+//! machine's doing.
+
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+#![allow(clippy::print_stdout)]
+
+#[path = "../ledger/mod.rs"]
+mod ledger;
+mod plan;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ledger::{Auditor, Ledger, Load, Mix, agree};
+use plan::{Plan, ROUND};
+use world::World;
+
+const SECONDS_DEFAULT: u64 = 20;
+const CLIENTS: i64 = 10;
+/// Writes at least that a round must bring, faults or not.
+const PROGRESS: u64 = 100;
+
+/// A variable's value where it is set.
+fn given<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} cannot be read")))
+}
+
+fn planned() -> (u64, Plan) {
+    let seed = given("SOAK_SEED").unwrap_or_else(rand::random);
+    let plan = match std::env::var("SOAK_PLAN") {
+        Ok(path) => std::fs::read_to_string(&path)
+            .map_err(|error| error.to_string())
+            .and_then(|text| text.parse())
+            .unwrap_or_else(|error| panic!("SOAK_PLAN={path}: {error}")),
+        Err(_) => {
+            let seconds = given("SOAK_SECONDS").unwrap_or(SECONDS_DEFAULT);
+            Plan::from_seed(seed, Duration::from_secs(seconds))
+        }
+    };
+    (seed, plan)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_whatever_is_planned() {
+    let (seed, plan) = planned();
+    println!("SOAK_SEED={seed} plans the same again:\n{plan}");
+    let mut world = World::start().await;
+    let ledger = Arc::new(Ledger::default());
+    let auditor = Auditor::start(&ledger, &world.pair);
+    for (round, generation) in plan.rounds().into_iter().zip(0..) {
+        let begun = Instant::now();
+        let mix = (Mix::Everything, seed, generation);
+        let load = Load::start(&ledger, &world.addresses(), CLIENTS, mix);
+        Box::pin(world.suffer(&round, || load.is_whole())).await;
+        tokio::time::sleep(ROUND.saturating_sub(begun.elapsed())).await;
+        load.acknowledged(PROGRESS).await;
+        load.stop().await;
+        agree(&ledger, &world.pair).await;
+        println!("round {generation}, {} faults: {}", round.len(), ledger.summary());
+    }
+    let looks = auditor.stop().await;
+    println!("looks at source and target: {looks:?}; sidecars hold {:?} kB", world.memory_kb());
+    assert!(looks.iter().all(|looks| *looks > 0), "nobody looked while everything moved");
+    world.is_sound();
+}

@@ -1,0 +1,208 @@
+//! Two databases, proxies before them, two sidecars, and what befalls them.
+
+use std::time::{Duration, Instant};
+
+use crate::ledger::{SOURCE_SCHEMA, TARGET_SCHEMA};
+use crate::plan::{Event, Fault, SIDECARS, Victim};
+use crate::support::{Durability, Hogs, Major, Options, Pair, Proxy, Segue, Server};
+
+/// Few connections, so that somebody else can take them all, and a window that is soon over:
+/// whenever a server was restarted, all of it is reconciled again.
+const CONNECTIONS: &str = "60";
+const POOLS: &str =
+    "read_pool_max = 5\nwrite_pool_max = 8\nown_pool_max = 6\npool_wait_max = \"2s\"";
+const SECTIONS: &str = "[outbox]\nbackoff_max = \"1s\"\nforgotten_window = \"30s\"\n\
+    [sampling]\nrate = 0.2\nlook_again_after = \"100ms\"";
+/// Between two looks at whether the clients are well.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// A sidecar that was killed serves again within this time, the faults of others included.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Kilobytes that a sidecar may have at the end.
+const MEMORY_MAX_KB: u64 = 300_000;
+
+/// A database and the way to it.
+struct Side {
+    server: Server,
+    proxy: Proxy,
+    dsn: String,
+}
+
+pub struct World {
+    // Dropped before its servers.
+    pub pair: Pair,
+    sidecars: Vec<Segue>,
+    source: Side,
+    target: Side,
+}
+
+// === impl World ===
+
+impl World {
+    pub async fn start() -> Self {
+        let options = Options { durability: Durability::Fsync, ..Options::default() }
+            .with("max_connections", CONNECTIONS);
+        let [source, target] = [Major::V15, Major::V18].map(|it| Server::start(it, &options));
+        let pair = Pair::within(&source, &target, SOURCE_SCHEMA, TARGET_SCHEMA).await;
+        let side = |server: Server, dsn: &str| {
+            let proxy = Proxy::start(server.port());
+            Side { server, proxy, dsn: dsn.to_owned() }
+        };
+        let source = side(source, pair.source.dsn());
+        let target = side(target, pair.target.dsn());
+        let mut sidecars = Vec::new();
+        for number in 0..SIDECARS {
+            let table = |side: &Side, name: &str| {
+                let dsn = side.server.dsn_by_port(name, side.proxy.port());
+                format!("dsn = \"{dsn}\"\n{POOLS}")
+            };
+            let mut segue = Segue::prepare_with(
+                &table(&source, pair.source.name()),
+                &table(&target, pair.target.name()),
+                SECTIONS,
+            );
+            if number == 0 {
+                segue.succeed(&["init", "--phase", "shadow_read"]);
+            }
+            segue.serve().await;
+            sidecars.push(segue);
+        }
+        Self { pair, sidecars, source, target }
+    }
+
+    pub fn addresses(&self) -> Vec<String> {
+        self.sidecars.iter().map(Segue::sql_address).collect()
+    }
+
+    /// Kilobytes of each sidecar.
+    pub fn memory_kb(&self) -> Vec<u64> {
+        self.sidecars.iter().map(Segue::memory_kb).collect()
+    }
+
+    /// No sidecar has panicked, nor grown without bound, nor found a difference that is none.
+    pub fn is_sound(&self) {
+        for segue in &self.sidecars {
+            assert!(!segue.logs().contains("panicked"), "{}", segue.logs());
+            assert!(segue.memory_kb() < MEMORY_MAX_KB, "{} kB", segue.memory_kb());
+        }
+        let output = self.sidecars[0].run(&["mismatches", "--json", "--limit", "1000"]);
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        let wrong: Vec<_> =
+            found.as_array().unwrap().iter().filter(|it| it["verdict"] == "data").collect();
+        assert!(wrong.is_empty(), "differences that are none: {wrong:#?}");
+    }
+
+    /// Everything that one round has in store, with `well` asked all the time. Afterwards all
+    /// are well again.
+    pub async fn suffer(&mut self, round: &[Event], well: impl Fn()) {
+        let Self { sidecars, source, target, .. } = self;
+        let begun = Instant::now();
+        let of = |wanted: fn(Victim) -> bool| {
+            round.iter().copied().filter(move |event| wanted(event.victim))
+        };
+        let of_sidecars = async {
+            for event in of(|victim| matches!(victim, Victim::Sidecar(_))) {
+                until(begun, event.at).await;
+                let Victim::Sidecar(number) = event.victim else { continue };
+                befall_sidecar(&mut sidecars[number], &event).await;
+            }
+        };
+        let of_source = async {
+            for event in of(|victim| victim == Victim::Source) {
+                until(begun, event.at).await;
+                source.befall(&event).await;
+            }
+        };
+        let of_target = async {
+            for event in of(|victim| victim == Victim::Target) {
+                until(begun, event.at).await;
+                target.befall(&event).await;
+            }
+        };
+        let watching = async {
+            loop {
+                well();
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            _ = async { tokio::join!(of_sidecars, of_source, of_target) } => {}
+            () = watching => {}
+        }
+        // What is still on its way from sidecars that are gone must not arrive later.
+        self.source.proxy.reset();
+        self.target.proxy.reset();
+    }
+}
+
+async fn until(begun: Instant, at: Duration) {
+    tokio::time::sleep(at.saturating_sub(begun.elapsed())).await;
+}
+
+async fn befall_sidecar(segue: &mut Segue, event: &Event) {
+    match event.fault {
+        Fault::Stall => {
+            segue.signal("STOP");
+            tokio::time::sleep(event.lasting).await;
+            segue.signal("CONT");
+        }
+        _ => {
+            segue.kill();
+            tokio::time::sleep(event.lasting).await;
+            // Where a database is ill it may not stay; whoever looks after it starts it again.
+            let begun = Instant::now();
+            while !segue.try_serve().await {
+                assert!(begun.elapsed() < START_LIMIT, "no start: {}", segue.logs());
+            }
+        }
+    }
+}
+
+// === impl Side ===
+
+impl Side {
+    async fn befall(&self, event: &Event) {
+        let lasting = tokio::time::sleep(event.lasting);
+        match event.fault {
+            Fault::Kill => {
+                self.server.kill();
+                lasting.await;
+                self.server.restart();
+            }
+            Fault::Stall => {
+                self.server.stall();
+                lasting.await;
+                self.server.resume();
+            }
+            Fault::Cut(byte) => {
+                self.proxy.cut_after(byte);
+                lasting.await;
+            }
+            Fault::Reset => {
+                self.proxy.reset();
+                lasting.await;
+            }
+            Fault::Refuse => {
+                self.proxy.refuse(true);
+                self.proxy.reset();
+                lasting.await;
+                self.proxy.refuse(false);
+            }
+            Fault::Slow(ms) => {
+                self.proxy.delay(Duration::from_millis(ms));
+                lasting.await;
+                self.proxy.delay(Duration::ZERO);
+            }
+            Fault::Hold => {
+                self.proxy.pause();
+                lasting.await;
+                self.proxy.resume();
+            }
+            Fault::Full => {
+                let hogs = Hogs::take_all(&self.dsn).await;
+                lasting.await;
+                drop(hogs);
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! `segue verify` on two real servers, PostgreSQL 15 and 18, with different types on both.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(unreachable_pub)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod command;
+mod corpus;
+mod forms;
+mod keys;
+mod load;
+mod proofs;
+mod seeds;
+mod world;
