@@ -3,6 +3,7 @@
 //! Every call looks at every value that it gets: an answer that nobody decodes costs less.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::TryStreamExt;
@@ -34,7 +35,7 @@ pub use segue::grpc::proto::Encoding;
 /// A worker's connection.
 pub enum Worker {
     /// A connection of its own to the server, or through a pooler, with a prepared statement.
-    Prepared(Box<Client>, Statement),
+    Prepared(Arc<Client>, Statement),
     /// The same where statements do not stay prepared.
     Unprepared(Box<Client>),
     /// A call each.
@@ -95,7 +96,17 @@ impl Worker {
     pub async fn prepared(dsn: &str, workload: Workload) -> Self {
         let client = support::connect(dsn).await;
         let statement = client.prepare(workload.sql()).await.unwrap();
-        Self::Prepared(Box::new(client), statement)
+        Self::Prepared(Arc::new(client), statement)
+    }
+
+    /// Another worker on the same connection.
+    pub fn beside(&self) -> Option<Self> {
+        match self {
+            Self::Prepared(client, statement) => {
+                Some(Self::Prepared(Arc::clone(client), statement.clone()))
+            }
+            _ => None,
+        }
     }
 
     pub async fn unprepared(dsn: &str) -> Self {

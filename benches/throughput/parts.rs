@@ -44,11 +44,22 @@ async fn unary(address: &str, count: usize, plan: &Plan, encoding: Encoding) -> 
     dealt.map(|channel| Worker::Unary(client(channel), encoding)).collect()
 }
 
-async fn streams(address: &str, count: usize, plan: &Plan, encoding: Encoding) -> Vec<Worker> {
+/// Workers on as many streams as there are channels, or each on a stream of its own.
+async fn streams(
+    address: &str,
+    count: usize,
+    plan: &Plan,
+    encoding: Encoding,
+    own: bool,
+) -> Vec<Worker> {
     let channels = channels(address, plan.channels.min(count)).await;
-    let mut workers = Vec::new();
-    for channel in channels.iter().cycle().take(count) {
-        workers.push(Worker::Stream(Stream::open(client(channel)).await, encoding));
+    let mut streams: Vec<Stream> = Vec::new();
+    for (number, channel) in channels.iter().cycle().take(count).enumerate() {
+        let stream = match number.checked_sub(channels.len()) {
+            Some(before) if !own => streams[before].beside(),
+            _ => Stream::open(client(channel)).await,
+        };
+        streams.push(stream);
     }
-    workers
+    streams.into_iter().map(|stream| Worker::Stream(stream, encoding)).collect()
 }

@@ -1,4 +1,8 @@
-//! The client's side of a `Session`: one call at a time, as one worker makes them.
+//! The client's side of a `Session`: workers that share a stream, each with one call at a time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use segue::grpc::proto;
 use segue::grpc::proto::session_request::Call;
@@ -6,40 +10,63 @@ use segue::grpc::proto::session_response::Answer;
 use segue::grpc::proto::sql_client::SqlClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::contender::Seen;
 
-/// A worker's stream.
+/// A stream that workers share. Clones are workers.
 pub struct Stream {
+    shared: Arc<Shared>,
+    id: u64,
+    answers: mpsc::UnboundedReceiver<Answer>,
+}
+
+struct Shared {
     requests: mpsc::UnboundedSender<proto::SessionRequest>,
-    answers: Streaming<proto::SessionResponse>,
-    last_id: u64,
+    workers: Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>,
+    last_id: AtomicU64,
 }
 
 impl Stream {
+    /// Opens a stream; the first worker on it.
     pub async fn open(mut client: SqlClient<Channel>) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
         let receiver = UnboundedReceiverStream::new(receiver);
-        let answers = client.session(receiver).await.unwrap().into_inner();
-        Self { requests, answers, last_id: 0 }
+        let mut answers = client.session(receiver).await.unwrap().into_inner();
+        let shared =
+            Arc::new(Shared { requests, workers: Mutex::default(), last_id: AtomicU64::new(0) });
+        let workers = Arc::downgrade(&shared);
+        tokio::spawn(async move {
+            while let Ok(Some(response)) = answers.message().await {
+                let Some(shared) = workers.upgrade() else { return };
+                let workers = shared.workers.lock().unwrap();
+                let _ = workers[&response.id].send(response.answer.unwrap());
+            }
+        });
+        Self::on(shared)
+    }
+
+    /// Another worker on the same stream.
+    pub fn beside(&self) -> Self {
+        Self::on(Arc::clone(&self.shared))
+    }
+
+    /// A worker has one id, since it has one call at a time.
+    fn on(shared: Arc<Shared>) -> Self {
+        let id = shared.last_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, answers) = mpsc::unbounded_channel();
+        shared.workers.lock().unwrap().insert(id, sender);
+        Self { shared, id, answers }
     }
 
     fn send(&mut self, call: Call) {
-        self.last_id += 1;
-        let request = proto::SessionRequest {
-            id: self.last_id,
-            call: Some(call),
-            ..proto::SessionRequest::default()
-        };
-        self.requests.send(request).unwrap();
+        let call = Some(call);
+        let request = proto::SessionRequest { id: self.id, call, ..Default::default() };
+        self.shared.requests.send(request).unwrap();
     }
 
     async fn answer(&mut self) -> Answer {
-        let response = self.answers.message().await.unwrap().expect("the stream goes on");
-        assert_eq!(response.id, self.last_id);
-        response.answer.unwrap()
+        self.answers.recv().await.expect("the stream goes on")
     }
 
     pub async fn query(&mut self, query: proto::QueryRequest) -> Seen {

@@ -140,7 +140,9 @@ async fn ground(config: &Config, options: &Options) -> Result<Ground, AppError> 
             Err(schema::SetupError::Outdated { side, found, needed, .. }) => {
                 return Err(AppError::NotSetUp { side, found, needed });
             }
-            done => drop(done?),
+            done => {
+                done?;
+            }
         }
     }
     let claims = admit::has_schema(&target).await?;

@@ -192,7 +192,7 @@ fn outbox(outbox: &OutboxStatus) -> String {
 /// Tables that are not done one by one, the others together.
 fn backfill(status: &Status) -> String {
     if status.backfill.is_empty() {
-        return entry("backfill", "none yet");
+        return String::new();
     }
     let (done, open): (Vec<&BackfillTable>, Vec<_>) =
         status.backfill.iter().partition(|table| table.done);
@@ -368,6 +368,43 @@ fn fleet_document(fleet: &FleetStatus) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::proto::BackfillWorker;
+
+    #[test]
+    fn a_copy_under_way_is_told_table_by_table() {
+        let table = |name: &str, done| BackfillTable {
+            table: name.to_owned(),
+            rows: 12_000,
+            rows_expected: 40_000,
+            chunks: 8,
+            chunks_done: 3,
+            chunks_claimed: 2,
+            failed: 1,
+            done,
+            ..BackfillTable::default()
+        };
+        let worker = BackfillWorker {
+            host: "db-7, process 12".to_owned(),
+            workers: 4,
+            alive: true,
+            throttled: "the outbox's age".to_owned(),
+            share: 0.25,
+        };
+        let page = page(&Status {
+            backfill: vec![table("app.a", true), table("app.b", true), table("app.c", false)],
+            backfill_workers: vec![worker, BackfillWorker::default()],
+            ..Status::default()
+        });
+        let expected = "\
+backfill  2 tables complete, 24,000 rows
+          app.c: 12,000 of about 40,000 rows, 3 of 8 chunks cut so far, 2 under
+          way
+          3 rows could not be copied and wait in the outbox
+          4 workers at db-7, process 12, slowed down to 25 % by the outbox's
+          age
+";
+        assert!(page.contains(expected), "{page}");
+    }
 
     #[test]
     fn an_empty_status_is_honest() {

@@ -7,6 +7,7 @@ mod encode;
 #[cfg(test)]
 mod fuzz;
 pub mod health;
+mod inform;
 mod metadata;
 pub mod migration;
 mod phases;

@@ -7,17 +7,16 @@
 
 use std::time::Instant;
 
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use http::Response;
+use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::grpc::status;
 use crate::telemetry::metrics::{Method, Metrics};
 
-const SERVICE: &str = "/segue.v1.Sql/";
+/// The service's path.
+pub(super) const SERVICE: &str = "/segue.v1.Sql/";
 const STATUS: &str = "grpc-status";
 const DETAILS: &str = "grpc-status-details-bin";
 const OK: &[u8] = b"0";
@@ -31,26 +30,50 @@ pub(super) struct Params {
     pub(super) metrics: Metrics,
 }
 
-/// Lets a call pass, and explains the transport's refusal of it.
-pub(super) async fn explain(
-    State(params): State<Params>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let method = request.uri().path().strip_prefix(SERVICE).and_then(method);
-    let started = Instant::now();
-    let response = next.run(request).await;
-    let headers = response.headers();
-    // Whatever comes from the service has its detail, or fails after the headers.
-    let refused = headers.get(STATUS).is_some_and(|code| code.as_bytes() != OK)
-        && !headers.contains_key(DETAILS);
-    let (Some(method), true) = (method, refused) else { return response };
-    let Some(found) = Status::from_header_map(headers) else { return response };
-    let Some(fault) = fault(&found, params.request_bytes_max) else { return response };
-    let explained = status::from_fault(&fault, None);
-    params.metrics.refused(fault.reason);
-    params.metrics.call(method, status::name(explained.code()), started.elapsed());
-    explained.into_http::<Body>()
+/// A call on its way to the service.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Called {
+    method: Option<Method>,
+    at: Instant,
+}
+
+// === impl Called ===
+
+impl Called {
+    /// A call of a method by its name in the protocol.
+    pub(super) fn now(method: &str) -> Self {
+        Self { method: self::method(method), at: Instant::now() }
+    }
+}
+
+// === impl Params ===
+
+impl Params {
+    /// The response as it is, or the explanation of the transport's refusal.
+    pub(super) fn explain(&self, called: Called, response: Response<Body>) -> Response<Body> {
+        let headers = response.headers();
+        // Whatever comes from the service has its detail, or fails after the headers.
+        let refused = headers.get(STATUS).is_some_and(|code| code.as_bytes() != OK)
+            && !headers.contains_key(DETAILS);
+        let (Some(method), true) = (called.method, refused) else { return response };
+        let Some(found) = Status::from_header_map(headers) else { return response };
+        let Some(fault) = fault(&found, self.request_bytes_max) else { return response };
+        let explained = status::from_fault(&fault, None);
+        self.metrics.refused(fault.reason);
+        self.metrics.call(method, status::name(explained.code()), called.at.elapsed());
+        explained.into_http()
+    }
+}
+
+/// The same for a message of a session, which has no method yet.
+pub(super) fn explained(found: Status, request_bytes_max: usize, metrics: &Metrics) -> Status {
+    match fault(&found, request_bytes_max) {
+        Some(fault) => {
+            metrics.refused(fault.reason);
+            status::from_fault(&fault, None)
+        }
+        None => found,
+    }
 }
 
 /// The refusals that a caller can do something about.

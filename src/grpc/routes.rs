@@ -1,10 +1,17 @@
 //! What each listener serves.
 
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tonic::service::{Routes, RoutesBuilder};
+use tower::{Service, ServiceExt};
 
 use crate::grpc::auth::{self, Token};
 use crate::grpc::health::Health;
@@ -19,6 +26,45 @@ use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 /// The descriptors that reflection serves could not be read: a fault of the build.
 pub type ReflectionFault = tonic_reflection::server::Error;
 
+/// The application's listener: calls of `Sql` go straight to their service, everything else
+/// by way of a router.
+#[derive(Clone)]
+pub struct SqlRoutes {
+    sql: SqlServer<SqlService>,
+    refusals: refusal::Params,
+    others: axum::Router,
+}
+
+impl std::fmt::Debug for SqlRoutes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SqlRoutes")
+    }
+}
+
+impl Service<Request<Incoming>> for SqlRoutes {
+    type Response = Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Both are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        if let Some(method) = request.uri().path().strip_prefix(refusal::SERVICE) {
+            let called = refusal::Called::now(method);
+            let (answer, refusals) = (self.sql.call(request), self.refusals.clone());
+            return Box::pin(async move { Ok(refusals.explain(called, answer.await?)) });
+        }
+        let others = self.others.clone();
+        Box::pin(async move {
+            let response = others.oneshot(request).await?;
+            Ok(response.map(tonic::body::Body::new))
+        })
+    }
+}
+
 /// The application's listener: `Sql`, health, reflection.
 ///
 /// # Errors
@@ -28,17 +74,17 @@ pub fn sql(
     service: SqlService,
     health: &Health,
     message_bytes_max: usize,
-) -> Result<axum::Router, ReflectionFault> {
+) -> Result<SqlRoutes, ReflectionFault> {
     let metrics = service.metrics().clone();
     // Answers are bounded by the service, which knows what became of the write: the transport
     // would only say that it has one it does not send.
-    let server = SqlServer::new(service).max_decoding_message_size(message_bytes_max);
+    let sql = SqlServer::new(service).max_decoding_message_size(message_bytes_max);
     let refusals = refusal::Params { request_bytes_max: message_bytes_max, metrics };
     let mut routes = Routes::builder();
-    routes.add_service(server).add_service(health.server());
+    routes.add_service(health.server());
     reflection(&mut routes)?;
-    let router = routes.routes().prepare().into_axum_router();
-    Ok(router.layer(axum::middleware::from_fn_with_state(refusals, refusal::explain)))
+    let others = routes.routes().prepare().into_axum_router().with_state(());
+    Ok(SqlRoutes { sql, refusals, others })
 }
 
 /// The operators' listener: `Migration`, health, reflection, and over plain HTTP `/metrics`,
@@ -67,12 +113,9 @@ pub fn admin(
         .route("/readyz", get(ready).with_state(health.clone()))
         .route_service(
             "/grpc.health.v1.Health/{*rest}",
-            tower::ServiceExt::map_request(
-                health.server(),
-                |request: axum::http::Request<axum::body::Body>| {
-                    request.map(tonic::body::Body::new)
-                },
-            ),
+            health.server().map_request(|request: axum::http::Request<axum::body::Body>| {
+                request.map(tonic::body::Body::new)
+            }),
         );
     Ok(open.fallback_service(guarded))
 }

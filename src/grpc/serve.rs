@@ -5,11 +5,18 @@
 //! while segue asks the database to stop first, and its graceful shutdown waits for idle
 //! streams for ever.
 
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::Router;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -17,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::Service;
 
 /// How long to wait after a failed accept: the usual cause, no file descriptors, needs time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -49,18 +57,42 @@ pub enum Protocol {
     GrpcAndHttp,
 }
 
-struct Server {
+struct Server<S> {
     builder: auto::Builder<TokioExecutor>,
-    router: Router,
+    service: S,
     drain: CancellationToken,
     cut: CancellationToken,
 }
 
-/// Serves a router until `stop` is cancelled, then lets calls in progress end for
+/// What answers the requests of a listener.
+pub trait Answering:
+    Service<Request<Incoming>, Response = Response<Self::Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// Of its responses.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+}
+
+impl<S, B> Answering for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    type Body = B;
+}
+
+/// Serves requests until `stop` is cancelled, then lets calls in progress end for
 /// `drain_max`, then cuts what is left.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    service: impl Answering,
     protocol: Protocol,
     params: Params,
     stop: CancellationToken,
@@ -68,7 +100,7 @@ pub async fn serve(
     let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
     let server = Arc::new(Server {
         builder: builder(protocol, &params),
-        router: router.with_state(()),
+        service,
         drain: drain.clone(),
         cut: cut.clone(),
     });
@@ -134,17 +166,17 @@ fn builder(protocol: Protocol, params: &Params) -> auto::Builder<TokioExecutor> 
 
 // === impl Server ===
 
-impl Server {
+impl<S: Answering> Server<S> {
     async fn connection(&self, stream: TcpStream) {
-        let service = TowerToHyperService::new(self.router.clone());
+        let service = TowerToHyperService::new(self.service.clone());
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = gathering(connection.as_mut()) => ended,
             () = self.drain.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
-                    ended = connection.as_mut() => ended,
+                    ended = gathering(connection.as_mut()) => ended,
                     () = self.cut.cancelled() => return,
                 }
             }
@@ -153,4 +185,19 @@ impl Server {
             tracing::debug!(%error, "a connection ended with an error");
         }
     }
+}
+
+/// A future that lets all tasks that are ready go before it whenever it is woken: what calls
+/// have to say then makes one packet, and one system call.
+async fn gathering<F: Future>(mut future: Pin<&mut F>) -> F::Output {
+    let mut gathered = false;
+    poll_fn(|cx| {
+        gathered = !gathered;
+        if gathered {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        future.as_mut().poll(cx)
+    })
+    .await
 }

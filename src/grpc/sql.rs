@@ -16,7 +16,7 @@ use crate::domain::key::WriteId;
 use crate::grpc::answer::{self, Frames};
 use crate::grpc::call::{Call, Deadlines, QueryFrames};
 use crate::grpc::metadata::{self, Headers};
-use crate::grpc::{proto, request, session, status};
+use crate::grpc::{proto, refusal, request, session};
 use crate::stack::Stack;
 use crate::stack::call::{ReadCall, TransactionAnswer, TransactionCall, WriteCall, Written};
 use crate::telemetry::metrics::{Method, Metrics};
@@ -66,6 +66,14 @@ impl SqlService {
         Self { stack, params: Arc::new(params), metrics, stop: CancellationToken::new() }
     }
 
+    pub(super) fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    pub(super) fn params(&self) -> &Params {
+        &self.params
+    }
+
     /// Sessions take no more calls once this is cancelled, and end.
     #[must_use]
     pub fn stopped_by(mut self, stop: CancellationToken) -> Self {
@@ -81,6 +89,11 @@ impl SqlService {
     fn begin_call<T>(&self, method: Method, request: &Request<T>) -> Call {
         let metadata = request.metadata();
         self.begin(method, metadata::timeout(metadata), &Headers(metadata))
+    }
+
+    /// What the transport says of a message of a session, in the service's own terms.
+    pub(super) fn explained(&self, found: Status) -> Status {
+        refusal::explained(found, self.params.message_bytes_max, &self.metrics)
     }
 
     /// A call that has just arrived.
@@ -237,61 +250,6 @@ impl SqlService {
         self.stack.transaction(TransactionCall::Rollback(id)).await?;
         Ok(proto::RollbackResponse {})
     }
-
-    async fn run_describe(
-        &self,
-        call: &Call,
-        given: proto::DescribeRequest,
-    ) -> Result<proto::DescribeResponse, SqlFault> {
-        let statement = request::statement(given.statement)?;
-        let described = self.stack.describe(statement);
-        let described = tokio::time::timeout_at(call.deadline().into(), described)
-            .await
-            .map_err(|_| deadline_passed())??;
-        let sides = described.sides.into_iter().map(|(side, result)| {
-            let side = status::side(side).into();
-            match result {
-                Ok(description) => proto::SideDescription {
-                    side,
-                    parameter_types: description
-                        .parameters
-                        .iter()
-                        .map(|ty| ty.name.clone())
-                        .collect(),
-                    columns: answer::columns(&description.columns),
-                    error: None,
-                },
-                Err(fault) => proto::SideDescription {
-                    side,
-                    error: Some(status::sql_error(&fault)),
-                    ..proto::SideDescription::default()
-                },
-            }
-        });
-        Ok(proto::DescribeResponse { sides: sides.collect() })
-    }
-
-    fn run_info(&self) -> proto::InfoResponse {
-        let control = self.stack.control();
-        let params = &self.params;
-        proto::InfoResponse {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            phase: control.phase.as_str().to_owned(),
-            epoch: control.epoch,
-            limits: Some(proto::Limits {
-                max_result_rows: params.result.rows_max,
-                max_result_bytes: params.result.bytes_max,
-                max_request_bytes: params.message_bytes_max as u64,
-                max_parameters: params.parameters_max,
-                max_batch_statements: params.batch_statements_max,
-                max_transaction_idle_ms: millis(params.transaction_idle_max),
-                max_transaction_total_ms: millis(params.transaction_total_max),
-                max_open_transactions: params.transactions_max,
-                named_statements_only: params.named_only,
-                max_session_calls: session::CALLS_MAX as u32,
-            }),
-        }
-    }
 }
 
 #[tonic::async_trait]
@@ -395,14 +353,6 @@ fn token(must_see: Option<WriteId>) -> String {
     must_see.map(|id| id.to_string()).unwrap_or_default()
 }
 
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
 fn no_item() -> SqlFault {
     SqlFault::new(FaultKind::Internal, "answer", "the answer does not belong to the call")
-}
-
-fn deadline_passed() -> SqlFault {
-    SqlFault::new(FaultKind::DeadlineExceeded, "deadline", "the deadline passed")
 }

@@ -7,6 +7,7 @@ pub mod capture;
 pub mod catalog;
 pub mod cell;
 pub mod chunk;
+mod collect;
 pub mod connect;
 pub mod control;
 pub mod crash;

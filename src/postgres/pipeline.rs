@@ -17,11 +17,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_postgres::SimpleQueryMessage;
 
+use super::collect::Collector;
 use super::execute::Ready;
 use super::fault::CANCELED;
 use super::flight::{Stop, stopped, supervised};
 use super::guard::{self, access_of};
-use super::read::Collector;
 use super::session::{ServerFacts, Session};
 use crate::domain::answer::RowBatch;
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteItem};

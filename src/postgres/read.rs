@@ -16,26 +16,22 @@ use futures_util::stream::{self, StreamExt};
 use futures_util::{FutureExt, Stream};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
-use tokio_postgres::{Row, RowStream};
+use tokio_postgres::RowStream;
 use tokio_util::task::TaskTracker;
 
-use super::cell::Raw;
+use super::collect::Collector;
 use super::execute::{Ready, is_stale, may_be_outdated, was_seen};
 use super::fault;
 use super::flight::{Holder, InFlight, Stop, stopped, unless_stopped};
 use super::pool::{Lease, Pool};
 use super::session::{Prepared, Session};
-use super::shared::SharedSessions;
-use crate::domain::answer::{RowBatch, RowBatchBuilder};
-use crate::domain::call::{BoundStatement, CallContext, ResultLimits};
+use super::shared::{SharedSessions, Weight};
+use crate::domain::answer::RowBatch;
+use crate::domain::call::{BoundStatement, CallContext};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pg_type::Column;
-use crate::domain::side::Side;
 use crate::ports::{AnswerStream, ReadRequest};
 
-/// A batch is closed when it has so many bytes or rows.
-const BATCH_BYTES: usize = 64 * 1024;
-const BATCH_ROWS: u32 = 8192;
 /// Rows that have come are not kept back longer for those that have not.
 const FLUSH_AFTER: Duration = Duration::from_millis(25);
 /// Batches that wait for whoever takes them.
@@ -97,10 +93,8 @@ pub(super) async fn read_shared(
         if matches!(started, Err(Start::Moved)) {
             continue;
         }
-        let (answer, heavy) = finish_in(flight, started, tasks, context).await;
-        if heavy {
-            shared.note_heavy(&statement.sql);
-        }
+        let (answer, weight) = finish_in(flight, started, tasks, context).await;
+        shared.note(&statement.sql, weight);
         return answer;
     }
     let lease = shared.alone(&context).await?;
@@ -129,29 +123,30 @@ async fn begin_in(
     (flight, started)
 }
 
-/// The answer, and whether the statement should have had a session to itself.
+/// The answer, and what the statement turned out to be.
 async fn finish_in(
     flight: InFlight,
     started: Result<Started, Start>,
     tasks: &TaskTracker,
     context: CallContext,
-) -> (Result<AnswerStream, SqlFault>, bool) {
+) -> (Result<AnswerStream, SqlFault>, Weight) {
     let (prepared, rows) = match started {
         Ok(started) => started,
-        Err(Start::Stopped(fault)) => return (Err(fault), false),
-        Err(Start::Moved) => return (Err(moved()), false),
+        // What was stopped has taken its time.
+        Err(Start::Stopped(fault)) => return (Err(fault), Weight::Slow),
+        Err(Start::Moved) => return (Err(moved()), Weight::Light),
         Err(Start::Failed(fault)) => {
             let slow = flight.landed(Some(&fault));
-            return (Err(fault::as_refused_write(fault)), slow);
+            return (Err(fault::as_refused_write(fault)), weight(slow));
         }
         Err(Start::NotSent(fault)) => {
             flight.landed(None);
-            return (Err(fault), false);
+            return (Err(fault), Weight::Light);
         }
     };
     let side = match flight.session() {
         Ok(session) => session.side(),
-        Err(fault) => return (Err(fault), false),
+        Err(fault) => return (Err(fault), Weight::Light),
     };
     let columns = Arc::clone(&prepared.columns);
     let mut reader = Reader {
@@ -165,10 +160,14 @@ async fn finish_in(
     };
     let first = match reader.next().await.transpose() {
         Ok(first) => first,
-        Err(fault) => return (Err(fault), reader.slow),
+        Err(fault) => return (Err(fault), weight(reader.slow)),
     };
-    let heavy = reader.slow || reader.flight.is_some();
-    (Ok(answer(reader, first, columns, tasks)), heavy)
+    let weight = if reader.flight.is_some() { Weight::Long } else { weight(reader.slow) };
+    (Ok(answer(reader, first, columns, tasks)), weight)
+}
+
+fn weight(slow: bool) -> Weight {
+    if slow { Weight::Slow } else { Weight::Light }
 }
 
 fn moved() -> SqlFault {
@@ -182,6 +181,7 @@ fn answer(
     columns: Arc<[Column]>,
     tasks: &TaskTracker,
 ) -> AnswerStream {
+    let side = reader.collector.side();
     let Some(flight) = &reader.flight else {
         let batches = stream::iter(first.map(Ok)).boxed();
         return AnswerStream { columns, batches };
@@ -189,7 +189,6 @@ fn answer(
     if let Some(ticket) = flight.ticket() {
         ticket.take_over();
     }
-    let side = reader.collector.side;
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     tasks.spawn(async move {
         let mut next = first.map(Ok);
@@ -198,7 +197,7 @@ fn answer(
                 biased;
                 room = sender.reserve() => room,
                 // A session is not kept for somebody who takes no rows.
-                stop = stopped(&reader.context) => {
+                stop = reader.stop() => {
                     drop(reader);
                     // It is told when it comes back for more.
                     let _ = sender.send(Err(stop.fault(side))).await;
@@ -290,65 +289,6 @@ fn read_lost(mut fault: SqlFault) -> SqlFault {
     fault
 }
 
-/// Packs rows into batches and keeps the answer within its limits.
-#[derive(Debug)]
-pub(super) struct Collector {
-    builder: RowBatchBuilder,
-    width: usize,
-    limits: ResultLimits,
-    side: Side,
-    rows: u64,
-    bytes_before: u64,
-}
-
-// === impl Collector ===
-
-impl Collector {
-    pub(super) fn new(width: usize, limits: ResultLimits, side: Side) -> Self {
-        Self { builder: RowBatchBuilder::default(), width, limits, side, rows: 0, bytes_before: 0 }
-    }
-
-    pub(super) fn push(&mut self, row: &Row) -> Result<(), SqlFault> {
-        self.rows += 1;
-        if self.rows > self.limits.rows_max {
-            let limit = self.limits.rows_max;
-            return Err(self.exceeded(format!("the answer has more than {limit} rows")));
-        }
-        self.builder.reserve(row.raw_size_bytes());
-        for index in 0..self.width {
-            let Raw(cell) =
-                row.try_get(index).map_err(|error| fault::from_error(error, self.side, true))?;
-            self.builder.push_cell(cell);
-        }
-        self.builder.end_row();
-        if self.bytes() > self.limits.bytes_max {
-            let limit = self.limits.bytes_max;
-            return Err(self.exceeded(format!("the answer has more than {limit} bytes")));
-        }
-        Ok(())
-    }
-
-    pub(super) fn take(&mut self) -> RowBatch {
-        self.bytes_before = self.bytes();
-        self.builder.take()
-    }
-
-    /// Bytes of the whole answer so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes_before + self.builder.byte_len() as u64
-    }
-
-    fn is_full(&self) -> bool {
-        self.builder.byte_len() >= BATCH_BYTES || self.builder.row_count() >= BATCH_ROWS
-    }
-
-    fn exceeded(&self, message: String) -> SqlFault {
-        SqlFault::new(FaultKind::LimitExceeded, "limit.answer", message)
-            .with_hint("ask for less with LIMIT or a narrower condition, or raise the limit")
-            .on(self.side)
-    }
-}
-
 /// The rows of one answer as a stream of batches. While it has its flight the statement may
 /// be running.
 struct Reader {
@@ -399,9 +339,17 @@ impl Stream for Reader {
 }
 
 impl Reader {
+    fn stop(&mut self) -> &mut BoxFuture<'static, Stop> {
+        let context = &self.context;
+        self.stop.get_or_insert_with(|| {
+            let context = context.clone();
+            async move { stopped(&context).await }.boxed()
+        })
+    }
+
     fn fail(&mut self, error: tokio_postgres::Error) -> SqlFault {
         let Some(flight) = self.flight.take() else {
-            return fault::from_error(error, self.collector.side, true);
+            return fault::from_error(error, self.collector.side(), true);
         };
         let fault = match flight.session() {
             Ok(session) => read_lost(session.fault(error, true)),
@@ -413,16 +361,11 @@ impl Reader {
 
     /// No row is there: the call may have to stop, or what has come is handed over.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<RowBatch, SqlFault>>> {
-        let context = &self.context;
-        let stop = self.stop.get_or_insert_with(|| {
-            let context = context.clone();
-            async move { stopped(&context).await }.boxed()
-        });
-        if let Poll::Ready(stop) = stop.poll_unpin(cx) {
+        if let Poll::Ready(stop) = self.stop().poll_unpin(cx) {
             self.flight = None;
-            return Poll::Ready(Some(Err(stop.fault(self.collector.side))));
+            return Poll::Ready(Some(Err(stop.fault(self.collector.side()))));
         }
-        if self.collector.builder.row_count() == 0 {
+        if self.collector.row_count() == 0 {
             return Poll::Pending;
         }
         let flush = self.flush.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH_AFTER)));

@@ -129,6 +129,11 @@ impl Session {
         self.busy.store(busy, Ordering::Release);
     }
 
+    /// Says whether many calls use the session at once.
+    pub(super) fn set_shared(&self, shared: bool) {
+        self.watch.shared.store(shared, Ordering::Relaxed);
+    }
+
     /// Says that the session is of no more use, whatever becomes of what runs in it.
     pub(super) fn poison(&self) {
         self.watch.poisoned.store(true, Ordering::Release);
@@ -287,6 +292,8 @@ pub(super) struct Watch {
     mode_changes: AtomicBool,
     tainted: AtomicBool,
     poisoned: AtomicBool,
+    /// Many calls use the session at once.
+    shared: AtomicBool,
     last_words: OnceLock<String>,
 }
 
@@ -306,6 +313,8 @@ pub(super) struct Driver<S, T> {
     pub(super) connection: Connection<S, T>,
     pub(super) watch: Arc<Watch>,
     pub(super) baseline: [Option<String>; REPORTED.len()],
+    /// It has let others go before.
+    gathered: bool,
 }
 
 impl<S, T> Driver<S, T>
@@ -314,7 +323,8 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     pub(super) fn new(connection: Connection<S, T>, watch: Arc<Watch>) -> Self {
-        Self { connection, watch, baseline: Default::default() }
+        let baseline = Default::default();
+        Self { connection, watch, baseline, gathered: false }
     }
 
     fn look_at_settings(&mut self) {
@@ -338,6 +348,14 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Once behind all tasks that are ready: what they have to send makes one packet, and
+        // one system call, with what woke this one.
+        if self.watch.shared.load(Ordering::Relaxed) && !self.gathered {
+            self.gathered = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.gathered = false;
         loop {
             match self.connection.poll_message(cx) {
                 Poll::Pending => {

@@ -31,20 +31,8 @@ pub(crate) fn with_stack<T: Send>(
     // Text that the scanner does not take is a syntax error, for the parser to tell.
     // (`scan_tokens` would be cheaper, but must not be given a text without any token.)
     let tokens = pg_query::scan(sql).map(|scanned| scanned.tokens).unwrap_or_default();
-    if tokens.len() > TOKENS_MAX {
-        let count = tokens.len();
-        return Err(SqlFault::new(
-            FaultKind::LimitExceeded,
-            "limit.statement_tokens",
-            format!("the statement has {count} words and signs, the limit is {TOKENS_MAX}"),
-        )
-        .with_hint("pass values as parameters or arrays, or split the statement"));
-    }
-    let depth = estimate(&tokens);
+    let (depth, count) = (estimate(&tokens), tokens.len());
     drop(tokens);
-    if depth <= SHALLOW {
-        return work();
-    }
     if depth > DEPTH_MAX {
         return Err(SqlFault::new(
             FaultKind::LimitExceeded,
@@ -52,6 +40,17 @@ pub(crate) fn with_stack<T: Send>(
             format!("the statement nests about {depth} levels deep, the limit is {DEPTH_MAX}"),
         )
         .with_hint("pass long lists as an array parameter, or split the statement"));
+    }
+    if count > TOKENS_MAX {
+        return Err(SqlFault::new(
+            FaultKind::LimitExceeded,
+            "limit.statement_tokens",
+            format!("the statement has {count} words and signs, the limit is {TOKENS_MAX}"),
+        )
+        .with_hint("pass values as parameters or arrays, or split the statement"));
+    }
+    if depth <= SHALLOW {
+        return work();
     }
     thread::scope(|scope| {
         thread::Builder::new()

@@ -13,7 +13,7 @@ async fn a_process_that_is_frozen_in_a_chunk_is_replaced_and_wakes() {
     let segue = Segue::serving(&pair, "dual_write", "[backfill]\nlease = \"3s\"").await;
     let load = Load::start(pair.source.dsn(), 2, u64::from(ROWS));
     let slow = ["--empty-target", "--max-mb-per-s", "1", "--max-rows-per-s", "500"];
-    let frozen = segue.start(&arguments(&slow));
+    let frozen = segue.running(&arguments(&slow));
     eventually("it is in the middle of a COPY", ENDS, || async {
         assert!(frozen.runs(), "{}", frozen.output());
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'segue-backfill-%' \
@@ -44,7 +44,7 @@ async fn a_target_that_is_away_for_a_while_is_waited_for() {
     let segue = Segue::serving(&pair, "dual_write", "").await;
     let load = Load::start(pair.source.dsn(), 2, u64::from(ROWS));
     let running =
-        segue.start(&arguments(&["--empty-target", "--max-rows-per-s", "8000", "--json"]));
+        segue.running(&arguments(&["--empty-target", "--max-rows-per-s", "8000", "--json"]));
     for _ in 0..2 {
         let chunks = |text: &str| text.matches("\"event\":\"chunk\"").count();
         let before = chunks(&running.output());
@@ -87,7 +87,7 @@ async fn connections_that_are_cut_in_the_middle_of_a_copy_are_made_anew() {
         };
         let segue = Segue::prepare(source, target, "[backfill]\nlease = \"3s\"");
         let running =
-            segue.start(&arguments(&["--empty-target", "--max-rows-per-s", "3000", "--json"]));
+            segue.running(&arguments(&["--empty-target", "--max-rows-per-s", "3000", "--json"]));
         let count = |word: &str| running.output().matches(&format!("\"event\":\"{word}\"")).count();
         let copying = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY %' \
             AND state = 'active' AND application_name LIKE 'segue-backfill-%' \

@@ -45,7 +45,7 @@ async fn killed_at_random_moments_and_started_again_it_ends_equal() {
     let load = Load::start(pair.source.dsn(), 4, u64::from(ROWS));
     let mut more = vec!["--empty-target"];
     for _ in 0..5 {
-        let running = segue.start(&arguments(&more));
+        let running = segue.running(&arguments(&more));
         more.clear();
         // The claims are there: the target has been emptied.
         let begun = done(&pair).await;
@@ -74,7 +74,7 @@ async fn two_processes_share_the_chunks() {
     let load = Load::start(pair.source.dsn(), 3, u64::from(ROWS));
     // The first one empties the target; the second comes when there is something to share.
     let slow = ["--empty-target", "--max-rows-per-s", "4000"];
-    let first = segue.start(&arguments(&slow));
+    let first = segue.running(&arguments(&slow));
     eventually("the first has begun", ENDS, || async {
         assert!(first.runs(), "{}", first.output());
         let sql = "SELECT to_regclass('segue.backfill') IS NOT NULL AND EXISTS \
@@ -82,7 +82,7 @@ async fn two_processes_share_the_chunks() {
         (pair.target.rows(sql).await == ["t"]).then_some(())
     })
     .await;
-    let second = segue.start(&arguments(&["--max-rows-per-s", "4000"]));
+    let second = segue.running(&arguments(&["--max-rows-per-s", "4000"]));
     for running in [&first, &second] {
         let (code, output) = running.ended(ENDS).await;
         assert_eq!(code, Some(0), "{output}");
@@ -102,7 +102,7 @@ async fn with_a_checkpoint_file_it_is_killed_and_goes_on_alone() {
     let with_file = ["--checkpoint-file", file.as_str(), "--max-rows-per-s", "20000"];
     let mut more = vec!["--empty-target"];
     for _ in 0..3 {
-        let running = segue.start(&arguments(&[&with_file[..], &more].concat()));
+        let running = segue.running(&arguments(&[&with_file[..], &more].concat()));
         let first = more.pop().is_some();
         let before = std::fs::read_to_string(&file).unwrap_or_default();
         eventually("the file changes", ENDS, || async {

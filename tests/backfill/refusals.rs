@@ -76,7 +76,7 @@ async fn it_waits_for_writers_from_before_the_capture() {
     // capture on; whoever runs the SQL by hand may not.
     pair.source.run(&functions.join(";\n")).await;
     pair.source.run("UPDATE segue.control SET phase = 'dual_write', epoch = epoch + 1").await;
-    let running = segue.start(&arguments(&[]));
+    let running = segue.running(&arguments(&[]));
     eventually("it says what it waits for", ENDS, || async {
         running.output().contains("waits for transactions").then_some(())
     })
@@ -94,7 +94,7 @@ async fn a_signal_ends_it_at_the_end_of_its_chunks() {
     let pair = world::pair(6000).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
     segue.succeed(&["init", "--phase", "dual_write"]);
-    let running = segue.start(&arguments(&["--max-rows-per-s", "2000", "--json"]));
+    let running = segue.running(&arguments(&["--max-rows-per-s", "2000", "--json"]));
     eventually("a chunk is done", ENDS, || async {
         running.output().contains("\"event\":\"chunk\"").then_some(())
     })

@@ -35,7 +35,7 @@ const CUTS: u32 = 8;
 const LASTING: std::ops::Range<u64> = 300..1500;
 /// Fewer connections than a server would have, so that all of them are soon taken.
 const CONNECTIONS: &str = "45";
-const SECTIONS: &str = "[outbox]\nbackoff_max = \"1s\"";
+const SECTIONS: &str = "[outbox]\nbackoff_max = \"1s\"\n[transactions]\nopen_max = 6";
 
 /// A database, and the way by which segue comes to it.
 struct Ill<'a> {

@@ -48,7 +48,7 @@ async fn writes_that_were_missed_are_made_good() {
     segue.serve().await;
     assert!(segue.terminate().await);
     // A table of the migration loses its key: its writes would be lost on the target.
-    pair.source.run("ALTER TABLE account DROP CONSTRAINT account_pkey").await;
+    pair.source.run("ALTER TABLE account DROP CONSTRAINT account_pkey CASCADE").await;
     let output = segue.run(&["serve"]);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(4), "{told}");

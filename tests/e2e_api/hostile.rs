@@ -227,7 +227,7 @@ async fn malformed_messages_and_frames_are_answered_or_cut() {
         // The last but one says that 4 GiB follow.
         let (code, reasons) = match body.as_slice() {
             [0, 0xff, ..] => (Code::ResourceExhausted, &["limit.request_bytes"][..]),
-            _ => (Code::InvalidArgument, &["invalid.message", "invalid.statement"][..]),
+            _ => (Code::InvalidArgument, &["invalid.request", "invalid.statement"][..]),
         };
         assert_eq!(status.code(), code, "{body:?}: {status:?}");
         assert!(reasons.contains(&&*error.reason), "{body:?}: {error:?}");

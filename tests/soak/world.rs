@@ -12,6 +12,7 @@ const CONNECTIONS: &str = "60";
 const POOLS: &str =
     "read_pool_max = 5\nwrite_pool_max = 8\nown_pool_max = 6\npool_wait_max = \"2s\"";
 const SECTIONS: &str = "[outbox]\nbackoff_max = \"1s\"\nforgotten_window = \"30s\"\n\
+    [transactions]\nopen_max = 4\n\
     [sampling]\nrate = 0.2\nlook_again_after = \"100ms\"";
 /// Between two looks at whether the clients are well.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);

@@ -82,7 +82,7 @@ impl Segue {
     }
 
     /// Starts a subcommand and does not wait for it. It ends with the value.
-    pub fn start(&self, arguments: &[&str]) -> Running {
+    pub fn running(&self, arguments: &[&str]) -> Running {
         let out = tempfile::NamedTempFile::new().expect("a temporary file can be made");
         // Both outputs share one place in the file.
         let handle = || out.as_file().try_clone().expect("a file handle can be copied");

@@ -71,18 +71,20 @@ impl Ways<'_> {
         let mut all = Vec::new();
         let names = [
             "direct",
+            "direct, 4 connections",
             "pgbouncer, session",
             "pgbouncer, transaction",
             "segue, unary",
             "segue, unary, packed",
             "segue, stream",
             "segue, stream, packed",
+            "segue, stream each",
         ];
         for name in names {
             let packed = name.ends_with("packed");
             let chosen = |only: &String| name.contains(only.as_str());
             let only = &self.plan.only;
-            if packed && !many_rows
+            if (packed || name.ends_with("4 connections")) && packed != many_rows
                 || name != "direct" && !only.is_empty() && !only.iter().any(chosen)
             {
                 continue;
@@ -90,6 +92,14 @@ impl Ways<'_> {
             let encoding = if packed { Encoding::Packed } else { Encoding::Typed };
             let workers = match name {
                 "direct" => prepared(self.sidecar.pair.source.dsn(), workload, count).await,
+                "direct, 4 connections" => {
+                    let dsn = self.sidecar.pair.source.dsn();
+                    let mut workers = prepared(dsn, workload, count.min(4)).await;
+                    while workers.len() < count {
+                        workers.extend(workers[workers.len() - 4].beside());
+                    }
+                    workers
+                }
                 "pgbouncer, session" => {
                     let dsn = servers.source.dsn_by_port(database, self.by_session.port());
                     prepared(&dsn, workload, count).await
@@ -103,7 +113,10 @@ impl Ways<'_> {
                     workers
                 }
                 _ if name.contains("unary") => unary(&address, count, self.plan, encoding).await,
-                _ => streams(&address, count, self.plan, encoding).await,
+                _ => {
+                    let own = name.ends_with("each");
+                    streams(&address, count, self.plan, encoding, own).await
+                }
             };
             all.push((name, workers));
         }

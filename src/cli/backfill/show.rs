@@ -76,7 +76,7 @@ impl Show {
                 self.line(&format!("chunk {id} is tried again: {reason}"));
             }
             Event::Lost { id } => {
-                self.line(&format!("chunk {id} was taken over by another process"))
+                self.line(&format!("chunk {id} was taken over by another process"));
             }
             Event::Away(fault) => {
                 if !self.waits_in_silence() {

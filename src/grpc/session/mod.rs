@@ -141,7 +141,7 @@ impl Driver {
             match Pin::new(requests).poll_next(cx) {
                 Poll::Ready(Some(Ok(request))) => self.take(request)?,
                 // The stream broke off, and with it whoever would read the answers.
-                Poll::Ready(Some(Err(status))) => return Err(status),
+                Poll::Ready(Some(Err(status))) => return Err(self.service.explained(status)),
                 Poll::Ready(None) => self.requests = None,
                 Poll::Pending => break,
             }

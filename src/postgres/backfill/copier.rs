@@ -103,18 +103,14 @@ impl Copier {
         };
         self.pass(AFTER_COMMIT).await?;
         let mut keys = written.held;
-        match (seen, self.params.captured) {
-            (Some(seen), Some(captured)) => {
-                let looked =
-                    changed::read(&self.source, chunk, &table.shape, &seen, captured).await;
-                match looked.map_err(of_halt)? {
-                    Changed::Keys(more) => keys.extend(more),
-                    Changed::Void(reason) => return Err(CopyHalt::Void(reason)),
-                    Changed::Unknown => reconciled.add(self.whole_range(table, chunk).await?),
-                }
+        // Otherwise nobody writes, and there is nothing to look for.
+        if let (Some(seen), Some(captured)) = (seen, self.params.captured) {
+            let looked = changed::read(&self.source, chunk, &table.shape, &seen, captured).await;
+            match looked.map_err(of_halt)? {
+                Changed::Keys(more) => keys.extend(more),
+                Changed::Void(reason) => return Err(CopyHalt::Void(reason)),
+                Changed::Unknown => reconciled.add(self.whole_range(table, chunk).await?),
             }
-            // Nobody writes.
-            _ => {}
         }
         // What failed a moment ago would get a second row with the same reason.
         keys.retain(|key| !reconciled.failed.contains(key));
@@ -144,7 +140,7 @@ impl Copier {
             let target = match write::begin(&self.target, chunk, foreign_keys).await {
                 Ok(target) => target,
                 Err(NotWritten::Lost) => return Err(Refused::Halt(CopyHalt::Lost)),
-                Err(NotWritten::Halt(halt)) => return Err(Refused::Halt(of_halt(halt))),
+                Err(NotWritten::Halt(halt)) => return Err(Refused::Halt(of_halt(*halt))),
             };
             let way = match chosen {
                 Some(way) => way,

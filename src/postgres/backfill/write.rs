@@ -51,12 +51,12 @@ pub(super) enum NotWritten {
     /// Somebody else has the chunk.
     Lost,
     /// What the halt says.
-    Halt(Halt),
+    Halt(Box<Halt>),
 }
 
 impl From<Halt> for NotWritten {
     fn from(halt: Halt) -> Self {
-        Self::Halt(halt)
+        Self::Halt(Box::new(halt))
     }
 }
 

@@ -7,9 +7,10 @@
 //! Three rules keep callers apart:
 //!
 //! - **Nobody waits behind a slow statement.** [`watch`] looks every few milliseconds
-//!   whether each session makes progress. One that does not takes no further calls; those
+//!   whether each session makes progress. One that does not takes no further calls, and those
 //!   that wait behind its statement are moved, which is safe since reads change nothing. A
-//!   statement that was slow, or whose answer was long, gets a session of its own from then on.
+//!   statement that was slow twice in a row, or whose answer was long, gets a session of its
+//!   own for a while.
 //! - **Nobody waits for a slow caller.** Whoever has a [`Ticket`] reads his first batch at
 //!   once. An answer that has more takes its session over: the others are moved.
 //! - **No cancel hits another's statement.** A call that goes away leaves its statement
@@ -37,6 +38,7 @@ use crate::domain::call::CallContext;
 use crate::domain::fault::SqlFault;
 
 use heavy::Heavy;
+pub(super) use heavy::Weight;
 use place::Place;
 pub(super) use ticket::Ticket;
 
@@ -62,6 +64,8 @@ struct Inner {
     /// Calls that have a session to themselves: they leave some for those that share.
     alone: Arc<Semaphore>,
     watched: AtomicBool,
+    /// Something is remembered of some statement.
+    suspects: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +111,7 @@ impl SharedSessions {
             room: Notify::new(),
             alone,
             watched: AtomicBool::new(false),
+            suspects: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -175,9 +180,14 @@ impl SharedSessions {
         unless_stopped(context, inner.pool.side(), work).await
     }
 
-    /// Remembers that a statement needs a session of its own.
-    pub(super) fn note_heavy(&self, sql: &Arc<str>) {
-        self.inner.lock().heavy.insert(sql);
+    /// Remembers what a statement that shared a session turned out to be.
+    pub(super) fn note(&self, sql: &Arc<str>, weight: Weight) {
+        if weight == Weight::Light && !self.inner.suspects.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut set = self.inner.lock();
+        set.heavy.note(sql, weight);
+        self.inner.suspects.store(!set.heavy.is_empty(), Ordering::Relaxed);
     }
 
     fn no_room(&self) -> SqlFault {
@@ -205,12 +215,13 @@ impl Inner {
     /// another one is made meanwhile.
     fn find_place(self: &Arc<Self>, set: &mut Set) -> Option<Ticket> {
         let held = set.places.len() + set.opening;
-        let open = set.places.iter().filter(|place| place.is_open()).count() + set.opening;
+        let usable = set.places.iter().filter(|place| place.is_usable()).count() + set.opening;
         let places = set.places.iter_mut();
+        // Where none makes progress it is rather the machine that stands still.
         let place = places
-            .filter(|place| place.is_open() && place.live() < CALLS_MAX)
-            .min_by_key(|place| place.live())?;
-        if place.live() > 0 && open < self.sessions_wanted && held < self.size_max {
+            .filter(|place| place.is_usable() && place.live() < CALLS_MAX)
+            .min_by_key(|place| (place.stands(), place.live()))?;
+        if place.live() > 0 && usable < self.sessions_wanted && held < self.size_max {
             set.opening += 1;
             let opening = Opening(Arc::clone(self));
             tokio::spawn(async move {
@@ -243,6 +254,7 @@ impl Inner {
     fn add<T>(self: &Arc<Self>, lease: Lease, first: impl FnOnce(&mut Place) -> T) -> T {
         // Until it has come to rest, dropping it must not wait for what it runs.
         lease.set_busy(true);
+        lease.set_shared(true);
         let taken = {
             let mut set = self.lock();
             let mut place = Place::new(set.next_id, lease);

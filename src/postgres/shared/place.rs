@@ -7,6 +7,11 @@ use std::task::Waker;
 use crate::postgres::flight::{Holder, settle};
 use crate::postgres::pool::Lease;
 
+/// Looks without progress after which nobody joins any more, and those that wait behind the
+/// statement are moved. More than one, so that a machine that stands still for a moment does
+/// not send everything twice.
+const MOVE_AFTER: u32 = 3;
+
 /// A shared session and its calls.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -66,8 +71,13 @@ impl Place {
     }
 
     /// Whether further calls may join.
-    pub(super) fn is_open(&self) -> bool {
-        self.owner.is_none() && self.idle_looks == 0 && !self.lost
+    pub(super) fn is_usable(&self) -> bool {
+        self.owner.is_none() && self.idle_looks < MOVE_AFTER && !self.lost
+    }
+
+    /// Whether it has made no progress lately: others are better.
+    pub(super) fn stands(&self) -> bool {
+        self.idle_looks > 0
     }
 
     /// Calls whose callers wait.
@@ -143,6 +153,7 @@ impl Place {
     /// Gives the session back, once nobody is left. What still runs in it is cancelled first.
     pub(super) fn give_back(self) {
         let Some(lease) = Arc::into_inner(self.lease) else { return };
+        lease.set_shared(false);
         if self.lost {
             lease.discard();
         } else if self.calls.is_empty() {
@@ -160,8 +171,8 @@ impl Place {
 
     /// Looks whether there was progress since the last look. Answers whether it came back to
     /// life.
-    pub(super) fn look(&mut self, move_after: u32) -> bool {
-        let stood = self.idle_looks > 0;
+    pub(super) fn look(&mut self) -> bool {
+        let stood = self.idle_looks >= MOVE_AFTER;
         self.empty_looks = if self.live == 0 { self.empty_looks + 1 } else { 0 };
         if self.progress != self.seen || self.live == 0 {
             self.seen = self.progress;
@@ -169,7 +180,7 @@ impl Place {
             return stood;
         }
         self.idle_looks += 1;
-        if self.idle_looks >= move_after {
+        if self.idle_looks >= MOVE_AFTER {
             self.move_from_behind_head();
         }
         false

@@ -8,11 +8,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::Inner;
 
-/// Between two looks. A session without progress from one to the next takes no more calls.
+/// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(4);
-/// Looks without progress after which those that wait behind a statement are moved. More than
-/// one, so that a machine that stands still for a moment does not send everything twice.
-const MOVE_AFTER: u32 = 3;
 /// Looks after which a session that nobody has joined goes back to its pool.
 const EMPTY_LOOKS_MAX: u32 = 10;
 /// Looks at nothing after which it is no longer looked.
@@ -49,7 +46,7 @@ fn look(inner: &Weak<Inner>) -> Option<bool> {
     let mut set = inner.lock();
     let mut revived = false;
     for place in &mut set.places {
-        revived |= place.look(MOVE_AFTER);
+        revived |= place.look();
     }
     if revived {
         inner.made_room(&set);

@@ -180,10 +180,13 @@ fn order_by(body: &Value) -> Vec<SortKey> {
 
 /// `DISTINCT` alone is a list of one empty node.
 fn distinct_on(body: &Value) -> Vec<Output> {
+    let keys = tree::list(body, "distinct_clause");
+    if keys.is_empty() {
+        return Vec::new();
+    }
     let targets = targets(body);
     let is_star = targets.iter().any(|(_, value)| is_star(value));
-    tree::list(body, "distinct_clause")
-        .iter()
+    keys.iter()
         .filter(|key| tree::node(key).is_some())
         .map(|key| output(key, &targets, is_star))
         .collect()

@@ -1,0 +1,73 @@
+//! What callers can ask about statements and about the sidecar itself.
+
+use std::time::Duration;
+
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::grpc::call::Call;
+use crate::grpc::sql::SqlService;
+use crate::grpc::{answer, proto, request, session, status};
+
+impl SqlService {
+    pub(super) async fn run_describe(
+        &self,
+        call: &Call,
+        given: proto::DescribeRequest,
+    ) -> Result<proto::DescribeResponse, SqlFault> {
+        let statement = request::statement(given.statement)?;
+        let described = self.stack().describe(statement);
+        let described = tokio::time::timeout_at(call.deadline().into(), described)
+            .await
+            .map_err(|_| deadline_passed())??;
+        let sides = described.sides.into_iter().map(|(side, result)| {
+            let side = status::side(side).into();
+            match result {
+                Ok(description) => proto::SideDescription {
+                    side,
+                    parameter_types: description
+                        .parameters
+                        .iter()
+                        .map(|ty| ty.name.clone())
+                        .collect(),
+                    columns: answer::columns(&description.columns),
+                    error: None,
+                },
+                Err(fault) => proto::SideDescription {
+                    side,
+                    error: Some(status::sql_error(&fault)),
+                    ..proto::SideDescription::default()
+                },
+            }
+        });
+        Ok(proto::DescribeResponse { sides: sides.collect() })
+    }
+
+    pub(super) fn run_info(&self) -> proto::InfoResponse {
+        let control = self.stack().control();
+        let params = self.params();
+        proto::InfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            phase: control.phase.as_str().to_owned(),
+            epoch: control.epoch,
+            limits: Some(proto::Limits {
+                max_result_rows: params.result.rows_max,
+                max_result_bytes: params.result.bytes_max,
+                max_request_bytes: params.message_bytes_max as u64,
+                max_parameters: params.parameters_max,
+                max_batch_statements: params.batch_statements_max,
+                max_transaction_idle_ms: millis(params.transaction_idle_max),
+                max_transaction_total_ms: millis(params.transaction_total_max),
+                max_open_transactions: params.transactions_max,
+                named_statements_only: params.named_only,
+                max_session_calls: session::CALLS_MAX as u32,
+            }),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn deadline_passed() -> SqlFault {
+    SqlFault::new(FaultKind::DeadlineExceeded, "deadline", "the deadline passed")
+}
