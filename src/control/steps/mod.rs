@@ -138,7 +138,7 @@ impl Steps {
         if to == Some(row.state.phase) {
             return Ok(Stepped::Done(row));
         }
-        let next = next_by_hand(row.state.phase)?;
+        let next = next_by_hand(row.state.phase, to)?;
         if let Some(to) = to.filter(|to| *to != next) {
             let message = format!("the phase after {} is {next}, not {to}", row.state.phase);
             return Err(refused("refused.phase_order", message, "phases are taken one at a time"));
@@ -168,7 +168,9 @@ impl Steps {
             figures: lines(&gates),
             ..Change::phase(next, &asked.by, reason)
         };
-        self.change(&evidence.row, to).await.map(Stepped::Done)
+        let row = self.change(&evidence.row, to).await?;
+        self.parts.hooks.after(next).await?;
+        Ok(Stepped::Done(row))
     }
 
     async fn back(&self, give_up_copy: bool, asked: &Asked) -> Result<Stepped, SqlFault> {
