@@ -111,10 +111,7 @@ impl Run<'_> {
         let epoch = row.state.epoch;
         let mut waiting = Vec::new();
         while Instant::now() < until {
-            if let Ok(fleet) =
-                crate::ports::fleet::FleetStore::fleet(self.parts.fleet.as_ref(), self.request.to)
-                    .await
-            {
+            if let Ok(fleet) = self.parts.fleet.fleet(self.request.to).await {
                 // Those that were prepared are expected on the new primary.
                 let reported = self.parts.pauses.reports(self.from(), self.pause.id).await;
                 let expected: Vec<_> = reported.unwrap_or_default();
