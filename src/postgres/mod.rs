@@ -13,6 +13,7 @@ mod doubt;
 pub mod dsn;
 mod execute;
 pub mod fault;
+pub mod fence;
 pub mod fleet;
 mod flight;
 mod guard;

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
 
 use super::cancel::Canceller;
+use super::fence::Share;
 use super::settings::Purpose;
 use super::{fault, types};
 use crate::domain::fault::SqlFault;
@@ -68,6 +69,7 @@ pub struct Session {
     watch: Arc<Watch>,
     busy: AtomicBool,
     guarded: AtomicBool,
+    share: Mutex<Option<Share>>,
     task: JoinHandle<()>,
 }
 
@@ -102,6 +104,7 @@ impl Session {
             watch,
             busy: AtomicBool::new(false),
             guarded: AtomicBool::new(false),
+            share: Mutex::default(),
             task,
         }
     }
@@ -139,6 +142,17 @@ impl Session {
     /// Remembers what was done about that.
     pub(super) fn set_guarded(&self, guarded: bool) {
         self.guarded.store(guarded, Ordering::Release);
+    }
+
+    /// The epoch whose lock the session holds, where it writes behind the fence.
+    pub(super) fn fenced_under(&self) -> Option<u64> {
+        let share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
+        share.as_ref().map(|share| share.epoch)
+    }
+
+    /// Remembers that it has the lock, or has none.
+    pub(super) fn set_share(&self, share: Option<Share>) {
+        *self.share.lock().unwrap_or_else(PoisonError::into_inner) = share;
     }
 
     /// Whether another caller may have the session: nothing runs in it, and none of the
