@@ -12,6 +12,7 @@ use crate::ports::Database;
 use crate::postgres::connect::Connector;
 use crate::postgres::database::{self, PostgresDatabase};
 use crate::postgres::dsn::Dsn;
+use crate::postgres::fence::{Exclusive, FenceControl};
 use crate::postgres::pool::{self, Pool};
 use crate::postgres::read::ReadConnections;
 use crate::postgres::settings::{Purpose, SessionLimits};
@@ -43,6 +44,7 @@ struct Pools {
 #[derive(Debug, Clone)]
 pub struct Databases {
     pools: Sides<Pools>,
+    fence: FenceControl,
 }
 
 // === impl Databases ===
@@ -55,8 +57,24 @@ impl Databases {
     /// A connection string or a certificate that cannot be used.
     pub fn open(config: &Config) -> Result<Self, SqlFault> {
         let samples = config.sampling.concurrency.min(SAMPLE_SESSIONS_MAX);
-        let open = |side| Pools::open(side, config.database(side), samples);
-        Ok(Self { pools: Sides { source: open(Side::Source)?, target: open(Side::Target)? } })
+        let fence = FenceControl::default();
+        let open = |side| Pools::open(side, config.database(side), samples, &fence);
+        let pools = Sides { source: open(Side::Source)?, target: open(Side::Target)? };
+        Ok(Self { pools, fence })
+    }
+
+    /// What lets callers' writes through.
+    pub fn fence(&self) -> &FenceControl {
+        &self.fence
+    }
+
+    /// Opens a session that may hold the fence of a side.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` where there is none to be had.
+    pub async fn exclusive(&self, side: Side, lease: Duration) -> Result<Exclusive, SqlFault> {
+        Exclusive::open(self.pools.of(side).control.connector(), lease).await
     }
 
     /// Segue's own sessions.
@@ -109,7 +127,12 @@ impl Databases {
 // === impl Pools ===
 
 impl Pools {
-    fn open(side: Side, config: &config::Database, samples: usize) -> Result<Self, SqlFault> {
+    fn open(
+        side: Side,
+        config: &config::Database,
+        samples: usize,
+        fence: &FenceControl,
+    ) -> Result<Self, SqlFault> {
         let unusable = |message: String| {
             SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
         };
@@ -123,10 +146,13 @@ impl Pools {
             limits: CONTROL_LIMITS,
             ..pool::Params::new(Purpose::Own, CONTROL_SESSIONS_MAX, config.pool_wait_max)
         };
+        let writes =
+            pool::Params::new(Purpose::Write, config.write_pool_max, config.pool_wait_max);
+        let fence = fence.fence(side, config.pool_wait_max);
         Ok(Self {
             control: Pool::new(connector.clone(), control)?,
             reads: pool(Purpose::Read, config.read_pool_max)?,
-            writes: pool(Purpose::Write, config.write_pool_max)?,
+            writes: Pool::fenced(connector.clone(), writes, fence)?,
             own: pool(Purpose::Own, config.own_pool_max)?,
             samples: pool(Purpose::Read, samples)?,
         })

@@ -1,6 +1,7 @@
 //! This sidecar's place in the fleet: follows the control row, keeps the lease, leads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::app::databases::Databases;
 use crate::app::phases::Hooks;
@@ -11,12 +12,17 @@ use crate::control::leader::{self, Leader};
 use crate::control::member::Membership;
 use crate::control::steps::{self, Steps};
 use crate::domain::fault::SqlFault;
+use crate::domain::side::Side;
+use crate::ports::control::ControlStore;
 use crate::ports::admin::{NoCopyProgress, OutboxAdmin};
-use crate::ports::fleet::LeasesAlone;
 use crate::postgres::control::ControlTable;
+use crate::postgres::fence::writers::FenceTable;
 use crate::postgres::fleet::FleetTable;
 use crate::postgres::mismatch::MismatchTable;
 use crate::telemetry::metrics::Metrics;
+
+/// For one reading of a control row out of its turn.
+const REFRESH_LIMIT: Duration = Duration::from_secs(1);
 
 /// The member and what it knows.
 pub(super) struct Fleet {
@@ -45,7 +51,32 @@ pub(super) async fn join(
     Ok(Fleet { control, membership, store, table })
 }
 
+/// Reads both control rows at once.
+#[derive(Debug, Clone)]
+pub(super) struct Refresher {
+    control: Control,
+    store: Arc<ControlTable>,
+}
+
+impl Refresher {
+    /// Reads, and takes what is newer. A side that cannot be read is read another time.
+    pub(super) async fn refresh(&self) {
+        let read = |side| async move {
+            let asked = tokio::time::Instant::now();
+            let read = tokio::time::timeout(REFRESH_LIMIT, self.store.read(side)).await;
+            if let Ok(Ok(Some(row))) = read {
+                self.control.offer(side, row, asked);
+            }
+        };
+        tokio::join!(read(Side::Source), read(Side::Target));
+    }
+}
+
 impl Fleet {
+    pub(super) fn refresher(&self) -> Refresher {
+        Refresher { control: self.control.clone(), store: Arc::clone(&self.store) }
+    }
+
     /// Starts what the member does when it leads, and gives what operators change phases by.
     pub(super) fn lead(
         &self,
@@ -61,7 +92,7 @@ impl Fleet {
                 membership: self.membership.clone(),
                 store: Arc::<ControlTable>::clone(&self.store),
                 fleet: Arc::<FleetTable>::clone(&self.table),
-                older: Arc::new(LeasesAlone),
+                older: Arc::new(FenceTable::new(databases.control())),
                 outbox: Arc::clone(outbox),
             },
         );
@@ -72,7 +103,7 @@ impl Fleet {
                 control: self.control.clone(),
                 store: Arc::<ControlTable>::clone(&self.store),
                 fleet: Arc::<FleetTable>::clone(&self.table),
-                older: Arc::new(LeasesAlone),
+                older: Arc::new(FenceTable::new(databases.control())),
                 hooks: Arc::new(Hooks::new(config, databases)),
                 progress: Arc::new(NoCopyProgress),
                 mismatches: Arc::new(MismatchTable::new(databases.own().source)),

@@ -1,6 +1,8 @@
 //! Puts the parts together, starts them, and stops them in order.
 
 pub mod databases;
+mod directed;
+mod fenced;
 mod fleet;
 pub mod listen;
 mod params;
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::control::Control;
 use crate::control::member::Membership;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
@@ -27,9 +30,10 @@ use crate::grpc::sql::SqlService;
 use crate::jobs::janitor;
 use crate::jobs::shadow_reads::{self, ShadowReader};
 use crate::ports::admin::PhaseAdmin;
-use crate::ports::{ControlView, Transactions};
+use crate::ports::{PendingKeys, Transactions};
 use crate::postgres::mismatch::MismatchTable;
 use crate::postgres::outbox::Outbox;
+use crate::postgres::pool::Pool;
 use crate::postgres::schema::SetupError;
 use crate::postgres::transactions::{self, PostgresTransactions};
 use crate::stack::watch::Watch;
@@ -39,6 +43,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans::Writers;
 
 use databases::Databases;
+use directed::Directed;
 use listen::{ListenError, Listeners, Services};
 use queries::QueriesError;
 use status::{StatusGatherer, Uncaptured};
@@ -152,8 +157,8 @@ pub async fn run(
     // Writes and long answers outlive the futures of their callers, and are waited for.
     let calls = TaskTracker::new();
     let transactions = open_transactions(config, &databases, &calls, &background, &metrics);
-    let primary = control.current().phase.primary();
-    let samples = start_shadow_reads(config, &databases, &background, &metrics, primary);
+    fenced::follow(&databases, &fleet, &background);
+    let samples = start_shadow_reads(config, &databases, &background, &metrics, &control);
     let uncaptured = Uncaptured::default();
     watch_capture(config, &databases, &background, &metrics, &uncaptured);
     let writers = Arc::new(Writers::new(WRITERS_REMEMBERED));
@@ -297,14 +302,16 @@ fn start_shadow_reads(
     databases: &Databases,
     background: &Background,
     metrics: &Metrics,
-    primary: Side,
+    control: &Control,
 ) -> ShadowReader {
     let samplers = databases.sampling(&background.tasks);
     let own = databases.own();
+    let outbox = |pool: &Pool| Arc::new(Outbox::new(pool.clone())) as Arc<dyn PendingKeys>;
+    let outboxes = Sides { source: outbox(&own.source), target: outbox(&own.target) };
     let sides = shadow_reads::Sides {
-        primary: Arc::clone(samplers.of(primary)),
-        shadow: Arc::clone(samplers.of(primary.other())),
-        pending: Arc::new(Outbox::new(own.of(primary).clone())),
+        primary: Arc::new(Directed::primary(control, samplers.clone())),
+        shadow: Arc::new(Directed::shadow(control, samplers)),
+        pending: Arc::new(Directed::primary(control, outboxes)),
     };
     let reader = ShadowReader::new(
         params::shadow_reads(config),

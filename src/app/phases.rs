@@ -11,6 +11,7 @@ use crate::app::setup;
 use crate::config::Config;
 use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::side::Side;
 use crate::ports::admin::PhaseHooks;
 use crate::postgres::capture::Refusal;
 
@@ -30,15 +31,20 @@ impl Hooks {
 
     async fn unfit_tables(&self) -> Result<Vec<String>, SqlFault> {
         let (_, mut refused) = setup::tables(&self.config, &self.databases).await.map_err(fault)?;
-        refused.extend(setup::unfit_tables(&self.config, &self.databases).await.map_err(fault)?);
+        let unfit = setup::unfit_tables(&self.config, &self.databases, Side::Source).await;
+        refused.extend(unfit.map_err(fault)?);
         Ok(refused.iter().map(told).collect())
     }
 
     async fn enter(&self, phase: Phase) -> Result<(), SqlFault> {
-        if phase != Phase::DualWrite {
-            return Ok(());
-        }
-        let report = setup::install_capture(&self.config, &self.databases).await.map_err(fault)?;
+        // The way back stands before anything can be turned round.
+        let side = match phase {
+            Phase::DualWrite => Side::Source,
+            Phase::Shift => Side::Target,
+            _ => return Ok(()),
+        };
+        let report = setup::install_capture(&self.config, &self.databases, side).await;
+        let report = report.map_err(fault)?;
         if report.refused.is_empty() {
             return Ok(());
         }

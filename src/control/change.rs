@@ -50,7 +50,8 @@ impl Change {
         }
     }
 
-    fn row_after(self, present: &ControlRow) -> ControlChange {
+    /// The row that this makes of the present one, and the event.
+    pub(crate) fn row_after(self, present: &ControlRow) -> ControlChange {
         let moved = self.phase != present.state.phase;
         let epoch = present.state.epoch + u64::from(moved);
         let event = Event {
@@ -90,6 +91,14 @@ pub async fn change(
     change: Change,
 ) -> Result<Version, SqlFault> {
     let side = present.state.phase.primary();
+    if change.phase.primary() != side {
+        let message = format!(
+            "from {} to {} another database becomes the primary, which takes a cutover",
+            present.state.phase, change.phase
+        );
+        return Err(SqlFault::new(FaultKind::Refused, "refused.own_command", message)
+            .with_hint("run `segue cutover` or `segue rollback`"));
+    }
     let to = change.row_after(present);
     let version = Version { epoch: to.state.epoch, revision: to.revision };
     if store.compare_and_set(side, Some(present.version()), to).await? {

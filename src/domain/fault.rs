@@ -84,7 +84,19 @@ pub struct SqlFault {
     pub must_see: Option<Box<WriteId>>,
 }
 
+/// The reason of a fault that says that the primary is on the other side by now.
+pub const NOT_PRIMARY: &str = "fence.not_primary";
+/// `read_only_sql_transaction`.
+const READ_ONLY: &str = "25006";
+
 impl SqlFault {
+    /// Whether a write was refused, with nothing applied, where the primary was thought to be:
+    /// it is to be looked up again.
+    pub fn says_look_again(&self) -> bool {
+        let refused = self.reason == NOT_PRIMARY || self.sqlstate == READ_ONLY;
+        refused && self.outcome == Outcome::NotApplied
+    }
+
     /// A fault of segue's own making: nothing was applied, and trying again as it is
     /// does not help.
     pub fn new(kind: FaultKind, reason: &'static str, message: impl Into<String>) -> Self {

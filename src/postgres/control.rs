@@ -12,8 +12,10 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::history::{Event, Recorded};
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
+use crate::postgres::fence::promote;
 use crate::postgres::history;
 use crate::postgres::pool::Pool;
+use crate::postgres::session::Session;
 
 /// No such table or schema: segue has not been set up in this database.
 const UNDEFINED_TABLE: &str = "42P01";
@@ -83,18 +85,43 @@ impl ControlTable {
         to: ControlChange,
     ) -> Result<bool, SqlFault> {
         let session = self.pools.of(side).get().await?;
+        let Some(from) = from else { return first(&session, to).await };
+        if to.state.phase.primary() == side && !session.facts().is_cockroach {
+            // It may have followed before.
+            return promote(&session, from, to).await;
+        }
+        change_on(&session, from, to).await
+    }
+}
+
+async fn first(session: &Session, to: ControlChange) -> Result<bool, SqlFault> {
+    let side = session.side();
+    let (epoch, revision) = (number(to.state.epoch, side)?, number(to.revision, side)?);
+    let (phase, percent) = (to.state.phase.as_str(), to.target_percentage.percent());
+    let params: [&(dyn ToSql + Sync); 7] =
+        [&epoch, &revision, &phase, &percent, &to.held, &to.reason, &to.changed_by];
+    let prepared = session.prepared(FIRST).await?;
+    let made = session.execute(&prepared.statement, &params).await;
+    made.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+}
+
+/// Changes the row of a session's side if it still is of this version, and records the event
+/// with it.
+///
+/// # Errors
+///
+/// What the database reports. The row tells whether it was changed.
+pub async fn change_on(
+    session: &Session,
+    from: Version,
+    to: ControlChange,
+) -> Result<bool, SqlFault> {
+        let side = session.side();
         let epoch = number(to.state.epoch, side)?;
         let revision = number(to.revision, side)?;
         let phase = to.state.phase.as_str();
         let percent = to.target_percentage.percent();
         let ControlChange { held, reason, changed_by, event, .. } = to;
-        let Some(from) = from else {
-            let prepared = session.prepared(FIRST).await?;
-            let params: [&(dyn ToSql + Sync); 7] =
-                [&epoch, &revision, &phase, &percent, &held, &reason, &changed_by];
-            let made = session.execute(&prepared.statement, &params).await;
-            return made.map(|rows| rows == 1).map_err(|error| session.fault(error, true));
-        };
         let (from_epoch, from_revision) = (number(from.epoch, side)?, number(from.revision, side)?);
         let event = event.map(|event| history::Columns::of(event, side)).transpose()?;
         let event = event.unwrap_or_default();
@@ -114,7 +141,6 @@ impl ControlTable {
         let changed = session.query_one(&prepared.statement, &params).await;
         let changed = changed.and_then(|row| row.try_get::<_, i64>(0));
         changed.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
-    }
 }
 
 impl ControlStore for ControlTable {

@@ -90,7 +90,7 @@ async fn a_member_that_is_behind_does_not_get_in() {
     tokio::time::timeout(LEASE, member.control.fell_behind()).await.unwrap();
     member.control.set(Some(moved));
     let fault = member.pool.get().await.unwrap_err();
-    assert!(writers::says_look_again(&fault), "{fault:?}");
+    assert!(fault.says_look_again(), "{fault:?}");
     // Neither attempt left a lock behind.
     let look = exclusive(Side::Source, &database).await;
     eventually("no lock is left", LEASE, || async {

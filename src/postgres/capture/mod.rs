@@ -23,7 +23,7 @@ use crate::domain::table::{TableMapping, TableName};
 
 pub use install::{install, print};
 pub use key::decode;
-pub use registry::registered;
+pub use registry::{registered, registered_mappings};
 pub use remove::{give_up, remove};
 pub use tables::{Refusal, default_tables, idempotency};
 pub use verify::{Drift, ids_of, verify_installed};

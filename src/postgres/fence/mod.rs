@@ -12,11 +12,13 @@
 
 mod copies;
 mod exclusive;
+mod promote;
 mod session;
 pub mod writers;
 
 pub use copies::{check_follows, share_copies};
 pub use exclusive::Exclusive;
+pub(in crate::postgres) use promote::promote;
 pub use session::{Fence, FenceControl};
 pub(in crate::postgres) use session::{Share, leave};
 

@@ -10,7 +10,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::{CLASS, key_of};
 use crate::domain::control::{ControlState, Phase};
-use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::fault::{FaultKind, NOT_PRIMARY, Outcome, SqlFault};
 use crate::domain::side::Side;
 use crate::postgres::session::Session;
 
@@ -77,6 +77,17 @@ impl FenceControl {
         self.known.send_if_modified(|known| {
             let changed = *known != state;
             *known = state;
+            changed
+        });
+    }
+
+    /// As [`FenceControl::set`], unless sessions are not used at all now.
+    pub fn follow(&self, state: ControlState) {
+        self.known.send_if_modified(|known| {
+            let changed = known.is_some_and(|known| known != state);
+            if changed {
+                *known = Some(state);
+            }
             changed
         });
     }
@@ -247,5 +258,5 @@ fn first(answer: &[SimpleQueryMessage], column: usize) -> Option<String> {
 
 fn not_primary(side: Side, known: ControlState) -> SqlFault {
     let message = format!("the {} is the primary since epoch {}", side.other(), known.epoch);
-    SqlFault::new(FaultKind::Unavailable, super::writers::NOT_PRIMARY, message).on(side).retryable()
+    SqlFault::new(FaultKind::Unavailable, NOT_PRIMARY, message).on(side).retryable()
 }

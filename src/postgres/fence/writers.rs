@@ -1,14 +1,15 @@
 //! Who writes, as the locks of a database show it, and what a refusal means.
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
 
 use super::{CLASS, TRANSACTIONS, key_of};
 use crate::domain::fault::SqlFault;
-use crate::postgres::fault::READ_ONLY;
+use crate::domain::side::{Side, Sides};
+use crate::ports::fleet::OlderWriters;
+use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
-
-/// The reason of a fault that says that the primary is on the other side.
-pub const NOT_PRIMARY: &str = "fence.not_primary";
 
 /// Sessions that hold or await a shared lock of the fence.
 const SHARED: &str = "\
@@ -84,8 +85,32 @@ pub async fn shared(session: &Session) -> Result<Vec<Writer>, SqlFault> {
     writers.map_err(|error| session.fault(error, false))
 }
 
-/// Whether a write that was refused may find its primary on the other side: nothing of it was
-/// applied, and the caller has not asked for a read-only transaction.
-pub fn says_look_again(fault: &SqlFault) -> bool {
-    fault.reason == NOT_PRIMARY || fault.sqlstate == READ_ONLY
+/// Tells sessions of older epochs by their locks.
+#[derive(Debug, Clone)]
+pub struct FenceTable {
+    pools: Sides<Pool>,
+}
+
+impl FenceTable {
+    /// Asks these two databases.
+    pub fn new(pools: Sides<Pool>) -> Self {
+        Self { pools }
+    }
+
+    async fn others(&self, side: Side, epoch: u64) -> Result<Vec<String>, SqlFault> {
+        let session = self.pools.of(side).get().await?;
+        if session.facts().is_cockroach {
+            // There each write looks at the epoch itself.
+            return Ok(Vec::new());
+        }
+        let writers = shared(&session).await?;
+        let others = writers.iter().filter(|writer| writer.is_of_other_epoch(epoch));
+        Ok(others.map(|writer| format!("{writer} writes under another epoch")).collect())
+    }
+}
+
+impl OlderWriters for FenceTable {
+    fn before(&self, side: Side, epoch: u64) -> BoxFuture<'_, Result<Vec<String>, SqlFault>> {
+        self.others(side, epoch).boxed()
+    }
 }
