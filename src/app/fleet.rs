@@ -28,8 +28,8 @@ const REFRESH_LIMIT: Duration = Duration::from_secs(1);
 pub(super) struct Fleet {
     pub(super) control: Control,
     pub(super) membership: Membership,
-    store: Arc<ControlTable>,
-    table: Arc<FleetTable>,
+    pub(super) store: Arc<ControlTable>,
+    pub(super) table: Arc<FleetTable>,
 }
 
 /// Reads where the migration stands, registers with its primary, and keeps both up.

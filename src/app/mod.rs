@@ -1,5 +1,6 @@
 //! Puts the parts together, starts them, and stops them in order.
 
+pub mod cutover;
 pub mod databases;
 mod directed;
 mod fenced;
@@ -156,7 +157,9 @@ pub async fn run(
     let control = fleet.control.clone();
     // Writes and long answers outlive the futures of their callers, and are waited for.
     let calls = TaskTracker::new();
-    let transactions = open_transactions(config, &databases, &calls, &background, &metrics);
+    let open = open_transactions(config, &databases, &calls, &background, &metrics);
+    let transactions: Sides<Arc<dyn Transactions>> =
+        Sides { source: Arc::new(open.source.clone()), target: Arc::new(open.target.clone()) };
     fenced::follow(&databases, &fleet, &background);
     let samples = start_shadow_reads(config, &databases, &background, &metrics, &control);
     let uncaptured = Uncaptured::default();
@@ -165,8 +168,16 @@ pub async fn run(
     let reconciling =
         reconciling::start(config, &databases, &control, (&metrics, &writers), &background);
 
-    let phases: Arc<dyn PhaseAdmin> =
-        Arc::new(fleet.lead(config, &databases, &background, &reconciling.admin));
+    let steps = fleet.lead(config, &databases, &background, &reconciling.admin);
+    let cutovers = cutover::start(
+        config,
+        &databases,
+        &fleet,
+        open,
+        (steps.clone(), Arc::clone(&reconciling.admin), reconciling.replayer.clone()),
+        (&background.tasks, &background.stop, &metrics),
+    );
+    let phases: Arc<dyn PhaseAdmin> = Arc::new(steps);
     let parts = stack::Parts {
         databases: databases.executing(&calls),
         transactions,
@@ -194,6 +205,7 @@ pub async fn run(
             }),
             mismatches: Arc::new(MismatchTable::new(databases.own().source)),
             phases,
+            cutovers: Arc::new(cutovers),
             outbox: reconciling.admin,
             sampling: Arc::new(samples),
             stop: stop.clone(),
@@ -280,7 +292,7 @@ fn open_transactions(
     calls: &TaskTracker,
     background: &Background,
     metrics: &Metrics,
-) -> Sides<Arc<dyn Transactions>> {
+) -> Sides<PostgresTransactions> {
     let of = |side| {
         let transactions = PostgresTransactions::new(transactions::Params {
             writes: databases.writes(side).clone(),
@@ -294,7 +306,7 @@ fn open_transactions(
     let (source, target) = (of(Side::Source), of(Side::Target));
     let (at_source, at_target) = (source.clone(), target.clone());
     metrics.watch_transactions(move || (at_source.open_count() + at_target.open_count()) as u64);
-    Sides { source: Arc::new(source), target: Arc::new(target) }
+    Sides { source, target }
 }
 
 fn start_shadow_reads(

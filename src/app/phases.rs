@@ -77,11 +77,11 @@ impl PhaseHooks for Hooks {
     }
 }
 
-fn told(refusal: &Refusal) -> String {
+pub(super) fn told(refusal: &Refusal) -> String {
     format!("{}: {} ({})", refusal.table, refusal.message, refusal.reason)
 }
 
-fn fault(error: AppError) -> SqlFault {
+pub(super) fn fault(error: AppError) -> SqlFault {
     match error {
         AppError::Database(fault) => fault,
         other => SqlFault::new(FaultKind::Precondition, "refused.setup", other.to_string()),

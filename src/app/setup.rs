@@ -112,7 +112,7 @@ async fn captures_now(session: &Lease) -> Result<bool, AppError> {
 
 /// The tables of the migration as a side knows them: once the target is the primary, the
 /// source need not be there for it.
-async fn tables_on(
+pub(super) async fn tables_on(
     config: &Config,
     databases: &Databases,
     side: Side,

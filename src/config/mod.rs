@@ -6,6 +6,7 @@
 
 mod compare;
 mod control;
+mod cutover;
 mod database;
 mod dsn;
 pub mod fault;
@@ -19,6 +20,7 @@ mod units;
 
 pub use compare::CompareRule;
 pub use control::Control;
+pub use cutover::Cutover;
 pub use database::Database;
 pub use fault::{Faults, Origin};
 pub use layers::Sources;
@@ -67,6 +69,8 @@ pub struct Config {
     pub shift: Shift,
     /// What the gates ask for.
     pub gates: gate::Limits,
+    /// How the primary is changed.
+    pub cutover: Cutover,
     effective: Vec<(String, String, Origin)>,
 }
 
@@ -96,6 +100,7 @@ impl Config {
             read_routing: routing::routing(&mut reader),
             shift: Shift::read(&mut reader),
             gates: routing::gates(&mut reader),
+            cutover: Cutover::read(&mut reader),
             effective: reader.effective(),
         };
         config.check_together(&mut reader);

@@ -170,6 +170,15 @@ impl Membership {
         self.inner.hold.send_replace(None);
     }
 
+    /// Renews the lease now, on the database that is the primary now.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the primary says.
+    pub async fn renew_now(&self) -> Result<(), SqlFault> {
+        self.renew().await
+    }
+
     /// Writes that were let in and have not ended, statements of open transactions included.
     pub fn writes_in_progress(&self) -> u64 {
         self.in_progress().values().sum()

@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod call;
 pub mod control;
+pub mod cutover;
 pub mod fault;
 pub mod figures;
 pub mod fleet;

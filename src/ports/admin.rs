@@ -1,8 +1,10 @@
 //! What the operators' calls ask of the world.
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 
 use crate::domain::control::Phase;
+use crate::domain::cutover::{CutoverEvent, CutoverRequest};
 use crate::domain::fault::SqlFault;
 use crate::domain::gate::Progress;
 use crate::domain::history::Recorded;
@@ -48,6 +50,13 @@ pub trait PhaseAdmin: Send + Sync + 'static {
     fn step(&self, step: Step, asked: Asked) -> BoxFuture<'_, Result<Stepped, SqlFault>>;
     /// What was changed, latest first, at most `limit`.
     fn history(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Recorded>, SqlFault>>;
+}
+
+/// Changes of the primary.
+pub trait CutoverAdmin: Send + Sync + 'static {
+    /// Carries one out, to its end whether anybody watches or not. The last event says what
+    /// became of it.
+    fn run(&self, request: CutoverRequest) -> BoxStream<'static, CutoverEvent>;
 }
 
 /// What a phase needs beside the control row.

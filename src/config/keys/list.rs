@@ -352,6 +352,33 @@ const GATES: &[Key] = &[
 ];
 
 /// The sections, in the order of the documentation.
+const CUTOVER: &[Key] = &[
+    key(
+        "hold_limit",
+        Kind::Duration,
+        "10s",
+        "the longest that a write is held while the primary is changed, before it fails unapplied",
+    ),
+    key(
+        "pause_lease",
+        Kind::Duration,
+        "5s",
+        "time until a change of the primary is called off whose coordinator is lost",
+    ),
+    key(
+        "prepare_wait",
+        Kind::Duration,
+        "30s",
+        "time that members are waited for before any write is held",
+    ),
+    key(
+        "count_rows_max",
+        Kind::Count(0, 1_000_000_000),
+        "100000",
+        "tables with more rows are not counted while writes are held",
+    ),
+];
+
 pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("source", DATABASE),
     ("target", DATABASE),
@@ -368,4 +395,5 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("read_routing", READ_ROUTING),
     ("shift", SHIFT),
     ("gates", GATES),
+    ("cutover", CUTOVER),
 ];

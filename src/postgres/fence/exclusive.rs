@@ -18,6 +18,11 @@ const PREPARED: &str = "\
     SELECT gid FROM pg_catalog.pg_prepared_xacts \
     WHERE database = pg_catalog.current_database() ORDER BY prepared";
 
+/// Counted no further than is of use.
+const OUTBOX: &str = "\
+    SELECT pg_catalog.count(*) FROM (SELECT FROM segue.outbox WHERE forgotten_at IS NULL \
+        LIMIT 100000) AS o";
+
 const TERMINATE: &str = "SELECT pg_catalog.pg_terminate_backend($1)";
 
 /// A session that asks for the fence, and holds it. The server ends it, and with it the fence,
@@ -130,6 +135,20 @@ impl Exclusive {
         let rows = self.session.query(&prepared.statement, &[]).await;
         let failed = |error| self.session.fault(error, false);
         rows.map_err(failed)?.iter().map(|row| row.try_get(0).map_err(failed)).collect()
+    }
+
+    /// Rows of the outbox that are not forgotten, by a plain read: those that somebody has
+    /// claimed count as well.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub async fn outbox_rows(&self) -> Result<u64, SqlFault> {
+        let prepared = self.session.prepared(OUTBOX).await?;
+        let row = self.session.query_one(&prepared.statement, &[]).await;
+        let failed = |error| self.session.fault(error, false);
+        let rows: i64 = row.map_err(failed)?.try_get(0).map_err(failed)?;
+        Ok(rows.unsigned_abs())
     }
 
     async fn run(&self, sql: &str) -> Result<(), SqlFault> {

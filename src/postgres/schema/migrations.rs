@@ -44,11 +44,12 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 4] = [
+pub(super) const MIGRATIONS: [Migration; 5] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
     Migration { version: 4, sql: fleet },
+    Migration { version: 5, sql: |_| include_str!("v5.sql").to_owned() },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.
