@@ -72,6 +72,18 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make the target the primary: about a second in which writes wait, and no error
+    Cutover(CutoverArgs),
+    /// Make the source the primary again: the same with the sides exchanged
+    Rollback(CutoverArgs),
+    /// End the migration: the source is not kept current any more
+    Complete {
+        /// Without asking
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
     /// What was changed, by whom and why, latest first
     History {
         /// As JSON
@@ -153,6 +165,25 @@ pub(super) enum MismatchesCommand {
         )]
         by: String,
     },
+}
+
+/// A change of the primary.
+#[derive(Debug, clap::Args)]
+pub(super) struct CutoverArgs {
+    /// Do everything but the flip
+    #[arg(long)]
+    pub(super) rehearse: bool,
+    /// The longest that a write may wait
+    #[arg(long, default_value = "5s", value_parser = pause)]
+    pub(super) max_pause: std::time::Duration,
+    /// Without asking
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Each event as a line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) asked: AskedArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -258,5 +289,14 @@ fn percentage(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').trim().parse() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
         _ => Err("is not between 0 and 100".to_owned()),
+    }
+}
+
+fn pause(text: &str) -> Result<std::time::Duration, String> {
+    let limit = std::time::Duration::from_secs(600);
+    match humantime::parse_duration(text) {
+        Ok(pause) if !pause.is_zero() && pause <= limit => Ok(pause),
+        Ok(_) => Err("is not between 1ms and 10m".to_owned()),
+        Err(error) => Err(format!("{error}; write 5s or 800ms")),
     }
 }

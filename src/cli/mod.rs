@@ -3,6 +3,7 @@
 mod admin;
 mod args;
 mod config;
+mod cutover;
 mod mismatches;
 mod outbox;
 mod phase;
@@ -94,6 +95,15 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         }
         Command::Phase { command: Some(command), json } => {
             return phase::change(&mut admin::connect(sources).await?, command, json).await;
+        }
+        Command::Cutover(args) => {
+            return cutover::run(&mut admin::connect(sources).await?, "target", args).await;
+        }
+        Command::Rollback(args) => {
+            return cutover::run(&mut admin::connect(sources).await?, "source", args).await;
+        }
+        Command::Complete { yes, asked } => {
+            return cutover::complete(&mut admin::connect(sources).await?, yes, asked).await;
         }
         Command::History { json, limit } => {
             phase::history(&mut admin::connect(sources).await?, json, limit).await?;

@@ -12,9 +12,11 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::mismatch::{Mismatch, Resolution};
 use crate::domain::status::{CallStatus, OutboxEntry, StatusReport};
 use crate::domain::table::TableName;
-use crate::grpc::{phases, proto, status};
+use crate::grpc::{cutover, phases, proto, status};
 use crate::ports::MismatchStore;
-use crate::ports::admin::{OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
+use crate::ports::admin::{
+    CutoverAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource,
+};
 
 /// Entries of a list whose request names no limit, and the most that one gets.
 const LIST_DEFAULT: u32 = 100;
@@ -32,6 +34,8 @@ pub struct Parts {
     pub mismatches: Arc<dyn MismatchStore>,
     /// The phases, behind their gates.
     pub phases: Arc<dyn PhaseAdmin>,
+    /// Changes of the primary.
+    pub cutovers: Arc<dyn CutoverAdmin>,
     /// The primary's outbox.
     pub outbox: Arc<dyn OutboxAdmin>,
     /// The rate of samples.
@@ -69,6 +73,17 @@ impl std::fmt::Debug for MigrationService {
 
 #[tonic::async_trait]
 impl proto::migration_server::Migration for MigrationService {
+    type CutoverStream = BoxStream<'static, Result<proto::CutoverEvent, Status>>;
+
+    async fn cutover(
+        &self,
+        request: Request<proto::CutoverRequest>,
+    ) -> Result<Response<Self::CutoverStream>, Status> {
+        let request = cutover::request(request.into_inner()).map_err(|fault| refuse(&fault))?;
+        let events = self.parts.cutovers.run(request);
+        Ok(Response::new(events.map(|event| Ok(cutover::event(event))).boxed()))
+    }
+
     type WatchStatusStream = BoxStream<'static, Result<proto::Status, Status>>;
 
     async fn get_status(

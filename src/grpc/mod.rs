@@ -3,6 +3,7 @@
 mod answer;
 pub mod auth;
 mod call;
+mod cutover;
 mod encode;
 pub mod health;
 mod metadata;

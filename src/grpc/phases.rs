@@ -81,7 +81,7 @@ pub(super) fn report(report: PhaseReport) -> proto::PhaseReport {
     }
 }
 
-fn gate(gate: Gate) -> proto::Gate {
+pub(super) fn gate(gate: Gate) -> proto::Gate {
     let Gate { name, mark, found, wanted } = gate;
     proto::Gate { name: name.to_owned(), mark: mark.to_string(), found, wanted }
 }

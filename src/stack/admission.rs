@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use tower::Service;
+use tower::{Service, ServiceExt};
 
 use crate::domain::call::{BoundStatement, CallContext, Idempotency, TransactionId};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -20,6 +20,12 @@ use crate::stack::queries::NamedStatements;
 use crate::stack::transacted::WriteIds;
 use crate::statement::{Analysis, Cache, StatementKind};
 use crate::telemetry::metrics::Metrics;
+
+/// Times that a write is sent where the primary was looked for on the wrong side.
+const ATTEMPTS_MAX: u32 = 3;
+/// How long such a write waits for the member to hear of the new primary.
+const MOVED_ON_MAX: Duration = Duration::from_secs(3);
+const MOVED_ON_LOOK: Duration = Duration::from_millis(5);
 
 /// What admission goes by.
 #[derive(Debug, Clone, Copy)]
@@ -330,13 +336,46 @@ where
                 Some(_) => Entering::Continuing,
                 None => Entering::New,
             };
-            let pass = control.admit_write(entering, judged.context.deadline).await?;
-            inner.call(judged.with(pass)).await
+            let mut attempt = 1;
+            loop {
+                let pass = control.admit_write(entering, judged.context.deadline).await?;
+                let epoch = pass.control.epoch;
+                let written = inner.call(judged.clone().with(pass)).await;
+                let Err(fault) = &written else { return written };
+                // In a transaction what came before is lost with the primary.
+                let moved = fault.says_look_again() && entering == Entering::New;
+                if !moved || attempt == ATTEMPTS_MAX {
+                    return written;
+                }
+                if !has_moved_on(&*control, epoch, judged.context.deadline).await {
+                    return written;
+                }
+                attempt += 1;
+                inner.ready().await?;
+            }
         })
     }
 }
 
+/// Waits, for a short while, until the member knows of a later epoch than the write went by.
+async fn has_moved_on(
+    control: &dyn ControlView,
+    epoch: u64,
+    deadline: Option<Instant>,
+) -> bool {
+    let limit = Instant::now() + MOVED_ON_MAX;
+    let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
+    while control.current().epoch <= epoch {
+        if Instant::now() >= limit {
+            return false;
+        }
+        tokio::time::sleep(MOVED_ON_LOOK).await;
+    }
+    true
+}
+
 /// A write that nothing stands against but that it has no leave yet.
+#[derive(Clone)]
 struct Judged {
     statements: Vec<BoundStatement>,
     writes: bool,
