@@ -146,8 +146,7 @@ impl Pools {
             limits: CONTROL_LIMITS,
             ..pool::Params::new(Purpose::Own, CONTROL_SESSIONS_MAX, config.pool_wait_max)
         };
-        let writes =
-            pool::Params::new(Purpose::Write, config.write_pool_max, config.pool_wait_max);
+        let writes = pool::Params::new(Purpose::Write, config.write_pool_max, config.pool_wait_max);
         let fence = fence.fence(side, config.pool_wait_max);
         Ok(Self {
             control: Pool::new(connector.clone(), control)?,

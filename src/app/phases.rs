@@ -70,6 +70,9 @@ impl PhaseHooks for Hooks {
                 Phase::SourceOnly => {
                     setup::switch_capture_off(&self.databases).await.map_err(fault)
                 }
+                Phase::TargetOnly => {
+                    setup::stop_capturing(&self.databases, Side::Target).await.map_err(fault)
+                }
                 _ => Ok(()),
             }
         }

@@ -256,10 +256,19 @@ pub async fn print_capture(
 /// Whatever the database says.
 pub async fn switch_capture_off(databases: &Databases) -> Result<(), AppError> {
     for side in [Side::Source, Side::Target] {
-        let session = databases.own().of(side).get().await?;
-        if session.facts().is_cockroach {
-            continue;
-        }
+        stop_capturing(databases, side).await?;
+    }
+    Ok(())
+}
+
+/// The same on one side.
+///
+/// # Errors
+///
+/// Whatever the database says.
+pub(super) async fn stop_capturing(databases: &Databases, side: Side) -> Result<(), AppError> {
+    let session = databases.own().of(side).get().await?;
+    if !session.facts().is_cockroach {
         capture::give_up(&**session).await.map_err(|error| session.fault(error, true))?;
     }
     Ok(())

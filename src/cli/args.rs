@@ -173,6 +173,9 @@ pub(super) struct CutoverArgs {
     /// Do everything but the flip
     #[arg(long)]
     pub(super) rehearse: bool,
+    /// Whatever the gates say, but those of the fleet and the outbox; recorded with who and why
+    #[arg(long, requires = "reason")]
+    pub(super) force: bool,
     /// The longest that a write may wait
     #[arg(long, default_value = "5s", value_parser = pause)]
     pub(super) max_pause: std::time::Duration,

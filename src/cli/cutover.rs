@@ -20,13 +20,16 @@ use crate::grpc::proto::{
 const TEXT_WIDTH: usize = 76;
 
 pub(super) async fn run(client: &mut Client, to: &str, args: CutoverArgs) -> Result<Ending> {
-    let CutoverArgs { rehearse, max_pause, yes, json, asked: AskedArgs { by, reason } } = args;
+    let CutoverArgs { rehearse, force, max_pause, yes, json, asked } = args;
+    let AskedArgs { by, reason } = asked;
     if !rehearse && !yes {
-        let what = format!("writes will wait for at most {max_pause:?} while the {to} becomes the primary");
+        let what = format!(
+            "writes will wait for at most {max_pause:?} while the {to} becomes the primary"
+        );
         agreed(&what)?;
     }
     let pause_max_ms = u32::try_from(max_pause.as_millis().max(1)).unwrap_or(u32::MAX);
-    let request = CutoverRequest { to: to.to_owned(), rehearse, pause_max_ms, by, reason };
+    let request = CutoverRequest { to: to.to_owned(), rehearse, pause_max_ms, by, reason, force };
     let mut events = client.cutover(request).await?.into_inner();
     let mut ended = None;
     while let Some(event) = events.message().await? {
@@ -50,11 +53,7 @@ pub(super) async fn run(client: &mut Client, to: &str, args: CutoverArgs) -> Res
 }
 
 /// The last step, behind its gate.
-pub(super) async fn complete(
-    client: &mut Client,
-    yes: bool,
-    asked: AskedArgs,
-) -> Result<Ending> {
+pub(super) async fn complete(client: &mut Client, yes: bool, asked: AskedArgs) -> Result<Ending> {
     if !yes {
         agreed("the source is not kept current any more, and there is no way back")?;
     }
@@ -108,7 +107,9 @@ fn told_end(end: &CutoverEnd) -> String {
         "rehearsed" => {
             format!("rehearsed: {now} as before; writes were held for {:.0} ms\n", end.paused_ms)
         }
-        "refused" => format!("{}a gate refuses, and nothing was done: {now}\n", phase::gates(&end.gates)),
+        "refused" => {
+            format!("{}a gate refuses, and nothing was done: {now}\n", phase::gates(&end.gates))
+        }
         _ => format!("nothing has changed: {now}; writes were held for {:.0} ms\n", end.paused_ms),
     }
 }

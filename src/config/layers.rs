@@ -52,7 +52,7 @@ pub(super) struct Layers {
 }
 
 /// Variables of segue that are no keys of the file.
-const OTHER_VARIABLES: &[&str] = &["SEGUE_CONFIG"];
+const OTHER_VARIABLES: &[&str] = &["SEGUE_CONFIG", "SEGUE_CRASH_AT"];
 
 /// libpq's variables and the keys that they are read as. Where a database is (host, port,
 /// name) they say of the source only: a target that is the source by default would be a trap.

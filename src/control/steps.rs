@@ -135,7 +135,7 @@ impl Steps {
         if to == Some(row.state.phase) {
             return Ok(Stepped::Done(row));
         }
-        let next = next_by_hand(row.state.phase)?;
+        let next = next_by_hand(row.state.phase, to)?;
         if let Some(to) = to.filter(|to| *to != next) {
             let message = format!("the phase after {} is {next}, not {to}", row.state.phase);
             return Err(refused("refused.phase_order", message, "phases are taken one at a time"));
@@ -165,7 +165,9 @@ impl Steps {
             figures: lines(&gates),
             ..Change::phase(next, &asked.by, reason)
         };
-        self.change(&evidence.row, to).await.map(Stepped::Done)
+        let row = self.change(&evidence.row, to).await?;
+        self.parts.hooks.after(next).await?;
+        Ok(Stepped::Done(row))
     }
 
     async fn back(&self, give_up_copy: bool, asked: &Asked) -> Result<Stepped, SqlFault> {
@@ -347,7 +349,7 @@ fn rehearsals(history: &[Recorded]) -> u64 {
     since.filter(|it| it.event.kind == EventKind::Rehearsal).count() as u64
 }
 
-fn next_by_hand(phase: Phase) -> Result<Phase, SqlFault> {
+fn next_by_hand(phase: Phase, to: Option<Phase>) -> Result<Phase, SqlFault> {
     let own = |what: &str| {
         let message = format!("{phase} is left by a command of its own");
         Err(refused("refused.own_command", message, what))
@@ -357,6 +359,8 @@ fn next_by_hand(phase: Phase) -> Result<Phase, SqlFault> {
         Phase::DualWrite => Ok(Phase::ShadowRead),
         Phase::ShadowRead => Ok(Phase::Shift),
         Phase::Shift | Phase::Cutover => own("run `segue cutover`"),
+        // The end is not come to by going on, but by name.
+        Phase::Reversed if to == Some(Phase::TargetOnly) => Ok(Phase::TargetOnly),
         Phase::Reversed => own("run `segue complete`, or `segue rollback` to go back"),
         Phase::TargetOnly => {
             let message = "target_only is the last phase: the migration is done";

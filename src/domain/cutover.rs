@@ -38,6 +38,8 @@ pub struct CutoverRequest {
     pub to: Side,
     /// Everything but the flip.
     pub rehearse: bool,
+    /// Whatever the gates say, but those without which there is no sound cutover.
+    pub force: bool,
     /// The longest that a write may be held.
     pub pause_max: Duration,
     /// Who asks.

@@ -12,7 +12,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What is asked for.
 pub(super) fn request(request: proto::CutoverRequest) -> Result<CutoverRequest, SqlFault> {
-    let proto::CutoverRequest { to, rehearse, pause_max_ms, by, reason } = request;
+    let proto::CutoverRequest { to, rehearse, pause_max_ms, by, reason, force } = request;
     let to = match to.as_str() {
         "source" => Side::Source,
         "target" => Side::Target,
@@ -24,11 +24,14 @@ pub(super) fn request(request: proto::CutoverRequest) -> Result<CutoverRequest, 
     if by.trim().is_empty() {
         return Err(invalid("by is empty; who changes the primary is kept on record"));
     }
+    if force && reason.trim().is_empty() {
+        return Err(invalid("a gate is forced without a reason; it is recorded"));
+    }
     let pause_max = match pause_max_ms {
         0 => PAUSE_MAX,
         ms => Duration::from_millis(u64::from(ms)),
     };
-    Ok(CutoverRequest { to, rehearse, pause_max, by, reason })
+    Ok(CutoverRequest { to, rehearse, force, pause_max, by, reason })
 }
 
 fn invalid(message: impl Into<String>) -> SqlFault {

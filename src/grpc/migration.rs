@@ -14,9 +14,7 @@ use crate::domain::status::{CallStatus, OutboxEntry, StatusReport};
 use crate::domain::table::TableName;
 use crate::grpc::{cutover, phases, proto, status};
 use crate::ports::MismatchStore;
-use crate::ports::admin::{
-    CutoverAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource,
-};
+use crate::ports::admin::{CutoverAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
 
 /// Entries of a list whose request names no limit, and the most that one gets.
 const LIST_DEFAULT: u32 = 100;

@@ -64,18 +64,7 @@ impl ControlTable {
 
     async fn read_row(&self, side: Side) -> Result<Option<ControlRow>, SqlFault> {
         let session = self.pools.of(side).get().await?;
-        let prepared = match session.prepared(READ).await {
-            Ok(prepared) => prepared,
-            Err(fault) if [UNDEFINED_TABLE, UNDEFINED_SCHEMA].contains(&&*fault.sqlstate) => {
-                return Ok(None);
-            }
-            Err(fault) => return Err(fault),
-        };
-        let row = session
-            .query_opt(&prepared.statement, &[])
-            .await
-            .map_err(|error| session.fault(error, true))?;
-        row.map(|row| control_row(&row, side)).transpose()
+        read_on(&session).await
     }
 
     async fn change(
@@ -92,6 +81,26 @@ impl ControlTable {
         }
         change_on(&session, from, to).await
     }
+}
+
+/// The row of a session's side; nothing where it has none yet.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn read_on(session: &Session) -> Result<Option<ControlRow>, SqlFault> {
+    let prepared = match session.prepared(READ).await {
+        Ok(prepared) => prepared,
+        Err(fault) if [UNDEFINED_TABLE, UNDEFINED_SCHEMA].contains(&&*fault.sqlstate) => {
+            return Ok(None);
+        }
+        Err(fault) => return Err(fault),
+    };
+    let row = session
+        .query_opt(&prepared.statement, &[])
+        .await
+        .map_err(|error| session.fault(error, true))?;
+    row.map(|row| control_row(&row, session.side())).transpose()
 }
 
 async fn first(session: &Session, to: ControlChange) -> Result<bool, SqlFault> {
@@ -116,31 +125,31 @@ pub async fn change_on(
     from: Version,
     to: ControlChange,
 ) -> Result<bool, SqlFault> {
-        let side = session.side();
-        let epoch = number(to.state.epoch, side)?;
-        let revision = number(to.revision, side)?;
-        let phase = to.state.phase.as_str();
-        let percent = to.target_percentage.percent();
-        let ControlChange { held, reason, changed_by, event, .. } = to;
-        let (from_epoch, from_revision) = (number(from.epoch, side)?, number(from.revision, side)?);
-        let event = event.map(|event| history::Columns::of(event, side)).transpose()?;
-        let event = event.unwrap_or_default();
-        let mut params: Vec<&(dyn ToSql + Sync)> = vec![
-            &from_epoch,
-            &from_revision,
-            &epoch,
-            &revision,
-            &phase,
-            &percent,
-            &held,
-            &reason,
-            &changed_by,
-        ];
-        params.extend(event.params());
-        let prepared = session.prepared(CHANGE).await?;
-        let changed = session.query_one(&prepared.statement, &params).await;
-        let changed = changed.and_then(|row| row.try_get::<_, i64>(0));
-        changed.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+    let side = session.side();
+    let epoch = number(to.state.epoch, side)?;
+    let revision = number(to.revision, side)?;
+    let phase = to.state.phase.as_str();
+    let percent = to.target_percentage.percent();
+    let ControlChange { held, reason, changed_by, event, .. } = to;
+    let (from_epoch, from_revision) = (number(from.epoch, side)?, number(from.revision, side)?);
+    let event = event.map(|event| history::Columns::of(event, side)).transpose()?;
+    let event = event.unwrap_or_default();
+    let mut params: Vec<&(dyn ToSql + Sync)> = vec![
+        &from_epoch,
+        &from_revision,
+        &epoch,
+        &revision,
+        &phase,
+        &percent,
+        &held,
+        &reason,
+        &changed_by,
+    ];
+    params.extend(event.params());
+    let prepared = session.prepared(CHANGE).await?;
+    let changed = session.query_one(&prepared.statement, &params).await;
+    let changed = changed.and_then(|row| row.try_get::<_, i64>(0));
+    changed.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
 }
 
 impl ControlStore for ControlTable {

@@ -142,11 +142,7 @@ impl PauseTable {
     /// # Errors
     ///
     /// What the database reports.
-    pub async fn reports(
-        &self,
-        side: Side,
-        id: u128,
-    ) -> Result<Vec<(MemberId, Stage)>, SqlFault> {
+    pub async fn reports(&self, side: Side, id: u128) -> Result<Vec<(MemberId, Stage)>, SqlFault> {
         let session = self.pools.of(side).get().await?;
         let prepared = session.prepared(REPORTS).await?;
         let failed = |error| session.fault(error, false);

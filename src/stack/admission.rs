@@ -358,11 +358,7 @@ where
 }
 
 /// Waits, for a short while, until the member knows of a later epoch than the write went by.
-async fn has_moved_on(
-    control: &dyn ControlView,
-    epoch: u64,
-    deadline: Option<Instant>,
-) -> bool {
+async fn has_moved_on(control: &dyn ControlView, epoch: u64, deadline: Option<Instant>) -> bool {
     let limit = Instant::now() + MOVED_ON_MAX;
     let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
     while control.current().epoch <= epoch {

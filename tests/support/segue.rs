@@ -76,9 +76,28 @@ impl Segue {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Starts a subcommand; its output is piped.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("segue can be run")
+    }
+
+    /// Whether the sidecar runs.
+    pub fn is_running(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        // A zombie waits for its parent.
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", process.id()));
+        status.is_ok_and(|status| !status.contains(") Z "))
+    }
+
     /// Starts the sidecar and waits until its health says so.
     pub async fn serve(&mut self) {
-        self.spawn();
+        self.serve_with(&[]).await;
+    }
+
+    /// The same with variables in its environment.
+    pub async fn serve_with(&mut self, environment: &[(&str, &str)]) {
+        self.spawn_with(environment);
         let endpoint = Endpoint::from_shared(self.admin_address()).expect("an address is valid");
         let asked = || async {
             let mut health = HealthClient::new(endpoint.connect().await.ok()?);
@@ -102,6 +121,10 @@ impl Segue {
 
     /// Starts the sidecar without waiting for anything.
     pub fn spawn(&mut self) {
+        self.spawn_with(&[]);
+    }
+
+    fn spawn_with(&mut self, environment: &[(&str, &str)]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -109,6 +132,7 @@ impl Segue {
             .expect("the log can be written");
         let process = self
             .command(&["serve"])
+            .envs(environment.iter().copied())
             .stdout(log.try_clone().expect("a file handle can be copied"))
             .stderr(log)
             .spawn()

@@ -6,7 +6,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{CutoverStep, LOOK, Run, Stop, crash, verify};
-use crate::app::{phases, setup};
 use crate::domain::control::ControlRow;
 use crate::domain::cutover::Stage;
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -106,7 +105,9 @@ impl Run<'_> {
                 let message = format!("writers are left: {}", left.join("; "));
                 return Err(SqlFault::new(FaultKind::Unavailable, "cutover.writers", message)
                     .on(fence.side())
-                    .with_hint("a transaction is not ended for a cutover: let it end, then try again"));
+                    .with_hint(
+                        "a transaction is not ended for a cutover: let it end, then try again",
+                    ));
             }
             if !acquired {
                 tokio::time::sleep(BREATH).await;
@@ -128,7 +129,8 @@ impl Run<'_> {
         let begun = self.begin(CutoverStep::Drain).await;
         match self.wait_until_drained(fence).await {
             Ok(most) => {
-                self.done(CutoverStep::Drain, begun, format!("{most} keys were left to copy")).await;
+                self.done(CutoverStep::Drain, begun, format!("{most} keys were left to copy"))
+                    .await;
                 Ok(())
             }
             Err(fault) => Err(self.failed(CutoverStep::Drain, begun, fault).await),
@@ -163,12 +165,9 @@ impl Run<'_> {
             let own = self.parts.databases.own();
             let reconciler = self.parts.reconcilers.of(self.from());
             let compared = verify::last_written(keys, reconciler).await?;
-            let (config, databases) = (&self.parts.config, &self.parts.databases);
-            let tables = setup::tables_on(config, databases, self.from()).await;
-            let (tables, _) = tables.map_err(phases::fault)?;
             let (primary, shadow) = (own.of(self.from()), own.of(self.request.to));
-            let rows_max = config.cutover.count_rows_max;
-            let counted = verify::counts(primary, shadow, &tables, rows_max).await?;
+            let rows_max = self.parts.config.cutover.count_rows_max;
+            let counted = verify::counts(primary, shadow, &self.tables, rows_max).await?;
             // It is still ours: a lost fence is not found out by the flip alone.
             fence.outbox_rows().await?;
             Ok::<_, SqlFault>(format!(
@@ -188,7 +187,7 @@ impl Run<'_> {
 
     pub(super) async fn sequences(&self, fence: &Exclusive) -> Result<(), Stop> {
         let begun = self.begin(CutoverStep::Sequences).await;
-        let advanced = self.advance_sequences(true).await;
+        let advanced = self.advance_sequences().await;
         match advanced {
             Ok(set) => {
                 fence.outbox_rows().await?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::app::cutover::crash;
 use crate::app::databases::Databases;
 use crate::app::fleet::{Fleet, Refresher};
 use crate::control::Control;
@@ -129,6 +130,7 @@ impl Follower {
             let asked = Instant::now();
             let (seen, ()) = tokio::join!(self.look(), self.refresher.refresh());
             if self.control.current().epoch > within.from.epoch {
+                crash::pass("member_after_flip");
                 return;
             }
             match seen {
@@ -166,9 +168,11 @@ impl Follower {
             Stage::Prepare => {
                 let other = self.databases.writes(primary.other());
                 other.warm_up(WARM_MAX).await?;
+                crash::pass("member_prepared");
             }
             Stage::Hold => {
                 self.membership.hold_writes(self.params.hold_limit);
+                crash::pass("member_holding");
                 let open = self.transactions.of(primary).open_count();
                 if self.membership.writes_in_progress() > 0 || open > 0 {
                     return Ok(());
@@ -178,6 +182,7 @@ impl Follower {
                 if fence.holders() > 0 {
                     return Ok(());
                 }
+                crash::pass("member_without_locks");
             }
         }
         let (id, member) = (within.pause.id, self.membership.id());
@@ -209,6 +214,7 @@ impl Follower {
     async fn take_up(&self) -> Result<(), SqlFault> {
         let row = self.control.row();
         raise(&self.store, &row).await?;
+        crash::pass("member_after_raising");
         self.membership.renew_now().await?;
         self.databases.fence().set(Some(self.control.current()));
         Ok(())

@@ -39,11 +39,12 @@ use crate::domain::cutover::{
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::history::{Event, EventKind, Standing};
 use crate::domain::side::{Side, Sides};
+use crate::domain::table::TableMapping;
 use crate::jobs::replayer::Replayer;
 use crate::ports::ControlView;
 use crate::ports::admin::{CutoverAdmin, OutboxAdmin};
 use crate::ports::control::ControlStore;
-use crate::postgres::control::{ControlTable, change_on};
+use crate::postgres::control::{ControlTable, change_on, read_on};
 use crate::postgres::fence::Exclusive;
 use crate::postgres::fleet::FleetTable;
 use crate::postgres::outbox::RowKey;
@@ -52,12 +53,14 @@ use crate::postgres::reconcile::Reconciler;
 use crate::postgres::transactions::PostgresTransactions;
 use crate::telemetry::metrics::Metrics;
 
-pub use crash::ALL as CRASH_POINTS;
+pub use crash::{ALL as CRASH_POINTS, OF_MEMBERS as MEMBER_CRASH_POINTS};
 
 /// Events that wait for whoever watches.
 const EVENTS_MAX: usize = 256;
 /// For the flip's fate to be found out, and for members to follow it.
 const AFTER_FLIP: Duration = Duration::from_secs(10);
+/// Attempts at the flip, where only the revision of the row has changed.
+const FLIPS_MAX: u32 = 3;
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -105,6 +108,7 @@ struct Run<'a> {
     /// Since when writes are held, and until when they may be.
     held: Option<Instant>,
     written_last: BTreeSet<RowKey>,
+    tables: Vec<TableMapping>,
 }
 
 /// Starts the member's part, and gives what operators change the primary by.
@@ -135,10 +139,7 @@ pub(super) fn start(
         steps,
         outbox,
         replayer,
-        reconcilers: Sides {
-            source: reconciler(Side::Source),
-            target: reconciler(Side::Target),
-        },
+        reconcilers: Sides { source: reconciler(Side::Source), target: reconciler(Side::Target) },
     };
     Cutovers { parts: Arc::new(parts), running: Arc::default(), tasks: tasks.clone() }
 }
@@ -172,7 +173,8 @@ impl<'a> Run<'a> {
             epoch: 0,
             left: None,
         };
-        Self { parts, request, events, pause, held: None, written_last: BTreeSet::new() }
+        let (written_last, tables) = (BTreeSet::new(), Vec::new());
+        Self { parts, request, events, pause, held: None, written_last, tables }
     }
 
     fn from(&self) -> Side {
@@ -247,34 +249,49 @@ impl<'a> Run<'a> {
         Ok(CutoverEnd::Done)
     }
 
-    /// One compare-and-set of the row that the fence was raised under, on the fence's own
-    /// session: where that is lost, the fence may be, and nothing is changed.
+    /// One compare-and-set of the row, from the epoch that the fence was raised under, on the
+    /// fence's own session: where that is lost, the fence may be, and nothing is changed.
     ///
     /// *If its answer is lost*, the row is asked.
+    // Modelled as `Action::Flip` in tests/model_cutover.
     async fn flip(&mut self, fence: &Exclusive, row: &ControlRow) -> Result<ControlRow, Stop> {
         let begun = self.begin(CutoverStep::Flip).await;
-        let phase = if self.request.to == Side::Target { Phase::Reversed } else { Phase::Shift };
-        let change = Change {
-            // After a way back an operator says when reads are shifted again.
-            held: phase == Phase::Shift,
-            figures: format!("writes were held for {:?} until the flip", self.held_for()),
-            ..Change::phase(phase, &self.request.by, &self.request.reason)
-        };
-        let to = change.row_after(row);
-        let epoch = to.state.epoch;
-        let flipped = change_on(fence.session(), row.version(), to).await;
-        let flipped = match flipped {
+        let (from, epoch) = (row.state.epoch, row.state.epoch + 1);
+        let flipped = match self.compare_and_set(fence, from).await {
             Ok(flipped) => flipped,
             Err(fault) => self.was_flipped(epoch, &fault).await?,
         };
         if !flipped {
-            let message = "the control row was changed meanwhile, and the flip did not pass it over";
+            let message =
+                "the control row was changed meanwhile, and the flip did not pass it over";
             let fault = SqlFault::new(FaultKind::Precondition, "control.changed", message);
             return Err(self.failed(CutoverStep::Flip, begun, fault.with_hint("try again")).await);
         }
         let row = self.row_after_flip(epoch).await?;
+        let phase = row.state.phase;
         self.done(CutoverStep::Flip, begun, format!("epoch {epoch}, {phase}")).await;
         Ok(row)
+    }
+
+    /// The leader may have moved the share of reads since: that is another revision of the same
+    /// epoch, and is looked at once more.
+    async fn compare_and_set(&self, fence: &Exclusive, epoch: u64) -> Result<bool, SqlFault> {
+        let phase = if self.request.to == Side::Target { Phase::Reversed } else { Phase::Shift };
+        for _ in 0..FLIPS_MAX {
+            let row = read_on(fence.session()).await?;
+            let Some(row) = row.filter(|row| row.state.epoch == epoch) else { return Ok(false) };
+            let change = Change {
+                // After a way back an operator says when reads are shifted again.
+                held: phase == Phase::Shift,
+                forced: self.request.force,
+                figures: format!("writes were held for {:?} until the flip", self.held_for()),
+                ..Change::phase(phase, &self.request.by, &self.request.reason)
+            };
+            if change_on(fence.session(), row.version(), change.row_after(&row)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Asks the row until it can be read. Members do the same, whatever comes of it here.
@@ -318,11 +335,9 @@ impl<'a> Run<'a> {
         let epoch = row.state.epoch;
         let mut waiting = Vec::new();
         while Instant::now() < until {
-            if let Ok(fleet) = crate::ports::fleet::FleetStore::fleet(
-                self.parts.fleet.as_ref(),
-                self.request.to,
-            )
-            .await
+            if let Ok(fleet) =
+                crate::ports::fleet::FleetStore::fleet(self.parts.fleet.as_ref(), self.request.to)
+                    .await
             {
                 // Those that were prepared are expected on the new primary.
                 let reported = self.parts.pauses.reports(self.from(), self.pause.id).await;

@@ -21,12 +21,13 @@ use crate::postgres::sequences;
 const ROUND_TRIPS: u32 = 40;
 /// What one waiting key takes to be reconciled, as seen on a busy machine.
 const KEY_COST: Duration = Duration::from_micros(500);
-/// Gates that a rehearsal is held to: it is itself part of the evidence for the others.
-const FOR_REHEARSAL: [&str; 2] = ["settled", "outbox"];
+/// Gates without which there is no sound cutover. A rehearsal is held to these alone, since it
+/// is itself part of the evidence for the others, and so is the way back.
+const ALWAYS: [&str; 2] = ["settled", "outbox"];
 
 impl Run<'_> {
     /// The gates, and both directions' capture and rights.
-    pub(super) async fn gates(&self) -> Result<ControlRow, Stop> {
+    pub(super) async fn gates(&mut self) -> Result<ControlRow, Stop> {
         let begun = self.begin(CutoverStep::Gates).await;
         let judged = match self.judge().await {
             Ok(judged) => judged,
@@ -39,13 +40,17 @@ impl Run<'_> {
             return Ok(row);
         }
         let mark = Mark::of(&gates);
-        if mark != Mark::Pass {
+        let mut needed = gates.iter().filter(|gate| ALWAYS.contains(&gate.name));
+        let sound = needed.all(|gate| gate.mark == Mark::Pass);
+        if mark != Mark::Pass && !(self.request.force && sound) {
             return Err(Stop::Refused(CutoverEnd::Refused { mark, gates }));
         }
         if let Err(fault) = self.both_ways().await {
             return Err(self.failed(CutoverStep::Gates, begun, fault).await);
         }
-        let detail = format!("{} gates passed, capture stands on both sides", gates.len());
+        let passed = gates.iter().filter(|gate| gate.mark == Mark::Pass).count();
+        let detail =
+            format!("{passed} of {} gates passed, capture stands on both sides", gates.len());
         self.done(CutoverStep::Gates, begun, detail).await;
         Ok(row)
     }
@@ -69,13 +74,13 @@ impl Run<'_> {
         }
         let mut gates = report.gates;
         if self.request.rehearse || self.request.to == Side::Source {
-            gates.retain(|gate| FOR_REHEARSAL.contains(&gate.name));
+            gates.retain(|gate| ALWAYS.contains(&gate.name));
         }
         Ok((row, gates))
     }
 
     /// A cutover that could not be undone is not made.
-    async fn both_ways(&self) -> Result<(), SqlFault> {
+    async fn both_ways(&mut self) -> Result<(), SqlFault> {
         let (config, databases) = (&self.parts.config, &self.parts.databases);
         for side in [Side::Source, Side::Target] {
             let report = setup::install_capture(config, databases, side).await;
@@ -90,22 +95,19 @@ impl Run<'_> {
             return Err(SqlFault::new(FaultKind::Precondition, "refused.one_way", message)
                 .with_hint("mend them, or name them in tables.exclude"));
         }
-        self.advance_sequences(false).await.map(drop)
+        let tables = setup::tables_on(config, databases, self.from()).await;
+        (self.tables, _) = tables.map_err(phases::fault)?;
+        self.advance_sequences().await.map(drop)
     }
 
     /// Sequences of the new primary go on above the old one's.
-    pub(super) async fn advance_sequences(&self, fenced: bool) -> Result<u64, SqlFault> {
+    pub(super) async fn advance_sequences(&self) -> Result<u64, SqlFault> {
         let own = self.parts.databases.own();
-        let (from, to) =
-            (own.of(self.from()).get().await?, own.of(self.request.to).get().await?);
+        let (from, to) = (own.of(self.from()).get().await?, own.of(self.request.to).get().await?);
         if to.facts().is_cockroach || from.facts().is_cockroach {
             return Ok(0);
         }
-        let mappings = setup::tables_on(&self.parts.config, &self.parts.databases, self.from());
-        let (mappings, _) = mappings.await.map_err(phases::fault)?;
-        let set = sequences::advance(&from, &to, &mappings).await?;
-        tracing::debug!(set, fenced, "sequences of the new primary were advanced");
-        Ok(set)
+        sequences::advance(&from, &to, &self.tables).await
     }
 
     /// How long writes will be held, from what waits now and what is open now.
@@ -137,9 +139,13 @@ impl Run<'_> {
             && writer.open_s.is_some_and(|open_s| open_s > limit.as_secs_f64() / 2.0)
         {
             let message = format!("a transaction may outlive the pause: {writer}");
-            return Err(SqlFault::new(FaultKind::Precondition, "refused.long_transaction", message)
-                .on(self.from())
-                .with_hint("let it end, then try again"));
+            return Err(SqlFault::new(
+                FaultKind::Precondition,
+                "refused.long_transaction",
+                message,
+            )
+            .on(self.from())
+            .with_hint("let it end, then try again"));
         }
         let keys = u32::try_from(waiting).unwrap_or(u32::MAX);
         let predicted = trip * ROUND_TRIPS + KEY_COST * keys;
@@ -152,7 +158,9 @@ impl Run<'_> {
                 .with_hint("wait until the outbox is smaller, or raise --max-pause"));
         }
         let epoch = row.state.epoch;
-        Ok(format!("about {predicted:?}: {waiting} keys wait, a round trip takes {trip:?}, epoch {epoch}"))
+        Ok(format!(
+            "about {predicted:?}: {waiting} keys wait, a round trip takes {trip:?}, epoch {epoch}"
+        ))
     }
 
     /// Waits, without holding anything up, until every member listens closely. One that has
@@ -161,7 +169,8 @@ impl Run<'_> {
         let begun = self.begin(CutoverStep::Prepare).await;
         match self.come_to_attention().await {
             Ok(members) => {
-                self.done(CutoverStep::Prepare, begun, format!("{members} members are ready")).await;
+                self.done(CutoverStep::Prepare, begun, format!("{members} members are ready"))
+                    .await;
                 Ok(())
             }
             Err(fault) => {

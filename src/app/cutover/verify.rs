@@ -56,11 +56,15 @@ pub(super) async fn last_written(
         return Err(refused(message, "find out why before you try again: `segue verify`"));
     }
     if let Some((key, reason)) = report.failed.first() {
-        let message = format!("the row {:?} of table {} differs: {reason}", key.values, key.table_id);
+        let message =
+            format!("the row {:?} of table {} differs: {reason}", key.values, key.table_id);
         return Err(refused(message, "see `segue outbox --stuck`"));
     }
     if let Some(stopped) = report.stopped {
-        return Err(refused(format!("the last rows could not be compared: {stopped:?}"), "try again"));
+        return Err(refused(
+            format!("the last rows could not be compared: {stopped:?}"),
+            "try again",
+        ));
     }
     Ok(count)
 }
