@@ -1,7 +1,7 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fmt lint doc audit demo playground ci
+.PHONY: help setup test fmt lint doc audit demo playground ci bench-cutover
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ demo: ## two databases, segue between them, faults, and a proof at the end (two 
 playground: ## the demo's two databases alone, to try segue by hand; Ctrl-C removes them
 	@scripts/setup --demo
 	@.build/python/bin/python demo/playground
+
+bench-cutover: setup ## 20 cutovers and rollbacks under load: the pause, errors, what was lost
+	@cargo bench --locked --bench cutover
 
 bench-callers: setup ## what callers see of a slow, refusing or full target: paired p50 and p99
 	cargo test --locked --test durability callers_do_not -- --nocapture --test-threads=1

@@ -278,15 +278,19 @@ struct Sessions {
     limits: SessionLimits,
     fence: Option<Fence>,
     /// Open sessions without a lock, fewer than the pool has room for.
-    spare: Mutex<Vec<Box<Session>>>,
+    spare: Mutex<Spare>,
 }
+
+// They come boxed, and go boxed.
+#[allow(clippy::vec_box)]
+type Spare = Vec<Box<Session>>;
 
 impl Sessions {
     async fn connect(&self) -> Result<Box<Session>, SqlFault> {
         Box::pin(self.connector.connect_with(self.purpose, self.limits)).await.map(Box::new)
     }
 
-    fn spare(&self) -> MutexGuard<'_, Vec<Box<Session>>> {
+    fn spare(&self) -> MutexGuard<'_, Spare> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 use segue::app::listen::{self, Listeners, Services};
 use segue::domain::call::{BoundStatement, ResultLimits};
 use segue::domain::control::{ControlState, Phase};
+use segue::domain::cutover::{CutoverEvent, CutoverRequest};
 use segue::domain::fault::{FaultKind, SqlFault};
 use segue::domain::gate::Findings;
 use segue::domain::history::Recorded;
@@ -25,7 +27,7 @@ use segue::grpc::auth::Token;
 use segue::grpc::health::Health;
 use segue::grpc::migration::{self, MigrationService};
 use segue::grpc::sql::{self, SqlService};
-use segue::ports::admin::{OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
+use segue::ports::admin::{CutoverAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
 use segue::ports::settled::SettledWrites;
 use segue::ports::{ControlView, MismatchStore, ReconcileWaker, Sample, ShadowReads};
 use segue::postgres::connect::Connector;
@@ -116,6 +118,12 @@ impl MismatchStore for Fixed {
 
 fn absent() -> SqlFault {
     SqlFault::new(FaultKind::NotFound, "absent", "there is no fleet here")
+}
+
+impl CutoverAdmin for Fixed {
+    fn run(&self, _: CutoverRequest) -> BoxStream<'static, CutoverEvent> {
+        futures_util::stream::empty().boxed()
+    }
 }
 
 impl PhaseAdmin for Fixed {
@@ -274,6 +282,7 @@ impl Server {
                 status: fixed.clone(),
                 mismatches: fixed.clone(),
                 phases: fixed.clone(),
+                cutovers: fixed.clone(),
                 outbox: fixed.clone(),
                 sampling: fixed,
                 stop: stop.clone(),

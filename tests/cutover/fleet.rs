@@ -2,8 +2,8 @@
 
 use std::process::Output;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use segue::grpc::proto;
 use segue::grpc::proto::sql_client::SqlClient;
@@ -173,17 +173,34 @@ pub struct Load {
     ledger: Arc<Ledger>,
     stop: Arc<AtomicBool>,
     clients: JoinSet<()>,
+    /// Of each client, the longest write since this was asked last, in microseconds.
+    longest: Vec<Arc<AtomicU64>>,
 }
 
 impl Load {
     pub fn start(ledger: &Arc<Ledger>, addresses: &[String]) -> Self {
+        Self::with(ledger, addresses, CLIENTS)
+    }
+
+    /// So many of them.
+    pub fn with(ledger: &Arc<Ledger>, addresses: &[String], count: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut clients = JoinSet::new();
-        for client in 0..CLIENTS {
+        let (mut clients, mut longest) = (JoinSet::new(), Vec::new());
+        for client in 0..count {
             let address = addresses[usize::try_from(client).unwrap() % addresses.len()].clone();
-            clients.spawn(work_until(client, address, Arc::clone(ledger), Arc::clone(&stop)));
+            let own = Arc::new(AtomicU64::new(0));
+            longest.push(Arc::clone(&own));
+            let (ledger, stop) = (Arc::clone(ledger), Arc::clone(&stop));
+            clients.spawn(work_until(client, address, ledger, stop, own));
         }
-        Self { ledger: Arc::clone(ledger), stop, clients }
+        Self { ledger: Arc::clone(ledger), stop, clients, longest }
+    }
+
+    /// The longest write of each client since this was asked last.
+    #[allow(dead_code, reason = "the benchmark asks")]
+    pub fn longest(&self) -> Vec<Duration> {
+        let taken = self.longest.iter().map(|it| it.swap(0, Ordering::Relaxed));
+        taken.map(Duration::from_micros).collect()
     }
 
     /// Waits until so many more writes have been acknowledged.
@@ -202,17 +219,28 @@ impl Load {
     }
 }
 
-async fn work_until(client: u64, address: String, ledger: Arc<Ledger>, stop: Arc<AtomicBool>) {
+async fn work_until(
+    client: u64,
+    address: String,
+    ledger: Arc<Ledger>,
+    stop: Arc<AtomicBool>,
+    longest: Arc<AtomicU64>,
+) {
     let channel = Endpoint::from_shared(address).unwrap().connect_lazy();
     let mut sql = SqlClient::new(channel);
     let mut step = 0_u64;
     while !stop.load(Ordering::Relaxed) {
         step += 1;
         let key = i64::try_from(client * KEYS_OF_A_CLIENT + step % KEYS_OF_A_CLIENT).unwrap();
+        let begun = Instant::now();
         match step % 6 {
             0 => ledger.count(&mut sql, key % 4 + 1).await,
             1 => read(&mut sql, key).await,
             _ => ledger.write_account(&mut sql, key, step.is_multiple_of(7)).await,
+        }
+        if step % 6 != 1 {
+            let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            longest.fetch_max(took, Ordering::Relaxed);
         }
         tokio::task::yield_now().await;
     }

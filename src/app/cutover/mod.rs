@@ -59,6 +59,8 @@ pub use crash::{ALL as CRASH_POINTS, OF_MEMBERS as MEMBER_CRASH_POINTS};
 const EVENTS_MAX: usize = 256;
 /// For the flip's fate to be found out, and for members to follow it.
 const AFTER_FLIP: Duration = Duration::from_secs(10);
+/// The fence's session is heard of so often in a lease.
+const HEARD_SHARE: u32 = 5;
 /// Attempts at the flip, where only the revision of the row has changed.
 const FLIPS_MAX: u32 = 3;
 /// Between two looks at what is waited for.
@@ -90,12 +92,12 @@ struct Parts {
 /// Why a cutover ended before its flip.
 enum Stop {
     Refused(CutoverEnd),
-    Off(SqlFault),
+    Off(Box<SqlFault>),
 }
 
 impl From<SqlFault> for Stop {
     fn from(fault: SqlFault) -> Self {
-        Self::Off(fault)
+        Self::Off(Box::new(fault))
     }
 }
 
@@ -225,15 +227,27 @@ impl<'a> Run<'a> {
     async fn under_pause(&mut self, row: &ControlRow) -> Result<CutoverEnd, Stop> {
         let lease = self.parts.config.cutover.pause_lease;
         let fence = self.parts.databases.exclusive(self.from(), lease).await?;
-        self.hold(&fence).await?;
+        tokio::select! {
+            ended = self.under_fence(&fence, row) => ended,
+            // It never ends: this process being stopped is what the server is to notice.
+            () = fence.be_heard(lease / HEARD_SHARE) => Ok(CutoverEnd::Done),
+        }
+    }
+
+    async fn under_fence(
+        &mut self,
+        fence: &Exclusive,
+        row: &ControlRow,
+    ) -> Result<CutoverEnd, Stop> {
+        self.hold(fence).await?;
         crash::pass("cutover_after_pause");
-        self.fence(&fence, row).await?;
+        self.fence(fence, row).await?;
         crash::pass("cutover_after_fence");
-        self.drain(&fence).await?;
+        self.drain(fence).await?;
         crash::pass("cutover_after_drain");
-        self.verify(&fence).await?;
+        self.verify(fence).await?;
         crash::pass("cutover_after_verify");
-        self.sequences(&fence).await?;
+        self.sequences(fence).await?;
         crash::pass("cutover_after_sequences");
         self.within_limit()?;
         if self.request.rehearse {
@@ -241,11 +255,10 @@ impl<'a> Run<'a> {
             self.note_rehearsal(row).await?;
             return Ok(CutoverEnd::Rehearsed);
         }
-        let row = self.flip(&fence, row).await?;
+        let row = self.flip(fence, row).await?;
         crash::pass("cutover_after_flip");
         self.release(&row).await;
         crash::pass("cutover_after_release");
-        drop(fence);
         Ok(CutoverEnd::Done)
     }
 
@@ -415,7 +428,7 @@ impl<'a> Run<'a> {
     async fn failed(&self, step: CutoverStep, begun: Instant, fault: SqlFault) -> Stop {
         let (state, took, detail) = (StepState::Failed, begun.elapsed(), fault.to_string());
         self.tell(CutoverEvent::Step { step, state, took, detail }).await;
-        Stop::Off(fault)
+        fault.into()
     }
 
     /// Nobody who does not watch, or not fast enough, holds a cutover up.

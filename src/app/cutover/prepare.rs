@@ -19,6 +19,8 @@ use crate::postgres::sequences;
 
 /// What the steps under the fence take beside waiting: round trips, and a margin.
 const ROUND_TRIPS: u32 = 40;
+/// Another one's pause stands.
+const BUSY: &str = "refused.busy";
 /// What one waiting key takes to be reconciled, as seen on a busy machine.
 const KEY_COST: Duration = Duration::from_micros(500);
 /// Gates without which there is no sound cutover. A rehearsal is held to these alone, since it
@@ -183,8 +185,15 @@ impl Run<'_> {
 
     async fn come_to_attention(&mut self) -> Result<usize, SqlFault> {
         self.carry_history().await;
-        self.announce(Stage::Prepare).await?;
         let until = Instant::now() + self.parts.config.cutover.prepare_wait;
+        // One whose coordinator was lost is over with its lease.
+        let lapsed = Instant::now() + self.parts.config.cutover.pause_lease * 2;
+        while let Err(fault) = self.announce(Stage::Prepare).await {
+            if fault.reason != BUSY || Instant::now() >= lapsed.min(until) {
+                return Err(fault);
+            }
+            tokio::time::sleep(LOOK * 20).await;
+        }
         let renewing = self.keep_pause();
         let ready = self.wait_for(Stage::Prepare, until).await;
         drop(renewing);
@@ -199,7 +208,7 @@ impl Run<'_> {
             return Ok(());
         }
         let message = "another cutover is under way";
-        Err(SqlFault::new(FaultKind::Precondition, "refused.busy", message)
+        Err(SqlFault::new(FaultKind::Precondition, BUSY, message)
             .with_hint("wait for its end, or for the end of its lease, and try again"))
     }
 

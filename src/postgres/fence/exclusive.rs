@@ -105,6 +105,17 @@ impl Exclusive {
         self.run("SELECT pg_catalog.pg_advisory_unlock_all()").await
     }
 
+    /// Lets itself be heard of at intervals, for ever: to be run beside what is done under the
+    /// fence. Where the session is lost, whatever is done on it says so.
+    pub async fn be_heard(&self, interval: Duration) {
+        loop {
+            tokio::time::sleep(interval).await;
+            if self.run("SELECT 1").await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Who holds a shared lock of the fence.
     ///
     /// # Errors

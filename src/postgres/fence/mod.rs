@@ -10,6 +10,7 @@
 //! Advisory locks belong to one database, and `segue` is one schema of it: so the database
 //! names the migration, and the keys the epoch.
 
+pub(in crate::postgres) mod cockroach;
 mod copies;
 mod exclusive;
 mod promote;
