@@ -3,12 +3,14 @@
 mod answer;
 pub mod auth;
 mod call;
+mod cutover;
 mod encode;
 #[cfg(test)]
 mod fuzz;
 pub mod health;
 mod metadata;
 pub mod migration;
+mod phases;
 pub mod proto;
 mod refusal;
 mod request;
