@@ -120,70 +120,50 @@ pub(super) fn start(
         Arc::new(OutboxOperations::new(outbox, config.outbox.max_bytes, totals));
     let proofs = ProofTable::new(own.of(primary).clone());
     let backfill: Arc<dyn BackfillAdmin> = Arc::new(BackfillStatus::new(own.target));
-    tasks.spawn(measure_backfill(Arc::clone(&backfill), metrics.clone(), stop.clone()));
-    tasks.spawn(measure(Arc::clone(&admin), proofs, metrics.clone(), stop.clone()));
+    let (copy, told) = (Arc::clone(&backfill), metrics.clone());
+    let measured = move || measure_backfill(Arc::clone(&copy), told.clone());
+    tasks.spawn(again_and_again(measured, stop.clone()));
+    let (seen, told) = (Arc::clone(&admin), metrics.clone());
+    let measured = move || measure(Arc::clone(&seen), proofs.clone(), told.clone());
+    tasks.spawn(again_and_again(measured, stop.clone()));
     Reconciling { replayer, running, admin, backfill }
 }
 
 /// Keeps the outbox's figures for the scrape, which must not wait for a database.
-async fn measure(
-    outbox: Arc<dyn OutboxAdmin>,
-    proofs: ProofTable,
-    metrics: Metrics,
-    stop: CancellationToken,
-) {
-    let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
+async fn measure(outbox: Arc<dyn OutboxAdmin>, proofs: ProofTable, metrics: Metrics) {
+    match outbox.status().await {
+        Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, .. }) => {
+            metrics.outbox(OutboxState { pending, stuck, oldest_age_s, bytes });
         }
-        let measured = tokio::select! {
-            () = stop.cancelled() => return,
-            measured = outbox.status() => measured,
-        };
-        match measured {
-            Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, .. }) => {
-                metrics.outbox(OutboxState { pending, stuck, oldest_age_s, bytes });
-            }
-            Err(_) => {
-                metrics.fault("outbox_unreadable");
-                continue;
-            }
-        }
-        let proven = tokio::select! {
-            () = stop.cancelled() => return,
-            proven = proofs.status() => proven,
-        };
-        match proven {
-            Ok(proven) => metrics.verified(&proven),
-            Err(fault) => tracing::debug!(%fault, "what is proven cannot be read"),
-        }
+        // The proofs are in the same database.
+        Err(_) => return metrics.fault("outbox_unreadable"),
+    }
+    match proofs.status().await {
+        Ok(proven) => metrics.verified(&proven),
+        Err(fault) => tracing::debug!(%fault, "what is proven cannot be read"),
     }
 }
 
 /// The same of the copy of the history.
-async fn measure_backfill(
-    backfill: Arc<dyn BackfillAdmin>,
-    metrics: Metrics,
-    stop: CancellationToken,
-) {
+async fn measure_backfill(backfill: Arc<dyn BackfillAdmin>, metrics: Metrics) {
+    // The target may be away, or not set up yet.
+    if let Ok(progress) = backfill.progress().await {
+        metrics.backfill(&progress);
+    }
+}
+
+async fn again_and_again<F: Future<Output = ()>>(work: impl Fn() -> F, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
+    let measuring = async {
+        loop {
+            ticks.tick().await;
+            work().await;
         }
-        let measured = tokio::select! {
-            () = stop.cancelled() => return,
-            measured = backfill.progress() => measured,
-        };
-        // The target may be away, or not set up yet.
-        if let Ok(progress) = measured {
-            metrics.backfill(&progress);
-        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = measuring => {}
     }
 }
 

@@ -10,6 +10,7 @@ mod outbox;
 mod print;
 mod serve;
 mod setup;
+mod signals;
 mod status;
 mod verify;
 

@@ -1,10 +1,10 @@
 //! `segue serve`.
 
 use anyhow::{Context, Result};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app;
+use crate::cli::signals;
 use crate::config::{Config, Sources, Telemetry};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::setup::{Params, Tracing};
@@ -16,7 +16,9 @@ pub(super) async fn run(sources: &Sources) -> Result<()> {
     tracing::dispatcher::set_global_default(dispatch)
         .context("logs are taken already; segue was started twice in one process")?;
     let stop = CancellationToken::new();
-    stop_on_signals(&stop)?;
+    signals::stop_on_signals(&stop, |signal| {
+        tracing::info!(signal, "draining: open calls are finished, new ones refused");
+    })?;
     let result = app::run(&config, Metrics::new(), stop).await.map_err(anyhow::Error::from);
     if let Err(error) = &result {
         tracing::error!(error = format!("{error:#}"), "segue ends");
@@ -24,28 +26,6 @@ pub(super) async fn run(sources: &Sources) -> Result<()> {
     // After the app: its last spans are of the calls that it drained.
     tracing.shutdown().await;
     result
-}
-
-/// Drains on the first SIGTERM or SIGINT; a second one ends it where it stands.
-pub(super) fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
-    let stop = stop.clone();
-    tokio::spawn(async move {
-        let mut asked = async || {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            }
-        };
-        let name = asked().await;
-        tracing::info!(signal = name, "draining: open calls are finished, new ones refused");
-        stop.cancel();
-        let name = asked().await;
-        tracing::warn!(signal = name, "asked a second time; ending at once");
-        std::process::exit(super::FAILED.into());
-    });
-    Ok(())
 }
 
 pub(super) fn telemetry(config: &Telemetry) -> Params {

@@ -11,7 +11,7 @@ use crate::app::sweeping;
 use crate::app::verifying::{self, Event, Options, Pace, Totals};
 use crate::cli::args::VerifyArgs;
 use crate::cli::print::{self, bytes, count, counted, seconds};
-use crate::cli::{Ending, serve};
+use crate::cli::{Ending, serve, signals};
 use crate::compare::redact::redacted;
 use crate::config::{Config, Sources};
 use crate::domain::table::TableName;
@@ -35,7 +35,9 @@ pub(super) async fn run(sources: &Sources, args: VerifyArgs) -> Result<Ending> {
     let (tracing, dispatch) = Tracing::start(&telemetry, Box::new(std::io::stderr()))?;
     tracing::dispatcher::set_global_default(dispatch).context("logs are taken already")?;
     let stop = CancellationToken::new();
-    serve::stop_on_signals(&stop)?;
+    signals::stop_on_signals(&stop, |signal| {
+        tracing::warn!(signal, "chunks under way are finished; ask again to end at once");
+    })?;
     let options = Options {
         tables: args.tables,
         sample: args.sample,

@@ -199,6 +199,24 @@ async fn what_was_written_after_the_snapshot_is_looked_at_again() {
     }
 }
 
+/// Stops whoever passes `place`, which is told of, until it is woken; and ends it at `end`.
+fn held_at(place: &'static str, end: Option<&'static str>) -> (Hook, Arc<Notify>, Arc<Notify>) {
+    let (stopped, wakes) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, wait) = (Arc::clone(&stopped), Arc::clone(&wakes));
+    let hook: Hook = Arc::new(move |passed| {
+        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
+        async move {
+            if passed == place {
+                tell.notify_one();
+                wait.notified().await;
+            }
+            end == Some(passed)
+        }
+        .boxed()
+    });
+    (hook, stopped, wakes)
+}
+
 fn unreconciled(pair: &Pair, place: &'static str) -> Hook {
     let source = pair.source.dsn().to_owned();
     Arc::new(move |passed| {
@@ -242,19 +260,7 @@ async fn a_chunk_begun_again_takes_nothing_for_granted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_been_replaced_does_not_write_when_it_wakes() {
     let pair = captured("int").await;
-    let (stopped, wakes) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, wait) = (Arc::clone(&stopped), Arc::clone(&wakes));
-    let hook: Hook = Arc::new(move |passed| {
-        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
-        async move {
-            if passed == AFTER_SNAPSHOT {
-                tell.notify_one();
-                wait.notified().await;
-            }
-            passed == AFTER_COMMIT
-        }
-        .boxed()
-    });
+    let (hook, stopped, wakes) = held_at(AFTER_SNAPSHOT, Some(AFTER_COMMIT));
     let old = Arc::new(Process::of(&pair, 1000, Some(hook)).await);
     let chunk = old.claim().await;
     let sleeper = Arc::clone(&old);
@@ -278,19 +284,7 @@ async fn who_has_been_replaced_does_not_write_when_it_wakes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sessions_of_who_is_silent_too_long_are_ended() {
     let pair = captured("int").await;
-    let (stopped, wakes) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, wait) = (Arc::clone(&stopped), Arc::clone(&wakes));
-    let hook: Hook = Arc::new(move |passed| {
-        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
-        async move {
-            if passed == BEFORE_COMMIT {
-                tell.notify_one();
-                wait.notified().await;
-            }
-            false
-        }
-        .boxed()
-    });
+    let (hook, stopped, wakes) = held_at(BEFORE_COMMIT, None);
     let old = Arc::new(Process::of(&pair, 1000, Some(hook)).await);
     let chunk = old.claim().await;
     let (sleeper, its_chunk) = (Arc::clone(&old), chunk.clone());

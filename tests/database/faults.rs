@@ -178,10 +178,16 @@ async fn pools_recover_from_a_restart() {
     })
     .await;
     // A statement that the server's end cuts off is in doubt, and is said to be.
+    let client = support::connect(&dsn).await;
     let (written, ()) = tokio::join!(
         rig.segue.write(write(&["INSERT INTO item SELECT 3 FROM pg_sleep(5)"])),
         async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            eventually("the statement runs", WAIT, async || {
+                let running = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+                let rows = client.query(running, &[]).await.unwrap();
+                (!rows.is_empty()).then_some(())
+            })
+            .await;
             server.stop_immediate();
         }
     );

@@ -301,8 +301,12 @@ async fn a_full_pool_says_that_nothing_was_sent() {
     let fault = rig.segue.read_shared(request).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::DeadlineExceeded);
     let waiting = read(&rig, 1);
+    // Polled after the read, which waits by then; the pool tells that a session is asked for.
     let freeing = async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        eventually("a session is waited for", WAIT, async || {
+            (rig.reads.status().waiting > 0).then_some(())
+        })
+        .await;
         drop(held);
     };
     let (done, ()) = tokio::join!(tokio::time::timeout(NEVER, waiting), freeing);

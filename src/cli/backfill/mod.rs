@@ -10,12 +10,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::backfill::{self, Options};
 use crate::cli::print::{self, bytes, count, counted, table};
-use crate::cli::{Ending, serve};
+use crate::cli::{Ending, serve, signals};
 use crate::config::{Config, Sources};
 use crate::domain::backfill::{TablePlan, TableProgress};
 use crate::jobs::backfill as jobs;
@@ -100,7 +99,10 @@ pub(super) async fn run(sources: &Sources, args: &BackfillArgs) -> Result<Ending
         Tracing::start(&serve::telemetry(&quiet(&config)), Box::new(std::io::stderr()))?;
     tracing::dispatcher::set_global_default(dispatch).context("logs are taken already")?;
     let stop = CancellationToken::new();
-    stop_on_signals(&stop)?;
+    // Nothing is lost by the second either, but the chunks under way are begun again.
+    signals::stop_on_signals(&stop, |signal| {
+        tracing::warn!(signal, "chunks under way are finished; ask again to end at once");
+    })?;
     let ended = copy(&config, args, stop).await;
     tracing.shutdown().await;
     ended
@@ -192,27 +194,4 @@ fn plan_document(plans: &[TablePlan]) -> String {
     };
     let tables: Vec<_> = plans.iter().map(table).collect();
     format!("{}\n", json!({ "event": "plan", "tables": tables }))
-}
-
-/// The first SIGINT or SIGTERM ends it at the end of its chunks, a second one where it stands:
-/// nothing is lost by that either, but the chunks under way are begun again.
-fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
-    let stop = stop.clone();
-    tokio::spawn(async move {
-        let mut asked = async || {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            }
-        };
-        let name = asked().await;
-        tracing::warn!(signal = name, "chunks under way are finished; ask again to end at once");
-        stop.cancel();
-        let name = asked().await;
-        tracing::warn!(signal = name, "asked a second time; ending at once");
-        std::process::exit(super::FAILED.into());
-    });
-    Ok(())
 }

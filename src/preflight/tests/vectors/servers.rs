@@ -1,0 +1,163 @@
+//! Servers and roles.
+
+use super::Vector;
+use crate::domain::side::Side;
+use crate::preflight::describe::{SegueSchema, World};
+use crate::preflight::tests::fixture::*;
+use crate::preflight::{Code, Finding};
+
+fn set(world: &mut World, name: &str, value: &str) {
+    world.source.server.settings.insert(name.to_owned(), value.to_owned());
+    world.target.server.settings.insert(name.to_owned(), value.to_owned());
+}
+
+pub(super) fn servers() -> Vec<Vector> {
+    vec![
+        (
+            "a pooler, found on the way",
+            |w| w.found.push(Finding::new(Code::Pooler, Side::Source, "a pooler")),
+            &["server.pooler source "],
+        ),
+        (
+            "an unreadable catalogue, found on the way",
+            |w| w.found.push(Finding::new(Code::Unreadable, Side::Target, "refused")),
+            &["server.unreadable target "],
+        ),
+        ("a standby", |w| w.source.server.in_recovery = true, &["server.standby source "]),
+        (
+            "read-only",
+            |w| w.target.server.read_only = true,
+            &["server.read_only target default_transaction_read_only"],
+        ),
+        ("an old server", |w| w.target.server.version = 130_012, &["server.too_old target "]),
+        (
+            "not asked",
+            |w| w.target.not_asked.push(("policies", "no such table".to_owned())),
+            &["server.not_asked target policies"],
+        ),
+        (
+            "prepared",
+            |w| w.source.prepared.push("gid".to_owned()),
+            &["server.prepared_open source gid"],
+        ),
+        (
+            "may prepare",
+            |w| set(w, "max_prepared_transactions", "10"),
+            &[
+                "server.prepared_allowed source max_prepared_transactions",
+                "server.prepared_allowed target max_prepared_transactions",
+            ],
+        ),
+        (
+            "asynchronous",
+            |w| drop(w.source.server.settings.insert("synchronous_commit".into(), "off".into())),
+            &["server.async_commit source synchronous_commit"],
+        ),
+        (
+            "fsync",
+            |w| drop(w.target.server.settings.insert("fsync".into(), "off".into())),
+            &["server.unsafe_disk target fsync"],
+        ),
+        (
+            "a smaller encoding",
+            |w| w.target.server.encoding = "LATIN1".into(),
+            &["server.encoding target encoding"],
+        ),
+        (
+            "no encoding",
+            |w| w.source.server.encoding = "SQL_ASCII".into(),
+            &["server.encoding target encoding"],
+        ),
+        (
+            "a larger encoding",
+            |w| w.source.server.encoding = "LATIN1".into(),
+            &["server.encoding_back source encoding"],
+        ),
+        (
+            "another locale",
+            |w| w.target.server.collation = collation("de-DE", false),
+            &["server.collation target LC_COLLATE"],
+        ),
+        (
+            "another zone",
+            |w| drop(w.target.server.settings.insert("TimeZone".into(), "Asia/Tokyo".into())),
+            &["server.setting target TimeZone"],
+        ),
+        (
+            "large objects",
+            |w| {
+                w.source.has_large_objects = true;
+                pair(w, (ty("oid"), -1), (ty("oid"), -1));
+            },
+            &[
+                "server.large_objects source large objects",
+                "column.large_object source public.parent.x",
+            ],
+        ),
+        (
+            "an extension that is used and missing",
+            |w| {
+                facts(on_source(w), "note").extension = Some("citext".into());
+                w.source.extensions.insert("citext".into(), "1.6".into());
+                w.source.extensions.insert("unused".into(), "1".into());
+            },
+            &["server.extension_missing target citext"],
+        ),
+        (
+            "an extension of another version",
+            |w| {
+                facts(on_source(w), "note").extension = Some("citext".into());
+                w.source.extensions.insert("citext".into(), "1.6".into());
+                w.target.extensions.insert("citext".into(), "1.5".into());
+            },
+            &["server.extension_version target citext"],
+        ),
+    ]
+}
+
+pub(super) fn roles() -> Vec<Vector> {
+    vec![
+        (
+            "not a replica",
+            |w| w.target.role.may_be_replica = Some(false),
+            &["role.replication_role target session_replication_role"],
+        ),
+        (
+            "no schema",
+            |w| w.source.role.schema = SegueSchema::CannotBeMade,
+            &["role.schema source segue"],
+        ),
+        (
+            "another's schema",
+            |w| w.source.role.schema = SegueSchema::OfAnother,
+            &["role.schema source segue"],
+        ),
+        (
+            "a closed schema",
+            |w| {
+                w.target.role.closed_schemas.push("public".into());
+                // Reconcile's word for it is the same fault.
+                w.tables[0].unfit.push((Side::Target, "no such table".into()));
+            },
+            &["role.schema_usage target public"],
+        ),
+        (
+            "no right to write",
+            |w| on_target(w).missing_rights.push("INSERT".into()),
+            &["role.table_rights target public.parent"],
+        ),
+        (
+            "hidden rows",
+            |w| on_source(w).hidden_rows = true,
+            &["role.row_security source public.parent"],
+        ),
+        (
+            "no right to a sequence",
+            |w| {
+                let sequence = facts(on_target(w), "id").sequence.as_mut();
+                sequence.unwrap().missing_rights.push("UPDATE".into());
+            },
+            &["role.sequence_rights target public.parent.id"],
+        ),
+    ]
+}
