@@ -158,7 +158,12 @@ async fn listen(
         tokio::select! {
             changed = faults.changed() => if changed.is_err() { return },
             accepted = accept(listener.as_ref()) => {
-                tokio::spawn(carry(accepted, Arc::clone(&shared), faults.clone()));
+                if faults.borrow().refusing {
+                    // It came before the listener was gone, and after it was to be.
+                    let _ = accepted.set_zero_linger();
+                } else {
+                    tokio::spawn(carry(accepted, Arc::clone(&shared), faults.clone()));
+                }
             }
         }
     }
