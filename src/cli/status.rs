@@ -172,7 +172,7 @@ fn proven(verify: &VerifyStatus) -> String {
     };
     let oldest = seconds(verify.oldest_age_s);
     let content = format!(
-        "{share:.1} % of {} proven{written}; the oldest proof is {oldest} old",
+        "{share:.1} % of {} proven when last looked at{written}; the oldest proof is {oldest} old",
         counted(verify.chunks, "chunk")
     );
     entry("verified", &content)

@@ -61,7 +61,8 @@ pub struct OutboxStatus {
 pub struct VerifyStatus {
     /// Chunks of all tables that were ever cut for it.
     pub chunks: u64,
-    /// Chunks that were equal when they were last looked at, and not written since.
+    /// Chunks that were equal when they were last looked at, and not written since as far as a
+    /// verify has seen.
     pub proven: u64,
     /// Chunks that were equal, and were written since.
     pub written: u64,

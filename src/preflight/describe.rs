@@ -145,6 +145,27 @@ pub struct TableFacts {
     pub bytes: Option<u64>,
 }
 
+impl TableFacts {
+    /// A table of which no more is known yet.
+    pub fn of(table: Table) -> Self {
+        Self {
+            table,
+            refused: None,
+            columns: BTreeMap::new(),
+            checks: Vec::new(),
+            exclusions: Vec::new(),
+            actions: BTreeMap::new(),
+            always: Vec::new(),
+            policies: BTreeMap::new(),
+            publications: Vec::new(),
+            missing_rights: Vec::new(),
+            hidden_rows: false,
+            rows: None,
+            bytes: None,
+        }
+    }
+}
+
 /// More of a column.
 #[derive(Debug, Clone)]
 pub struct ColumnFacts {

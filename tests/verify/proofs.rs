@@ -99,7 +99,10 @@ async fn the_status_tells_the_proven_share_and_a_run_of_verify_proves() {
     assert!(never.contains("verified  never"), "{never}");
     segue.succeed(&["verify", "--table", "item", "--chunk-rows", "250"]);
     let all = segue.succeed(&["status"]);
-    assert!(all.contains("100.0 % of 5 chunks proven; the oldest proof"), "{all}");
+    assert!(
+        all.contains("100.0 % of 5 chunks proven when last looked at; the oldest proof"),
+        "{all}"
+    );
     pair.source.run("UPDATE item SET v = 7 WHERE id = 1").await;
     segue.succeed(&["verify", "--table", "item", "--chunk-rows", "250"]);
     let again = segue.succeed(&["status", "--json"]);

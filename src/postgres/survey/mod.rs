@@ -147,21 +147,7 @@ async fn read(
     let mut tables = BTreeMap::new();
     for table in catalog::load(&***lease, names).await.map_err(said)? {
         let refused = refusal(&table).map(|refusal| (refusal.reason, refusal.message));
-        let facts = TableFacts {
-            refused,
-            columns: BTreeMap::new(),
-            checks: Vec::new(),
-            exclusions: Vec::new(),
-            actions: BTreeMap::new(),
-            always: Vec::new(),
-            policies: BTreeMap::new(),
-            publications: Vec::new(),
-            missing_rights: Vec::new(),
-            hidden_rows: false,
-            rows: None,
-            bytes: None,
-            table,
-        };
+        let facts = TableFacts { refused, ..TableFacts::of(table) };
         tables.insert(facts.table.oid, facts);
     }
     rights(&mut asker, names, &mut tables).await?;

@@ -1,6 +1,5 @@
 //! Two sides that are equal: `parent` and its `child`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::pg_type::{PgType, TypeKind};
@@ -180,21 +179,7 @@ fn table(name: &str) -> TableFacts {
         triggers: Vec::new(),
         rules: Vec::new(),
     };
-    let mut facts = TableFacts {
-        table,
-        refused: None,
-        columns: BTreeMap::new(),
-        checks: Vec::new(),
-        exclusions: Vec::new(),
-        actions: BTreeMap::new(),
-        always: Vec::new(),
-        policies: BTreeMap::new(),
-        publications: Vec::new(),
-        missing_rights: Vec::new(),
-        hidden_rows: false,
-        rows: None,
-        bytes: None,
-    };
+    let mut facts = TableFacts::of(table);
     put(&mut facts, "id", ty("int4"), -1);
     column(&mut facts, "id").not_null = true;
     put(&mut facts, "note", ty("text"), -1);
