@@ -35,6 +35,9 @@ playground: ## the demo's two databases alone, to try segue by hand; Ctrl-C remo
 	@scripts/setup --demo
 	@.build/python/bin/python demo/playground
 
+bench-cutover: setup ## 20 cutovers and rollbacks under load: the pause, errors, what was lost
+	@cargo bench --locked --bench cutover
+
 bench-callers: setup ## what callers see of a slow, refusing or full target: paired p50 and p99
 	cargo test --locked --test durability callers_do_not -- --nocapture --test-threads=1
 
@@ -60,6 +63,9 @@ bench-verify: ## rows/s of verify, and its share of the data over the wire, besi
 	@scripts/setup --demo
 	cargo build --locked --release
 	@.build/python/bin/python benches/verify/run
+
+bench-cutover: setup ## 20 cutovers and rollbacks under load: the pause, errors, what was lost
+	@cargo bench --locked --bench cutover
 
 ci: ## what .ci/run does: all of the above but the demo
 	@.ci/run

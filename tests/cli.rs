@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Output;
 
 use futures_util::stream::{self, BoxStream};
+use segue::grpc::proto;
 use segue::grpc::proto::migration_server::{Migration, MigrationServer};
 use segue::grpc::proto::{
     CallStatus, GetStatusRequest, ListMismatchesRequest, ListMismatchesResponse, ListOutboxRequest,
@@ -98,6 +99,33 @@ impl Migration for Sidecar {
         _: Request<SetSamplingRequest>,
     ) -> Result<Response<SetSamplingResponse>, Status> {
         Err(Status::unimplemented("no"))
+    }
+
+    async fn get_phase(
+        &self,
+        _: Request<proto::GetPhaseRequest>,
+    ) -> Result<Response<proto::PhaseReport>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    /// A step is judged by its reason.
+    async fn change_phase(
+        &self,
+        request: Request<proto::ChangePhaseRequest>,
+    ) -> Result<Response<proto::ChangePhaseResponse>, Status> {
+        let mark = request.into_inner().reason;
+        let done = mark == "pass";
+        let phase = "dual_write".to_owned();
+        let answer =
+            proto::ChangePhaseResponse { done, mark, phase, epoch: 2, ..Default::default() };
+        Ok(Response::new(answer))
+    }
+
+    async fn list_history(
+        &self,
+        _: Request<proto::ListHistoryRequest>,
+    ) -> Result<Response<proto::ListHistoryResponse>, Status> {
+        Ok(Response::new(proto::ListHistoryResponse::default()))
     }
 }
 
@@ -361,4 +389,17 @@ async fn findings_are_resolved_with_a_reason() {
     ] {
         assert_eq!(sidecar.run(wrong).await.status.code(), Some(2), "{wrong:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_gates_say_is_told_by_the_exit_code() {
+    let sidecar = running(Sidecar::default()).await;
+    for (mark, expected) in [("pass", 0), ("fail", 4), ("inconclusive", 5)] {
+        let output = sidecar.run(&["phase", "advance", "--reason", mark]).await;
+        assert_eq!(code(&output), expected, "{mark}: {}{}", out(&output), err(&output));
+    }
+    let output = sidecar.run(&["phase", "advance", "--to", "nowhere"]).await;
+    assert_eq!(code(&output), 2, "{}", err(&output));
+    let output = sidecar.run(&["history"]).await;
+    assert_eq!(out(&output), "nothing was changed yet\n");
 }

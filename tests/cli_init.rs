@@ -132,7 +132,9 @@ async fn the_printed_grants_are_what_a_role_needs() {
 
     assert!(all.succeed(&["init", "--print"]).contains("-- not migrated: public.log"));
     let printed = segue.succeed(&["init", "--print"]);
-    assert!(printed.contains("CREATE OR REPLACE TRIGGER"), "{printed}");
+    for part in ["CREATE OR REPLACE TRIGGER", "segue.member", "segue.leader", "segue.history"] {
+        assert!(printed.contains(part), "{part} is not in {printed}");
+    }
     pair.source.run(part(&printed, "-- source:", "-- segue's schema on the source")).await;
     pair.target.run(part(&printed, "-- target:", "-- segue's schema on the target")).await;
     let told = segue.succeed(&["init", "--phase", "dual_write"]);

@@ -361,3 +361,61 @@ fn every_key_reaches_something() {
         .collect();
     assert!(unread.is_empty(), "nobody reads {unread:?}");
 }
+
+#[test]
+fn reads_are_shifted_as_the_playbook_says_unless_the_file_says_otherwise() {
+    let shares = |config: &Config| {
+        let steps = config.read_routing.escalation_schedule.iter();
+        steps
+            .map(|step| (step.after.as_secs() / 3600, step.percentage.percent()))
+            .collect::<Vec<_>>()
+    };
+    let config = given(DATABASES).config();
+    assert_eq!(config.read_routing.target_percentage.percent(), 5.0);
+    assert_eq!(shares(&config), [(24, 20.0), (24, 50.0), (24, 80.0), (24, 100.0)]);
+    let trigger = config.read_routing.rollback_trigger;
+    assert_eq!(
+        (trigger.error_rate_threshold, trigger.latency_p99_threshold.as_millis()),
+        (0.001, 500)
+    );
+    assert_eq!(config.gates.dual_write_min, Duration::from_secs(14 * 24 * 3600));
+    assert_eq!(config.control.lease, Duration::from_secs(10));
+    assert!(config.control.name.ends_with(":7401"), "{}", config.control.name);
+
+    let file = format!(
+        "{DATABASES}[read_routing]\ntarget_percentage = 0.5\n\
+         [[read_routing.escalation_schedule]]\nafter = \"1h\"\npercentage = 100\n\
+         [read_routing.rollback_trigger]\nerror_rate_threshold = \"1%\"\nmin_samples = 7\n"
+    );
+    let config = given(&file).config();
+    assert_eq!(shares(&config), [(1, 100.0)]);
+    let trigger = config.read_routing.rollback_trigger;
+    assert_eq!((trigger.error_rate_threshold, trigger.min_samples), (0.01, 7));
+    let none = given(&format!("{DATABASES}[read_routing]\nescalation_schedule = []\n")).config();
+    assert_eq!(shares(&none), []);
+}
+
+#[test]
+fn what_is_wrong_with_a_schedule_or_a_trigger_is_told_with_its_way_out() {
+    let file = format!(
+        "{DATABASES}[control]\nlease = \"2s\"\n[read_routing]\ntarget_percentage = 101\n\
+         [[read_routing.escalation_schedule]]\nafter = \"1h\"\npercentage = 50\n\
+         [[read_routing.escalation_schedule]]\nafter = \"soon\"\npercentge = 20\n\
+         [[read_routing.escalation_schedule]]\nafter = \"1h\"\npercentage = 20\n\
+         [read_routing.rollback_trigger]\nerror_rate_treshold = 0.1\nwindow = \"0s\"\n"
+    );
+    let found = given(&file).faults().join("\n");
+    for part in [
+        "control.lease",
+        "three times control.poll_interval",
+        "101",
+        "is not a number between 0 and 100",
+        "did you mean \"percentage\"?",
+        "has no percentage",
+        "is not above the step before it",
+        "did you mean \"error_rate_threshold\"?",
+        "window = 0s must be above zero",
+    ] {
+        assert!(found.contains(part), "{part} is not in\n{found}");
+    }
+}

@@ -1,5 +1,6 @@
 //! Where a test wants the process to end.
 
+use crate::app::cutover::{CRASH_POINTS, MEMBER_CRASH_POINTS};
 use crate::postgres::crash::CrashPoints;
 
 /// A place of `postgres::crash`, or `place:7` for the seventh time that it is passed.
@@ -12,7 +13,10 @@ pub(super) fn points() -> CrashPoints {
         return CrashPoints::default();
     };
     CrashPoints::abort_at(&given).unwrap_or_else(|| {
-        tracing::warn!(given, "{CRASH_AT} names no crash point; give one of postgres::crash");
+        let others = [&CRASH_POINTS[..], &MEMBER_CRASH_POINTS[..]].concat();
+        if !others.contains(&given.as_str()) {
+            tracing::warn!(given, "{CRASH_AT} names no crash point; give one of postgres::crash");
+        }
         CrashPoints::default()
     })
 }

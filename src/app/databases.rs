@@ -1,6 +1,7 @@
 //! Both databases: pools by purpose, from the configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
@@ -12,13 +13,23 @@ use crate::postgres::connect::Connector;
 use crate::postgres::crash::CrashPoints;
 use crate::postgres::database::{self, PostgresDatabase};
 use crate::postgres::dsn::Dsn;
+use crate::postgres::fence::{Exclusive, FenceControl};
 use crate::postgres::pool::{self, Pool};
 use crate::postgres::read::ReadConnections;
-use crate::postgres::settings::Purpose;
+use crate::postgres::settings::{Purpose, SessionLimits};
 use crate::telemetry::metrics::{Metrics, PoolState};
 
 /// Sessions on the primary for looking at a difference again.
 const SAMPLE_SESSIONS_MAX: usize = 8;
+
+/// Sessions for the control row, the lease and the fleet: the follower, the member, the leader,
+/// an operator, and who asks whether writes have settled. Reconciles that wait for a shadow never hold one.
+const CONTROL_SESSIONS_MAX: usize = 5;
+/// The server gives these up early: the next attempt is due soon.
+const CONTROL_LIMITS: SessionLimits = SessionLimits {
+    statement_timeout: Some(Duration::from_secs(5)),
+    lock_timeout: Some(Duration::from_secs(2)),
+};
 
 /// Pools of one side. Each kind of work has its own, so that none takes another's sessions.
 #[derive(Debug, Clone)]
@@ -26,6 +37,7 @@ struct Pools {
     reads: Pool,
     writes: Pool,
     own: Pool,
+    control: Pool,
     samples: Pool,
 }
 
@@ -33,6 +45,7 @@ struct Pools {
 #[derive(Debug, Clone)]
 pub struct Databases {
     pools: Sides<Pools>,
+    fence: FenceControl,
 }
 
 // === impl Databases ===
@@ -45,8 +58,24 @@ impl Databases {
     /// A connection string or a certificate that cannot be used.
     pub fn open(config: &Config) -> Result<Self, SqlFault> {
         let samples = config.sampling.concurrency.min(SAMPLE_SESSIONS_MAX);
-        let open = |side| Pools::open(side, config.database(side), samples);
-        Ok(Self { pools: Sides { source: open(Side::Source)?, target: open(Side::Target)? } })
+        let fence = FenceControl::default();
+        let open = |side| Pools::open(side, config.database(side), samples, &fence);
+        let pools = Sides { source: open(Side::Source)?, target: open(Side::Target)? };
+        Ok(Self { pools, fence })
+    }
+
+    /// What lets callers' writes through.
+    pub fn fence(&self) -> &FenceControl {
+        &self.fence
+    }
+
+    /// Opens a session that may hold the fence of a side.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` where there is none to be had.
+    pub async fn exclusive(&self, side: Side, lease: Duration) -> Result<Exclusive, SqlFault> {
+        Exclusive::open(self.pools.of(side).control.connector(), lease).await
     }
 
     /// With places where tests end the process while it writes for a caller.
@@ -56,8 +85,8 @@ impl Databases {
             let writes = pools.writes.with_crash_points(crash.clone());
             Pools { writes, ..pools }
         };
-        let Sides { source, target } = self.pools;
-        Self { pools: Sides { source: armed(source), target: armed(target) } }
+        let Sides { source, target } = self.pools.clone();
+        Self { pools: Sides { source: armed(source), target: armed(target) }, ..self }
     }
 
     /// A pool for one long piece of work, whose sessions bear a name of their own.
@@ -85,6 +114,11 @@ impl Databases {
         self.each(|pools| pools.own.clone())
     }
 
+    /// Sessions for the control row and the fleet.
+    pub fn control(&self) -> Sides<Pool> {
+        self.each(|pools| pools.control.clone())
+    }
+
     /// Sessions for callers' writes and transactions.
     pub fn writes(&self, side: Side) -> &Pool {
         &self.pools.of(side).writes
@@ -108,6 +142,7 @@ impl Databases {
                 ("read", pools.reads),
                 ("write", pools.writes),
                 ("own", pools.own),
+                ("control", pools.control),
                 ("sample", pools.samples),
             ];
             for (name, pool) in all {
@@ -124,16 +159,31 @@ impl Databases {
 // === impl Pools ===
 
 impl Pools {
-    fn open(side: Side, config: &config::Database, samples: usize) -> Result<Self, SqlFault> {
-        let dsn = dsn(config).map_err(|message| unusable(side, message))?;
-        let connector = Connector::new(side, dsn).map_err(|message| unusable(side, message))?;
+    fn open(
+        side: Side,
+        config: &config::Database,
+        samples: usize,
+        fence: &FenceControl,
+    ) -> Result<Self, SqlFault> {
+        let unusable = |message: String| {
+            SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
+        };
+        let dsn = dsn(config).map_err(&unusable)?;
+        let connector = Connector::new(side, dsn).map_err(&unusable)?;
         let pool = |purpose, size_max| {
             let params = pool::Params::new(purpose, size_max, config.pool_wait_max);
             Pool::new(connector.clone(), params)
         };
+        let control = pool::Params {
+            limits: CONTROL_LIMITS,
+            ..pool::Params::new(Purpose::Own, CONTROL_SESSIONS_MAX, config.pool_wait_max)
+        };
+        let writes = pool::Params::new(Purpose::Write, config.write_pool_max, config.pool_wait_max);
+        let fence = fence.fence(side, config.pool_wait_max);
         Ok(Self {
+            control: Pool::new(connector.clone(), control)?,
             reads: pool(Purpose::Read, config.read_pool_max)?,
-            writes: pool(Purpose::Write, config.write_pool_max)?,
+            writes: Pool::fenced(connector.clone(), writes, fence)?,
             own: pool(Purpose::Own, config.own_pool_max)?,
             samples: pool(Purpose::Read, samples)?,
         })

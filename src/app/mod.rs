@@ -2,9 +2,14 @@
 
 pub mod backfill;
 mod crash;
+pub mod cutover;
 pub mod databases;
+mod directed;
+mod fenced;
+mod fleet;
 pub mod listen;
 mod params;
+mod phases;
 pub mod preflight;
 pub mod queries;
 mod reconciling;
@@ -21,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::control::Control;
+use crate::control::member::Membership;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::side::{Side, Sides};
@@ -29,13 +35,13 @@ use crate::grpc::migration::{self, MigrationService};
 use crate::grpc::sql::SqlService;
 use crate::jobs::janitor;
 use crate::jobs::shadow_reads::{self, ShadowReader};
-use crate::ports::{ControlView, Transactions};
-use crate::postgres::control::ControlTable;
+use crate::ports::admin::PhaseAdmin;
+use crate::ports::{PendingKeys, Transactions};
 use crate::postgres::mismatch::MismatchTable;
 use crate::postgres::outbox::Outbox;
+use crate::postgres::pool::Pool;
 use crate::postgres::schema::SetupError;
 use crate::postgres::transactions::{self, PostgresTransactions};
-use crate::postgres::verify::proof::ProofTable;
 use crate::stack::watch::Watch;
 use crate::stack::{self, Stack};
 use crate::statement;
@@ -43,6 +49,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans::Writers;
 
 use databases::Databases;
+use directed::Directed;
 use listen::{ListenError, Listeners, Services};
 use queries::QueriesError;
 use status::{StatusGatherer, Uncaptured};
@@ -150,34 +157,39 @@ pub async fn run(
     let databases = Databases::open(config)?.with_crash_points(&crash::points());
     databases.watch(&metrics);
     setup::at_start(config, &databases).await?;
-    let store = Arc::new(ControlTable::new(databases.own()));
-    let (control, follower) =
-        Control::start(params::control(config), store, metrics.clone()).await?;
-
     let background = Background::default();
-    background.tasks.spawn(follower.run(background.stop.clone()));
+    let fleet = fleet::join(config, &databases, &background, &metrics).await?;
+    let control = fleet.control.clone();
     // Writes and long answers outlive the futures of their callers, and are waited for.
     let calls = TaskTracker::new();
-    let transactions = open_transactions(config, &databases, &calls, &background, &metrics);
-    let primary = control.current().phase.primary();
-    let samples = start_shadow_reads(config, &databases, &background, &metrics, primary);
+    let open = open_transactions(config, &databases, &calls, &background, &metrics);
+    let transactions: Sides<Arc<dyn Transactions>> =
+        Sides { source: Arc::new(open.source.clone()), target: Arc::new(open.target.clone()) };
+    fenced::follow(&databases, &fleet, &background);
+    let samples = start_shadow_reads(config, &databases, &background, &metrics, &control);
     let uncaptured = Uncaptured::default();
     watch_capture(config, &databases, &background, &metrics, &uncaptured);
     let writers = Arc::new(Writers::new(WRITERS_REMEMBERED));
-    let reconciling = reconciling::start(
+    let reconciling =
+        reconciling::start(config, &databases, &control, (&metrics, &writers), &background);
+
+    let steps = fleet.lead(config, &databases, &background, &reconciling.admin);
+    let cutovers = cutover::start(
         config,
         &databases,
-        &control,
-        (&metrics, &writers),
-        &background.tasks,
-        &background.stop,
+        &fleet,
+        open,
+        (steps.clone(), Arc::clone(&reconciling.admin), reconciling.replayer.clone()),
+        (&background.tasks, &background.stop, &metrics),
     );
-
+    let phases: Arc<dyn PhaseAdmin> = Arc::new(steps);
     let parts = stack::Parts {
         databases: databases.executing(&calls),
         transactions,
-        control: Arc::new(control.clone()),
+        control: Arc::new(fleet.membership.clone()),
         reconciler: Arc::new(reconciling.replayer),
+        settled: Arc::new(reconciling.settling),
+        dice: Arc::new(rand::random),
         samples: Arc::new(samples.clone()),
         write_ids: Arc::new(|| WriteId(uuid::Uuid::new_v4().as_u128())),
         named,
@@ -192,12 +204,15 @@ pub async fn run(
                 control,
                 outbox: Arc::clone(&reconciling.admin),
                 backfill: reconciling.backfill,
-                proofs: Arc::new(ProofTable::new(databases.own().of(primary).clone())),
+                proofs: reconciling.proofs,
                 sampling: Arc::new(samples.clone()),
                 metrics: metrics.clone(),
+                phases: Arc::clone(&phases),
                 uncaptured,
             }),
             mismatches: Arc::new(MismatchTable::new(databases.own().source)),
+            phases,
+            cutovers: Arc::new(cutovers),
             outbox: reconciling.admin,
             sampling: Arc::new(samples),
             stop: stop.clone(),
@@ -207,7 +222,7 @@ pub async fn run(
     };
     tracing::info!(sql = %config.listen.sql, admin = %config.listen.admin, "serving");
     listeners.serve(services, stop).await?;
-    finish(config, calls, background, reconciling.running).await;
+    finish(config, calls, background, reconciling.running, &fleet.membership).await;
     tracing::info!("ended");
     Ok(())
 }
@@ -218,14 +233,20 @@ async fn finish(
     calls: TaskTracker,
     background: Background,
     reconciling: crate::jobs::replayer::Running,
+    membership: &Membership,
 ) {
     let limit = config.listen.drain_timeout;
     calls.close();
-    if tokio::time::timeout(limit, calls.wait()).await.is_err() {
+    let drained = tokio::time::timeout(limit, calls.wait()).await.is_ok();
+    if !drained {
         let tasks = calls.len();
         tracing::warn!(tasks, "statements are still running; their servers will end them");
     }
     background.stop.cancel();
+    // What may still be written keeps the fleet waiting for the end of the lease.
+    if drained {
+        membership.leave().await;
+    }
     background.tasks.close();
     let ended = async { tokio::join!(background.tasks.wait(), reconciling.stop()) };
     if tokio::time::timeout(limit, ended).await.is_err() {
@@ -278,7 +299,7 @@ fn open_transactions(
     calls: &TaskTracker,
     background: &Background,
     metrics: &Metrics,
-) -> Sides<Arc<dyn Transactions>> {
+) -> Sides<PostgresTransactions> {
     let of = |side| {
         let transactions = PostgresTransactions::new(transactions::Params {
             writes: databases.writes(side).clone(),
@@ -292,7 +313,7 @@ fn open_transactions(
     let (source, target) = (of(Side::Source), of(Side::Target));
     let (at_source, at_target) = (source.clone(), target.clone());
     metrics.watch_transactions(move || (at_source.open_count() + at_target.open_count()) as u64);
-    Sides { source: Arc::new(source), target: Arc::new(target) }
+    Sides { source, target }
 }
 
 fn start_shadow_reads(
@@ -300,14 +321,16 @@ fn start_shadow_reads(
     databases: &Databases,
     background: &Background,
     metrics: &Metrics,
-    primary: Side,
+    control: &Control,
 ) -> ShadowReader {
     let samplers = databases.sampling(&background.tasks);
     let own = databases.own();
+    let outbox = |pool: &Pool| Arc::new(Outbox::new(pool.clone())) as Arc<dyn PendingKeys>;
+    let outboxes = Sides { source: outbox(&own.source), target: outbox(&own.target) };
     let sides = shadow_reads::Sides {
-        primary: Arc::clone(samplers.of(primary)),
-        shadow: Arc::clone(samplers.of(primary.other())),
-        pending: Arc::new(Outbox::new(own.of(primary).clone())),
+        primary: Arc::new(Directed::primary(control, samplers.clone())),
+        shadow: Arc::new(Directed::shadow(control, samplers)),
+        pending: Arc::new(Directed::primary(control, outboxes)),
     };
     let reader = ShadowReader::new(
         params::shadow_reads(config),

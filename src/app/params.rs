@@ -5,13 +5,16 @@ use std::time::Duration;
 use crate::app::{AppError, listen};
 use crate::compare::rules::{Rule, Rules};
 use crate::config::Config;
-use crate::control;
+use crate::control::{self, leader, member, steps};
 use crate::domain::call::ResultLimits;
+use crate::domain::fleet::MemberId;
+use crate::domain::gate::Limits;
+use crate::domain::routing::Routing;
 use crate::domain::side::{Side, Sides};
 use crate::grpc::auth::Token;
 use crate::grpc::sql;
 use crate::jobs::shadow_reads::{self, SamplingParams};
-use crate::stack::{self, admission};
+use crate::stack::{self, admission, awaiting, breaker, shift};
 use crate::telemetry::spans::Peer;
 
 const CONTROL_READ_MAX: Duration = Duration::from_secs(5);
@@ -22,6 +25,48 @@ const LOOKS: u32 = 2;
 
 pub(super) fn control(config: &Config) -> control::Params {
     control::Params { poll_interval: config.control.poll_interval, read_timeout: CONTROL_READ_MAX }
+}
+
+pub(super) fn member(config: &Config) -> member::Params {
+    let control = &config.control;
+    member::Params {
+        id: MemberId(uuid::Uuid::new_v4().as_u128()),
+        name: control.name.clone(),
+        address: config.listen.admin.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        lease: control.lease,
+        renew_interval: control.poll_interval,
+        window: config.read_routing.rollback_trigger.window,
+    }
+}
+
+pub(super) fn leader(config: &Config) -> leader::Params {
+    leader::Params {
+        interval: config.control.poll_interval,
+        timeout: CONTROL_READ_MAX,
+        routing: Routing {
+            target_percentage: config.read_routing.target_percentage,
+            escalation_schedule: config.read_routing.escalation_schedule.clone(),
+            rollback_trigger: config.read_routing.rollback_trigger,
+        },
+    }
+}
+
+pub(super) fn steps(config: &Config) -> steps::Params {
+    let gates = &config.gates;
+    steps::Params {
+        limits: Limits {
+            dual_write_min: gates.dual_write_min,
+            quiet_min: gates.quiet_min,
+            samples_min: gates.samples_min,
+            full_shift_min: gates.full_shift_min,
+            outbox_age_max: gates.outbox_age_max,
+            rehearsals_min: gates.rehearsals_min,
+            reversed_min: gates.reversed_min,
+        },
+        timeout: CONTROL_READ_MAX,
+        settle_wait: config.control.settle_wait,
+    }
 }
 
 pub(super) fn stack(config: &Config) -> stack::Params {
@@ -35,7 +80,17 @@ pub(super) fn stack(config: &Config) -> stack::Params {
             batch_statements_max: limits.batch_statements_max,
             cache_capacity: limits.statement_cache,
         },
+        awaiting: awaiting::Params { wait: config.shift.write_wait, breaker: breaker(config) },
+        shift: shift::Params {
+            target_timeout: config.shift.target_timeout,
+            breaker: breaker(config),
+        },
     }
+}
+
+fn breaker(config: &Config) -> breaker::Params {
+    let shift = &config.shift;
+    breaker::Params { failures_max: shift.breaker_failures, pause: shift.breaker_pause }
 }
 
 pub(super) fn sql(config: &Config) -> sql::Params {

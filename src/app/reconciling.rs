@@ -4,23 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 
-use crate::app::crash;
+use crate::app::{Background, crash};
 use crate::app::databases::Databases;
+use crate::app::directed::Directed;
 use crate::config::Config;
 use crate::control::Control;
-use crate::domain::fault::SqlFault;
+use crate::domain::side::{Side, Sides};
 use crate::domain::status::OutboxStatus;
 use crate::jobs::janitor;
 use crate::jobs::replayer::{self, Replayer, Running};
+use crate::jobs::settled_writes::{self, Settling};
 use crate::ports::ControlView;
 use crate::ports::admin::{BackfillAdmin, OutboxAdmin, ProofStatus};
-use crate::ports::reconcile::{BatchDone, OutboxWork};
+use crate::ports::reconcile::{OutboxWork, Upkeep};
 use crate::postgres::backfill::progress::BackfillStatus;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::outbox::backoff::Backoff;
-use crate::postgres::outbox::list::OutboxOperations;
+use crate::postgres::outbox::list::{OutboxOperations, Totals};
+use crate::postgres::outbox::lookup::Lookup;
 use crate::postgres::outbox::servers::Servers;
 use crate::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use crate::postgres::reconcile::batch::{BatchParams, OutboxWorker};
@@ -46,54 +48,25 @@ pub(super) struct Reconciling {
     pub(super) running: Running,
     pub(super) admin: Arc<dyn OutboxAdmin>,
     pub(super) backfill: Arc<dyn BackfillAdmin>,
+    pub(super) proofs: Arc<dyn ProofStatus>,
+    pub(super) settling: Settling,
 }
 
-/// Works only in the phases that have a shadow: in the others the outbox keeps what it has.
-struct WhileCaptured {
-    control: Control,
-    inner: OutboxWorker,
-}
-
-impl OutboxWork for WhileCaptured {
-    fn work(&self) -> BoxFuture<'_, Result<BatchDone, SqlFault>> {
-        if self.control.current().phase.captures() {
-            self.inner.work()
-        } else {
-            Box::pin(async { Ok(BatchDone::default()) })
-        }
-    }
-}
-
-/// Starts them between the primary of now and its shadow.
+/// Starts them in both directions: the control row says which one it is.
 pub(super) fn start(
     config: &Config,
     databases: &Databases,
     control: &Control,
     telling: (&Metrics, &Arc<Writers>),
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
+    background: &Background,
 ) -> Reconciling {
     let (metrics, writers) = telling;
-    let primary = control.current().phase.primary();
-    let own = databases.own();
-    let outbox = Outbox::new(own.of(primary).clone()).stuck_after(config.outbox.stuck_after);
+    let Background { tasks, stop } = background;
+    let lookup = Lookup::new(databases.control(), Arc::new(control.clone()));
+    let (settling, asking) = settled_writes::settling(Arc::new(lookup));
+    tasks.spawn(asking.run(stop.clone()));
     let dice: Dice = Arc::new(rand::random::<f64>);
-
-    let params = reconcile::Params {
-        deadline: config.outbox.deadline,
-        crash: crash::points(),
-        ..reconcile::Params::new(Arc::clone(&dice))
-    };
-    let shadow = own.of(primary.other()).clone();
-    let reconciler = Reconciler::new(own.of(primary).clone(), shadow, primary, params);
-    let batches = BatchParams {
-        keys_max: config.outbox.batch_keys_max,
-        backoff: Backoff { first: config.outbox.backoff_min, max: config.outbox.backoff_max },
-        ..BatchParams::default()
-    };
-    let worker = OutboxWorker::new(outbox.clone(), Arc::new(reconciler), batches)
-        .linked_to(Arc::clone(writers));
-    let work = WhileCaptured { control: control.clone(), inner: worker };
+    let work = each(|primary| worker(config, databases, primary, &dice, writers));
     let (replayer, running) = Replayer::start(
         replayer::Params {
             concurrency: config.outbox.concurrency,
@@ -101,36 +74,98 @@ pub(super) fn start(
             away_max: config.outbox.backoff_max,
             ..replayer::Params::new(dice)
         },
-        Arc::new(work),
-        observer(metrics.clone()),
+        Arc::new(Directed::primary(control, work)),
+        observer(metrics.clone(), settling.clone()),
     );
-    start_janitor(config, outbox.clone(), metrics.clone(), tasks, stop);
-    let servers = Servers::new(own.of(primary).clone(), own.of(primary.other()).clone());
-    let look = move || {
-        let servers = servers.clone();
-        async move { servers.check().await }.boxed()
-    };
-    tasks.spawn(janitor::repeat("check_servers", SERVERS_LOOK, look, stop.clone()));
+    start_janitor(config, databases, control, metrics.clone(), tasks, stop);
+    watch_servers(databases, control, tasks, stop);
     let asked = replayer.clone();
-    let totals = Arc::new(move || {
+    let totals: Arc<Totals> = Arc::new(move || {
         let stats = asked.stats();
         (stats.reconciled, stats.failed)
     });
-    let admin: Arc<dyn OutboxAdmin> =
-        Arc::new(OutboxOperations::new(outbox, config.outbox.max_bytes, totals));
-    let proofs = ProofTable::new(own.of(primary).clone());
-    let backfill: Arc<dyn BackfillAdmin> = Arc::new(BackfillStatus::new(own.target));
+    let admins = each(|side| {
+        let outbox = outbox(config, databases, side);
+        let totals = Arc::clone(&totals);
+        let admin = OutboxOperations::new(outbox, config.outbox.max_bytes, totals);
+        Arc::new(admin) as Arc<dyn OutboxAdmin>
+    });
+    let admin: Arc<dyn OutboxAdmin> = Arc::new(Directed::primary(control, admins));
+    let proofs = each(|side| {
+        Arc::new(ProofTable::new(databases.own().of(side).clone())) as Arc<dyn ProofStatus>
+    });
+    let proofs: Arc<dyn ProofStatus> = Arc::new(Directed::primary(control, proofs));
+    let backfill: Arc<dyn BackfillAdmin> = Arc::new(BackfillStatus::new(databases.own().target));
     let (copy, told) = (Arc::clone(&backfill), metrics.clone());
     let measured = move || measure_backfill(Arc::clone(&copy), told.clone());
     tasks.spawn(again_and_again(measured, stop.clone()));
-    let (seen, told) = (Arc::clone(&admin), metrics.clone());
-    let measured = move || measure(Arc::clone(&seen), proofs.clone(), told.clone());
+    let (seen, proven, told) = (Arc::clone(&admin), Arc::clone(&proofs), metrics.clone());
+    let measured = move || measure(Arc::clone(&seen), Arc::clone(&proven), told.clone());
     tasks.spawn(again_and_again(measured, stop.clone()));
-    Reconciling { replayer, running, admin, backfill }
+    Reconciling { replayer, running, admin, backfill, proofs, settling }
+}
+
+fn each<T>(of: impl Fn(Side) -> T) -> Sides<T> {
+    Sides { source: of(Side::Source), target: of(Side::Target) }
+}
+
+fn outbox(config: &Config, databases: &Databases, side: Side) -> Outbox {
+    Outbox::new(databases.own().of(side).clone()).stuck_after(config.outbox.stuck_after)
+}
+
+/// Makes the other side's rows equal to those of `primary`.
+fn worker(
+    config: &Config,
+    databases: &Databases,
+    primary: Side,
+    dice: &Dice,
+    writers: &Arc<Writers>,
+) -> Arc<dyn OutboxWork> {
+    let reconciler = reconciler(config, databases, primary, dice);
+    let batches = BatchParams {
+        keys_max: config.outbox.batch_keys_max,
+        backoff: Backoff { first: config.outbox.backoff_min, max: config.outbox.backoff_max },
+        ..BatchParams::default()
+    };
+    let outbox = outbox(config, databases, primary);
+    let worker = OutboxWorker::new(outbox, reconciler, batches);
+    Arc::new(worker.linked_to(Arc::clone(writers)))
+}
+
+/// The primitive, from `primary` to the other side.
+pub(super) fn reconciler(
+    config: &Config,
+    databases: &Databases,
+    primary: Side,
+    dice: &Dice,
+) -> Arc<Reconciler> {
+    let own = databases.own();
+    let params = reconcile::Params {
+        deadline: config.outbox.deadline,
+        crash: crash::points(),
+        ..reconcile::Params::new(Arc::clone(dice))
+    };
+    let (source, shadow) = (own.of(primary).clone(), own.of(primary.other()).clone());
+    Arc::new(Reconciler::new(source, shadow, primary, params))
+}
+
+fn watch_servers(
+    databases: &Databases,
+    control: &Control,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let (own, control) = (databases.own(), control.clone());
+    let look = move || {
+        let primary = control.current().phase.primary();
+        let servers = Servers::new(own.of(primary).clone(), own.of(primary.other()).clone());
+        async move { servers.check().await }.boxed()
+    };
+    tasks.spawn(janitor::repeat("check_servers", SERVERS_LOOK, look, stop.clone()));
 }
 
 /// Keeps the outbox's figures for the scrape, which must not wait for a database.
-async fn measure(outbox: Arc<dyn OutboxAdmin>, proofs: ProofTable, metrics: Metrics) {
+async fn measure(outbox: Arc<dyn OutboxAdmin>, proofs: Arc<dyn ProofStatus>, metrics: Metrics) {
     match outbox.status().await {
         Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, .. }) => {
             metrics.outbox(OutboxState { pending, stuck, oldest_age_s, bytes });
@@ -167,11 +202,12 @@ async fn again_and_again<F: Future<Output = ()>>(work: impl Fn() -> F, stop: Can
     }
 }
 
-fn observer(metrics: Metrics) -> Arc<replayer::Observer> {
+fn observer(metrics: Metrics, settling: Settling) -> Arc<replayer::Observer> {
     Arc::new(move |done, elapsed| match done {
         Ok(done) if done.keys == 0 => {}
         Ok(done) => {
             metrics.reconciled(done.reconciled, done.changed, elapsed);
+            settling.reconciled();
             for _ in 0..done.failed {
                 metrics.reconcile_failed("key");
             }
@@ -183,21 +219,23 @@ fn observer(metrics: Metrics) -> Arc<replayer::Observer> {
 
 fn start_janitor(
     config: &Config,
-    outbox: Outbox,
+    databases: &Databases,
+    control: &Control,
     metrics: Metrics,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
-    let upkeep = OutboxUpkeep::new(
-        outbox,
-        UpkeepParams {
+    let upkeeps = each(|side| {
+        let params = UpkeepParams {
             window: config.outbox.forgotten_window,
             lock_wait: RING_LOCK_WAIT,
             bytes_max: config.outbox.max_bytes,
             idempotency_kept: IDEMPOTENCY_KEPT,
             rows_max: EXPIRED_ROWS_MAX,
-        },
-    );
+        };
+        Arc::new(OutboxUpkeep::new(outbox(config, databases, side), params)) as Arc<dyn Upkeep>
+    });
+    let upkeep = Directed::primary(control, upkeeps);
     let given_up = Arc::new(move |_bytes| metrics.fault("copy_given_up"));
     tasks.spawn(janitor::run(janitor::Params::default(), Arc::new(upkeep), given_up, stop.clone()));
 }

@@ -78,11 +78,12 @@ pub(super) fn is_excluded(config: &Config, table: &TableName) -> bool {
 pub async fn install_capture(
     config: &Config,
     databases: &Databases,
+    side: Side,
 ) -> Result<capture::Report, AppError> {
-    let (mappings, mut refused) = tables(config, databases).await?;
+    let (mappings, mut refused) = tables_on(config, databases, side).await?;
     let own = databases.own();
-    let mut session = own.of(Side::Source).get().await?;
-    let params = capture::Params::new(Side::Source);
+    let mut session = own.of(side).get().await?;
+    let params = capture::Params::new(side);
     let relied_on = captures_now(&session).await?;
     if relied_on {
         let drifts = capture::verify_installed(&**session, &params, &mappings).await;
@@ -107,11 +108,32 @@ async fn captures_now(session: &Lease) -> Result<bool, AppError> {
     let row = row.map_err(|error| session.fault(error, true))?;
     let phase = row.and_then(|row| row.try_get::<_, String>(0).ok());
     let phase = phase.and_then(|phase| phase.parse::<Phase>().ok());
-    // The way back has its capture on the target.
-    Ok(phase.is_some_and(|phase| phase.captures() && phase.primary() == Side::Source))
+    // Each direction has its capture on the side that it starts from.
+    Ok(phase.is_some_and(|phase| phase.captures() && phase.primary() == session.side()))
 }
 
-/// What stands against reconciling the tables to the target.
+/// The tables of the migration as a side knows them: once the target is the primary, the
+/// source need not be there for it.
+pub(super) async fn tables_on(
+    config: &Config,
+    databases: &Databases,
+    side: Side,
+) -> Result<(Vec<TableMapping>, Vec<Refusal>), AppError> {
+    if side == Side::Source || !config.tables.mapped.is_empty() {
+        return tables(config, databases).await;
+    }
+    let session = databases.own().of(side).get().await?;
+    let mappings = capture::registered_mappings(&**session).await;
+    let mappings = mappings.map_err(|error| session.fault(error, true))?;
+    drop(session);
+    if mappings.is_empty() {
+        // Capture was never there.
+        return tables(config, databases).await;
+    }
+    Ok((mappings, Vec::new()))
+}
+
+/// What stands against reconciling the tables from `primary` to the other side.
 ///
 /// # Errors
 ///
@@ -119,14 +141,15 @@ async fn captures_now(session: &Lease) -> Result<bool, AppError> {
 pub async fn unfit_tables(
     config: &Config,
     databases: &Databases,
+    primary: Side,
 ) -> Result<Vec<Refusal>, AppError> {
-    let (mappings, _) = tables(config, databases).await?;
+    let (mappings, _) = tables_on(config, databases, primary).await?;
     let ignored = IgnoredColumns::new();
-    Ok(preflight::refusals(&databases.own(), Side::Source, &mappings, &ignored).await?)
+    Ok(preflight::refusals(&databases.own(), primary, &mappings, &ignored).await?)
 }
 
 /// Whether each write to the tables is captured, mended where it is not.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CaptureCheck {
     /// What had drifted.
     pub drifted: u64,
@@ -141,18 +164,37 @@ pub struct CaptureCheck {
 /// # Errors
 ///
 /// Whatever the database says while it is looked at; what cannot be mended is in the answer.
+/// A shadow that is away is no error.
 pub(super) async fn check_capture(
     config: &Config,
     databases: &Databases,
 ) -> Result<CaptureCheck, AppError> {
-    let params = capture::Params::new(Side::Source);
-    let mut check = CaptureCheck { drifted: 0, uncaptured: Vec::new(), strays: Vec::new() };
-    let session = databases.own().of(Side::Source).get().await?;
-    if !captures_now(&session).await? {
-        return Ok(check);
+    let (source, target) = tokio::join!(
+        check_side(config, databases, Side::Source),
+        check_side(config, databases, Side::Target)
+    );
+    match (source, target) {
+        (_, Ok(Some(check))) | (Ok(Some(check)), _) => Ok(check),
+        // The source is the primary, or would have said that it is not.
+        (Err(error), _) => Err(error),
+        (Ok(None), _) => Ok(CaptureCheck::default()),
     }
-    let (mappings, refused) = tables(config, databases).await?;
-    let registered = capture::registered(&**session, Side::Source).await;
+}
+
+/// Nothing where the side's own control row does not rely on its capture.
+async fn check_side(
+    config: &Config,
+    databases: &Databases,
+    side: Side,
+) -> Result<Option<CaptureCheck>, AppError> {
+    let params = capture::Params::new(side);
+    let mut check = CaptureCheck::default();
+    let session = databases.own().of(side).get().await?;
+    if !captures_now(&session).await? {
+        return Ok(None);
+    }
+    let (mappings, refused) = tables_on(config, databases, side).await?;
+    let registered = capture::registered(&**session, side).await;
     let registered = registered.map_err(|error| session.fault(error, true))?;
     for refusal in refused {
         let known = registered.contains(&refusal.table);
@@ -162,7 +204,7 @@ pub(super) async fn check_capture(
     let drifts = capture::verify_installed(&**session, &params, &mappings).await;
     let drifts = drifts.map_err(|error| session.fault(error, true))?;
     if drifts.is_empty() {
-        return Ok(check);
+        return Ok(Some(check));
     }
     check.drifted = drifts.len() as u64;
     for drift in &drifts {
@@ -170,12 +212,12 @@ pub(super) async fn check_capture(
     }
     // A session that is asked for locks again and again is not one that others wait for.
     drop(session);
-    let mended = install_capture(config, databases).await;
-    let session = databases.own().of(Side::Source).get().await?;
+    let mended = install_capture(config, databases, side).await;
+    let session = databases.own().of(side).get().await?;
     if !captures_now(&session).await? {
         // The copy was given up meanwhile: capture is not to come back by this.
         capture::give_up(&**session).await.map_err(|error| session.fault(error, true))?;
-        return Ok(check);
+        return Ok(Some(check));
     }
     let left = capture::verify_installed(&**session, &params, &mappings).await;
     let left = left.map_err(|error| session.fault(error, true))?;
@@ -187,10 +229,10 @@ pub(super) async fn check_capture(
             "capture was mended; its tables are reconciled whole, since writes may have been missed"
         );
     }
-    Ok(check)
+    Ok(Some(check))
 }
 
-/// The SQL that would put capture on the source.
+/// The SQL that would put capture on a side.
 ///
 /// # Errors
 ///
@@ -198,28 +240,43 @@ pub(super) async fn check_capture(
 pub async fn print_capture(
     config: &Config,
     databases: &Databases,
+    side: Side,
 ) -> Result<(String, Vec<Refusal>), AppError> {
-    let (mappings, mut refused) = tables(config, databases).await?;
-    let session = databases.own().of(Side::Source).get().await?;
-    let params = capture::Params::new(Side::Source);
+    let (mappings, mut refused) = tables_on(config, databases, side).await?;
+    let session = databases.own().of(side).get().await?;
+    let params = capture::Params::new(side);
     let (sql, more) = capture::print(&session, &params, &mappings).await?;
     refused.extend(more);
     Ok((sql, refused))
 }
 
-/// Makes capture on the source do nothing, at once and without a lock on any table of the
+/// Makes capture on both sides do nothing, at once and without a lock on any table of the
 /// application. Called after the phase has changed: until then writes are to be captured.
 ///
 /// # Errors
 ///
 /// Whatever the database says.
 pub async fn switch_capture_off(databases: &Databases) -> Result<(), AppError> {
-    let session = databases.own().of(Side::Source).get().await?;
-    capture::give_up(&**session).await.map_err(|error| session.fault(error, true))?;
+    for side in [Side::Source, Side::Target] {
+        stop_capturing(databases, side).await?;
+    }
     Ok(())
 }
 
-/// Takes capture off the source; answers how many triggers there were.
+/// The same on one side.
+///
+/// # Errors
+///
+/// Whatever the database says.
+pub(super) async fn stop_capturing(databases: &Databases, side: Side) -> Result<(), AppError> {
+    let session = databases.own().of(side).get().await?;
+    if !session.facts().is_cockroach {
+        capture::give_up(&**session).await.map_err(|error| session.fault(error, true))?;
+    }
+    Ok(())
+}
+
+/// Takes capture off both sides; answers how many triggers there were.
 ///
 /// # Errors
 ///
@@ -227,13 +284,25 @@ pub async fn switch_capture_off(databases: &Databases) -> Result<(), AppError> {
 pub async fn remove_capture(databases: &Databases) -> Result<u64, AppError> {
     let mut session = databases.own().of(Side::Source).get().await?;
     if captures_now(&session).await? {
-        let message = "the phase relies on capture: without it writes would be lost on the target";
-        let fault = SqlFault::new(FaultKind::Refused, "refused.capture_in_use", message);
-        return Err(fault
-            .with_hint("give the copy up first: segue init --phase source_only")
-            .into());
+        return Err(in_use());
     }
-    Ok(capture::remove(&mut session, &capture::Params::new(Side::Source)).await?)
+    let taken = capture::remove(&mut session, &capture::Params::new(Side::Source)).await?;
+    drop(session);
+    let mut session = databases.own().of(Side::Target).get().await?;
+    if session.facts().is_cockroach {
+        return Ok(taken);
+    }
+    if captures_now(&session).await? {
+        return Err(in_use());
+    }
+    Ok(taken + capture::remove(&mut session, &capture::Params::new(Side::Target)).await?)
+}
+
+fn in_use() -> AppError {
+    let message = "the phase relies on capture: without it writes would be lost on the shadow";
+    SqlFault::new(FaultKind::Refused, "refused.capture_in_use", message)
+        .with_hint("give the copy up first: segue init --phase source_only")
+        .into()
 }
 
 /// Sets the phase on both sides.

@@ -8,13 +8,20 @@ use futures_util::future::BoxFuture;
 
 use crate::control::Control;
 use crate::domain::backfill::BackfillProgress;
-use crate::domain::status::{CallStatus, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus};
+use crate::domain::control::Phase;
+use crate::domain::status::{
+    CallStatus, FleetStatus, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus,
+};
 use crate::domain::verdict::Verdict;
-use crate::ports::admin::{BackfillAdmin, OutboxAdmin, ProofStatus, SamplingControl, StatusSource};
+use crate::ports::admin::{
+    BackfillAdmin, OutboxAdmin, PhaseAdmin, ProofStatus, SamplingControl, StatusSource,
+};
 use crate::telemetry::metrics::{CallTotals, Metrics};
 
 /// How long the outbox may take to tell its figures.
 const OUTBOX_LIMIT: Duration = Duration::from_secs(2);
+/// How long the fleet's tables may take.
+const FLEET_LIMIT: Duration = Duration::from_secs(3);
 /// An older pending row deserves a look.
 const AGE_WARN_S: f64 = 60.0;
 /// So does an outbox that has filled this share of its limit.
@@ -37,6 +44,8 @@ pub struct StatusGatherer {
     pub sampling: Arc<dyn SamplingControl>,
     /// Counts of this member.
     pub metrics: Metrics,
+    /// The phases, and the fleet.
+    pub phases: Arc<dyn PhaseAdmin>,
     /// Tables whose writes are not captured.
     pub uncaptured: Uncaptured,
 }
@@ -88,13 +97,25 @@ impl StatusGatherer {
             // The outbox is in the same database, and has told why.
             Ok(Err(_)) | Err(_) => VerifyStatus::default(),
         };
+        let fleet = match tokio::time::timeout(FLEET_LIMIT, self.phases.status()).await {
+            Ok(Ok(fleet)) => Some(fleet),
+            Ok(Err(fault)) => {
+                warnings.push(format!("the fleet cannot be read: {fault}"));
+                None
+            }
+            Err(_) => {
+                warnings.push(format!("the fleet's tables did not answer within {FLEET_LIMIT:?}"));
+                None
+            }
+        };
+        warn_of_fleet(fleet.as_ref(), &mut warnings);
         let sampling = self.sampling.status();
         let verdicts = counts.verdicts;
         warn_of_outbox(&outbox, &mut warnings);
         warn_of_data(verdicts.get(&Verdict::Data).copied(), &sampling, &mut warnings);
         StatusReport {
             control: row.state,
-            phase_since: Some(row.changed_at),
+            phase_since: Some(row.phase_since),
             phase_reason: row.reason,
             outbox,
             backfill,
@@ -105,6 +126,7 @@ impl StatusGatherer {
             writes: calls(&counts.writes),
             at: SystemTime::now(),
             warnings,
+            fleet,
         }
     }
 }
@@ -162,6 +184,27 @@ fn warn_of_backfill(backfill: &BackfillProgress, warnings: &mut Vec<String>) {
             "the copy of {} is not complete and nobody works at it{why}: see `segue backfill`",
             table.table
         ));
+    }
+}
+
+fn warn_of_fleet(fleet: Option<&FleetStatus>, warnings: &mut Vec<String>) {
+    let Some(FleetStatus { report, fleet, .. }) = fleet else { return };
+    for member in report.settled.waits_for() {
+        warnings.push(format!("the epoch has not settled: {member}"));
+    }
+    let row = &report.row;
+    if row.state.phase == Phase::Shift && row.held {
+        let share = row.target_percentage;
+        warnings.push(format!("the schedule is held at {share}: {}", row.reason));
+    }
+    if fleet.leader.is_none() {
+        warnings.push("nobody leads the fleet at this moment".to_owned());
+    }
+    let mut versions: Vec<&str> = fleet.alive().map(|member| member.version.as_str()).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    if versions.len() > 1 {
+        warnings.push(format!("members run different versions of segue: {}", versions.join(", ")));
     }
 }
 

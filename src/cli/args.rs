@@ -13,7 +13,8 @@ use crate::domain::verdict::Verdict;
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, disable_help_subcommand = true)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, \
-                        3 there are differences to look at, 4 refused.")]
+                        3 there are differences to look at, 4 refused, \
+                        5 there is too little evidence.")]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) settings: Settings,
@@ -66,6 +67,36 @@ pub(super) enum Command {
         /// As JSON, one document a line
         #[arg(long)]
         json: bool,
+    },
+    /// The phase of the migration and its gates: shown, or changed
+    #[command(args_conflicts_with_subcommands = true)]
+    Phase {
+        #[command(subcommand)]
+        command: Option<PhaseCommand>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the target the primary: about a second in which writes wait, and no error
+    Cutover(CutoverArgs),
+    /// Make the source the primary again: the same with the sides exchanged
+    Rollback(CutoverArgs),
+    /// End the migration: the source is not kept current any more
+    Complete {
+        /// Without asking
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// What was changed, by whom and why, latest first
+    History {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// How many to show
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
     },
     /// What the two sides answer differently, most frequent first
     #[command(args_conflicts_with_subcommands = true)]
@@ -218,6 +249,81 @@ pub(super) enum MismatchesCommand {
     },
 }
 
+/// A change of the primary.
+#[derive(Debug, clap::Args)]
+pub(super) struct CutoverArgs {
+    /// Do everything but the flip
+    #[arg(long)]
+    pub(super) rehearse: bool,
+    /// Whatever the gates say, but those of the fleet and the outbox; recorded with who and why
+    #[arg(long, requires = "reason")]
+    pub(super) force: bool,
+    /// The longest that a write may wait
+    #[arg(long, default_value = "5s", value_parser = pause)]
+    pub(super) max_pause: std::time::Duration,
+    /// Without asking
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Each event as a line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) asked: AskedArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PhaseCommand {
+    /// Go on to the next phase, if its gates allow it
+    Advance {
+        /// The phase that should be next; refused where another one is
+        #[arg(long, value_parser = phase)]
+        to: Option<Phase>,
+        /// Whatever the gates say; recorded with who and why
+        #[arg(long, requires = "reason")]
+        force: bool,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Go back to the phase before
+    Back {
+        /// From dual_write: what was copied is given up
+        #[arg(long)]
+        give_up_copy: bool,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Send so many reads to the target, and hold the schedule there
+    Percentage {
+        /// 0 to 100
+        #[arg(value_parser = percentage)]
+        percent: f64,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Let the schedule go on
+    Resume {
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+}
+
+/// Who asks, and why.
+#[derive(Debug, Args)]
+pub(super) struct AskedArgs {
+    /// Why; kept on record
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(super) reason: String,
+    /// Who says so [default: the user]
+    #[arg(
+        long = "by",
+        env = "USER",
+        default_value = "unknown",
+        hide_default_value = true,
+        hide_env = true
+    )]
+    pub(super) by: String,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum OutboxCommand {
     /// Make waiting keys due now
@@ -283,4 +389,20 @@ fn verdict(text: &str) -> Result<Verdict, String> {
 
 fn phase(text: &str) -> Result<Phase, String> {
     text.parse().map_err(|error: crate::domain::control::UnknownPhase| error.to_string())
+}
+
+fn percentage(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim().parse() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("is not between 0 and 100".to_owned()),
+    }
+}
+
+fn pause(text: &str) -> Result<std::time::Duration, String> {
+    let limit = std::time::Duration::from_secs(600);
+    match humantime::parse_duration(text) {
+        Ok(pause) if !pause.is_zero() && pause <= limit => Ok(pause),
+        Ok(_) => Err("is not between 1ms and 10m".to_owned()),
+        Err(error) => Err(format!("{error}; write 5s or 800ms")),
+    }
 }

@@ -5,8 +5,10 @@ mod args;
 mod backfill;
 mod check;
 mod config;
+mod cutover;
 mod mismatches;
 mod outbox;
+mod phase;
 mod print;
 mod serve;
 mod setup;
@@ -19,10 +21,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use prost::Message;
 use tonic::Code;
 
 use crate::app::AppError;
 use crate::config::Sources;
+use crate::grpc::proto::SqlError;
 use args::{Cli, Command, ConfigCommand, OutboxCommand};
 
 /// How a command ended, short of a failure.
@@ -34,6 +38,10 @@ enum Ending {
     Differences,
     /// It was asked to stop before its end, and did.
     Incomplete,
+    /// A gate refused.
+    Refused,
+    /// A gate could not tell.
+    Inconclusive,
 }
 
 /// Segue or a database said no, and would say it again.
@@ -44,6 +52,7 @@ struct Refused(String);
 const FAILED: u8 = 1;
 const DIFFERENCES: u8 = 3;
 const REFUSED: u8 = 4;
+const INCONCLUSIVE: u8 = 5;
 
 /// Runs the command line. Wrong usage ends with 2, by way of clap.
 pub fn main() -> ExitCode {
@@ -52,6 +61,8 @@ pub fn main() -> ExitCode {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Differences) => ExitCode::from(DIFFERENCES),
         Ok(Ending::Incomplete) => ExitCode::from(FAILED),
+        Ok(Ending::Refused) => ExitCode::from(REFUSED),
+        Ok(Ending::Inconclusive) => ExitCode::from(INCONCLUSIVE),
         Err(error) => {
             // Nothing sensible is left to do when the output cannot be written.
             let _ = writeln!(std::io::stderr(), "segue: {}", explained(&error));
@@ -99,6 +110,24 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Status { watch, json } => {
             status::run(&mut admin::connect(sources).await?, watch, json).await?;
         }
+        Command::Phase { command: None, json } => {
+            phase::show(&mut admin::connect(sources).await?, json).await?;
+        }
+        Command::Phase { command: Some(command), json } => {
+            return phase::change(&mut admin::connect(sources).await?, command, json).await;
+        }
+        Command::Cutover(args) => {
+            return cutover::run(&mut admin::connect(sources).await?, "target", args).await;
+        }
+        Command::Rollback(args) => {
+            return cutover::run(&mut admin::connect(sources).await?, "source", args).await;
+        }
+        Command::Complete { yes, asked } => {
+            return cutover::complete(&mut admin::connect(sources).await?, yes, asked).await;
+        }
+        Command::History { json, limit } => {
+            phase::history(&mut admin::connect(sources).await?, json, limit).await?;
+        }
         Command::Mismatches { command: Some(command), .. } => {
             mismatches::resolve(&mut admin::connect(sources).await?, command).await?;
         }
@@ -120,12 +149,20 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
 fn explained(error: &anyhow::Error) -> String {
     if let Some(status) = error.downcast_ref::<tonic::Status>() {
         let way_out = match status.code() {
-            Code::Unauthenticated => "; see listen.admin_token_file",
-            _ => "",
+            Code::Unauthenticated => "; see listen.admin_token_file".to_owned(),
+            _ => hint(status).map(|hint| format!("; {hint}")).unwrap_or_default(),
         };
         return format!("{}{way_out}", status.message());
     }
     format!("{error:#}")
+}
+
+/// The way out that segue's own detail names.
+fn hint(status: &tonic::Status) -> Option<String> {
+    let whole = tonic_types::pb::Status::decode(status.details()).ok()?;
+    let detail = whole.details.iter().find(|any| any.type_url.ends_with("segue.v1.SqlError"))?;
+    let error = SqlError::decode(&*detail.value).ok()?;
+    (!error.hint.is_empty()).then_some(error.hint)
 }
 
 fn is_refusal(error: &anyhow::Error) -> bool {

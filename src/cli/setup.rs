@@ -86,7 +86,7 @@ async fn print_all(config: &Config) -> Result<()> {
 }
 
 async fn print_capture(config: &Config, databases: &Databases) -> Result<()> {
-    let (sql, refused) = setup::print_capture(config, databases).await?;
+    let (sql, refused) = setup::print_capture(config, databases, Side::Source).await?;
     print::out(&format!("-- capture, on the source\n{sql}"));
     tell_refused(&refused, "-- ");
     Ok(())
@@ -120,7 +120,7 @@ async fn refuse_gaps(config: &Config, databases: &Databases, uncaptured: usize) 
         );
         return Err(Refused(message).into());
     }
-    let unfit = setup::unfit_tables(config, databases).await?;
+    let unfit = setup::unfit_tables(config, databases, Side::Source).await?;
     if unfit.is_empty() {
         return Ok(());
     }
@@ -137,7 +137,7 @@ async fn refuse_gaps(config: &Config, databases: &Databases, uncaptured: usize) 
 
 /// Answers how many tables were refused.
 async fn install(config: &Config, databases: &Databases) -> Result<usize> {
-    let report = setup::install_capture(config, databases).await?;
+    let report = setup::install_capture(config, databases, Side::Source).await?;
     let changed = report.captured.iter().filter(|it| it.changed).count() as u64;
     let all = counted(report.captured.len() as u64, "table");
     print::out(&format!("capture: {all}, {} changed\n", print::count(changed)));

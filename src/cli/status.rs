@@ -6,10 +6,11 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::cli::admin::Client;
+use crate::cli::phase;
 use crate::cli::print::{self, bytes, count, counted, indented, seconds, time, wrapped};
 use crate::grpc::proto::{
-    BackfillTable, CallStatus, GetStatusRequest, OutboxStatus, SamplingStatus, Status,
-    VerifyStatus, WatchStatusRequest,
+    BackfillTable, CallStatus, FleetStatus, GetStatusRequest, Member, OutboxStatus, Progress,
+    SamplingStatus, SideCalls, Status, VerifyStatus, WatchStatusRequest,
 };
 
 /// Beside the titles, within 80 columns.
@@ -51,6 +52,9 @@ fn page(status: &Status) -> String {
     };
     let phase = format!("{} (epoch {}){since}{reason}", status.phase, status.epoch);
     let mut page = entry("phase", &phase);
+    if let Some(fleet) = &status.fleet {
+        page += &fleet_lines(fleet);
+    }
     page += &format!("calls     {}\n", calls("read", status.reads));
     page += &format!("          {}\n", calls("write", status.writes));
     page += &outbox(&status.outbox.unwrap_or_default());
@@ -65,11 +69,81 @@ fn page(status: &Status) -> String {
         .collect();
     let verdicts = if verdicts.is_empty() { "none yet".to_owned() } else { verdicts.join(", ") };
     page += &entry("verdicts", &verdicts);
+    if let Some(fleet) = &status.fleet {
+        page += &evidence_lines(fleet);
+    }
     for warning in &status.warnings {
         let moved = indented(&wrapped(warning, WARNING_WIDTH), 2);
         page += &format!("! {}", moved.trim_start());
     }
     page += &format!("segue {} at {}\n", status.version, time(status.at));
+    page
+}
+
+/// The epoch, the members, and what both sides did in the latest window.
+fn fleet_lines(fleet: &FleetStatus) -> String {
+    let phase = fleet.phase.clone().unwrap_or_default();
+    let mut page = entry("epoch", &phase::standing(&phase));
+    if phase.phase == "shift" {
+        let held = if phase.schedule_held { ", the schedule is held" } else { "" };
+        let share = format!("{} % of the reads on the target{held}", phase.target_percentage);
+        page += &entry("shift", &share);
+    }
+    let members: Vec<String> = fleet.members.iter().map(member).collect();
+    let members = if members.is_empty() { "none".to_owned() } else { members.join("\n") };
+    page += &entry("members", &members);
+    let mut sides = vec![format!("in the latest {}:", seconds(fleet.window_s))];
+    for side in &fleet.sides {
+        for (kind, calls) in [("reads", side.reads), ("writes", side.writes)] {
+            let calls = calls.unwrap_or_default();
+            if calls.calls > 0 {
+                sides.push(format!("{}: {}", side.side, side_calls(kind, calls)));
+            }
+        }
+    }
+    if sides.len() == 1 {
+        sides.push("no statement ended".to_owned());
+    }
+    page + &entry("sides", &sides.join("\n"))
+}
+
+fn member(member: &Member) -> String {
+    let leads = if member.leads { ", leads" } else { "" };
+    let lease = if member.lease_s > 0.0 {
+        format!("lease for {}", seconds(member.lease_s))
+    } else {
+        format!("LEASE ENDED {} ago", seconds(-member.lease_s))
+    };
+    let Member { name, version, epoch, .. } = member;
+    format!("{name} (segue {version}): epoch {epoch}, {lease}{leads}")
+}
+
+fn side_calls(kind: &str, calls: SideCalls) -> String {
+    let SideCalls { calls, errors, p50_ms, p95_ms, p99_ms } = calls;
+    format!(
+        "{} {kind}, {} failed, p50 {p50_ms:.2} p95 {p95_ms:.2} p99 {p99_ms:.2} ms",
+        count(calls),
+        count(errors)
+    )
+}
+
+/// Backfill, verify, the gates and the latest events.
+fn evidence_lines(fleet: &FleetStatus) -> String {
+    let mut page = String::new();
+    for (title, progress) in [("backfill", &fleet.backfill), ("verify", &fleet.verify)] {
+        let Progress { state, text } = progress.clone().unwrap_or_default();
+        page += &entry(title, &format!("{state}: {text}"));
+    }
+    let phase = fleet.phase.clone().unwrap_or_default();
+    if !phase.gates.is_empty() {
+        let marks = phase.gates.iter().map(|gate| format!("{} {}", gate.name, gate.mark));
+        let marks = marks.collect::<Vec<_>>().join(", ");
+        page += &entry("gates", &format!("to {}: {marks}; see `segue phase`", phase.next));
+    }
+    if !fleet.events.is_empty() {
+        let events: String = fleet.events.iter().map(|event| phase::told(event, false)).collect();
+        page += &entry("events", &events);
+    }
     page
 }
 
@@ -206,7 +280,7 @@ fn document(status: &Status) -> Value {
             "p50_ms": calls.p50_ms, "p99_ms": calls.p99_ms,
         })
     };
-    json!({
+    let mut document = json!({
         "version": status.version,
         "at": time(status.at),
         "phase": status.phase,
@@ -241,6 +315,53 @@ fn document(status: &Status) -> Value {
         },
         "verdicts": verdicts.collect::<serde_json::Map<_, _>>(),
         "warnings": status.warnings,
+    });
+    if let (Some(fields), Some(fleet)) = (document.as_object_mut(), &status.fleet) {
+        fields.insert("fleet".to_owned(), fleet_document(fleet));
+    }
+    document
+}
+
+fn fleet_document(fleet: &FleetStatus) -> Value {
+    let phase = fleet.phase.clone().unwrap_or_default();
+    let member = |it: &Member| {
+        json!({
+            "id": it.id, "name": it.name, "address": it.address, "version": it.version,
+            "epoch": it.epoch, "started_at": time(it.started_at), "lease_s": it.lease_s,
+            "leads": it.leads,
+        })
+    };
+    let calls = |calls: Option<SideCalls>| {
+        let SideCalls { calls, errors, p50_ms, p95_ms, p99_ms } = calls.unwrap_or_default();
+        json!({
+            "calls": calls, "errors": errors,
+            "p50_ms": p50_ms, "p95_ms": p95_ms, "p99_ms": p99_ms,
+        })
+    };
+    let sides = fleet.sides.iter().map(|side| {
+        let figures = json!({ "reads": calls(side.reads), "writes": calls(side.writes) });
+        (side.side.clone(), figures)
+    });
+    let progress = |progress: &Option<Progress>| {
+        let Progress { state, text } = progress.clone().unwrap_or_default();
+        json!({ "state": state, "text": text })
+    };
+    json!({
+        "settled": phase.settled,
+        "settled_at": phase.settled_at.map(|at| time(Some(at))),
+        "waits_for": phase.waits_for,
+        "target_percentage": phase.target_percentage,
+        "schedule_held": phase.schedule_held,
+        "members": fleet.members.iter().map(member).collect::<Vec<_>>(),
+        "window_s": fleet.window_s,
+        "sides": sides.collect::<serde_json::Map<_, _>>(),
+        "judged": fleet.judged,
+        "mismatches": fleet.mismatches,
+        "backfill": progress(&fleet.backfill),
+        "verify": progress(&fleet.verify),
+        "next": phase.next,
+        "gates": phase::gates_document(&phase.gates),
+        "events": fleet.events.iter().map(phase::event_document).collect::<Vec<_>>(),
     })
 }
 

@@ -6,12 +6,15 @@
 
 mod backfill;
 mod compare;
+mod control;
+mod cutover;
 mod database;
 mod dsn;
 pub mod fault;
 pub mod keys;
 mod layers;
 mod reader;
+mod routing;
 mod sampling;
 mod secret;
 mod sections;
@@ -19,15 +22,20 @@ mod units;
 
 pub use backfill::Backfill;
 pub use compare::CompareRule;
+pub use control::Control;
+pub use cutover::Cutover;
 pub use database::Database;
 pub use fault::{Faults, Origin};
 pub use layers::Sources;
+pub use routing::Shift;
 pub use sampling::Sampling;
 pub use secret::Secret;
 pub use sections::{
-    Compare, Control, Excluded, Limits, Listen, Outbox, Queries, Tables, Telemetry, Transactions,
+    Compare, Excluded, Limits, Listen, Outbox, Queries, Tables, Telemetry, Transactions,
 };
 
+use crate::domain::gate;
+use crate::domain::routing::Routing;
 use crate::domain::side::Side;
 use layers::Layers;
 use reader::Reader;
@@ -57,10 +65,18 @@ pub struct Config {
     pub outbox: Outbox,
     /// What is told, and where.
     pub telemetry: Telemetry,
-    /// How the control row is followed.
+    /// How the control row is followed, and the fleet kept.
     pub control: Control,
     /// How the history is copied.
     pub backfill: Backfill,
+    /// How reads are shifted.
+    pub read_routing: Routing,
+    /// How callers are kept from a sick target.
+    pub shift: Shift,
+    /// What the gates ask for.
+    pub gates: gate::Limits,
+    /// How the primary is changed.
+    pub cutover: Cutover,
     effective: Vec<(String, String, Origin)>,
 }
 
@@ -88,6 +104,10 @@ impl Config {
             telemetry: Telemetry::read(&mut reader),
             control: Control::read(&mut reader),
             backfill: Backfill::read(&mut reader),
+            read_routing: routing::routing(&mut reader),
+            shift: Shift::read(&mut reader),
+            gates: routing::gates(&mut reader),
+            cutover: Cutover::read(&mut reader),
             effective: reader.effective(),
         };
         config.check_together(&mut reader);

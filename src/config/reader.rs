@@ -11,6 +11,7 @@ use crate::config::keys::{self, Kind};
 use crate::config::layers::{Entry, Layers, Raw, RawTable};
 use crate::config::secret::REDACTED;
 use crate::config::units;
+use crate::domain::control::Percentage;
 
 /// Every getter answers something, so that one fault does not hide the next; what it answers
 /// after a fault is never used.
@@ -121,6 +122,10 @@ impl Reader {
         })
     }
 
+    pub(super) fn percent(&mut self, path: &str) -> Percentage {
+        self.parsed(path, percent)
+    }
+
     /// The index of the word in the list.
     pub(super) fn choice(&mut self, path: &str, words: &[&str]) -> usize {
         self.parsed(path, |text| {
@@ -182,6 +187,11 @@ pub(super) fn ratio(text: &str) -> Result<f64, String> {
     }
 }
 
+pub(super) fn percent(text: &str) -> Result<Percentage, String> {
+    let number = text.parse().ok().and_then(Percentage::of);
+    number.ok_or_else(|| "is not a number between 0 and 100".to_owned())
+}
+
 fn quoted(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{text:?}") }
 }
@@ -192,7 +202,9 @@ fn shown(path: &str, raw: &Raw) -> String {
         Raw::Text(text) if text.is_empty() => String::new(),
         Raw::Text(_) if kind == Some(Kind::Secret) => REDACTED.to_owned(),
         Raw::Text(text) if kind == Some(Kind::Dsn) => quoted(&dsn::redacted(text)),
-        Raw::Text(text) if matches!(kind, Some(Kind::Count(..) | Kind::Ratio | Kind::Bool)) => {
+        Raw::Text(text)
+            if matches!(kind, Some(Kind::Count(..) | Kind::Ratio | Kind::Percent | Kind::Bool)) =>
+        {
             text.clone()
         }
         Raw::Text(text) => quoted(text),

@@ -145,15 +145,6 @@ pub struct Telemetry {
     pub log_level: String,
 }
 
-/// How the control row is followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Control {
-    /// How often it is read.
-    pub poll_interval: Duration,
-    /// Bring segue's own tables up to date at start.
-    pub migrate_at_start: bool,
-}
-
 // === impl sections ===
 
 impl Listen {
@@ -333,15 +324,6 @@ impl Telemetry {
             service_name: reader.text("telemetry.service_name").unwrap_or_default(),
             log_json: reader.choice("telemetry.log_format", LOG_FORMATS) == 1,
             log_level: reader.text("telemetry.log_level").unwrap_or_default(),
-        }
-    }
-}
-
-impl Control {
-    pub(super) fn read(reader: &mut Reader) -> Self {
-        Self {
-            poll_interval: reader.duration("control.poll_interval"),
-            migrate_at_start: reader.flag("control.migrate_at_start"),
         }
     }
 }

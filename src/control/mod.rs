@@ -1,16 +1,30 @@
-//! Where the migration stands: the control rows of both databases, followed by polling.
+//! Where the migration stands, and this member's part in it.
 //!
-//! A row that names its own side as the primary is authoritative: every change from there is
-//! made on that row first. Of two rows the higher epoch counts; of one that can be read, it
-//! counts if it is authoritative.
+//! A control row that names its own side as the primary is authoritative: every change from
+//! there is made on that row first. Of two rows the higher epoch counts; of one that can be
+//! read, it counts if it is authoritative.
+//!
+//! - [`change`]: the one place where the row is changed
+//! - [`member`]: acknowledgement and lease, and what they let in
+//! - [`leader`]: what one member does for all: settling, the schedule, the trigger
+//! - [`figures`]: what the members measured, gathered and merged
+//! - [`steps`]: phases changed by an operator, behind gates
 
+pub mod change;
+#[cfg(test)]
+mod fakes;
+pub mod figures;
+mod follow;
+pub mod leader;
+pub mod member;
 mod phase;
+pub mod steps;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 use crate::domain::control::{ControlRow, ControlState};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -19,6 +33,7 @@ use crate::ports::ControlView;
 use crate::ports::control::ControlStore;
 use crate::telemetry::metrics::Metrics;
 
+pub use follow::Follower;
 pub use phase::{PhaseChange, set_phase};
 
 /// How the control rows are followed.
@@ -34,13 +49,8 @@ pub struct Params {
 #[derive(Debug, Clone)]
 pub struct Control {
     row: watch::Sender<ControlRow>,
-}
-
-/// Keeps a [`Control`] up to date.
-pub struct Follower {
-    control: Control,
-    store: Arc<dyn ControlStore>,
-    params: Params,
+    /// The present primary said so at this moment or later.
+    seen: Arc<Mutex<Instant>>,
     metrics: Metrics,
 }
 
@@ -59,12 +69,16 @@ impl Control {
         store: Arc<dyn ControlStore>,
         metrics: Metrics,
     ) -> Result<(Self, Follower), SqlFault> {
+        let begun = Instant::now();
         let row = decide(readings(store.as_ref(), params.read_timeout).await)?;
         tracing::info!(phase = %row.state.phase, epoch = row.state.epoch, "control row read");
-        metrics.control(row.state);
-        let control = Self { row: watch::Sender::new(row) };
-        let follower = Follower { control: control.clone(), store, params, metrics };
-        Ok((control, follower))
+        let control = Self::knowing(row, begun, metrics);
+        Ok((control.clone(), Follower::new(control, store, params)))
+    }
+
+    fn knowing(row: ControlRow, at: Instant, metrics: Metrics) -> Self {
+        metrics.control(row.state, row.shifted());
+        Self { row: watch::Sender::new(row), seen: Arc::new(Mutex::new(at)), metrics }
     }
 
     /// The whole row.
@@ -76,6 +90,55 @@ impl Control {
     pub fn subscribe(&self) -> watch::Receiver<ControlRow> {
         self.row.subscribe()
     }
+
+    /// The latest moment at which the present primary was asked and named itself.
+    pub(crate) fn seen(&self) -> Instant {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what a side's row said when it was asked at `asked`, unless more is known already.
+    pub(crate) fn offer(&self, side: Side, row: &ControlRow, asked: Instant) {
+        let own = row.state.phase.primary() == side;
+        self.row.send_if_modified(|present| {
+            let newer = row.version() > present.version();
+            // The other side's copy has the same version, but times of its own.
+            // What has settled stays so: a reading without that is only older.
+            let same = row.version() == present.version()
+                && own
+                && *row != *present
+                && (row.settled_at.is_some() || present.settled_at.is_none());
+            if !newer && !same {
+                return false;
+            }
+            self.tell(present, row);
+            *present = row.clone();
+            true
+        });
+        if own && row.state.phase.primary() == self.current().phase.primary() {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            *seen = asked.max(*seen);
+        }
+    }
+
+    fn tell(&self, present: &ControlRow, row: &ControlRow) {
+        self.metrics.control(row.state, row.shifted());
+        if row.state != present.state {
+            tracing::info!(
+                from = %present.state.phase,
+                to = %row.state.phase,
+                epoch = row.state.epoch,
+                reason = row.reason,
+                "the control row changed"
+            );
+        } else if row.target_percentage != present.target_percentage {
+            tracing::info!(
+                from = %present.target_percentage,
+                to = %row.target_percentage,
+                reason = row.reason,
+                "the share of the target's reads changed"
+            );
+        }
+    }
 }
 
 impl ControlView for Control {
@@ -84,76 +147,9 @@ impl ControlView for Control {
     }
 }
 
-// === impl Follower ===
-
-impl Follower {
-    /// Polls until it is told to stop.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(self.params.poll_interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut readable = true;
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = stop.cancelled() => return,
-            }
-            readable = self.look(readable).await;
-        }
-    }
-
-    /// Reads once. A row that cannot be read later leaves the last state in force: without
-    /// leases there is nobody who could have taken the primary away from this member.
-    async fn look(&self, was_readable: bool) -> bool {
-        match decide(readings(self.store.as_ref(), self.params.read_timeout).await) {
-            Ok(row) => {
-                self.take(row);
-                true
-            }
-            Err(fault) => {
-                self.metrics.fault("control_unreadable");
-                if was_readable {
-                    tracing::warn!(%fault, "the control row cannot be read; the last state stays");
-                }
-                false
-            }
-        }
-    }
-
-    fn take(&self, row: ControlRow) {
-        let metrics = &self.metrics;
-        self.control.row.send_if_modified(|present| {
-            if row.state.epoch <= present.state.epoch {
-                // An older reading, or the other side's copy that lags behind.
-                return false;
-            }
-            tracing::info!(
-                from = %present.state.phase,
-                to = %row.state.phase,
-                epoch = row.state.epoch,
-                reason = row.reason,
-                "the control row changed"
-            );
-            metrics.control(row.state);
-            *present = row;
-            true
-        });
-    }
-}
-
-impl std::fmt::Debug for Follower {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Follower").field("params", &self.params).finish_non_exhaustive()
-    }
-}
-
 /// Both rows, read at the same time, so that a side that hangs does not hide the other.
 async fn readings(store: &dyn ControlStore, limit: Duration) -> Readings {
-    let read = |side| async move {
-        tokio::time::timeout(limit, store.read(side)).await.unwrap_or_else(|_| {
-            let message = format!("reading segue.control took longer than {limit:?}");
-            Err(SqlFault::new(FaultKind::DeadlineExceeded, "control.timeout", message).on(side))
-        })
-    };
+    let read = |side| timed(side, limit, store.read(side));
     let (source, target) = tokio::join!(read(Side::Source), read(Side::Target));
     Sides { source, target }
 }
@@ -169,10 +165,21 @@ pub async fn read_once(store: &dyn ControlStore) -> Result<ControlRow, SqlFault>
     decide(Sides { source, target })
 }
 
+async fn timed<T>(
+    side: Side,
+    limit: Duration,
+    work: impl Future<Output = Result<T, SqlFault>>,
+) -> Result<T, SqlFault> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let message = format!("the control tables did not answer within {limit:?}");
+        Err(SqlFault::new(FaultKind::DeadlineExceeded, "control.timeout", message).on(side))
+    })
+}
+
 fn decide(readings: Readings) -> Result<ControlRow, SqlFault> {
     match (readings.source, readings.target) {
         (Ok(Some(source)), Ok(Some(target))) => {
-            Ok(if target.state.epoch > source.state.epoch { target } else { source })
+            Ok(if target.version() > source.version() { target } else { source })
         }
         (Ok(Some(row)), other) => alone(Side::Source, row, other),
         (other, Ok(Some(row))) => alone(Side::Target, row, other),
@@ -210,16 +217,57 @@ fn alone(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::control::Phase;
+    use crate::domain::control::{Percentage, Phase};
 
-    fn row(epoch: u64, phase: Phase) -> Result<Option<ControlRow>, SqlFault> {
-        Ok(Some(ControlRow {
+    fn known(epoch: u64, phase: Phase) -> ControlRow {
+        ControlRow {
             state: ControlState { epoch, phase },
-            target_percentage: 0.0,
+            revision: epoch,
+            target_percentage: Percentage::ZERO,
+            held: false,
             reason: String::new(),
             changed_by: String::new(),
             changed_at: std::time::SystemTime::UNIX_EPOCH,
-        }))
+            phase_since: std::time::SystemTime::UNIX_EPOCH,
+            settled_at: None,
+        }
+    }
+
+    fn row(epoch: u64, phase: Phase) -> Result<Option<ControlRow>, SqlFault> {
+        Ok(Some(known(epoch, phase)))
+    }
+
+    #[tokio::test]
+    async fn only_the_primary_says_that_it_is_the_primary() {
+        let begin = Instant::now();
+        let later = begin + Duration::from_secs(1);
+        let control = Control::knowing(known(2, Phase::Shift), begin, Metrics::new());
+        control.offer(Side::Target, &known(2, Phase::Shift), later);
+        assert_eq!(control.seen(), begin, "a copy proves nothing");
+        control.offer(Side::Source, &known(2, Phase::Shift), later);
+        assert_eq!(control.seen(), later);
+        // The flip, found on the source's row first.
+        control.offer(Side::Source, &known(3, Phase::Reversed), later + Duration::from_secs(1));
+        assert_eq!((control.current().epoch, control.seen()), (3, later));
+        control.offer(Side::Source, &known(2, Phase::Shift), later + Duration::from_secs(2));
+        assert_eq!((control.current().epoch, control.seen()), (3, later), "an old row is old");
+        control.offer(Side::Target, &known(3, Phase::Reversed), later + Duration::from_secs(3));
+        assert_eq!(control.seen(), later + Duration::from_secs(3));
+    }
+
+    #[tokio::test]
+    async fn a_percentage_is_taken_within_its_epoch_and_an_older_one_is_not() {
+        let control = Control::knowing(known(2, Phase::Shift), Instant::now(), Metrics::new());
+        let shifted = ControlRow {
+            revision: 3,
+            target_percentage: Percentage::ALL,
+            ..known(2, Phase::Shift)
+        };
+        control.offer(Side::Source, &shifted, Instant::now());
+        assert_eq!(control.row().target_percentage, Percentage::ALL);
+        control.offer(Side::Target, &known(2, Phase::Shift), Instant::now());
+        assert_eq!(control.row().target_percentage, Percentage::ALL);
+        assert_eq!(control.row().shifted(), Percentage::ZERO, "it has not settled");
     }
 
     fn away() -> Result<Option<ControlRow>, SqlFault> {

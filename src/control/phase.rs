@@ -1,8 +1,9 @@
 //! Sets the phase by hand: `segue init --phase`.
 
+use crate::control::change::{Change, bring_up, change, somebody_was_faster};
 use crate::control::decide;
-use crate::domain::control::{ControlState, Phase};
-use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::control::{ControlRow, ControlState, Percentage, Phase};
+use crate::domain::fault::SqlFault;
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
 
@@ -28,117 +29,93 @@ pub struct PhaseChange {
 /// A fault where a row cannot be read or written, or somebody else was faster.
 pub async fn set_phase(
     store: &dyn ControlStore,
-    change: &PhaseChange,
+    wanted: &PhaseChange,
 ) -> Result<ControlState, SqlFault> {
-    let (source, target) = (store.read(Side::Source).await?, store.read(Side::Target).await?);
-    let epochs = Sides {
-        source: source.as_ref().map(|row| row.state.epoch),
-        target: target.as_ref().map(|row| row.state.epoch),
+    let present = match read(store).await? {
+        Some(row) => row,
+        None => first(store, wanted).await?,
     };
-    let present = match (&source, &target) {
-        (None, None) => None,
-        _ => Some(decide(Sides { source: Ok(source), target: Ok(target) })?),
-    };
-    // Changes begin on the side that is the primary now: its row is the one that counts.
-    let first = present.as_ref().map_or(Side::Source, |row| row.state.phase.primary());
-    let (state, reason) = match &present {
-        Some(row) if row.state.phase == change.phase => (row.state, row.reason.clone()),
-        Some(row) => (next(row.state.epoch, change.phase), change.reason.clone()),
-        None => (next(0, change.phase), change.reason.clone()),
-    };
-    let to = ControlChange {
-        state,
-        target_percentage: 0.0,
-        reason,
-        changed_by: change.changed_by.clone(),
-    };
-    for side in [first, first.other()] {
-        let from = *epochs.of(side);
-        if from == Some(state.epoch) {
-            continue;
-        }
-        if !store.compare_and_set(side, from, to.clone()).await? {
-            let message = "somebody else changed the control row at the same time";
-            let fault = SqlFault::new(FaultKind::Precondition, "control.changed", message);
-            return Err(fault.on(side).with_hint("look at `segue status`, then try again"));
-        }
+    if present.state.phase != wanted.phase {
+        let PhaseChange { phase, reason, changed_by } = wanted;
+        change(store, &present, Change::phase(*phase, changed_by, reason)).await?;
     }
-    Ok(state)
+    let side = present.state.phase.primary();
+    let row = store.read(side).await?.ok_or_else(|| somebody_was_faster(side))?;
+    bring_up(store, side.other(), &row).await?;
+    Ok(row.state)
 }
 
-fn next(epoch: u64, phase: Phase) -> ControlState {
-    ControlState { epoch: epoch + 1, phase }
+async fn read(store: &dyn ControlStore) -> Result<Option<ControlRow>, SqlFault> {
+    let (source, target) = (store.read(Side::Source).await?, store.read(Side::Target).await?);
+    if source.is_none() && target.is_none() {
+        return Ok(None);
+    }
+    decide(Sides { source: Ok(source), target: Ok(target) }).map(Some)
+}
+
+/// The first row of all, on the source.
+async fn first(store: &dyn ControlStore, wanted: &PhaseChange) -> Result<ControlRow, SqlFault> {
+    let to = ControlChange {
+        state: ControlState { epoch: 1, phase: wanted.phase },
+        revision: 1,
+        target_percentage: Percentage::ZERO,
+        held: false,
+        reason: wanted.reason.clone(),
+        changed_by: wanted.changed_by.clone(),
+        event: None,
+    };
+    // Whether it was this one or another's that came first: the row is there.
+    store.compare_and_set(Side::Source, None, to).await?;
+    store.read(Side::Source).await?.ok_or_else(|| somebody_was_faster(Side::Source))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-    use std::time::SystemTime;
-
-    use futures_util::future::BoxFuture;
-
     use super::*;
-    use crate::domain::control::ControlRow;
-
-    struct Rows(Mutex<Sides<Option<ControlRow>>>);
-
-    impl ControlStore for Rows {
-        fn read(&self, side: Side) -> BoxFuture<'_, Result<Option<ControlRow>, SqlFault>> {
-            let row = self.0.lock().unwrap().of(side).clone();
-            Box::pin(async move { Ok(row) })
-        }
-
-        fn compare_and_set(
-            &self,
-            side: Side,
-            from: Option<u64>,
-            to: ControlChange,
-        ) -> BoxFuture<'_, Result<bool, SqlFault>> {
-            let mut rows = self.0.lock().unwrap();
-            let place = match side {
-                Side::Source => &mut rows.source,
-                Side::Target => &mut rows.target,
-            };
-            let same = place.as_ref().map(|row| row.state.epoch) == from;
-            if same {
-                *place = Some(ControlRow {
-                    state: to.state,
-                    target_percentage: to.target_percentage,
-                    reason: to.reason,
-                    changed_by: to.changed_by,
-                    changed_at: SystemTime::UNIX_EPOCH,
-                });
-            }
-            Box::pin(async move { Ok(same) })
-        }
-    }
+    use crate::control::fakes::Rows;
 
     fn to(phase: Phase) -> PhaseChange {
         PhaseChange { phase, reason: "a test".to_owned(), changed_by: "me".to_owned() }
     }
 
-    fn epochs(rows: &Rows) -> [Option<u64>; 2] {
-        let rows = rows.0.lock().unwrap();
-        [&rows.source, &rows.target].map(|row| row.as_ref().map(|row| row.state.epoch))
-    }
-
     #[tokio::test]
     async fn both_rows_move_together_and_only_when_they_must() {
-        let rows = Rows(Mutex::new(Sides { source: None, target: None }));
+        let rows = Rows::default();
         set_phase(&rows, &to(Phase::DualWrite)).await.unwrap();
-        assert_eq!(epochs(&rows), [Some(1), Some(1)]);
+        assert_eq!(rows.epochs(), [Some(1), Some(1)]);
         set_phase(&rows, &to(Phase::DualWrite)).await.unwrap();
-        assert_eq!(epochs(&rows), [Some(1), Some(1)]);
+        assert_eq!(rows.epochs(), [Some(1), Some(1)]);
         let state = set_phase(&rows, &to(Phase::ShadowRead)).await.unwrap();
-        assert_eq!((state.epoch, epochs(&rows)), (2, [Some(2), Some(2)]));
+        assert_eq!((state.epoch, rows.epochs()), (2, [Some(2), Some(2)]));
+        let events = rows.history(Side::Target, 10).await.unwrap();
+        assert_eq!(events.len(), 1, "the history is on both sides: {events:?}");
+        assert_eq!((events[0].event.to.phase, events[0].event.epoch), (Phase::ShadowRead, 2));
     }
 
     #[tokio::test]
     async fn a_row_that_was_left_behind_is_brought_up() {
-        let rows = Rows(Mutex::new(Sides { source: None, target: None }));
+        let rows = Rows::default();
         set_phase(&rows, &to(Phase::DualWrite)).await.unwrap();
-        rows.0.lock().unwrap().target = None;
+        rows.drop_row(Side::Target);
         set_phase(&rows, &to(Phase::DualWrite)).await.unwrap();
-        assert_eq!(epochs(&rows), [Some(1), Some(1)]);
+        assert_eq!(rows.epochs(), [Some(1), Some(1)]);
+    }
+
+    #[tokio::test]
+    async fn of_two_changes_from_one_state_one_is_refused() {
+        let rows = Rows::default();
+        set_phase(&rows, &to(Phase::DualWrite)).await.unwrap();
+        let row = rows.read(Side::Source).await.unwrap().unwrap();
+        let one = Change::phase(Phase::ShadowRead, "one", "first");
+        let other =
+            Change { percentage: Percentage::ALL, ..Change::phase(Phase::DualWrite, "two", "") };
+        change(&rows, &row, one).await.unwrap();
+        let refused = change(&rows, &row, other).await.unwrap_err();
+        assert_eq!(refused.reason, "control.changed");
+        // The percentage has no epoch of its own, and must be safe from this all the same.
+        let row = rows.read(Side::Source).await.unwrap().unwrap();
+        let set = |to| Change { percentage: to, ..Change::phase(Phase::ShadowRead, "me", "") };
+        change(&rows, &row, set(Percentage::ALL)).await.unwrap();
+        assert!(change(&rows, &row, set(Percentage::ZERO)).await.is_err());
     }
 }

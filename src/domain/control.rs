@@ -75,6 +75,17 @@ impl Phase {
         self.shadow().is_some()
     }
 
+    /// Whether a share of the reads is answered by the target, and writes await their reconcile.
+    pub fn shifts(self) -> bool {
+        matches!(self, Self::Shift | Self::Cutover)
+    }
+
+    /// The phase after this one; nothing after the last.
+    pub fn next(self) -> Option<Self> {
+        let at = Self::ALL.iter().position(|phase| *phase == self)?;
+        Self::ALL.get(at + 1).copied()
+    }
+
     /// Whether a sample of the reads is compared on the shadow.
     pub fn samples(self) -> bool {
         matches!(self, Self::ShadowRead | Self::Shift | Self::Cutover | Self::Reversed)
@@ -114,17 +125,118 @@ pub struct ControlState {
     pub phase: Phase,
 }
 
+/// A share of the reads, in hundredths of a percent: exact, so that two of them can be equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Percentage(u16);
+
+// === impl Percentage ===
+
+impl Percentage {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+    /// Everything.
+    pub const ALL: Self = Self(10_000);
+
+    /// From 0 to 100; nothing where it is not in there.
+    pub fn of(percent: f64) -> Option<Self> {
+        // 10,000 fits, and what is between two hundredths is rounded.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        (0.0..=100.0).contains(&percent).then(|| Self((percent * 100.0).round() as u16))
+    }
+
+    /// From 0 to 100.
+    pub fn percent(self) -> f64 {
+        f64::from(self.0) / 100.0
+    }
+
+    /// Whether a position, evenly spread over 64 bits, lies within the share. What lies within
+    /// a share lies within every larger one.
+    pub fn holds(self, position: u64) -> bool {
+        // The upper bits, scaled: no remainder, so no bias that could be seen.
+        let scaled = (u128::from(position) * 10_000) >> 64;
+        scaled < u128::from(self.0)
+    }
+}
+
+impl fmt::Display for Percentage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", self.percent())
+    }
+}
+
+/// Tells two states of the control row apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Version {
+    /// Rises with every change of phase.
+    pub epoch: u64,
+    /// Rises with every change of the row, of the percentage also.
+    pub revision: u64,
+}
+
 /// The row of `segue.control` in one database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControlRow {
     /// Epoch and phase.
     pub state: ControlState,
-    /// Share of the reads that the target answers while they are shifted, 0 to 100.
-    pub target_percentage: f64,
+    /// Rises with every change of the row.
+    pub revision: u64,
+    /// Share of the reads that the target answers while they are shifted.
+    pub target_percentage: Percentage,
+    /// The schedule waits for an operator: the percentage was put back, or set by hand.
+    pub held: bool,
     /// Why it was changed last.
     pub reason: String,
     /// Who changed it last.
     pub changed_by: String,
     /// When, by that database's clock.
     pub changed_at: SystemTime,
+    /// Since when the phase holds, by that database's clock.
+    pub phase_since: SystemTime,
+    /// When every member had acknowledged the epoch, by that database's clock. The clocks of
+    /// gates start here.
+    pub settled_at: Option<SystemTime>,
+}
+
+// === impl ControlRow ===
+
+impl ControlRow {
+    /// Which state of the row this is.
+    pub fn version(&self) -> Version {
+        Version { epoch: self.state.epoch, revision: self.revision }
+    }
+
+    /// The share of reads that goes to the target now: none but in the phases that shift, and
+    /// none until every write anywhere awaits its reconcile.
+    pub fn shifted(&self) -> Percentage {
+        match self.state.phase {
+            Phase::Shift if self.settled_at.is_some() => self.target_percentage,
+            // Entered from a settled `shift` only: members of either await their reconciles.
+            Phase::Cutover => self.target_percentage,
+            _ => Percentage::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentage_is_exact_and_grows_by_adding() {
+        assert_eq!(Percentage::of(0.1).map(Percentage::percent), Some(0.1));
+        assert_eq!(
+            (Percentage::of(100.0), Percentage::of(0.0)),
+            (Some(Percentage::ALL), Some(Percentage::ZERO))
+        );
+        assert_eq!(
+            (Percentage::of(-1.0), Percentage::of(100.1), Percentage::of(f64::NAN)),
+            (None, None, None)
+        );
+        assert!(Percentage::ALL.holds(u64::MAX) && !Percentage::ZERO.holds(0));
+        let (small, large) = (Percentage::of(5.0).unwrap(), Percentage::of(20.0).unwrap());
+        let step = u64::MAX / 100_000;
+        let within = |share: Percentage| (0..100_000).filter(|i| share.holds(i * step)).count();
+        assert!((0..100_000).all(|i| !small.holds(i * step) || large.holds(i * step)));
+        assert!(within(small).abs_diff(5_000) <= 1 && within(large).abs_diff(20_000) <= 1);
+    }
 }

@@ -2,7 +2,13 @@
 
 use std::fmt;
 
+use crate::domain::key::WriteId;
 use crate::domain::side::Side;
+
+/// Lost connections, resources, operators, the system underneath, and the server itself.
+const OF_THE_SERVER: [&str; 5] = ["08", "53", "57", "58", "XX"];
+/// A statement was told to stop.
+const QUERY_CANCELED: &str = "57014";
 
 /// What is known about the effect of a call that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +80,23 @@ pub struct SqlFault {
     pub outcome: Outcome,
     /// A stable name of segue's own refusals, such as `refused.ddl`.
     pub reason: &'static str,
+    /// The write that a later read must name to be sure to see what became of it.
+    pub must_see: Option<Box<WriteId>>,
 }
 
+/// The reason of a fault that says that the primary is on the other side by now.
+pub const NOT_PRIMARY: &str = "fence.not_primary";
+/// `read_only_sql_transaction`.
+const READ_ONLY: &str = "25006";
+
 impl SqlFault {
+    /// Whether a write was refused, with nothing applied, where the primary was thought to be:
+    /// it is to be looked up again.
+    pub fn says_look_again(&self) -> bool {
+        let refused = self.reason == NOT_PRIMARY || self.sqlstate == READ_ONLY;
+        refused && self.outcome == Outcome::NotApplied
+    }
+
     /// A fault of segue's own making: nothing was applied, and trying again as it is
     /// does not help.
     pub fn new(kind: FaultKind, reason: &'static str, message: impl Into<String>) -> Self {
@@ -95,6 +115,27 @@ impl SqlFault {
             retryable: false,
             outcome: Outcome::NotApplied,
             reason,
+            must_see: None,
+        }
+    }
+
+    /// Whether the side itself is unwell, rather than the statement being wrong there.
+    pub fn is_of_side(&self) -> bool {
+        match self.kind {
+            FaultKind::Unavailable
+            | FaultKind::ConnectionLost
+            | FaultKind::DeadlineExceeded
+            | FaultKind::Internal => true,
+            FaultKind::Database => {
+                let class = OF_THE_SERVER.iter().any(|class| self.sqlstate.starts_with(class));
+                class && self.sqlstate != QUERY_CANCELED
+            }
+            FaultKind::InvalidArgument
+            | FaultKind::Refused
+            | FaultKind::NotFound
+            | FaultKind::Precondition
+            | FaultKind::LimitExceeded
+            | FaultKind::Cancelled => false,
         }
     }
 

@@ -5,7 +5,12 @@ use std::time::SystemTime;
 
 use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::ControlState;
+use crate::domain::figures::FleetFigures;
+use crate::domain::fleet::Fleet;
+use crate::domain::gate::Progress;
+use crate::domain::history::Recorded;
 use crate::domain::key::{Key, WriteId};
+use crate::domain::step::PhaseReport;
 use crate::domain::verdict::Verdict;
 
 /// One look at everything an operator asks for first.
@@ -35,6 +40,25 @@ pub struct StatusReport {
     pub at: SystemTime,
     /// What an operator should look at now, worst first.
     pub warnings: Vec<String>,
+    /// The whole fleet; absent where the primary could not be asked.
+    pub fleet: Option<FleetStatus>,
+}
+
+/// The fleet, its phase, and what it measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FleetStatus {
+    /// The phase, and the gates to the next one.
+    pub report: PhaseReport,
+    /// The members.
+    pub fleet: Fleet,
+    /// What they measured.
+    pub figures: FleetFigures,
+    /// The copy of the history.
+    pub backfill: Progress,
+    /// The proof of it.
+    pub verify: Progress,
+    /// The latest events, latest first.
+    pub events: Vec<Recorded>,
 }
 
 /// The outbox of the primary.

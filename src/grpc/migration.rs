@@ -13,9 +13,9 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::mismatch::{Mismatch, Resolution};
 use crate::domain::status::{CallStatus, OutboxEntry, StatusReport};
 use crate::domain::table::TableName;
-use crate::grpc::{proto, status};
+use crate::grpc::{cutover, phases, proto, status};
 use crate::ports::MismatchStore;
-use crate::ports::admin::{OutboxAdmin, SamplingControl, StatusSource};
+use crate::ports::admin::{CutoverAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
 
 /// Entries of a list whose request names no limit, and the most that one gets.
 const LIST_DEFAULT: u32 = 100;
@@ -31,6 +31,10 @@ pub struct Parts {
     pub status: Arc<dyn StatusSource>,
     /// The fleet's list of findings.
     pub mismatches: Arc<dyn MismatchStore>,
+    /// The phases, behind their gates.
+    pub phases: Arc<dyn PhaseAdmin>,
+    /// Changes of the primary.
+    pub cutovers: Arc<dyn CutoverAdmin>,
     /// The primary's outbox.
     pub outbox: Arc<dyn OutboxAdmin>,
     /// The rate of samples.
@@ -68,6 +72,17 @@ impl std::fmt::Debug for MigrationService {
 
 #[tonic::async_trait]
 impl proto::migration_server::Migration for MigrationService {
+    type CutoverStream = BoxStream<'static, Result<proto::CutoverEvent, Status>>;
+
+    async fn cutover(
+        &self,
+        request: Request<proto::CutoverRequest>,
+    ) -> Result<Response<Self::CutoverStream>, Status> {
+        let request = cutover::request(request.into_inner()).map_err(|fault| refuse(&fault))?;
+        let events = self.parts.cutovers.run(request);
+        Ok(Response::new(events.map(|event| Ok(cutover::event(event))).boxed()))
+    }
+
     type WatchStatusStream = BoxStream<'static, Result<proto::Status, Status>>;
 
     async fn get_status(
@@ -157,6 +172,32 @@ impl proto::migration_server::Migration for MigrationService {
         tracing::info!(rate, previous_rate, "the sampling rate was set");
         Ok(Response::new(proto::SetSamplingResponse { previous_rate }))
     }
+
+    async fn get_phase(
+        &self,
+        _: Request<proto::GetPhaseRequest>,
+    ) -> Result<Response<proto::PhaseReport>, Status> {
+        let report = self.parts.phases.report().await.map_err(|fault| refuse(&fault))?;
+        Ok(Response::new(phases::report(report)))
+    }
+
+    async fn change_phase(
+        &self,
+        request: Request<proto::ChangePhaseRequest>,
+    ) -> Result<Response<proto::ChangePhaseResponse>, Status> {
+        let (step, asked) = phases::step(request.into_inner()).map_err(|fault| refuse(&fault))?;
+        let stepped = self.parts.phases.step(step, asked).await;
+        Ok(Response::new(phases::stepped(stepped.map_err(|fault| refuse(&fault))?)))
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<proto::ListHistoryRequest>,
+    ) -> Result<Response<proto::ListHistoryResponse>, Status> {
+        let found = self.parts.phases.history(limit(request.get_ref().limit)).await;
+        let events = found.map_err(|fault| refuse(&fault))?.into_iter().map(phases::event);
+        Ok(Response::new(proto::ListHistoryResponse { events: events.collect() }))
+    }
 }
 
 fn refuse(fault: &SqlFault) -> Status {
@@ -239,6 +280,7 @@ fn report(report: StatusReport) -> proto::Status {
             written: report.verify.written,
             oldest_age_s: report.verify.oldest_age_s,
         }),
+        fleet: report.fleet.map(phases::fleet),
     }
 }
 

@@ -3,6 +3,7 @@
 mod answer;
 pub mod auth;
 mod call;
+mod cutover;
 mod encode;
 #[cfg(test)]
 mod fuzz;
@@ -10,6 +11,7 @@ pub mod health;
 mod inform;
 mod metadata;
 pub mod migration;
+mod phases;
 pub mod proto;
 mod refusal;
 mod request;

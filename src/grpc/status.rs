@@ -79,6 +79,7 @@ pub(super) fn sql_error(fault: &SqlFault) -> proto::SqlError {
         retryable: fault.retryable,
         outcome: outcome.into(),
         reason: fault.reason.to_owned(),
+        consistency_token: fault.must_see.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

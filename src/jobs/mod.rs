@@ -3,4 +3,5 @@
 pub mod backfill;
 pub mod janitor;
 pub mod replayer;
+pub mod settled_writes;
 pub mod shadow_reads;

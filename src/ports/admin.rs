@@ -1,12 +1,18 @@
 //! What the operators' calls ask of the world.
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 
 use crate::domain::backfill::BackfillProgress;
+use crate::domain::control::Phase;
+use crate::domain::cutover::{CutoverEvent, CutoverRequest};
 use crate::domain::fault::SqlFault;
+use crate::domain::gate::Progress;
+use crate::domain::history::Recorded;
 use crate::domain::status::{
-    OutboxEntry, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus,
+    FleetStatus, OutboxEntry, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus,
 };
+use crate::domain::step::{Asked, PhaseReport, Step, Stepped};
 use crate::domain::table::TableName;
 
 /// Everything an operator asks for first, in one look.
@@ -47,4 +53,57 @@ pub trait SamplingControl: Send + Sync + 'static {
     fn status(&self) -> SamplingStatus;
     /// Sets the rate, 0 to 1, and answers what it was.
     fn set_rate(&self, rate: f64) -> f64;
+}
+
+/// The phases, behind their gates.
+pub trait PhaseAdmin: Send + Sync + 'static {
+    /// Where the migration stands, and the gates to the next phase.
+    fn report(&self) -> BoxFuture<'_, Result<PhaseReport, SqlFault>>;
+    /// The same in short, with the fleet and what it measured.
+    fn status(&self) -> BoxFuture<'_, Result<FleetStatus, SqlFault>>;
+    /// Makes a step, if its gates allow it.
+    fn step(&self, step: Step, asked: Asked) -> BoxFuture<'_, Result<Stepped, SqlFault>>;
+    /// What was changed, latest first, at most `limit`.
+    fn history(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Recorded>, SqlFault>>;
+}
+
+/// Changes of the primary.
+pub trait CutoverAdmin: Send + Sync + 'static {
+    /// Carries one out, to its end whether anybody watches or not. The last event says what
+    /// became of it.
+    fn run(&self, request: CutoverRequest) -> BoxStream<'static, CutoverEvent>;
+}
+
+/// What a phase needs beside the control row.
+pub trait PhaseHooks: Send + Sync + 'static {
+    /// Tables that cannot be captured or copied, each with its reason.
+    fn unfit(&self) -> BoxFuture<'_, Result<Vec<String>, SqlFault>>;
+    /// Before the control row names the phase: capture stands before any phase relies on it.
+    /// Safe to repeat.
+    fn before(&self, phase: Phase) -> BoxFuture<'_, Result<(), SqlFault>>;
+    /// After the control row has named it: capture goes after the last phase that relied on it.
+    /// Safe to repeat.
+    fn after(&self, phase: Phase) -> BoxFuture<'_, Result<(), SqlFault>>;
+}
+
+/// How far the copy of the history, and the proof of it, have come.
+pub trait CopyProgress: Send + Sync + 'static {
+    /// The copy.
+    fn backfill(&self) -> BoxFuture<'_, Progress>;
+    /// The proof.
+    fn verify(&self) -> BoxFuture<'_, Progress>;
+}
+
+/// Nobody copies or proves: gates that ask for it stay inconclusive.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoCopyProgress;
+
+impl CopyProgress for NoCopyProgress {
+    fn backfill(&self) -> BoxFuture<'_, Progress> {
+        Box::pin(async { Progress::Unknown("this sidecar knows of no backfill".to_owned()) })
+    }
+
+    fn verify(&self) -> BoxFuture<'_, Progress> {
+        Box::pin(async { Progress::Unknown("this sidecar knows of no verify".to_owned()) })
+    }
 }

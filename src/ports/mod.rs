@@ -5,9 +5,13 @@
 pub mod admin;
 pub mod backfill;
 pub mod control;
+pub mod fleet;
 pub mod reconcile;
+pub mod settled;
 
+use std::any::Any;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -17,8 +21,9 @@ use crate::domain::budget::{ByteBudget, HeldBytes};
 use crate::domain::call::{
     BoundStatement, CallContext, Idempotency, TransactionId, TransactionOptions, WriteAnswer,
 };
-use crate::domain::control::ControlState;
+use crate::domain::control::{ControlState, Percentage};
 use crate::domain::fault::SqlFault;
+use crate::domain::gate::Findings;
 use crate::domain::key::{OutboxMark, WriteId};
 use crate::domain::mismatch::{Mismatch, Resolution};
 use crate::domain::pg_type::{Column, PgType};
@@ -120,10 +125,73 @@ pub trait Transactions: Send + Sync + 'static {
     fn rollback(&self, id: TransactionId) -> BoxFuture<'_, Result<(), SqlFault>>;
 }
 
-/// Where the migration stands, as this member knows it.
+/// Where the migration stands, as this member knows it, and whether it may act by that.
 pub trait ControlView: Send + Sync + 'static {
-    /// The present state. A call reads it once.
+    /// The present state.
     fn current(&self) -> ControlState;
+    /// Asked once for each read: the state that it runs under, and the share of reads that the
+    /// target answers.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` where the member has not heard of the primary for so long that another
+    /// database may be the primary by now.
+    fn admit_read(&self) -> Result<(ControlState, Percentage), SqlFault> {
+        Ok((self.current(), Percentage::ZERO))
+    }
+    /// Asked once for each write and each begin and end of a transaction: the state that it
+    /// runs under. New work may be made to wait here, until the deadline at most.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, not applied, where the member may not write.
+    fn admit_write(
+        &self,
+        entering: Entering,
+        deadline: Option<Instant>,
+    ) -> BoxFuture<'_, Result<WritePass, SqlFault>> {
+        let _ = (entering, deadline);
+        let pass = WritePass::free(self.current());
+        Box::pin(async move { Ok(pass) })
+    }
+}
+
+/// What asks to be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entering {
+    /// A write or a transaction that has not begun: it can wait.
+    New,
+    /// A statement or the end of an open transaction: making it wait would only prolong it.
+    Continuing,
+}
+
+/// A write that was let in. While one is held, its epoch is not over for the member; clones
+/// share it.
+#[derive(Clone)]
+pub struct WritePass {
+    /// The state that the write runs under.
+    pub control: ControlState,
+    _held: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+// === impl WritePass ===
+
+impl WritePass {
+    /// A pass that nobody counts.
+    pub fn free(control: ControlState) -> Self {
+        Self { control, _held: None }
+    }
+
+    /// A pass that `held` is dropped with.
+    pub fn counted(control: ControlState, held: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { control, _held: Some(held) }
+    }
+}
+
+impl std::fmt::Debug for WritePass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WritePass").field("control", &self.control).finish_non_exhaustive()
+    }
 }
 
 /// Tells the reconciler that the outbox has new rows.
@@ -137,11 +205,13 @@ pub trait ReconcileWaker: Send + Sync + 'static {
 pub struct Sample {
     /// What the caller asked.
     pub statement: BoundStatement,
-    /// What the primary answered.
-    pub primary: Observed,
+    /// What the caller was answered.
+    pub observed: Observed,
+    /// By which side.
+    pub answered_by: Side,
     /// The memory that the answer takes.
     pub held: HeldBytes,
-    /// The primary's answer came from a database in this state.
+    /// The answer came from a database in this state.
     pub control: ControlState,
     /// The caller's span, to which the comparison's trace is linked.
     pub span: tracing::Span,
@@ -189,6 +259,8 @@ pub trait MismatchStore: Send + Sync + 'static {
     fn add<'a>(&'a self, gathered: &'a [Mismatch]) -> BoxFuture<'a, Result<(), SqlFault>>;
     /// The list of what is open, findings first, most frequent first.
     fn list(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>>;
+    /// What was found in the latest `window`, in all samples of the fleet.
+    fn findings(&self, window: Duration) -> BoxFuture<'_, Result<Findings, SqlFault>>;
     /// Takes entries off the list, recorded with who and why. Answers how many.
     fn resolve(&self, resolution: Resolution) -> BoxFuture<'_, Result<u64, SqlFault>>;
 }

@@ -1,31 +1,52 @@
 //! `segue.control`: one row in each database.
 
+use std::time::SystemTime;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
-use crate::domain::control::{ControlRow, ControlState, Phase};
+use crate::domain::control::{ControlRow, ControlState, Percentage, Phase, Version};
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::history::{Event, Recorded};
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
+use crate::postgres::fence::promote;
+use crate::postgres::history;
 use crate::postgres::pool::Pool;
+use crate::postgres::session::Session;
 
 /// No such table or schema: segue has not been set up in this database.
 const UNDEFINED_TABLE: &str = "42P01";
 const UNDEFINED_SCHEMA: &str = "3F000";
 
-const READ: &str = "
-SELECT epoch, phase, target_percentage, reason, changed_by, changed_at
+pub(in crate::postgres) const READ: &str = "
+SELECT epoch, phase, target_percentage, reason, changed_by, changed_at, revision, held,
+    coalesce(phase_since, changed_at), settled_at
 FROM segue.control WHERE id = 1";
 
+/// The row and its event, both or neither. `phase_since` stays where the phase does, and
+/// `settled_at` where the epoch does.
 const CHANGE: &str = "
-UPDATE segue.control SET epoch = $2, phase = $3, target_percentage = $4, reason = $5,
-    changed_by = $6, changed_at = pg_catalog.now()
-WHERE id = 1 AND epoch = $1";
+WITH changed AS (
+    UPDATE segue.control SET epoch = $3, revision = $4, phase = $5, target_percentage = $6,
+        held = $7, reason = $8, changed_by = $9, changed_at = pg_catalog.now(),
+        phase_since = CASE WHEN phase = $5 THEN coalesce(phase_since, changed_at)
+            ELSE pg_catalog.now() END,
+        settled_at = CASE WHEN epoch = $3 THEN settled_at END
+    WHERE id = 1 AND epoch = $1 AND revision = $2 RETURNING 1 AS one),
+recorded AS (
+    INSERT INTO segue.history (event_id, kind, epoch, from_phase, to_phase, from_percentage,
+        to_percentage, forced, changed_by, reason, figures)
+    SELECT $10::text::uuid, $11::text, $12::int8, $13::text, $14::text, $15::float8, $16::float8,
+        $17::bool, $18::text, $19::text, $20::text
+    FROM changed WHERE $10::text IS NOT NULL ON CONFLICT (event_id) DO NOTHING)
+SELECT pg_catalog.count(*) FROM changed";
 
 const FIRST: &str = "
-INSERT INTO segue.control (id, epoch, phase, target_percentage, reason, changed_by)
-VALUES (1, $1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING";
+INSERT INTO segue.control (id, epoch, revision, phase, target_percentage, held, reason, changed_by)
+VALUES (1, $1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING";
 
 /// The control rows behind pools of segue's own sessions.
 #[derive(Debug, Clone)]
@@ -43,52 +64,92 @@ impl ControlTable {
 
     async fn read_row(&self, side: Side) -> Result<Option<ControlRow>, SqlFault> {
         let session = self.pools.of(side).get().await?;
-        let prepared = match session.prepared(READ).await {
-            Ok(prepared) => prepared,
-            Err(fault) if [UNDEFINED_TABLE, UNDEFINED_SCHEMA].contains(&&*fault.sqlstate) => {
-                return Ok(None);
-            }
-            Err(fault) => return Err(fault),
-        };
-        let row = session
-            .query_opt(&prepared.statement, &[])
-            .await
-            .map_err(|error| session.fault(error, true))?;
-        row.map(|row| control_row(&row, side)).transpose()
+        read_on(&session).await
     }
 
     async fn change(
         &self,
         side: Side,
-        from: Option<u64>,
+        from: Option<Version>,
         to: ControlChange,
     ) -> Result<bool, SqlFault> {
         let session = self.pools.of(side).get().await?;
-        let epoch = epoch_of(to.state.epoch, side)?;
-        let phase = to.state.phase.as_str();
-        let changed = match from {
-            Some(from) => {
-                let from = epoch_of(from, side)?;
-                let prepared = session.prepared(CHANGE).await?;
-                session
-                    .execute(
-                        &prepared.statement,
-                        &[&from, &epoch, &phase, &to.target_percentage, &to.reason, &to.changed_by],
-                    )
-                    .await
-            }
-            None => {
-                let prepared = session.prepared(FIRST).await?;
-                session
-                    .execute(
-                        &prepared.statement,
-                        &[&epoch, &phase, &to.target_percentage, &to.reason, &to.changed_by],
-                    )
-                    .await
-            }
-        };
-        changed.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+        let Some(from) = from else { return first(&session, to).await };
+        if to.state.phase.primary() == side && !session.facts().is_cockroach {
+            // It may have followed before.
+            return promote(&session, from, to).await;
+        }
+        change_on(&session, from, to).await
     }
+}
+
+/// The row of a session's side; nothing where it has none yet.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn read_on(session: &Session) -> Result<Option<ControlRow>, SqlFault> {
+    let prepared = match session.prepared(READ).await {
+        Ok(prepared) => prepared,
+        Err(fault) if [UNDEFINED_TABLE, UNDEFINED_SCHEMA].contains(&&*fault.sqlstate) => {
+            return Ok(None);
+        }
+        Err(fault) => return Err(fault),
+    };
+    let row = session
+        .query_opt(&prepared.statement, &[])
+        .await
+        .map_err(|error| session.fault(error, true))?;
+    row.map(|row| control_row(&row, session.side())).transpose()
+}
+
+async fn first(session: &Session, to: ControlChange) -> Result<bool, SqlFault> {
+    let side = session.side();
+    let (epoch, revision) = (number(to.state.epoch, side)?, number(to.revision, side)?);
+    let (phase, percent) = (to.state.phase.as_str(), to.target_percentage.percent());
+    let params: [&(dyn ToSql + Sync); 7] =
+        [&epoch, &revision, &phase, &percent, &to.held, &to.reason, &to.changed_by];
+    let prepared = session.prepared(FIRST).await?;
+    let made = session.execute(&prepared.statement, &params).await;
+    made.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+}
+
+/// Changes the row of a session's side if it still is of this version, and records the event
+/// with it.
+///
+/// # Errors
+///
+/// What the database reports. The row tells whether it was changed.
+pub async fn change_on(
+    session: &Session,
+    from: Version,
+    to: ControlChange,
+) -> Result<bool, SqlFault> {
+    let side = session.side();
+    let epoch = number(to.state.epoch, side)?;
+    let revision = number(to.revision, side)?;
+    let phase = to.state.phase.as_str();
+    let percent = to.target_percentage.percent();
+    let ControlChange { held, reason, changed_by, event, .. } = to;
+    let (from_epoch, from_revision) = (number(from.epoch, side)?, number(from.revision, side)?);
+    let event = event.map(|event| history::Columns::of(event, side)).transpose()?;
+    let event = event.unwrap_or_default();
+    let mut params: Vec<&(dyn ToSql + Sync)> = vec![
+        &from_epoch,
+        &from_revision,
+        &epoch,
+        &revision,
+        &phase,
+        &percent,
+        &held,
+        &reason,
+        &changed_by,
+    ];
+    params.extend(event.params());
+    let prepared = session.prepared(CHANGE).await?;
+    let changed = session.query_one(&prepared.statement, &params).await;
+    let changed = changed.and_then(|row| row.try_get::<_, i64>(0));
+    changed.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
 }
 
 impl ControlStore for ControlTable {
@@ -99,46 +160,66 @@ impl ControlStore for ControlTable {
     fn compare_and_set(
         &self,
         side: Side,
-        from: Option<u64>,
+        from: Option<Version>,
         to: ControlChange,
     ) -> BoxFuture<'_, Result<bool, SqlFault>> {
         self.change(side, from, to).boxed()
     }
+
+    fn note_settled(
+        &self,
+        side: Side,
+        epoch: u64,
+        event: Event,
+    ) -> BoxFuture<'_, Result<bool, SqlFault>> {
+        history::note_settled(self.pools.of(side), epoch, event).boxed()
+    }
+
+    fn record(
+        &self,
+        side: Side,
+        event: Event,
+        at: Option<SystemTime>,
+    ) -> BoxFuture<'_, Result<(), SqlFault>> {
+        history::record(self.pools.of(side), event, at).boxed()
+    }
+
+    fn history(&self, side: Side, limit: u32) -> BoxFuture<'_, Result<Vec<Recorded>, SqlFault>> {
+        history::list(self.pools.of(side), limit).boxed()
+    }
 }
 
-fn epoch_of(epoch: u64, side: Side) -> Result<i64, SqlFault> {
-    i64::try_from(epoch).map_err(|_| {
-        let message = format!("epoch {epoch} is above what segue.control holds");
+pub(in crate::postgres) fn number(number: u64, side: Side) -> Result<i64, SqlFault> {
+    i64::try_from(number).map_err(|_| {
+        let message = format!("{number} is above what segue.control holds");
         SqlFault::new(FaultKind::Internal, "control.epoch", message).on(side)
     })
 }
 
-fn control_row(row: &Row, side: Side) -> Result<ControlRow, SqlFault> {
+/// A row of [`READ`].
+pub(in crate::postgres) fn control_row(row: &Row, side: Side) -> Result<ControlRow, SqlFault> {
     let unreadable = |message: String| {
         SqlFault::new(FaultKind::Precondition, "control.unreadable", message)
             .on(side)
             .with_hint("the row may be of a newer segue; run the version that wrote it")
     };
-    let decode = || -> Result<_, tokio_postgres::Error> {
-        let epoch: i64 = row.try_get(0)?;
-        let phase: String = row.try_get(1)?;
-        Ok((
-            epoch,
-            phase,
-            row.try_get(2)?,
-            row.try_get(3)?,
-            row.try_get::<_, Option<String>>(4)?,
-            row.try_get(5)?,
-        ))
-    };
-    let (epoch, phase, target_percentage, reason, changed_by, changed_at) =
-        decode().map_err(|error| unreadable(format!("segue.control cannot be read: {error}")))?;
+    let text =
+        |error: tokio_postgres::Error| unreadable(format!("segue.control cannot be read: {error}"));
+    let phase: String = row.try_get(1).map_err(text)?;
     let phase: Phase = phase.parse().map_err(|error| unreadable(format!("{error}")))?;
+    let percent: f64 = row.try_get(2).map_err(text)?;
+    let target_percentage = Percentage::of(percent)
+        .ok_or_else(|| unreadable(format!("a target_percentage of {percent} is not 0 to 100")))?;
+    let epoch = row.try_get::<_, i64>(0).map_err(text)?.unsigned_abs();
     Ok(ControlRow {
-        state: ControlState { epoch: epoch.unsigned_abs(), phase },
+        state: ControlState { epoch, phase },
+        revision: row.try_get::<_, i64>(6).map_err(text)?.unsigned_abs(),
         target_percentage,
-        reason,
-        changed_by: changed_by.unwrap_or_default(),
-        changed_at,
+        held: row.try_get(7).map_err(text)?,
+        reason: row.try_get(3).map_err(text)?,
+        changed_by: row.try_get::<_, Option<String>>(4).map_err(text)?.unwrap_or_default(),
+        changed_at: row.try_get(5).map_err(text)?,
+        phase_since: row.try_get(8).map_err(text)?,
+        settled_at: row.try_get(9).map_err(text)?,
     })
 }

@@ -1,13 +1,14 @@
 //! `segue.mismatch`: the fleet's one list of judged samples.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_postgres::{Row, Statement, Transaction};
 
 use crate::domain::fault::SqlFault;
+use crate::domain::gate::Findings;
 use crate::domain::mismatch::{Mismatch, MismatchKey, Resolution};
 use crate::domain::verdict::Verdict;
 use crate::ports::MismatchStore;
@@ -50,6 +51,30 @@ WHERE resolved_at IS NULL
 ORDER BY verdict IN ('data', 'incompatible', 'error') DESC, count DESC, fingerprint, verdict, category
 LIMIT $1";
 
+/// Samples by the hour, so that gates can ask for those of a window. Verdicts that say nothing
+/// of the data are left out.
+const ADD_HOUR: &str = "
+INSERT INTO segue.sample_hour AS h (hour, verdict, count)
+VALUES (pg_catalog.date_trunc('hour', pg_catalog.clock_timestamp()), $1, $2)
+ON CONFLICT (hour, verdict) DO UPDATE SET count = h.count + excluded.count";
+
+/// An hour counts for a window that it has a part in.
+const FINDINGS: &str = "
+SELECT
+    (SELECT coalesce(pg_catalog.sum(count), 0)::int8 FROM segue.sample_hour
+     WHERE hour > pg_catalog.clock_timestamp() - ($1::float8 + 3600) * '1 second'::interval),
+    (SELECT pg_catalog.min(hour) FROM segue.sample_hour
+     WHERE hour >= (SELECT coalesce(pg_catalog.max(at), '1970-01-01 00:00:00+00')
+        FROM segue.history WHERE to_phase = 'source_only') - '1 hour'::interval),
+    pg_catalog.count(*) FILTER (WHERE verdict = 'data'),
+    pg_catalog.count(*) FILTER (WHERE verdict IN ('incompatible', 'error') AND resolved_at IS NULL)
+FROM segue.mismatch
+WHERE last_seen > pg_catalog.clock_timestamp() - $1::float8 * '1 second'::interval";
+
+/// Verdicts that say something of the data.
+const JUDGED: [Verdict; 5] =
+    [Verdict::Match, Verdict::Normalized, Verdict::Incompatible, Verdict::Error, Verdict::Data];
+
 /// The list of one side's database.
 #[derive(Debug, Clone)]
 pub struct MismatchTable {
@@ -67,6 +92,7 @@ impl MismatchTable {
     async fn add_all(&self, gathered: &[Mismatch]) -> Result<(), SqlFault> {
         let mut session = self.pool.get().await?;
         let prepared = session.prepared(ADD).await?;
+        let hourly = session.prepared(ADD_HOUR).await?;
         let side = session.side();
         // Dropped before it is committed, it is rolled back.
         let adding = async {
@@ -75,6 +101,15 @@ impl MismatchTable {
             sorted.sort_by(|a, b| a.key.cmp(&b.key));
             for mismatch in sorted {
                 add_one(&transaction, &prepared.statement, mismatch).await?;
+            }
+            for verdict in JUDGED {
+                let of_verdict = gathered.iter().filter(|it| it.key.verdict == verdict);
+                let count: u64 = of_verdict.map(|it| it.count).sum();
+                if count > 0 {
+                    let count = i64::try_from(count).unwrap_or(i64::MAX);
+                    let name = verdict.as_str();
+                    transaction.execute(&hourly.statement, &[&name, &count]).await?;
+                }
             }
             transaction.commit().await
         };
@@ -89,6 +124,22 @@ impl MismatchTable {
             rows.iter().map(mismatch_of).collect::<Result<Vec<_>, _>>()
         };
         listing.await.map_err(|error| session.fault(error, true))
+    }
+
+    async fn findings_of(&self, window: Duration) -> Result<Findings, SqlFault> {
+        let session = self.pool.get().await?;
+        let prepared = session.prepared(FINDINGS).await?;
+        let finding = async {
+            let row = session.query_one(&prepared.statement, &[&window.as_secs_f64()]).await?;
+            let count = |index| row.try_get::<_, i64>(index).map(i64::unsigned_abs);
+            Ok(Findings {
+                judged: count(0)?,
+                since: row.try_get(1)?,
+                data: count(2)?,
+                unresolved: count(3)?,
+            })
+        };
+        finding.await.map_err(|error| session.fault(error, true))
     }
 
     async fn resolve_some(&self, resolution: Resolution) -> Result<u64, SqlFault> {
@@ -137,6 +188,10 @@ impl MismatchStore for MismatchTable {
 
     fn list(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>> {
         self.list_some(limit).boxed()
+    }
+
+    fn findings(&self, window: Duration) -> BoxFuture<'_, Result<Findings, SqlFault>> {
+        self.findings_of(window).boxed()
     }
 
     fn resolve(&self, resolution: Resolution) -> BoxFuture<'_, Result<u64, SqlFault>> {

@@ -20,6 +20,7 @@ use tokio_postgres::SimpleQueryMessage;
 use super::collect::Collector;
 use super::execute::Ready;
 use super::fault::CANCELED;
+use super::fence::cockroach;
 use super::flight::{Stop, stopped, supervised};
 use super::guard::{self, access_of};
 use super::session::{ServerFacts, Session};
@@ -224,7 +225,8 @@ pub(super) fn begin(session: &Session, write_id: WriteId) -> Step<'_> {
         true => ", pg_catalog.pg_current_xact_id()",
         false => "",
     };
-    let sql = format!("{}{xid}", super::batch::begin_sql(access_of(facts), write_id));
+    let look = cockroach::look(session).map(|look| format!("; {look}")).unwrap_or_default();
+    let sql = format!("{}{xid}{look}", super::batch::begin_sql(access_of(facts), write_id));
     let work = Box::pin(async move {
         let answer =
             session.simple_query(&sql).await.map_err(|error| session.fault(error, true))?;

@@ -1,9 +1,11 @@
 //! Sessions kept open, a pool for each purpose.
 //!
 //! A pool never hands over a session in which something still runs or whose settings have
-//! been changed; such a session is closed and replaced.
+//! been changed; such a session is closed and replaced. A pool behind a fence hands over only
+//! sessions that hold the lock of the member's present epoch.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
@@ -11,11 +13,14 @@ use deadpool::managed::{
     Manager, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::MissedTickBehavior;
 use tokio_postgres::SimpleQueryMessage;
+use tokio_util::sync::CancellationToken;
 
 use super::connect::Connector;
 use super::crash::CrashPoints;
 use super::fault;
+use super::fence::{self, Fence};
 use super::session::Session;
 use super::settings::{Purpose, SessionLimits};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -56,6 +61,9 @@ pub struct Pool {
     crash: CrashPoints,
 }
 
+/// How often a fenced pool looks for sessions at rest that hold the lock of another epoch.
+const RENEW_INTERVAL: Duration = Duration::from_millis(50);
+
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let status = self.inner.status();
@@ -90,11 +98,27 @@ impl Pool {
     ///
     /// `Internal` outside a runtime.
     pub fn new(connector: Connector, params: Params) -> Result<Self, SqlFault> {
+        Self::build(connector, params, None)
+    }
+
+    /// A pool whose sessions write for callers, behind a fence. [`Pool::keep_current`] must run
+    /// for those at rest to follow it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::new`].
+    pub fn fenced(connector: Connector, params: Params, fence: Fence) -> Result<Self, SqlFault> {
+        Self::build(connector, params, Some(fence))
+    }
+
+    fn build(connector: Connector, params: Params, fence: Option<Fence>) -> Result<Self, SqlFault> {
         let side = connector.side();
         let Params { purpose, size_max, wait_max, limits } = params;
         let timeouts =
             Timeouts { wait: Some(wait_max), create: None, recycle: Some(RECYCLE_LIMIT) };
-        let inner = deadpool::managed::Pool::builder(Sessions { connector, purpose, limits })
+        let spare = Mutex::default();
+        let sessions = Sessions { connector, purpose, limits, fence, spare };
+        let inner = deadpool::managed::Pool::builder(sessions)
             .max_size(size_max.max(1))
             .timeouts(timeouts)
             .queue_mode(deadpool::managed::QueueMode::Lifo)
@@ -157,6 +181,41 @@ impl Pool {
                 &format!("before a {} session was free", self.purpose.as_str()),
             )),
         }
+    }
+
+    /// Lets sessions at rest give up the lock of an epoch that the member has left, at once
+    /// and as they come back, until `stop`. They keep their connections for later.
+    pub async fn keep_current(&self, stop: CancellationToken) {
+        let Some(fence) = &self.inner.manager().fence else { return };
+        let mut changes = fence.changes();
+        let mut ticks = tokio::time::interval(RENEW_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+                _ = changes.changed() => {}
+            }
+            let left = self.inner.retain(|session, _| fence.is_current(session)).removed;
+            for session in left {
+                self.inner.manager().lay_by(session).await;
+            }
+        }
+    }
+
+    /// Opens sessions ahead of their use, until `wanted` are open or at hand.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` where one cannot be opened.
+    pub async fn warm_up(&self, wanted: usize) -> Result<(), SqlFault> {
+        let manager = self.inner.manager();
+        let wanted = wanted.min(self.inner.status().max_size);
+        while self.inner.status().size + manager.spare().len() < wanted {
+            let session = manager.connect().await?;
+            manager.spare().push(session);
+        }
+        Ok(())
     }
 
     /// How the pool stands.
@@ -242,6 +301,46 @@ struct Sessions {
     connector: Connector,
     purpose: Purpose,
     limits: SessionLimits,
+    fence: Option<Fence>,
+    /// Open sessions without a lock, fewer than the pool has room for.
+    spare: Mutex<Spare>,
+}
+
+// They come boxed, and go boxed.
+#[allow(clippy::vec_box)]
+type Spare = Vec<Box<Session>>;
+
+impl Sessions {
+    async fn connect(&self) -> Result<Box<Session>, SqlFault> {
+        Box::pin(self.connector.connect_with(self.purpose, self.limits)).await.map(Box::new)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Spare> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session without a lock for later; one that cannot give its lock up is closed.
+    async fn lay_by(&self, session: Box<Session>) {
+        if !session.is_clean() {
+            return;
+        }
+        session.set_busy(true);
+        let left = tokio::time::timeout(RECYCLE_LIMIT, fence::leave(&session)).await;
+        if matches!(left, Ok(Ok(()))) {
+            session.set_busy(false);
+            self.spare().push(session);
+        }
+    }
+
+    /// One that was laid by, or a new one.
+    async fn spare_or_new(&self) -> Result<Box<Session>, SqlFault> {
+        loop {
+            let Some(session) = self.spare().pop() else { return self.connect().await };
+            if session.is_clean() {
+                return Ok(session);
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Sessions {
@@ -256,7 +355,13 @@ impl Manager for Sessions {
     type Error = SqlFault;
 
     async fn create(&self) -> Result<Box<Session>, SqlFault> {
-        Box::pin(self.connector.connect_with(self.purpose, self.limits)).await.map(Box::new)
+        let Some(fence) = &self.fence else { return self.connect().await };
+        fence.check_side()?;
+        let session = self.spare_or_new().await?;
+        session.set_busy(true);
+        fence.enter(&session).await?;
+        session.set_busy(false);
+        Ok(session)
     }
 
     async fn recycle(
@@ -277,6 +382,12 @@ impl Manager for Sessions {
             }
         } else if metrics.last_used() > REST_MAX {
             session.check_connection().await.map_err(|error| session.fault(error, false))?;
+        }
+        if let Some(fence) = &self.fence
+            && !fence.is_current(session)
+        {
+            fence.check_side()?;
+            fence.enter(session).await?;
         }
         session.set_busy(false);
         Ok(())

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
 
 use super::cancel::Canceller;
+use super::fence::Share;
 use super::settings::Purpose;
 use super::{fault, types};
 use crate::domain::fault::SqlFault;
@@ -70,6 +71,7 @@ pub struct Session {
     busy: AtomicBool,
     guarded: AtomicBool,
     announced: Mutex<Option<WriteId>>,
+    share: Mutex<Option<Share>>,
     task: JoinHandle<()>,
 }
 
@@ -105,6 +107,7 @@ impl Session {
             busy: AtomicBool::new(false),
             guarded: AtomicBool::new(false),
             announced: Mutex::default(),
+            share: Mutex::default(),
             task,
         }
     }
@@ -157,6 +160,17 @@ impl Session {
     /// Remembers what was announced.
     pub(super) fn set_announced(&self, write_id: WriteId) {
         *self.announced.lock().unwrap_or_else(PoisonError::into_inner) = Some(write_id);
+    }
+
+    /// The epoch whose lock the session holds, where it writes behind the fence.
+    pub(super) fn fenced_under(&self) -> Option<u64> {
+        let share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
+        share.as_ref().map(|share| share.epoch)
+    }
+
+    /// Remembers that it has the lock, or has none.
+    pub(super) fn set_share(&self, share: Option<Share>) {
+        *self.share.lock().unwrap_or_else(PoisonError::into_inner) = share;
     }
 
     /// Whether another caller may have the session: nothing runs in it, and none of the

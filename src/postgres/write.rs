@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use tokio_util::task::TaskTracker;
 
 use super::execute::{Ready, is_stale, may_be_outdated};
+use super::fence::cockroach;
 use super::flight::{Holder, InFlight, stopped, supervised, unless_stopped};
 use super::param::RawParam;
 use super::pipeline;
@@ -94,8 +95,10 @@ async fn attempt(pool: &Pool, lease: Lease, request: &WriteRequest) -> Result<Wr
     };
     let were_known = ready.iter().any(|it| it.was_known);
     let returns_rows = ready.iter().any(Ready::returns_rows);
+    // Where each transaction looks at the epoch, a statement is not alone.
+    let looks = cockroach::look(session).is_some();
     let answer = match (ready.pop(), ready.is_empty()) {
-        (Some(only), true) if !returns_rows && request.idempotency.is_none() => {
+        (Some(only), true) if !returns_rows && !looks && request.idempotency.is_none() => {
             alone(pool, flight, only, request).await
         }
         (last, _) => {

@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use tower::Service;
+use tower::{Service, ServiceExt};
 
-use crate::domain::call::{BoundStatement, CallContext, Idempotency};
+use crate::domain::call::{BoundStatement, CallContext, Idempotency, TransactionId};
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::ports::ControlView;
+use crate::domain::key::WriteId;
+use crate::ports::{ControlView, Entering, WritePass};
 use crate::stack::call::{
     CalledStatement, Read, ReadAnswer, ReadCall, Text, Write, WriteCall, Written,
 };
@@ -19,6 +20,12 @@ use crate::stack::queries::NamedStatements;
 use crate::stack::transacted::WriteIds;
 use crate::statement::{Analysis, Cache, StatementKind};
 use crate::telemetry::metrics::Metrics;
+
+/// Times that a write is sent where the primary was looked for on the wrong side.
+const ATTEMPTS_MAX: u32 = 3;
+/// How long such a write waits for the member to hear of the new primary.
+const MOVED_ON_MAX: Duration = Duration::from_secs(3);
+const MOVED_ON_LOOK: Duration = Duration::from_millis(5);
 
 /// What admission goes by.
 #[derive(Debug, Clone, Copy)]
@@ -194,10 +201,12 @@ impl<S> Admission<S> {
         let scope = if call.transaction.is_some() { Scope::InTransaction } else { Scope::Alone };
         self.statements.check(&analysis, scope)?;
         self.statements.check_read(&analysis)?;
+        let (control, shifted) = self.control.admit_read()?;
         Ok(Read {
             statement,
             analysis,
-            control: self.control.current(),
+            control,
+            shifted,
             transaction: call.transaction,
             must_see: call.must_see,
             trace_id: call.trace_id,
@@ -205,7 +214,8 @@ impl<S> Admission<S> {
         })
     }
 
-    fn admit_write(&self, call: WriteCall) -> Result<Write, SqlFault> {
+    /// What is refused is refused before anything waits.
+    fn judge_write(&self, call: WriteCall) -> Result<Judged, SqlFault> {
         not_over(&call.context)?;
         self.check_count(call.statements.len())?;
         if call.transaction.is_some() && call.idempotency_key.is_some() {
@@ -242,11 +252,10 @@ impl<S> Admission<S> {
         let idempotency = call
             .idempotency_key
             .map(|key| Idempotency { key, content: content::hash(&statements) });
-        Ok(Write {
+        Ok(Judged {
             statements,
             writes,
             summary: summary.unwrap_or_default(),
-            control: self.control.current(),
             transaction: call.transaction,
             idempotency,
             write_id: (self.write_ids)(),
@@ -301,7 +310,7 @@ where
 
 impl<S> Service<WriteCall> for Admission<S>
 where
-    S: Service<Write, Response = Written, Error = SqlFault>,
+    S: Service<Write, Response = Written, Error = SqlFault> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Written;
@@ -313,10 +322,71 @@ where
     }
 
     fn call(&mut self, call: WriteCall) -> Self::Future {
-        match self.admit_write(call) {
-            Ok(write) => Box::pin(self.inner.call(write)),
-            Err(fault) => Box::pin(async move { Err(fault) }),
+        let judged = match self.judge_write(call) {
+            Ok(judged) => judged,
+            Err(fault) => return Box::pin(async move { Err(fault) }),
+        };
+        // The ready one is taken along, since the leave to write may have to be waited for.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let control = Arc::clone(&self.control);
+        Box::pin(async move {
+            // A statement that was sent as a write and only reads may as well wait.
+            let entering = match judged.transaction {
+                Some(_) => Entering::Continuing,
+                None => Entering::New,
+            };
+            let mut attempt = 1;
+            loop {
+                let pass = control.admit_write(entering, judged.context.deadline).await?;
+                let epoch = pass.control.epoch;
+                let written = inner.call(judged.clone().with(pass)).await;
+                let Err(fault) = &written else { return written };
+                // In a transaction what came before is lost with the primary.
+                let moved = fault.says_look_again() && entering == Entering::New;
+                if !moved || attempt == ATTEMPTS_MAX {
+                    return written;
+                }
+                if !has_moved_on(&*control, epoch, judged.context.deadline).await {
+                    return written;
+                }
+                attempt += 1;
+                inner.ready().await?;
+            }
+        })
+    }
+}
+
+/// Waits, for a short while, until the member knows of a later epoch than the write went by.
+async fn has_moved_on(control: &dyn ControlView, epoch: u64, deadline: Option<Instant>) -> bool {
+    let limit = Instant::now() + MOVED_ON_MAX;
+    let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
+    while control.current().epoch <= epoch {
+        if Instant::now() >= limit {
+            return false;
         }
+        tokio::time::sleep(MOVED_ON_LOOK).await;
+    }
+    true
+}
+
+/// A write that nothing stands against but that it has no leave yet.
+#[derive(Clone)]
+struct Judged {
+    statements: Vec<BoundStatement>,
+    writes: bool,
+    summary: Arc<str>,
+    transaction: Option<TransactionId>,
+    idempotency: Option<Idempotency>,
+    write_id: WriteId,
+    context: CallContext,
+}
+
+impl Judged {
+    fn with(self, pass: WritePass) -> Write {
+        let Self { statements, writes, summary, transaction, idempotency, write_id, context } =
+            self;
+        Write { statements, writes, summary, pass, transaction, idempotency, write_id, context }
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::domain::call::{
     BoundStatement, CallContext, Idempotency, TransactionId, TransactionOptions, WriteAnswer,
 };
-use crate::domain::control::ControlState;
+use crate::domain::control::{ControlState, Percentage};
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::side::Side;
 use crate::domain::value::Value;
-use crate::ports::{AnswerStream, Description};
+use crate::ports::{AnswerStream, Description, WritePass};
 use crate::statement::Analysis;
 
 /// What a caller named: SQL, or a statement of the query files.
@@ -68,6 +68,8 @@ pub struct Read {
     pub analysis: Arc<Analysis>,
     /// The state of the migration that it was admitted under.
     pub control: ControlState,
+    /// The share of reads that the target answers.
+    pub shifted: Percentage,
     /// As in [`ReadCall`].
     pub transaction: Option<TransactionId>,
     /// As in [`ReadCall`].
@@ -87,8 +89,8 @@ pub struct Write {
     pub writes: bool,
     /// What it does in few words, for traces.
     pub summary: Arc<str>,
-    /// The state of the migration that it was admitted under.
-    pub control: ControlState,
+    /// The state of the migration that it was admitted under, and the member's leave to write.
+    pub pass: WritePass,
     /// As in [`WriteCall`].
     pub transaction: Option<TransactionId>,
     /// Key and content, where the caller gave a key.

@@ -18,6 +18,7 @@ use crate::domain::control::ControlState;
 use crate::domain::fault::{Outcome, SqlFault};
 use crate::domain::side::Sides;
 use crate::ports::{Database, ReconcileWaker, WriteRequest};
+use crate::stack::awaiting::Awaiting;
 use crate::stack::call::{Write, Written};
 use crate::stack::watch::Watch;
 use crate::telemetry::metrics::Purpose;
@@ -27,6 +28,7 @@ use crate::telemetry::metrics::Purpose;
 pub struct DualWrite {
     databases: Sides<Arc<dyn Database>>,
     reconciler: Arc<dyn ReconcileWaker>,
+    awaiting: Awaiting,
     watch: Watch,
 }
 
@@ -47,9 +49,10 @@ impl DualWrite {
     pub fn new(
         databases: Sides<Arc<dyn Database>>,
         reconciler: Arc<dyn ReconcileWaker>,
+        awaiting: Awaiting,
         watch: Watch,
     ) -> Self {
-        Self { databases, reconciler, watch }
+        Self { databases, reconciler, awaiting, watch }
     }
 }
 
@@ -69,14 +72,19 @@ impl Service<Write> for DualWrite {
     }
 
     fn call(&mut self, write: Write) -> Self::Future {
-        let side = write.control.phase.primary();
+        // Held to the write's end, whatever becomes of its caller.
+        let pass = write.pass;
+        let control = pass.control;
+        let side = control.phase.primary();
+        let (write_id, writes, deadline) = (write.write_id, write.writes, write.context.deadline);
+        let awaiting = self.awaiting.clone();
         let database = Arc::clone(self.databases.of(side));
         let watched = self.watch.begin(side, Purpose::Write, &write.summary);
         if let [only] = write.statements.as_slice() {
             watched.named(only.name.as_deref());
         }
         let watch = self.watch.clone();
-        let mut wake = WakeOnDrop::new(&self.reconciler, write.control, write.writes);
+        let mut wake = WakeOnDrop::new(&self.reconciler, pass.control, write.writes);
         let request = WriteRequest {
             statements: write.statements,
             write_id: write.write_id,
@@ -87,16 +95,24 @@ impl Service<Write> for DualWrite {
         let answer = async move {
             let answer = database.write(request).await;
             wake.disarm_if_nothing_was_written(&answer);
+            drop(pass);
             (answer, wake)
         };
         let answer = ToItsEnd::new(answer.instrument(span));
         Box::pin(async move {
             let (answer, wake) = answer.await;
-            let answer = watched.note(answer)?;
+            let answer = watched.note(answer);
+            let answer = answer.map_err(|fault| awaiting.in_doubt(control, write_id, fault))?;
             if wake.is_armed() {
                 watch.captured(&watched, answer.write_id);
             }
-            Ok(Written { answer, must_see: None })
+            // The statement has ended here, and the reconciler is woken.
+            drop((watched, wake));
+            let must_see = match writes {
+                true => awaiting.token(control, answer.write_id, deadline).await,
+                false => None,
+            };
+            Ok(Written { answer, must_see })
         })
     }
 }

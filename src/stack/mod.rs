@@ -1,6 +1,8 @@
 //! The data path, one room a concern, assembled in [`Stack::new`].
 
 pub mod admission;
+pub mod awaiting;
+pub mod breaker;
 pub mod call;
 mod content;
 pub mod describe;
@@ -9,6 +11,8 @@ pub mod limit;
 pub mod primary_read;
 pub mod queries;
 pub mod shadow_read;
+pub mod shift;
+pub mod target_read;
 pub mod transacted;
 pub mod watch;
 
@@ -23,10 +27,12 @@ use tower::util::BoxCloneSyncService;
 use crate::domain::control::ControlState;
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Sides;
+use crate::ports::settled::SettledWrites;
 use crate::ports::{ControlView, Database, ReconcileWaker, ShadowReads};
 use crate::telemetry::metrics::Metrics;
 
 use admission::{Admission, Statements};
+use awaiting::Awaiting;
 use call::{
     CalledStatement, Described, ReadAnswer, ReadCall, TransactionAnswer, TransactionCall,
     WriteCall, Written,
@@ -37,6 +43,8 @@ use limit::{Limit, Permits};
 use primary_read::PrimaryRead;
 use queries::NamedStatements;
 use shadow_read::ShadowRead;
+use shift::Shift;
+use target_read::TargetRead;
 use transacted::{OpenTransactions, Transacted, TransactionControl, WriteIds};
 use watch::Watch;
 
@@ -47,6 +55,10 @@ pub struct Params {
     pub calls_max: usize,
     /// What is admitted.
     pub admission: admission::Params,
+    /// How writes wait for the shadow while reads are shifted.
+    pub awaiting: awaiting::Params,
+    /// How the target is dealt with then.
+    pub shift: shift::Params,
 }
 
 /// What the data path asks of the world.
@@ -58,6 +70,10 @@ pub struct Parts {
     pub transactions: OpenTransactions,
     /// Where the migration stands.
     pub control: Arc<dyn ControlView>,
+    /// Tells whether the shadow has what a write did.
+    pub settled: Arc<dyn SettledWrites>,
+    /// Sides of reads that belong to no caller and no trace.
+    pub dice: shift::Dice,
     /// Told of every write that is captured.
     pub reconciler: Arc<dyn ReconcileWaker>,
     /// Takes the samples.
@@ -86,12 +102,16 @@ impl Stack {
     /// Puts the rooms together, innermost first.
     pub fn new(params: &Params, parts: Parts) -> Self {
         let Parts { databases, transactions, control, reconciler, samples, .. } = parts;
-        let Parts { write_ids, watch, .. } = parts;
-        let statements = Arc::new(Statements::new(params.admission, parts.named, parts.metrics));
+        let Parts { write_ids, watch, settled, dice, metrics, .. } = parts;
+        let statements = Statements::new(params.admission, parts.named, metrics.clone());
+        let statements = Arc::new(statements);
         let permits = Permits::new(params.calls_max);
 
-        // A read is answered by the primary; shifting will choose between two of these.
-        let reads = PrimaryRead::new(databases.clone(), watch.clone());
+        // A read is answered by the primary, and a share of them by the side that follows.
+        let primary = PrimaryRead::new(databases.clone(), watch.clone());
+        let target = TargetRead::new(databases.clone(), watch.clone());
+        let reads =
+            Shift::new(primary, target, Arc::clone(&settled), params.shift, dice, metrics.clone());
         // A share of the answers is offered for comparing while it streams to the caller.
         let reads = ShadowRead::new(reads, samples);
         // Reads of a transaction go into it: what they see is not for comparing.
@@ -103,7 +123,14 @@ impl Stack {
         let reads = Limit::new(reads, permits.clone());
 
         // A write is made on the primary, and the reconciler is told that its keys wait.
-        let writes = DualWrite::new(databases.clone(), Arc::clone(&reconciler), watch.clone());
+        // While reads are shifted, its answer waits for that.
+        let awaiting = Awaiting::new(settled, params.awaiting, metrics);
+        let writes = DualWrite::new(
+            databases.clone(),
+            Arc::clone(&reconciler),
+            awaiting.clone(),
+            watch.clone(),
+        );
         // Writes of a transaction go into it: their keys wait only once it is committed.
         let writes = Transacted::new(transactions.clone(), writes, watch.clone());
         // As for reads, and here the write gets its id.
@@ -121,6 +148,7 @@ impl Stack {
             Arc::clone(&control),
             write_ids,
             reconciler,
+            awaiting,
             watch,
         );
         // A begin may wait for its place: so may only as many as there is room for.

@@ -1,7 +1,4 @@
-//! Routes a read to the side that answers it.
-//!
-//! Today that is always the primary of the phase the call was admitted under. Shifting reads
-//! by degrees will be a room around this one.
+//! Runs a read on the primary of the phase that the call was admitted under.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +8,7 @@ use tower::Service;
 use tracing::Instrument;
 
 use crate::domain::fault::SqlFault;
-use crate::domain::side::Sides;
+use crate::domain::side::{Side, Sides};
 use crate::ports::{Database, ReadRequest};
 use crate::stack::call::{Read, ReadAnswer};
 use crate::stack::watch::Watch;
@@ -50,21 +47,31 @@ impl Service<Read> for PrimaryRead {
 
     fn call(&mut self, read: Read) -> Self::Future {
         let side = read.control.phase.primary();
-        let database = Arc::clone(self.databases.of(side));
-        let watched = self.watch.begin(side, Purpose::Read, &read.analysis.summary);
-        watched.named(read.statement.name.as_deref());
-        let request = ReadRequest { statement: read.statement, context: read.context };
-        let shares = read.analysis.leaves_nothing;
-        let answer = async move {
-            match shares {
-                true => database.read_shared(request).await,
-                false => database.read(request).await,
-            }
-        };
-        Box::pin(async move {
-            let answer = answer.instrument(watched.span()).await;
-            let stream = watched.note(answer)?;
-            Ok(ReadAnswer { side, stream: watched.follow(stream) })
-        })
+        read_on(side, self.databases.of(side), &self.watch, read)
     }
+}
+
+/// Runs a read on a side, seen by operators.
+pub(super) fn read_on(
+    side: Side,
+    database: &Arc<dyn Database>,
+    watch: &Watch,
+    read: Read,
+) -> BoxFuture<'static, Result<ReadAnswer, SqlFault>> {
+    let database = Arc::clone(database);
+    let watched = watch.begin(side, Purpose::Read, &read.analysis.summary);
+    watched.named(read.statement.name.as_deref());
+    let shares = read.analysis.leaves_nothing;
+    let request = ReadRequest { statement: read.statement, context: read.context };
+    let answer = async move {
+        match shares {
+            true => database.read_shared(request).await,
+            false => database.read(request).await,
+        }
+    };
+    Box::pin(async move {
+        let answer = answer.instrument(watched.span()).await;
+        let stream = watched.note(answer)?;
+        Ok(ReadAnswer { side, stream: watched.follow(stream) })
+    })
 }

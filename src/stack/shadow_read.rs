@@ -1,4 +1,4 @@
-//! Offers a sample of the reads, with the primary's answer, to be compared on the shadow.
+//! Offers a sample of the reads, with their answer, to be compared on the other side.
 //!
 //! The answer is teed while it streams to the caller: batches are shared, not copied, up to a
 //! bound for each and one for all of them. Nothing here waits, and nothing here can fail the caller.
@@ -18,6 +18,7 @@ use crate::domain::call::BoundStatement;
 use crate::domain::control::ControlState;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pg_type::Column;
+use crate::domain::side::Side;
 use crate::ports::{AnswerStream, Sample, ShadowReads};
 use crate::stack::call::{Read, ReadAnswer};
 
@@ -95,9 +96,9 @@ struct Pending {
 }
 
 impl Pending {
-    fn offer(self, primary: Observed) {
+    fn offer(self, observed: Observed, answered_by: Side) {
         let Self { statement, control, span, held, samples } = self;
-        samples.offer(Sample { statement, primary, held, control, span });
+        samples.offer(Sample { statement, observed, answered_by, held, control, span });
     }
 
     fn skip(self, reason: &'static str) {
@@ -108,7 +109,9 @@ impl Pending {
     /// tells of this call alone.
     fn failed(self, fault: &SqlFault) {
         if fault.kind == FaultKind::Database && fault.sqlstate != QUERY_CANCELED {
-            self.offer(Observed::Fault(fault.clone()));
+            // A caller hears of faults of the primary alone, unless rows came before.
+            let side = fault.side.unwrap_or(self.control.phase.primary());
+            self.offer(Observed::Fault(fault.clone()), side);
         } else {
             self.skip("primary_failed");
         }
@@ -123,6 +126,7 @@ fn tee(answer: ReadAnswer, pending: Pending) -> ReadAnswer {
         batches: Vec::new(),
         rows: 0,
         pending: Some(pending),
+        side,
         inner: batches,
     };
     ReadAnswer { side, stream: AnswerStream { columns, batches: tee.boxed() } }
@@ -135,6 +139,7 @@ struct Tee {
     columns: Arc<[Column]>,
     batches: Vec<RowBatch>,
     rows: u64,
+    side: Side,
     inner: BoxStream<'static, Result<RowBatch, SqlFault>>,
 }
 
@@ -160,11 +165,12 @@ impl Tee {
 
     fn complete(&mut self) {
         let Some(pending) = self.pending.take() else { return };
-        pending.offer(Observed::Answer(Answer {
+        let answer = Answer {
             columns: Arc::clone(&self.columns),
             batches: mem::take(&mut self.batches),
             affected_rows: self.rows,
-        }));
+        };
+        pending.offer(Observed::Answer(answer), self.side);
     }
 }
 

@@ -2,23 +2,30 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 use tower_test::mock::{self, Handle};
 
 use super::admission::{Admission, Params, Statements};
+use super::awaiting::{self, Awaiting};
+use super::breaker;
 use super::call::{CalledStatement, Read, ReadAnswer, ReadCall, Text, Write, WriteCall, Written};
 use super::limit::{Limit, Permits};
 use super::queries::NamedStatements;
 use super::shadow_read::ShadowRead;
+use super::shift::{self, Shift};
 use crate::domain::answer::{Observed, RowBatch, RowBatchBuilder};
 use crate::domain::budget::ByteBudget;
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteAnswer};
-use crate::domain::control::{ControlState, Phase};
-use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::control::{ControlState, Percentage, Phase};
+use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::side::Side;
+use crate::ports::settled::SettledWrites;
 use crate::ports::{AnswerStream, ControlView, Sample, ShadowReads};
 use crate::statement;
 use crate::telemetry::metrics::Metrics;
@@ -72,6 +79,7 @@ fn read(phase: Phase) -> Read {
         statement: BoundStatement { sql: sql.into(), name: None, params: Arc::from([]) },
         analysis: Arc::new(statement::analyse(sql).unwrap()),
         control: ControlState { epoch: 1, phase },
+        shifted: Percentage::ZERO,
         transaction: None,
         must_see: None,
         trace_id: None,
@@ -208,7 +216,7 @@ async fn the_phase_is_read_once_and_goes_with_the_call() {
     let writes = admission(inner, &control);
     let call = tokio::spawn(writes.oneshot(write_call("DELETE FROM t")));
     let (write, answering) = handle.next_request().await.unwrap();
-    assert_eq!(write.control.epoch, 1);
+    assert_eq!(write.pass.control.epoch, 1);
     assert_eq!(write.write_id, WriteId(42));
     assert!(write.writes);
     answering.send_response(written());
@@ -275,7 +283,7 @@ async fn a_whole_answer_is_offered_as_it_was_sent() {
     let (samples, got) = through(Phase::ShadowRead, Ok(answer(batches.clone())), 9).await;
     assert_eq!(got, batches);
     let offered = samples.offered.lock().unwrap();
-    let [Sample { primary: Observed::Answer(offered), .. }] = offered.as_slice() else {
+    let [Sample { observed: Observed::Answer(offered), .. }] = offered.as_slice() else {
         panic!("{offered:?}")
     };
     assert_eq!(offered.batches, [batch(10), batch(20)]);
@@ -343,7 +351,7 @@ async fn half_an_answer_is_not_compared() {
 async fn a_fault_of_the_database_is_an_answer_to_compare() {
     let (samples, _) = through(Phase::ShadowRead, Err(fault()), 0).await;
     let offered = samples.offered.lock().unwrap();
-    let [Sample { primary: Observed::Fault(fault), .. }] = offered.as_slice() else {
+    let [Sample { observed: Observed::Fault(fault), .. }] = offered.as_slice() else {
         panic!("{offered:?}")
     };
     assert_eq!(fault.sqlstate, "22012");
@@ -357,4 +365,277 @@ async fn nothing_is_sampled_in_phases_without_shadow_reads() {
         assert!(samples.offered.lock().unwrap().is_empty(), "{phase}");
         assert!(samples.skipped.lock().unwrap().is_empty(), "{phase}");
     }
+}
+
+// === shift ===
+
+/// Writes that have settled are even.
+struct Even;
+
+impl SettledWrites for Even {
+    fn is_settled(&self, write: WriteId, _: u64) -> BoxFuture<'_, bool> {
+        Box::pin(async move { write.0.is_multiple_of(2) })
+    }
+
+    fn until_settled(&self, write: WriteId, _: u64) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            if !write.0.is_multiple_of(2) {
+                std::future::pending::<()>().await;
+            }
+            true
+        })
+    }
+}
+
+const TARGET_TIMEOUT: Duration = Duration::from_secs(1);
+const BREAKER: breaker::Params =
+    breaker::Params { failures_max: 2, pause: Duration::from_secs(10) };
+
+/// Both sides of the room, and what it counted.
+struct Shifting {
+    room: BoxCloneSyncService<Read, ReadAnswer, SqlFault>,
+    source: Handle<Read, ReadAnswer>,
+    target: Handle<Read, ReadAnswer>,
+    metrics: Metrics,
+}
+
+fn shifting() -> Shifting {
+    let (source, source_handle) = mocked::<Read, ReadAnswer>();
+    let (target, target_handle) = mocked::<Read, ReadAnswer>();
+    let metrics = Metrics::new();
+    let params = shift::Params { target_timeout: TARGET_TIMEOUT, breaker: BREAKER };
+    let (source, target) = (BoxCloneSyncService::new(source), BoxCloneSyncService::new(target));
+    let room = Shift::new(source, target, Arc::new(Even), params, Arc::new(|| 0), metrics.clone());
+    let room = BoxCloneSyncService::new(room);
+    Shifting { room, source: source_handle, target: target_handle, metrics }
+}
+
+fn shifted(percent: f64) -> Read {
+    Read { shifted: Percentage::of(percent).unwrap(), ..read(Phase::Shift) }
+}
+
+/// Batches of an answer that came through.
+async fn drained(answer: ReadAnswer) -> Vec<Result<RowBatch, SqlFault>> {
+    answer.stream.batches.collect().await
+}
+
+impl Shifting {
+    fn start(&self, read: Read) -> tokio::task::JoinHandle<Result<ReadAnswer, SqlFault>> {
+        tokio::spawn(self.room.clone().oneshot(read))
+    }
+
+    /// A read that the source must be asked for, and answers.
+    async fn on_source(&mut self, read: Read) {
+        let call = self.start(read);
+        let (_, answering) = self.source.next_request().await.unwrap();
+        answering.send_response(answer(vec![Ok(batch(1))]));
+        assert_eq!(drained(call.await.unwrap().unwrap()).await, [Ok(batch(1))]);
+        nothing_came(&mut self.target);
+    }
+
+    /// A read that goes to the target, which does this; then the source answers.
+    async fn rescued(&mut self, read: Read, target: Result<ReadAnswer, SqlFault>) {
+        let call = self.start(read);
+        let (_, answering) = self.target.next_request().await.unwrap();
+        match target {
+            Ok(answer) => answering.send_response(answer),
+            Err(fault) => answering.send_error(fault),
+        }
+        let (_, answering) = self.source.next_request().await.unwrap();
+        answering.send_response(answer(vec![Ok(batch(7))]));
+        assert_eq!(drained(call.await.unwrap().unwrap()).await, [Ok(batch(7))]);
+    }
+
+    fn errors(&self) -> u64 {
+        self.metrics.totals().reads.target.errors
+    }
+}
+
+fn away() -> SqlFault {
+    SqlFault::new(FaultKind::Unavailable, "unavailable.connect", "connection refused")
+}
+
+#[tokio::test]
+async fn the_share_decides_and_the_phase_before_it() {
+    let mut shifting = shifting();
+    shifting.on_source(shifted(0.0)).await;
+    for phase in [Phase::DualWrite, Phase::ShadowRead, Phase::Reversed] {
+        let all = Read { shifted: Percentage::ALL, ..read(phase) };
+        shifting.on_source(all).await;
+    }
+    let call = shifting.start(shifted(100.0));
+    let (_, answering) = shifting.target.next_request().await.unwrap();
+    answering.send_response(answer(vec![Ok(batch(1)), Ok(batch(2)), Ok(batch(3))]));
+    let got = drained(call.await.unwrap().unwrap()).await;
+    assert_eq!(got, [Ok(batch(1)), Ok(batch(2)), Ok(batch(3))]);
+    nothing_came(&mut shifting.source);
+}
+
+#[tokio::test]
+async fn one_routing_key_sees_one_side_and_a_larger_share_only_adds() {
+    let mut shifting = shifting();
+    let mut on_target = [0_usize; 2];
+    for key in 0..200 {
+        let mut before = false;
+        for (at, percent) in [20.0, 50.0].into_iter().enumerate() {
+            let mut asked = shifted(percent);
+            asked.context.routing_key = Some(format!("user {key}").into());
+            asked.trace_id = Some(u128::from(rand::random::<u64>()));
+            let again = (shifting.start(asked.clone()), shifting.start(asked));
+            let mut sides = Vec::new();
+            for call in [again.0, again.1] {
+                let (side, (_, answering)) = tokio::select! {
+                    Some(asked) = shifting.target.next_request() => (true, asked),
+                    Some(asked) = shifting.source.next_request() => (false, asked),
+                };
+                answering.send_response(answer(Vec::new()));
+                sides.push(side);
+                drop(call);
+            }
+            assert_eq!(sides[0], sides[1], "user {key} at {percent}");
+            assert!(!before || sides[0], "user {key} went back");
+            before = sides[0];
+            on_target[at] += usize::from(before);
+        }
+    }
+    assert!(
+        (25..=55).contains(&on_target[0]) && (80..=120).contains(&on_target[1]),
+        "{on_target:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_read_with_an_unsettled_token_goes_to_the_primary() {
+    let mut shifting = shifting();
+    shifting.on_source(Read { must_see: Some(WriteId(1)), ..shifted(100.0) }).await;
+    let call = shifting.start(Read { must_see: Some(WriteId(2)), ..shifted(100.0) });
+    let (_, answering) = shifting.target.next_request().await.unwrap();
+    answering.send_response(answer(Vec::new()));
+    call.await.unwrap().unwrap();
+    assert_eq!(shifting.errors(), 0, "the target is not to blame for a token");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_fails_before_a_row_was_seen_costs_a_read_on_the_source() {
+    let lost = || SqlFault::new(FaultKind::ConnectionLost, "lost", "lost");
+    for behind in
+        [Err(away()), Ok(answer(vec![Err(lost())])), Ok(answer(vec![Ok(batch(1)), Err(lost())]))]
+    {
+        let mut shifting = shifting();
+        shifting.rescued(shifted(100.0), behind).await;
+    }
+    // A statement that the target cannot run is the target's fault, and only then.
+    let mut one = shifting();
+    one.rescued(shifted(100.0), Err(fault())).await;
+    assert_eq!(one.errors(), 1);
+    let call = one.start(shifted(100.0));
+    one.target.next_request().await.unwrap().1.send_error(fault());
+    one.source.next_request().await.unwrap().1.send_error(fault());
+    assert_eq!(call.await.unwrap().unwrap_err().sqlstate, "22012");
+    assert_eq!(one.errors(), 1, "both sides say the same");
+}
+
+#[tokio::test]
+async fn a_row_that_was_seen_is_not_read_again() {
+    let mut shifting = shifting();
+    let call = shifting.start(shifted(100.0));
+    let lost = SqlFault::new(FaultKind::ConnectionLost, "lost", "lost");
+    let batches = vec![Ok(batch(1)), Ok(batch(2)), Err(lost.clone())];
+    shifting.target.next_request().await.unwrap().1.send_response(answer(batches));
+    let got = drained(call.await.unwrap().unwrap()).await;
+    assert_eq!(got, [Ok(batch(1)), Ok(batch(2)), Err(lost)]);
+    nothing_came(&mut shifting.source);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_target_is_left_after_its_time_and_then_not_waited_for() {
+    let mut shifting = shifting();
+    let begun = tokio::time::Instant::now();
+    for _ in 0..2 {
+        let call = shifting.start(shifted(100.0));
+        let silent = shifting.target.next_request().await.unwrap();
+        let (_, answering) = shifting.source.next_request().await.unwrap();
+        answering.send_response(answer(Vec::new()));
+        call.await.unwrap().unwrap();
+        drop(silent);
+    }
+    assert_eq!(begun.elapsed(), TARGET_TIMEOUT * 2);
+    assert_eq!(shifting.errors(), 2);
+    shifting.on_source(shifted(100.0)).await;
+    assert_eq!(begun.elapsed(), TARGET_TIMEOUT * 2, "the breaker is open");
+    assert_eq!(shifting.errors(), 3, "what it should have answered counts against it");
+    // A hurried caller leaves time for the source.
+    tokio::time::advance(BREAKER.pause).await;
+    let mut hurried = shifted(100.0);
+    hurried.context.deadline = Some(std::time::Instant::now() + TARGET_TIMEOUT);
+    let begun = tokio::time::Instant::now();
+    let call = shifting.start(hurried);
+    let silent = shifting.target.next_request().await.unwrap();
+    let (_, answering) = shifting.source.next_request().await.unwrap();
+    assert!(
+        begun.elapsed() <= TARGET_TIMEOUT / 2 + Duration::from_millis(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    answering.send_response(answer(Vec::new()));
+    call.await.unwrap().unwrap();
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_caller_who_has_gone_is_not_served_by_the_other_side() {
+    let mut shifting = shifting();
+    let asked = shifted(100.0);
+    let cancelled = asked.context.cancelled.clone();
+    let call = shifting.start(asked);
+    let (_, answering) = shifting.target.next_request().await.unwrap();
+    cancelled.cancel();
+    answering.send_error(SqlFault::new(FaultKind::Cancelled, "cancelled", "gone"));
+    assert_eq!(call.await.unwrap().unwrap_err().kind, FaultKind::Cancelled);
+    nothing_came(&mut shifting.source);
+}
+
+// === awaiting ===
+
+fn awaiting() -> Awaiting {
+    let params = awaiting::Params { wait: Duration::from_millis(250), breaker: BREAKER };
+    Awaiting::new(Arc::new(Even), params, Metrics::new())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_waits_for_the_shadow_only_while_reads_are_shifted_and_not_for_long() {
+    let awaiting = awaiting();
+    let state = |phase| ControlState { epoch: 1, phase };
+    let begun = tokio::time::Instant::now();
+    for phase in [Phase::SourceOnly, Phase::DualWrite, Phase::ShadowRead, Phase::Reversed] {
+        assert_eq!(awaiting.token(state(phase), WriteId(1), None).await, None, "{phase}");
+    }
+    assert_eq!(awaiting.token(state(Phase::Shift), WriteId(2), None).await, None);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    for _ in 0..2 {
+        let token = awaiting.token(state(Phase::Shift), WriteId(1), None).await;
+        assert_eq!(token, Some(WriteId(1)));
+    }
+    assert_eq!(begun.elapsed(), Duration::from_millis(500));
+    // The shadow is sick: nobody waits for it, and everybody has a token.
+    assert_eq!(awaiting.token(state(Phase::Shift), WriteId(2), None).await, Some(WriteId(2)));
+    assert_eq!(begun.elapsed(), Duration::from_millis(500));
+    tokio::time::advance(BREAKER.pause).await;
+    assert_eq!(awaiting.token(state(Phase::Shift), WriteId(2), None).await, None);
+}
+
+#[tokio::test]
+async fn a_write_in_doubt_brings_its_token_with_the_fault() {
+    let awaiting = awaiting();
+    let lost =
+        SqlFault::new(FaultKind::ConnectionLost, "lost", "lost").with_outcome(Outcome::Unknown);
+    let of = |phase, fault: &SqlFault| {
+        awaiting
+            .in_doubt(ControlState { epoch: 1, phase }, WriteId(1), fault.clone())
+            .must_see
+            .map(|it| *it)
+    };
+    assert_eq!(of(Phase::Shift, &lost), Some(WriteId(1)));
+    assert_eq!(of(Phase::ShadowRead, &lost), None);
+    assert_eq!(of(Phase::Shift, &away()), None, "it was surely not applied");
 }

@@ -10,12 +10,12 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::domain::control::ControlState;
+use crate::domain::call::{CallContext, TransactionId, TransactionOptions};
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::side::Sides;
-use crate::ports::ControlView;
-use crate::ports::{ReadRequest, ReconcileWaker, Transactions};
+use crate::ports::{ControlView, Entering, ReadRequest, ReconcileWaker, Transactions, WritePass};
+use crate::stack::awaiting::Awaiting;
 use crate::stack::call::{Read, ReadAnswer, TransactionAnswer, TransactionCall, Write, Written};
 use crate::stack::dual_write::{ToItsEnd, WakeOnDrop};
 use crate::stack::watch::Watch;
@@ -39,6 +39,7 @@ pub struct TransactionControl {
     control: Arc<dyn ControlView>,
     write_ids: WriteIds,
     reconciler: Arc<dyn ReconcileWaker>,
+    awaiting: Awaiting,
     watch: Watch,
 }
 
@@ -107,11 +108,13 @@ where
         let Some(id) = write.transaction else {
             return Box::pin(self.outside.call(write));
         };
-        let side = write.control.phase.primary();
+        let pass = write.pass;
+        let side = pass.control.phase.primary();
         let transactions = Arc::clone(self.transactions.of(side));
         let watched = self.watch.begin(side, Purpose::Write, &write.summary);
         let answer = async move { transactions.write(id, write.statements, write.context).await };
         Box::pin(async move {
+            let _pass = pass;
             let answer = answer.instrument(watched.span()).await;
             let answer = watched.note(answer)?;
             Ok(Written { answer, must_see: None })
@@ -128,13 +131,66 @@ impl TransactionControl {
         control: Arc<dyn ControlView>,
         write_ids: WriteIds,
         reconciler: Arc<dyn ReconcileWaker>,
+        awaiting: Awaiting,
         watch: Watch,
     ) -> Self {
-        Self { transactions, control, write_ids, reconciler, watch }
+        Self { transactions, control, write_ids, reconciler, awaiting, watch }
     }
 
-    fn primary(&self, control: ControlState) -> Arc<dyn Transactions> {
-        Arc::clone(self.transactions.of(control.phase.primary()))
+    async fn begin(
+        self,
+        options: TransactionOptions,
+        context: CallContext,
+    ) -> Result<TransactionAnswer, SqlFault> {
+        let pass = if options.read_only {
+            WritePass::free(self.control.admit_read()?.0)
+        } else {
+            self.control.admit_write(Entering::New, context.deadline).await?
+        };
+        let side = pass.control.phase.primary();
+        let transactions = self.transactions.of(side);
+        let watched = self.watch.begin(side, Purpose::Write, "BEGIN");
+        let begin = transactions.begin(options, (self.write_ids)(), context);
+        let begun = begin.instrument(watched.span()).await;
+        watched.note(begun).map(TransactionAnswer::Begun)
+    }
+
+    /// A commit that is refused leaves the transaction open: it can be tried again.
+    async fn commit(
+        self,
+        id: TransactionId,
+        context: CallContext,
+    ) -> Result<TransactionAnswer, SqlFault> {
+        let pass = self.control.admit_write(Entering::Continuing, context.deadline).await?;
+        let (control, deadline) = (pass.control, context.deadline);
+        let side = control.phase.primary();
+        let transactions = Arc::clone(self.transactions.of(side));
+        // Whether it wrote is known to the database alone.
+        let mut wake = WakeOnDrop::new(&self.reconciler, pass.control, true);
+        let watched = self.watch.begin(side, Purpose::Write, "COMMIT");
+        let span = watched.span().clone();
+        let commit = async move {
+            let answer = transactions.commit(id, context).await;
+            wake.disarm_if_nothing_was_written(&answer);
+            drop(pass);
+            (answer, wake)
+        };
+        let (answer, wake) = ToItsEnd::new(commit.instrument(span)).await;
+        let write_id = watched.note(answer)?;
+        if wake.is_armed() {
+            self.watch.captured(&watched, write_id);
+        }
+        drop((watched, wake));
+        let must_see = self.awaiting.token(control, write_id, deadline).await;
+        Ok(TransactionAnswer::Committed { write_id, must_see })
+    }
+
+    async fn rollback(self, id: TransactionId) -> Result<TransactionAnswer, SqlFault> {
+        let side = self.control.current().phase.primary();
+        let watched = self.watch.begin(side, Purpose::Write, "ROLLBACK");
+        let rolled_back = self.transactions.of(side).rollback(id);
+        let done = rolled_back.instrument(watched.span()).await;
+        watched.note(done).map(|()| TransactionAnswer::RolledBack)
     }
 }
 
@@ -154,48 +210,11 @@ impl Service<TransactionCall> for TransactionControl {
     }
 
     fn call(&mut self, call: TransactionCall) -> Self::Future {
-        let control = self.control.current();
-        let side = control.phase.primary();
-        let transactions = self.primary(control);
-        let watch = self.watch.clone();
+        let this = self.clone();
         match call {
-            TransactionCall::Begin(options, context) => {
-                let write_id = (self.write_ids)();
-                let watched = watch.begin(side, Purpose::Write, "BEGIN");
-                let begin = async move { transactions.begin(options, write_id, context).await };
-                Box::pin(async move {
-                    let begun = begin.instrument(watched.span()).await;
-                    watched.note(begun).map(TransactionAnswer::Begun)
-                })
-            }
-            TransactionCall::Commit(id, context) => {
-                // Whether it wrote is known to the database alone.
-                let mut wake = WakeOnDrop::new(&self.reconciler, control, true);
-                let watched = watch.begin(side, Purpose::Write, "COMMIT");
-                let span = watched.span().clone();
-                let commit = async move {
-                    let answer = transactions.commit(id, context).await;
-                    wake.disarm_if_nothing_was_written(&answer);
-                    (answer, wake)
-                };
-                let commit = ToItsEnd::new(commit.instrument(span));
-                Box::pin(async move {
-                    let (answer, wake) = commit.await;
-                    let write_id = watched.note(answer)?;
-                    if wake.is_armed() {
-                        watch.captured(&watched, write_id);
-                    }
-                    Ok(TransactionAnswer::Committed { write_id, must_see: None })
-                })
-            }
-            TransactionCall::Rollback(id) => {
-                let watched = watch.begin(side, Purpose::Write, "ROLLBACK");
-                let rollback = async move { transactions.rollback(id).await };
-                Box::pin(async move {
-                    let done = rollback.instrument(watched.span()).await;
-                    watched.note(done).map(|()| TransactionAnswer::RolledBack)
-                })
-            }
+            TransactionCall::Begin(options, context) => Box::pin(this.begin(options, context)),
+            TransactionCall::Commit(id, context) => Box::pin(this.commit(id, context)),
+            TransactionCall::Rollback(id) => Box::pin(this.rollback(id)),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A statement on a database, seen by operators: its span under the call's, and its time.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 use tracing::Span;
@@ -32,6 +33,9 @@ pub(super) struct Watched {
     side: Side,
     purpose: Purpose,
     metrics: Metrics,
+    /// When the first answer was there: what follows goes at the caller's pace.
+    answered: OnceLock<Duration>,
+    failed: AtomicBool,
 }
 
 // === impl Watch ===
@@ -49,6 +53,8 @@ impl Watch {
             side,
             purpose,
             metrics: self.metrics.clone(),
+            answered: OnceLock::new(),
+            failed: AtomicBool::new(false),
         }
     }
 
@@ -73,7 +79,20 @@ impl Watched {
 
     /// Notes how the statement failed, if it did.
     pub(super) fn note<T>(&self, result: Result<T, SqlFault>) -> Result<T, SqlFault> {
-        result.inspect_err(|fault| spans::note_fault(&self.span, fault))
+        result.inspect_err(|fault| self.note_fault(fault))
+    }
+
+    fn note_fault(&self, fault: &SqlFault) {
+        spans::note_fault(&self.span, fault);
+        if fault.is_of_side() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The first part of the answer is there, or all of it.
+    fn note_answered(&self) {
+        // Only the first time counts.
+        let _ = self.answered.set(self.started.elapsed());
     }
 
     /// Goes on until the answer has ended.
@@ -85,7 +104,11 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.metrics.statement(self.side, self.purpose, self.started.elapsed());
+        let elapsed = self.started.elapsed();
+        self.metrics.statement(self.side, self.purpose, elapsed);
+        let answered = self.answered.get().copied().unwrap_or(elapsed);
+        let failed = self.failed.load(Ordering::Relaxed);
+        self.metrics.statement_ended(self.side, self.purpose, answered, failed);
     }
 }
 
@@ -101,9 +124,12 @@ impl Stream for Followed {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let span = self.watched.span();
         let polled = span.in_scope(|| self.inner.as_mut().poll_next(cx));
+        if polled.is_ready() {
+            self.watched.note_answered();
+        }
         match &polled {
             Poll::Ready(Some(Ok(batch))) => self.rows += u64::from(batch.row_count()),
-            Poll::Ready(Some(Err(fault))) => spans::note_fault(&span, fault),
+            Poll::Ready(Some(Err(fault))) => self.watched.note_fault(fault),
             Poll::Ready(None) => {
                 span.record(crate::telemetry::names::DB_RESPONSE_RETURNED_ROWS, self.rows);
             }

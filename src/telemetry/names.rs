@@ -32,6 +32,17 @@ pub const CAPTURED: &str = "segue.captured";
 /// Event: a comparison has its verdict.
 pub const COMPARED: &str = "segue.compared";
 
+/// Share of the target's reads before a change, 0 to 100.
+pub const SHIFT_FROM: &str = "segue.shift.from";
+/// The same after it.
+pub const SHIFT_TO: &str = "segue.shift.to";
+/// `step`, `rollback`.
+pub const SHIFT_KIND: &str = "segue.shift.kind";
+/// The figures that it was decided by.
+pub const SHIFT_REASON: &str = "segue.shift.reason";
+
+/// Span of a change of the share of the target's reads, the root of its trace.
+pub const SHIFT_SPAN: &str = "shift";
 /// Span of a write's capture, under its statement's.
 pub const CAPTURE_SPAN: &str = "capture";
 /// Span of a reconcile, the root of its trace.

@@ -115,6 +115,21 @@ pub fn captured(span: &Span, write_id: WriteId) {
     span.add_event(names::CAPTURED, vec![KeyValue::new(names::WRITE_ID, write_id)]);
 }
 
+/// A trace of its own for a change of the share of the target's reads: 0 to 100, and why.
+pub fn shift_changed(from: f64, to: f64, kind: &'static str, reason: &str) {
+    drop(tracing::info_span!(
+        parent: None,
+        "shift",
+        otel.name = names::SHIFT_SPAN,
+        otel.kind = "internal",
+        otel.status_code = if kind == "rollback" { "ERROR" } else { "OK" },
+        { names::SHIFT_FROM } = from,
+        { names::SHIFT_TO } = to,
+        { names::SHIFT_KIND } = kind,
+        { names::SHIFT_REASON } = reason,
+    ));
+}
+
 /// A trace of its own for one batch of keys, linked to the calls that wrote them.
 pub fn reconcile(
     shadow: Side,

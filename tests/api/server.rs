@@ -5,22 +5,30 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 use segue::app::listen::{self, Listeners, Services};
 use segue::domain::call::{BoundStatement, ResultLimits};
 use segue::domain::control::{ControlState, Phase};
-use segue::domain::fault::SqlFault;
+use segue::domain::cutover::{CutoverEvent, CutoverRequest};
+use segue::domain::fault::{FaultKind, SqlFault};
+use segue::domain::gate::Findings;
+use segue::domain::history::Recorded;
 use segue::domain::key::WriteId;
 use segue::domain::mismatch::{Mismatch, Resolution};
 use segue::domain::side::{Side, Sides};
-use segue::domain::status::{CallStatus, OutboxEntry, OutboxStatus, SamplingStatus, StatusReport};
+use segue::domain::status::{
+    CallStatus, FleetStatus, OutboxEntry, OutboxStatus, SamplingStatus, StatusReport,
+};
+use segue::domain::step::{Asked, PhaseReport, Step, Stepped};
 use segue::domain::table::TableName;
 use segue::grpc::auth::Token;
 use segue::grpc::health::Health;
 use segue::grpc::migration::{self, MigrationService};
 use segue::grpc::sql::{self, SqlService};
-use segue::ports::admin::{OutboxAdmin, SamplingControl, StatusSource};
+use segue::ports::admin::{CutoverAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
+use segue::ports::settled::SettledWrites;
 use segue::ports::{ControlView, MismatchStore, ReconcileWaker, Sample, ShadowReads};
 use segue::postgres::connect::Connector;
 use segue::postgres::database::{self, PostgresDatabase};
@@ -31,7 +39,7 @@ use segue::postgres::settings::Purpose;
 use segue::postgres::transactions::{self, PostgresTransactions};
 use segue::stack::queries::NamedStatements;
 use segue::stack::watch::Watch;
-use segue::stack::{self, Stack, admission};
+use segue::stack::{self, Stack, admission, awaiting, breaker, shift};
 use segue::telemetry::metrics::Metrics;
 use segue::telemetry::spans::{Peer, Writers};
 use tokio_util::sync::CancellationToken;
@@ -89,6 +97,7 @@ impl StatusSource for Fixed {
             writes: CallStatus::default(),
             at: SystemTime::now(),
             warnings: Vec::new(),
+            fleet: None,
         };
         async move { report }.boxed()
     }
@@ -101,8 +110,36 @@ impl MismatchStore for Fixed {
     fn list(&self, _: u32) -> BoxFuture<'_, Result<Vec<Mismatch>, SqlFault>> {
         async { Ok(Vec::new()) }.boxed()
     }
+    fn findings(&self, _: Duration) -> BoxFuture<'_, Result<Findings, SqlFault>> {
+        async { Err(absent()) }.boxed()
+    }
     fn resolve(&self, _: Resolution) -> BoxFuture<'_, Result<u64, SqlFault>> {
         async { Ok(0) }.boxed()
+    }
+}
+
+fn absent() -> SqlFault {
+    SqlFault::new(FaultKind::NotFound, "absent", "there is no fleet here")
+}
+
+impl CutoverAdmin for Fixed {
+    fn run(&self, _: CutoverRequest) -> BoxStream<'static, CutoverEvent> {
+        futures_util::stream::empty().boxed()
+    }
+}
+
+impl PhaseAdmin for Fixed {
+    fn report(&self) -> BoxFuture<'_, Result<PhaseReport, SqlFault>> {
+        async { Err(absent()) }.boxed()
+    }
+    fn status(&self) -> BoxFuture<'_, Result<FleetStatus, SqlFault>> {
+        async { Err(absent()) }.boxed()
+    }
+    fn step(&self, _: Step, _: Asked) -> BoxFuture<'_, Result<Stepped, SqlFault>> {
+        async { Err(absent()) }.boxed()
+    }
+    fn history(&self, _: u32) -> BoxFuture<'_, Result<Vec<Recorded>, SqlFault>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 }
 
@@ -124,6 +161,26 @@ impl SamplingControl for Fixed {
     }
     fn set_rate(&self, _: f64) -> f64 {
         0.1
+    }
+}
+
+/// Reads are not shifted here.
+fn stack_params(calls_max: usize, admission: admission::Params) -> stack::Params {
+    let breaker = breaker::Params { failures_max: 5, pause: Duration::from_secs(1) };
+    stack::Params {
+        calls_max,
+        admission,
+        awaiting: awaiting::Params { wait: Duration::from_millis(250), breaker },
+        shift: shift::Params { target_timeout: Duration::from_secs(1), breaker },
+    }
+}
+
+impl SettledWrites for Fixed {
+    fn is_settled(&self, _: WriteId, _: u64) -> BoxFuture<'_, bool> {
+        async { false }.boxed()
+    }
+    fn until_settled(&self, _: WriteId, _: u64) -> BoxFuture<'_, bool> {
+        async { false }.boxed()
     }
 }
 
@@ -187,6 +244,8 @@ impl Server {
             },
             control: Arc::new(Fixed),
             reconciler: Arc::new(Fixed),
+            settled: Arc::new(Fixed),
+            dice: Arc::new(|| 0),
             samples: Arc::new(Fixed),
             write_ids: Arc::new(|| WriteId(uuid::Uuid::new_v4().as_u128())),
             named: NamedStatements::default(),
@@ -204,7 +263,7 @@ impl Server {
             batch_statements_max: 10,
             cache_capacity: 100,
         };
-        let stack = Stack::new(&stack::Params { calls_max: 64, admission }, parts);
+        let stack = Stack::new(&stack_params(64, admission), parts);
         let message_bytes_max = 4 << 20;
         let params = sql::Params {
             result: ResultLimits { rows_max: 100_000, bytes_max: 64 << 20 },
@@ -224,6 +283,8 @@ impl Server {
             migration: MigrationService::new(migration::Parts {
                 status: fixed.clone(),
                 mismatches: fixed.clone(),
+                phases: fixed.clone(),
+                cutovers: fixed.clone(),
                 outbox: fixed.clone(),
                 sampling: fixed,
                 stop: stop.clone(),

@@ -22,13 +22,14 @@ use segue::grpc::health::Health;
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::serve::{self, Protocol};
 use segue::grpc::{routes, sql};
+use segue::ports::settled::SettledWrites;
 use segue::ports::{
     AnswerStream, ControlView, Database, Description, ReadRequest, ReconcileWaker, Sample,
     ShadowReads, Transactions, WriteRequest,
 };
 use segue::stack::queries::NamedStatements;
 use segue::stack::watch::Watch;
-use segue::stack::{self, Stack, admission};
+use segue::stack::{self, Stack, admission, awaiting, breaker, shift};
 use segue::telemetry::metrics::Metrics;
 use segue::telemetry::spans::{Peer, Writers};
 use tokio::net::TcpListener;
@@ -232,6 +233,29 @@ impl ControlView for FakeControl {
 #[derive(Default)]
 pub struct FakeReconciler(pub AtomicU64);
 
+/// Reads are not shifted here.
+fn stack_params(calls_max: usize, admission: admission::Params) -> stack::Params {
+    let breaker = breaker::Params { failures_max: 5, pause: Duration::from_secs(1) };
+    stack::Params {
+        calls_max,
+        admission,
+        awaiting: awaiting::Params { wait: Duration::from_millis(250), breaker },
+        shift: shift::Params { target_timeout: Duration::from_secs(1), breaker },
+    }
+}
+
+struct NeverSettled;
+
+impl SettledWrites for NeverSettled {
+    fn is_settled(&self, _: WriteId, _: u64) -> BoxFuture<'_, bool> {
+        async { false }.boxed()
+    }
+
+    fn until_settled(&self, _: WriteId, _: u64) -> BoxFuture<'_, bool> {
+        async { false }.boxed()
+    }
+}
+
 impl ReconcileWaker for FakeReconciler {
     fn wake(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -318,6 +342,8 @@ impl Server {
             },
             control: control.clone(),
             reconciler: reconciler.clone(),
+            settled: Arc::new(NeverSettled),
+            dice: Arc::new(|| 0),
             samples: samples.clone(),
             write_ids: Arc::new(move || WriteId(u128::from(ids.fetch_add(1, Ordering::Relaxed)))),
             named: NamedStatements::parse([("orders.sql", file)]).unwrap(),
@@ -335,7 +361,7 @@ impl Server {
             batch_statements_max: 3,
             cache_capacity: 100,
         };
-        let stack = Stack::new(&stack::Params { calls_max: options.calls_max, admission }, parts);
+        let stack = Stack::new(&stack_params(options.calls_max, admission), parts);
         let params = sql::Params {
             result: ResultLimits { rows_max: 1000, bytes_max: 1 << 20 },
             message_bytes_max: MESSAGE_BYTES_MAX,

@@ -157,7 +157,7 @@ async fn a_fault_in_the_middle_fails_the_stream() {
     assert_eq!(detail(&status).sqlstate, "22012");
     until("the sample", || server.samples.offered.lock().unwrap().len() == 1).await;
     let offered = server.samples.offered.lock().unwrap();
-    assert!(matches!(&offered[0].primary, Observed::Fault(fault) if fault.sqlstate == "22012"));
+    assert!(matches!(&offered[0].observed, Observed::Fault(fault) if fault.sqlstate == "22012"));
 }
 
 #[tokio::test]
@@ -351,7 +351,7 @@ async fn samples_are_whole_answers_or_skipped() {
     assert_eq!(*server.samples.skipped.lock().unwrap(), ["too_large", "abandoned"]);
     let offered = server.samples.offered.lock().unwrap();
     assert_eq!(offered.len(), 1);
-    assert!(matches!(&offered[0].primary, Observed::Answer(a) if a.batches == [rows(1, 2)]));
+    assert!(matches!(&offered[0].observed, Observed::Answer(a) if a.batches == [rows(1, 2)]));
 }
 
 #[tokio::test]

@@ -51,6 +51,9 @@ async fn a_changed_note_leaves_the_finer_timestamp_of_the_way_back_alone() {
         .await;
     drain(&Way::forth(&pair).worker()).await;
     let own = ("moved", "item", "own");
+    for database in [&pair.source, &pair.target] {
+        database.run("UPDATE segue.control SET phase = 'reversed'").await;
+    }
     let back = Way::back(&pair).worker_with(world::ignoring(own), world::batch());
     pair.target.run("UPDATE moved.item SET note = 'from the target'").await;
     let done = drain(&back).await;

@@ -95,6 +95,20 @@ impl Segue {
         Running { process: std::sync::Mutex::new(process), out }
     }
 
+    /// Starts a subcommand; its output is piped.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("segue can be run")
+    }
+
+    /// Whether the sidecar runs.
+    pub fn is_running(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        // A zombie waits for its parent.
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", process.id()));
+        status.is_ok_and(|status| !status.contains(") Z "))
+    }
+
     /// Starts the sidecar and waits until its health says so.
     pub async fn serve(&mut self) {
         self.serve_with(&[]).await;
@@ -141,8 +155,7 @@ impl Segue {
         self.spawn_with(&[]);
     }
 
-    /// The same with variables in its environment.
-    pub fn spawn_with(&mut self, variables: &[(&str, &str)]) {
+    fn spawn_with(&mut self, environment: &[(&str, &str)]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

@@ -22,6 +22,8 @@ pub enum Kind {
     Count(u64, u64),
     /// A number between 0 and 1.
     Ratio,
+    /// A number between 0 and 100.
+    Percent,
     /// `true` or `false`.
     Bool,
     /// A number with a unit: `250ms`, `5s`, `2m`, `24h`.
@@ -112,6 +114,7 @@ impl Kind {
             Self::Path => "path".to_owned(),
             Self::Count(least, most) => format!("number, {least} to {most}"),
             Self::Ratio => "number, 0 to 1".to_owned(),
+            Self::Percent => "number, 0 to 100".to_owned(),
             Self::Bool => "`true` or `false`".to_owned(),
             Self::Duration => "duration".to_owned(),
             Self::Size => "size".to_owned(),

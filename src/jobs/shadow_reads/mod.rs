@@ -276,13 +276,20 @@ impl Inner {
         let rules = self.rules_for(&sample.statement, &analysis);
         if analysis.shape.environment || analysis.shape.system_catalog {
             // Skipped in any case, and what it does to a server is not to be done twice.
-            let skipped = compare::compare(&analysis, &sample.primary, &sample.primary, &rules);
+            let skipped = compare::compare(&analysis, &sample.observed, &sample.observed, &rules);
             self.record(&sample.statement, &analysis, skipped);
             return None;
         }
+        let Sides { primary, shadow, .. } = &self.sides;
+        let by_shadow = sample.answered_by == shadow.side();
+        let other = if by_shadow { primary } else { shadow };
         let first = async {
-            let shadow = self.read(&*self.sides.shadow, &sample.statement, &analysis).await?;
-            judge(&analysis, &sample.primary, &shadow, rules).await
+            let asked = self.read(&**other, &sample.statement, &analysis).await?;
+            // What the primary says stands first, whoever answered the caller.
+            match by_shadow {
+                true => judge(&analysis, &asked, &sample.observed, rules).await,
+                false => judge(&analysis, &sample.observed, &asked, rules).await,
+            }
         };
         let first = match first.await {
             Ok(first) => first,

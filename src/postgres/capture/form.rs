@@ -4,8 +4,11 @@
 //! statement, however many rows it touched. `docs/capture.md` has the forms that were
 //! measured against it.
 
+use crate::domain::control::Phase;
+use crate::domain::side::Side;
 use crate::domain::table::{TableName, quote_identifier, quote_literal};
 use crate::postgres::catalog::KeyColumn;
+use crate::postgres::fence::{CLASS, TRANSACTIONS};
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
 use super::key;
@@ -65,6 +68,8 @@ impl Event {
 /// What one table's functions are made from.
 #[derive(Debug, Clone)]
 pub(super) struct Form<'a> {
+    /// The side that the table is on: there writes are refused while the other is the primary.
+    pub(super) side: Side,
     /// The table's small id.
     pub(super) table_id: i32,
     /// The columns of its key.
@@ -159,20 +164,42 @@ impl Form<'_> {
     /// of the transaction's begin, so that they go to the partition of the present window.
     /// When each is due is its own moment: claims of a million rows can go on from where the
     /// last one ended, instead of passing by what is done already.
-    // Modelled as `Action::Write` in tests/model.
+    ///
+    /// The trigger is the fence of whoever goes round segue. It takes the shared lock of all
+    /// captured transactions, and *then* looks whether this side is the primary, in the snapshot
+    /// of the statement that captures. A transaction whose snapshot is as old as itself locks
+    /// the control row: PostgreSQL refuses that where the row has changed since.
+    // Modelled as `Action::Write` in tests/model, and as `Action::OutsideLock` and
+    // `Action::OutsideCheck` in tests/model_cutover.
     fn body(&self, rows: &str) -> String {
+        let here = Phase::ALL.into_iter().filter(|phase| phase.primary() == self.side);
+        let here: Vec<String> = here.map(|phase| quote_literal(phase.as_str())).collect();
+        let here = here.join(", ");
+        let side = self.side;
         format!(
             "
 DECLARE
+    segue_lock CONSTANT pg_catalog.text :=
+        pg_catalog.pg_advisory_xact_lock_shared({CLASS}, {TRANSACTIONS})::pg_catalog.text;
     segue_at CONSTANT pg_catalog.timestamptz := pg_catalog.clock_timestamp();
     segue_slot CONSTANT pg_catalog.int2 := pg_catalog.mod(pg_catalog.floor(
         pg_catalog.date_part('epoch', segue_at) / {SLOT_SECONDS})::pg_catalog.int8, {OUTBOX_SLOTS});
     segue_write CONSTANT pg_catalog.uuid :=
         nullif(pg_catalog.current_setting('segue.write_id', true), '')::pg_catalog.uuid;
 BEGIN
+    IF pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
+        PERFORM FROM segue.control WHERE id = 1 FOR SHARE;
+    END IF;
     INSERT INTO segue.outbox (slot, table_id, key, write_id, created_at, next_attempt_at)
     SELECT segue_slot, {}, k.key, segue_write, segue_at, pg_catalog.clock_timestamp()
-    FROM ({rows}) AS k (key);
+    FROM ({rows}) AS k (key)
+    WHERE (SELECT c.phase IN ({here}) FROM segue.control AS c WHERE c.id = 1);
+    IF NOT FOUND
+        AND (SELECT c.phase IN ({here}) FROM segue.control AS c WHERE c.id = 1) IS NOT TRUE
+    THEN
+        RAISE EXCEPTION 'the {side} is not the primary, and takes no writes'
+            USING ERRCODE = '25006', HINT = 'segue has changed the primary: write to the other database, or through segue';
+    END IF;
     RETURN NULL;
 END",
             self.table_id

@@ -69,7 +69,7 @@ pub async fn print(
             free += 1;
             free
         });
-        let form = form_of(table, id);
+        let form = form_of(params.side, table, id);
         sql.push_str(&format!("-- {}\n", table.name));
         for event in form.events() {
             sql.push_str(&form.function(event).create());
@@ -143,7 +143,7 @@ async fn install_one(
         Some(id) if current => id,
         _ => registry::register(&transaction, side, mapping, &keys).await.map_err(&failed)?,
     };
-    let form = form_of(table, table_id);
+    let form = form_of(side, table, table_id);
     let missing = missing(&transaction, &form, table).await.map_err(&failed)?;
     let functions: String =
         missing.functions.iter().map(|(event, _)| form.function(*event).create()).collect();

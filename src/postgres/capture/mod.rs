@@ -23,7 +23,7 @@ use crate::domain::table::{TableMapping, TableName};
 
 pub use install::{install, print};
 pub use key::decode;
-pub use registry::registered;
+pub use registry::{registered, registered_mappings};
 pub use remove::{give_up, remove};
 pub(in crate::postgres) use tables::refusal;
 pub use tables::{Refusal, default_tables, idempotency};

@@ -57,6 +57,22 @@ pub async fn registered<C: GenericClient>(client: &C, side: Side) -> Result<Vec<
     rows.iter().map(table).collect()
 }
 
+/// The tables that are part of the migration, `segue.idempotency` first.
+///
+/// # Errors
+///
+/// Whatever the database says.
+pub async fn registered_mappings<C: GenericClient>(client: &C) -> Result<Vec<TableMapping>, Error> {
+    let sql = "SELECT source_schema, source_name, target_schema, target_name
+        FROM segue.migrated_table ORDER BY source_schema <> 'segue', 1, 2";
+    let rows = client.query(sql, &[]).await?;
+    let name = |row: &Row, schema: usize, name: usize| -> Result<TableName, Error> {
+        Ok(TableName::new(row.try_get::<_, &str>(schema)?, row.try_get::<_, &str>(name)?))
+    };
+    let mapping = |row| Ok(TableMapping { source: name(row, 0, 1)?, target: name(row, 2, 3)? });
+    rows.iter().map(mapping).collect()
+}
+
 /// Gives a table its id, or keeps the one that it has; the caller holds the setup lock.
 /// An id is never given to another table, since outbox rows may still name it.
 pub(super) async fn register<C: GenericClient>(

@@ -4,6 +4,7 @@ use tokio_postgres::{Error, GenericClient};
 
 use super::form::{Event, Form, Function};
 use super::{Params, on_side, registry, tables};
+use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::catalog::{self, Table, TableKind};
 
@@ -60,7 +61,7 @@ pub async fn verify_installed<C: GenericClient>(
         if !registry::is_current(client, id, mapping, &keys).await? {
             drift(name, "the mapping or the primary key has changed".to_owned());
         }
-        let missing = missing(client, &form_of(table, id), table).await?;
+        let missing = missing(client, &form_of(params.side, table, id), table).await?;
         for (event, what) in missing.functions {
             drift(name, format!("the function for {} is {what}", event.suffix()));
         }
@@ -99,8 +100,9 @@ pub async fn ids_of<C: GenericClient>(
 }
 
 /// The form that a table's capture has.
-pub(super) fn form_of(table: &Table, table_id: i32) -> Form<'_> {
+pub(super) fn form_of(side: Side, table: &Table, table_id: i32) -> Form<'_> {
     Form {
+        side,
         table_id,
         key: table.primary_key.as_ref().map_or(&[], |key| key.columns.as_slice()),
         partitioned: table.kind == TableKind::Partitioned,

@@ -7,13 +7,14 @@
 //! - [`claim`]: takes what is due, locked for one transaction
 //! - [`settle`]: forgets exactly the claimed rows, or gives them back with the reason
 //! - [`list`]: what operators and the comparer ask
+//! - [`lookup`]: whether single writes wait
 //! - [`servers`]: whether one of them may have lost commits
 //! - [`upkeep`]: the ring, the window of forgotten rows, the size, giving up
 
 pub mod backoff;
 pub mod claim;
 pub mod list;
-
+pub mod lookup;
 pub mod servers;
 pub mod settle;
 pub mod upkeep;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
+use crate::domain::side::Side;
 use crate::ports::reconcile::{OutboxSize, Upkeep};
 use crate::postgres::capture;
 use crate::postgres::outbox::{Outbox, said};
@@ -35,6 +37,37 @@ pub struct OutboxUpkeep {
 
 /// About what a waiting row takes with its index entry.
 const WAITING_ROW_BYTES: u64 = 200;
+
+/// Nobody is asked: the next write could fill the disk.
+/// Only where this side is the primary by its own row: one that is not has nothing to give up.
+fn give_up_sql(side: Side) -> String {
+    let alone = alone(side);
+    let here: Vec<_> =
+        Phase::ALL.into_iter().filter(|it| it.primary() == side && *it != alone).collect();
+    let here: Vec<_> = here.iter().map(|phase| format!("'{phase}'")).collect();
+    let here = here.join(", ");
+    format!(
+        "WITH present AS (SELECT phase, target_percentage FROM segue.control \
+            WHERE id = 1 AND phase IN ({here})), \
+        changed AS (UPDATE segue.control SET phase = '{alone}', epoch = epoch + 1, \
+            revision = revision + 1, target_percentage = 0, held = false, reason = $1, \
+            changed_by = 'segue', changed_at = pg_catalog.clock_timestamp(), \
+            phase_since = pg_catalog.clock_timestamp(), settled_at = NULL \
+            WHERE phase IN ({here}) RETURNING epoch) \
+        INSERT INTO segue.history (event_id, kind, epoch, from_phase, to_phase, from_percentage, \
+            to_percentage, forced, changed_by, reason) \
+        SELECT pg_catalog.gen_random_uuid(), 'phase', c.epoch, p.phase, '{alone}', \
+            p.target_percentage, 0, true, 'segue', $1 FROM changed AS c, present AS p"
+    )
+}
+
+/// The phase in which a side is on its own.
+fn alone(side: Side) -> Phase {
+    match side {
+        Side::Source => Phase::SourceOnly,
+        Side::Target => Phase::TargetOnly,
+    }
+}
 
 /// Parts that are not written to now nor soon. `slot` is as capture computes it.
 fn resting_slots() -> String {
@@ -174,12 +207,12 @@ impl OutboxUpkeep {
              before it fills the primary's disk",
             self.params.bytes_max
         );
-        tracing::error!(side = %self.outbox.side(), "{reason}; start again with dual_write and a backfill");
+        tracing::error!(side = %self.outbox.side(), "{reason}; there is no way on but a new backfill");
         self.give_up(&reason).await?;
         Ok(OutboxSize::GivenUp { bytes })
     }
 
-    /// Back to `source_only`. First capture becomes a no-op and the control row says why, in
+    /// Back to `source_only`, or from `reversed` on to `target_only`. First capture becomes a no-op and the control row says why, in
     /// one transaction that locks no table of the application; then the outbox is emptied.
     ///
     /// If we crash between the two, the outbox is too large still, and the next look does
@@ -192,15 +225,14 @@ impl OutboxUpkeep {
         let client = self.outbox.client().await?;
         client.batch_execute("BEGIN").await.map_err(said(&client))?;
         capture::give_up(&**client).await.map_err(said(&client))?;
-        client
-            .execute(
-                "UPDATE segue.control SET phase = 'source_only', epoch = epoch + 1, reason = $1, \
-                 changed_by = 'segue', changed_at = pg_catalog.clock_timestamp() \
-                 WHERE phase <> 'source_only'",
-                &[&reason],
-            )
-            .await
-            .map_err(said(&client))?;
+        let side = self.outbox.side();
+        client.execute(&give_up_sql(side), &[&reason]).await.map_err(said(&client))?;
+        let row = client.query_opt("SELECT phase FROM segue.control WHERE id = 1", &[]).await;
+        let phase = row.map_err(said(&client))?.and_then(|row| row.try_get::<_, String>(0).ok());
+        if phase.as_deref() != Some(alone(side).as_str()) {
+            // The primary is the other one by now: here capture is a fence, and stays.
+            return client.batch_execute("ROLLBACK").await.map_err(said(&client));
+        }
         client.batch_execute("COMMIT").await.map_err(said(&client))?;
         for slot in 0..OUTBOX_SLOTS {
             let sql = format!(

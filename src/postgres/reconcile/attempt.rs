@@ -17,7 +17,7 @@ use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::lock::{LOCK_KEYS, SHARE_TABLES, TABLE_LOCK_CLASS, slot};
 use crate::postgres::reconcile::plan::{Removal, plan};
 use crate::postgres::reconcile::read::{TableKeys, read_all};
-use crate::postgres::reconcile::session::{ForeignKeys, Transaction, begin_primary, begin_shadow};
+use crate::postgres::reconcile::session::{ForeignKeys, Transaction, begin_primary};
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::shapes::ShapeMap;
 
@@ -43,8 +43,8 @@ impl Reconciler {
     ) -> Result<u64, Halt> {
         let shapes = self.shapes().await?;
         let tables = group(keys, &shapes)?;
-        let begin = begin_shadow(self.params.foreign_keys, self.params.deadline);
-        let shadow = Transaction::open(&self.shadow, &begin).await?;
+        let (keys_as, deadline) = (self.params.foreign_keys, self.params.deadline);
+        let shadow = Transaction::open_shadow(&self.shadow, keys_as, deadline).await?;
         lock(&shadow, &tables).await?;
         self.params.crash.pass(crash::AFTER_LOCK)?;
         let readings = self.read_both(&shadow, &tables).await?;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::postgres::fence::{check_follows, share_copies};
 use crate::postgres::pool::{Lease, Pool};
 
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -48,6 +49,23 @@ impl Transaction {
         Ok(transaction)
     }
 
+    /// Opens the one on the shadow, under that side's lock of copies: it does not become the
+    /// primary before this has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transaction::open`], and where it has become the primary.
+    // Modelled as `Action::LockShadow` in tests/model_cutover.
+    pub async fn open_shadow(
+        pool: &Pool,
+        foreign_keys: ForeignKeys,
+        deadline: Duration,
+    ) -> Result<Self, Halt> {
+        let transaction = Self::open(pool, &begin_shadow(foreign_keys, deadline)).await?;
+        check_follows(transaction.client()?).await.map_err(Halt::Away)?;
+        Ok(transaction)
+    }
+
     /// The connection.
     ///
     /// # Errors
@@ -90,8 +108,9 @@ const KEY_TEXTS: &str = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL TimeZone = 
     SET LOCAL bytea_output = 'hex'";
 
 /// Begins the shadow's transaction. READ COMMITTED, so that what is read after the lock was
-/// waited for is what its last holder committed.
-pub fn begin_shadow(foreign_keys: ForeignKeys, deadline: Duration) -> String {
+/// waited for is what its last holder committed. [`Transaction::open_shadow`] looks whether it
+/// is a shadow still.
+fn begin_shadow(foreign_keys: ForeignKeys, deadline: Duration) -> String {
     let deadline_ms = deadline.as_millis().max(1);
     let role = match foreign_keys {
         ForeignKeys::Replica => "; SET LOCAL session_replication_role = replica",
@@ -102,8 +121,9 @@ pub fn begin_shadow(foreign_keys: ForeignKeys, deadline: Duration) -> String {
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {KEY_TEXTS}; \
          SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = {deadline_ms}; \
          SET LOCAL lock_timeout = {deadline_ms}; \
-         SET LOCAL idle_in_transaction_session_timeout = {idle_ms}",
-        idle_ms = deadline_ms * 4
+         SET LOCAL idle_in_transaction_session_timeout = {idle_ms}; {share}",
+        idle_ms = deadline_ms * 4,
+        share = share_copies()
     )
 }
 

@@ -9,7 +9,7 @@ use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::lock::{PASS_TABLE, TABLE_LOCK_CLASS};
-use crate::postgres::reconcile::session::{Transaction, begin_primary, begin_shadow};
+use crate::postgres::reconcile::session::{Transaction, begin_primary};
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
 
@@ -83,8 +83,8 @@ impl Reconciler {
             }
         };
         if *cursor == Cursor::default() {
-            let begin = begin_shadow(self.params.foreign_keys, self.params.deadline);
-            let barrier = Transaction::open(&self.shadow, &begin).await?;
+            let (keys_as, deadline) = (self.params.foreign_keys, self.params.deadline);
+            let barrier = Transaction::open_shadow(&self.shadow, keys_as, deadline).await?;
             let params: [&(dyn ToSql + Sync); 2] = [&TABLE_LOCK_CLASS, &table_id];
             barrier.client()?.query(PASS_TABLE, &params).await.map_err(on(barrier.side()))?;
             barrier.end("COMMIT").await?;

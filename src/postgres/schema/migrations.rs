@@ -44,12 +44,14 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 5] = [
+pub(super) const MIGRATIONS: [Migration; 7] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
     Migration { version: 4, sql: |_| include_str!("v4.sql").to_owned() },
     Migration { version: 5, sql: |_| include_str!("v5.sql").to_owned() },
+    Migration { version: 6, sql: fleet },
+    Migration { version: 7, sql: |_| include_str!("v7.sql").to_owned() },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.
@@ -61,6 +63,19 @@ CREATE TABLE IF NOT EXISTS segue.server_seen (
     seen_at timestamptz NOT NULL DEFAULT now()
 );
 ";
+
+/// The members of the migration, who leads them, and what was changed by whom. The outbox is
+/// asked for single writes from here on: a read names the write that it must see.
+fn fleet(flavour: Flavour) -> String {
+    let mut sql = include_str!("v6.sql").to_owned();
+    if flavour == Flavour::PostgreSql {
+        sql.push_str(
+            "CREATE INDEX IF NOT EXISTS outbox_write ON segue.outbox (write_id) \
+             WHERE forgotten_at IS NULL;\n",
+        );
+    }
+    sql
+}
 
 /// What must be there before versions can be noted.
 pub(super) const FOUNDATION: &str = "\

@@ -27,6 +27,7 @@ use registry::Registry;
 use super::batch::{begin_sql, rollback};
 use super::execute::{Ready, was_seen};
 use super::fault;
+use super::fence::cockroach;
 use super::flight::{Holder, InFlight, stopped, supervised, unless_stopped};
 use super::guard::access_of;
 use super::pipeline::{self, Progress};
@@ -152,7 +153,10 @@ impl Shared {
         let lease = unless_stopped(&context, side, lease).await?;
         let flight = InFlight::new(Holder::Pooled(lease));
         let session = flight.session()?;
-        let sql = begin_sql(&modes(options, session.facts()), write_id);
+        let mut sql = begin_sql(&modes(options, session.facts()), write_id);
+        if let Some(look) = cockroach::look(session) {
+            sql = format!("{sql}; {look}");
+        }
         let work =
             async { session.batch_execute(&sql).await.map_err(|error| session.fault(error, true)) };
         let begun = supervised(session, work, stopped(&context)).await;

@@ -8,13 +8,15 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::domain::side::Side;
 use crate::domain::verdict::Verdict;
 use crate::telemetry::metrics::backfill::BackfillGauges;
 use crate::telemetry::metrics::labels::{
-    CallLabels, Method, MethodLabels, PhaseLabels, ReasonLabels, StatementLabels, VerdictLabels,
+    CallLabels, Method, MethodLabels, PhaseLabels, Purpose, ReasonLabels, StatementLabels,
+    VerdictLabels,
 };
 use crate::telemetry::metrics::latency::{Latency, LatencyCounts};
-use crate::telemetry::metrics::snapshot::{CallTotals, OutboxState};
+use crate::telemetry::metrics::snapshot::{CallTotals, OutboxState, SideTotals};
 use crate::telemetry::metrics::table::Table;
 
 const VERDICTS: [Verdict; 8] = [
@@ -55,6 +57,12 @@ pub(super) struct Counters {
     pub(super) epoch: Gauge<f64, AtomicU64>,
     pub(super) phase: Table<PhaseLabels, Gauge>,
     pub(super) backfill: BackfillGauges,
+    pub(super) shifted: Gauge<f64, AtomicU64>,
+    pub(super) shift_changes: Table<ReasonLabels, Counter>,
+    pub(super) shift_fallbacks: Table<ReasonLabels, Counter>,
+    pub(super) shift_unsettled: Table<ReasonLabels, Counter>,
+    pub(super) answer_seconds: Table<StatementLabels, Latency>,
+    pub(super) side_errors: Table<StatementLabels, Counter>,
 }
 
 // === impl Counters ===
@@ -85,6 +93,40 @@ impl Counters {
         registry.register("faults", "Failures that no caller sees", self.faults.clone());
         registry.register("control_epoch", "Epoch of the control row", self.epoch.clone());
         registry.register("control_phase", "1 for the present phase", self.phase.clone());
+        self.register_shift(registry);
+    }
+
+    fn register_shift(&self, registry: &mut Registry) {
+        registry.register(
+            "shift_changes",
+            "Changes of the share of the target's reads, made by this sidecar",
+            self.shift_changes.clone(),
+        );
+        registry.register(
+            "shift_fallbacks",
+            "Reads that the source answered in place of the target",
+            self.shift_fallbacks.clone(),
+        );
+        registry.register(
+            "shift_unsettled",
+            "Writes answered before their reconcile was done",
+            self.shift_unsettled.clone(),
+        );
+        registry.register(
+            "shift_target_percentage",
+            "Share of the reads that goes to the target, 0 to 100",
+            self.shifted.clone(),
+        );
+        registry.register(
+            "answer_seconds",
+            "Time of callers' statements to their first answer, by the side that ran them",
+            self.answer_seconds.clone(),
+        );
+        registry.register(
+            "side_errors",
+            "Callers' statements that failed by the side's doing",
+            self.side_errors.clone(),
+        );
     }
 
     fn register_reconcile(&self, registry: &mut Registry) {
@@ -145,6 +187,15 @@ impl Counters {
             }
         }
         totals
+    }
+
+    /// What one side did with one kind of statement.
+    pub(super) fn side(&self, side: Side, purpose: Purpose) -> SideTotals {
+        let labels = StatementLabels { side: side.as_str(), purpose: purpose.as_str() };
+        SideTotals {
+            errors: self.side_errors.at(&labels).get(),
+            latency: self.answer_seconds.at(&labels).counts(),
+        }
     }
 
     pub(super) fn by_verdict(&self) -> BTreeMap<Verdict, u64> {

@@ -119,6 +119,22 @@ impl LatencyCounts {
         }
     }
 
+    /// The buckets that something was counted in, each with its count.
+    pub fn filled(&self) -> Vec<(usize, u64)> {
+        let counts = self.buckets.iter().copied().enumerate();
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Adds counts by bucket, as [`LatencyCounts::filled`] gives them. What lies beyond the
+    /// last bucket belongs to it. The sum of the durations is not known from them.
+    pub fn add(&mut self, filled: &[(usize, u64)]) {
+        for (bucket, count) in filled {
+            if let Some(mine) = self.buckets.get_mut((*bucket).min(BUCKETS - 1)) {
+                *mine = mine.saturating_add(*count);
+            }
+        }
+    }
+
     /// The duration that a share `quantile` (0 to 1) of the calls did not exceed, in
     /// milliseconds: the upper edge of its bucket, so never too good. 0 where nothing was counted.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {

@@ -18,8 +18,8 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 use crate::domain::backfill::BackfillProgress;
-use crate::domain::control::{ControlState, Phase};
-use crate::domain::side::Side;
+use crate::domain::control::{ControlState, Percentage, Phase};
+use crate::domain::side::{Side, Sides};
 use crate::domain::status::VerifyStatus;
 use crate::domain::verdict::Verdict;
 
@@ -30,14 +30,21 @@ use labels::{
 pub use labels::{Method, Purpose};
 pub use probe::PoolState;
 use probe::Probes;
-pub use snapshot::{CallTotals, OutboxState, Snapshot};
+pub use snapshot::{CallTotals, OutboxState, SideTotals, Snapshot, Totals};
 
 /// The type of the text that [`Metrics::render`] makes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What [`Metrics::fault`] is told of.
-const FAULTS: [&str; 5] =
-    ["control_unreadable", "outbox_unreadable", "copy_given_up", "uncaptured", "capture_drift"];
+const FAULTS: [&str; 7] = [
+    "control_unreadable",
+    "outbox_unreadable",
+    "copy_given_up",
+    "uncaptured",
+    "capture_drift",
+    "lease_unrenewed",
+    "fleet_unreadable",
+];
 
 /// All counters of one process. Cloning shares them.
 #[derive(Debug, Clone)]
@@ -86,6 +93,40 @@ impl Metrics {
     pub fn statement(&self, side: Side, purpose: Purpose, elapsed: Duration) {
         let labels = StatementLabels { side: side.as_str(), purpose: purpose.as_str() };
         self.shared.counters.statement_seconds.at(&labels).observe(elapsed);
+    }
+
+    /// A caller's statement has its first answer from a side, or none. `failed` where that was
+    /// the side's doing.
+    pub fn statement_ended(&self, side: Side, purpose: Purpose, elapsed: Duration, failed: bool) {
+        let labels = StatementLabels { side: side.as_str(), purpose: purpose.as_str() };
+        self.shared.counters.answer_seconds.at(&labels).observe(elapsed);
+        if failed {
+            self.shared.counters.side_errors.at(&labels).inc();
+        }
+    }
+
+    /// A statement that had ended before turned out to have failed by the side's doing.
+    pub fn side_failed(&self, side: Side, purpose: Purpose) {
+        let labels = StatementLabels { side: side.as_str(), purpose: purpose.as_str() };
+        self.shared.counters.side_errors.at(&labels).inc();
+    }
+
+    /// What both sides did since the start.
+    pub fn totals(&self) -> Totals {
+        let of = |purpose| Sides {
+            source: self.shared.counters.side(Side::Source, purpose),
+            target: self.shared.counters.side(Side::Target, purpose),
+        };
+        let verdicts = self.shared.counters.by_verdict();
+        let count = |verdict: Verdict| verdicts.get(&verdict).copied().unwrap_or_default();
+        let mismatches = count(Verdict::Data) + count(Verdict::Error);
+        let equal = count(Verdict::Match) + count(Verdict::Normalized);
+        Totals {
+            reads: of(Purpose::Read),
+            writes: of(Purpose::Write),
+            judged: equal + mismatches + count(Verdict::Incompatible),
+            mismatches,
+        }
     }
 
     /// A batch of keys was made equal on the shadow; `rows_written` of them differed.
@@ -151,8 +192,25 @@ impl Metrics {
         self.shared.counters.faults.at(&ReasonLabels::new(reason)).inc();
     }
 
-    /// Where the migration stands.
-    pub fn control(&self, state: ControlState) {
+    /// The share of the target's reads was changed by this member: `step`, `rollback`,
+    /// `operator`.
+    pub fn shift_changed(&self, kind: &str) {
+        self.shared.counters.shift_changes.at(&ReasonLabels::new(kind)).inc();
+    }
+
+    /// A read that the target was to answer was answered by the source.
+    pub fn shift_fallback(&self, reason: &str) {
+        self.shared.counters.shift_fallbacks.at(&ReasonLabels::new(reason)).inc();
+    }
+
+    /// A write's answer did not wait until its reconcile was done: `wait`, `breaker`.
+    pub fn shift_unsettled(&self, reason: &str) {
+        self.shared.counters.shift_unsettled.at(&ReasonLabels::new(reason)).inc();
+    }
+
+    /// Where the migration stands, and the share of reads that goes to the target.
+    pub fn control(&self, state: ControlState, shifted: Percentage) {
+        self.shared.counters.shifted.set(shifted.percent());
         self.shared.counters.epoch.set(state.epoch as f64);
         for phase in Phase::ALL {
             let gauge = self.shared.counters.phase.at(&PhaseLabels { phase: phase.as_str() });
@@ -227,7 +285,7 @@ mod tests {
         metrics.verdict(Verdict::Data, "data");
         metrics.refused("refused.ddl");
         metrics.outbox(OutboxState { pending: 7, stuck: 1, oldest_age_s: 1.5, bytes: 8192 });
-        metrics.control(ControlState { epoch: 4, phase: Phase::ShadowRead });
+        metrics.control(ControlState { epoch: 4, phase: Phase::ShadowRead }, Percentage::ZERO);
         let snapshot = metrics.snapshot();
         assert_eq!((snapshot.reads.total, snapshot.reads.failed), (2, 1));
         assert_eq!((snapshot.writes.total, snapshot.reconciled_keys), (1, 40));

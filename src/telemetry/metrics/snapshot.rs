@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::side::Sides;
 use crate::domain::verdict::Verdict;
 use crate::telemetry::metrics::latency::LatencyCounts;
 
@@ -50,4 +51,26 @@ pub struct Snapshot {
     pub outbox: OutboxState,
     /// Refused statements by reason.
     pub refused: BTreeMap<String, u64>,
+}
+
+/// Statements of one kind on one side since the start, to their first answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SideTotals {
+    /// Those that failed by the side's doing.
+    pub errors: u64,
+    /// How long all of them took.
+    pub latency: LatencyCounts,
+}
+
+/// What both sides did since the start, measured alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Totals {
+    /// Callers' reads.
+    pub reads: Sides<SideTotals>,
+    /// Callers' writes.
+    pub writes: Sides<SideTotals>,
+    /// Samples that got a verdict on the data.
+    pub judged: u64,
+    /// Of these, those with the verdict `data` or `error`.
+    pub mismatches: u64,
 }

@@ -1,0 +1,439 @@
+//! A change of the primary, and the way back: the same steps with the sides exchanged.
+//!
+//! gates → predict → prepare → pause → fence → drain → verify → sequences → flip → release.
+//! Nothing is changed before the flip: whatever fails up to there lifts the fence and the pause,
+//! and callers have waited and that is all. After the flip every member finishes by itself.
+//!
+//! *If we crash here*: before the flip the fence ends with its session, and the pause with its
+//! lease; after it the control row says so, and whoever reads it goes on.
+
+mod crash;
+mod fence;
+mod member;
+mod prepare;
+mod verify;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::databases::Databases;
+use crate::app::fleet::{Fleet, Refresher};
+use crate::app::reconciling;
+use crate::config::Config;
+use crate::control::Control;
+use crate::control::change::Change;
+use crate::control::steps::Steps;
+use crate::domain::control::{ControlRow, Phase};
+use crate::domain::cutover::{
+    CutoverEnd, CutoverEvent, CutoverRequest, CutoverStep, Pause, Stage, StepState,
+};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::history::{Event, EventKind, Standing};
+use crate::domain::side::{Side, Sides};
+use crate::domain::table::TableMapping;
+use crate::jobs::replayer::Replayer;
+use crate::ports::ControlView;
+use crate::ports::admin::{CutoverAdmin, OutboxAdmin};
+use crate::ports::control::ControlStore;
+use crate::postgres::control::{ControlTable, change_on, read_on};
+use crate::postgres::fence::Exclusive;
+use crate::postgres::fleet::FleetTable;
+use crate::postgres::outbox::RowKey;
+use crate::postgres::pause::PauseTable;
+use crate::postgres::reconcile::Reconciler;
+use crate::postgres::transactions::PostgresTransactions;
+use crate::telemetry::metrics::Metrics;
+
+pub use crash::{ALL as CRASH_POINTS, OF_MEMBERS as MEMBER_CRASH_POINTS};
+
+/// Events that wait for whoever watches.
+const EVENTS_MAX: usize = 256;
+/// For the flip's fate to be found out, and for members to follow it.
+const AFTER_FLIP: Duration = Duration::from_secs(10);
+/// The fence's session is heard of so often in a lease.
+const HEARD_SHARE: u32 = 5;
+/// Attempts at the flip, where only the revision of the row has changed.
+const FLIPS_MAX: u32 = 3;
+/// Between two looks at what is waited for.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Runs cutovers, one at a time.
+#[derive(Clone)]
+pub(super) struct Cutovers {
+    parts: Arc<Parts>,
+    running: Arc<Mutex<()>>,
+    tasks: TaskTracker,
+}
+
+/// What a cutover looks at and changes.
+struct Parts {
+    config: Config,
+    databases: Databases,
+    control: Control,
+    store: Arc<ControlTable>,
+    fleet: Arc<FleetTable>,
+    refresher: Refresher,
+    pauses: PauseTable,
+    steps: Steps,
+    outbox: Arc<dyn OutboxAdmin>,
+    replayer: Replayer,
+    reconcilers: Sides<Arc<Reconciler>>,
+}
+
+/// Why a cutover ended before its flip.
+enum Stop {
+    Refused(CutoverEnd),
+    Off(Box<SqlFault>),
+}
+
+impl From<SqlFault> for Stop {
+    fn from(fault: SqlFault) -> Self {
+        Self::Off(Box::new(fault))
+    }
+}
+
+/// One cutover under way.
+struct Run<'a> {
+    parts: &'a Parts,
+    request: CutoverRequest,
+    events: mpsc::Sender<CutoverEvent>,
+    pause: Pause,
+    /// Since when writes are held, and until when they may be.
+    held: Option<Instant>,
+    written_last: BTreeSet<RowKey>,
+    tables: Vec<TableMapping>,
+}
+
+/// Starts the member's part, and gives what operators change the primary by.
+pub(super) fn start(
+    config: &Config,
+    databases: &Databases,
+    fleet: &Fleet,
+    transactions: Sides<PostgresTransactions>,
+    (steps, outbox, replayer): (Steps, Arc<dyn OutboxAdmin>, Replayer),
+    (tasks, stop, metrics): (&TaskTracker, &CancellationToken, &Metrics),
+) -> Cutovers {
+    let params = member::Params {
+        look_interval: config.control.poll_interval.min(Duration::from_millis(250)),
+        hold_limit: config.cutover.hold_limit,
+    };
+    let follower = member::Follower::new(params, databases, fleet, transactions, metrics);
+    tasks.spawn(follower.run(stop.clone()));
+    let dice: crate::postgres::reconcile::Dice = Arc::new(rand::random::<f64>);
+    let reconciler = |primary| reconciling::reconciler(config, databases, primary, &dice);
+    let parts = Parts {
+        config: config.clone(),
+        databases: databases.clone(),
+        control: fleet.control.clone(),
+        store: Arc::clone(&fleet.store),
+        fleet: Arc::clone(&fleet.table),
+        refresher: fleet.refresher(),
+        pauses: PauseTable::new(databases.control()),
+        steps,
+        outbox,
+        replayer,
+        reconcilers: Sides { source: reconciler(Side::Source), target: reconciler(Side::Target) },
+    };
+    Cutovers { parts: Arc::new(parts), running: Arc::default(), tasks: tasks.clone() }
+}
+
+impl CutoverAdmin for Cutovers {
+    fn run(&self, request: CutoverRequest) -> BoxStream<'static, CutoverEvent> {
+        let (events, watched) = mpsc::channel(EVENTS_MAX);
+        let (parts, running) = (Arc::clone(&self.parts), Arc::clone(&self.running));
+        // It goes on to its end, whoever watches.
+        self.tasks.spawn(async move {
+            let _alone = running.lock().await;
+            Run::new(&parts, request, events).carry_out().await;
+        });
+        ReceiverStream::new(watched).boxed()
+    }
+}
+
+impl std::fmt::Debug for Cutovers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cutovers")
+    }
+}
+
+// === impl Run ===
+
+impl<'a> Run<'a> {
+    fn new(parts: &'a Parts, request: CutoverRequest, events: mpsc::Sender<CutoverEvent>) -> Self {
+        let pause = Pause {
+            id: uuid::Uuid::new_v4().as_u128(),
+            stage: Stage::Prepare,
+            epoch: 0,
+            left: None,
+        };
+        let (written_last, tables) = (BTreeSet::new(), Vec::new());
+        Self { parts, request, events, pause, held: None, written_last, tables }
+    }
+
+    fn from(&self) -> Side {
+        self.request.to.other()
+    }
+
+    async fn carry_out(mut self) {
+        let end = self.up_to_end().await;
+        let paused = self.held.map(|held| held.elapsed()).unwrap_or_default();
+        let end = match end {
+            Ok(end) => end,
+            Err(Stop::Refused(end)) => end,
+            Err(Stop::Off(fault)) => {
+                let hint = if fault.hint.is_empty() { "" } else { "; " };
+                let why = format!("{fault}{hint}{}", fault.hint);
+                tracing::warn!(why, "the cutover was called off; nothing has changed");
+                CutoverEnd::CalledOff { why }
+            }
+        };
+        let state = self.parts.control.current();
+        let (phase, epoch) = (state.phase, state.epoch);
+        self.tell(CutoverEvent::End { end, paused, phase, epoch }).await;
+    }
+
+    async fn up_to_end(&mut self) -> Result<CutoverEnd, Stop> {
+        let row = self.gates().await?;
+        crash::pass("cutover_after_gates");
+        if row.state.phase.primary() == self.request.to {
+            return Ok(CutoverEnd::Done);
+        }
+        self.pause.epoch = row.state.epoch;
+        self.predict(&row).await?;
+        self.prepare().await?;
+        crash::pass("cutover_after_prepare");
+        let renewing = self.keep_pause();
+        let ended = self.under_pause(&row).await;
+        drop(renewing);
+        // Lifted also after the flip: then nobody looks for it there any more.
+        let lifted = self.parts.pauses.lift(self.from(), self.pause.id).await;
+        if let Err(fault) = lifted {
+            tracing::warn!(%fault, "the pause could not be lifted; it ends with its lease");
+        }
+        self.parts.refresher.refresh().await;
+        ended
+    }
+
+    /// From the first held write to the last released one. The fence is lifted with its session.
+    async fn under_pause(&mut self, row: &ControlRow) -> Result<CutoverEnd, Stop> {
+        let lease = self.parts.config.cutover.pause_lease;
+        let fence = self.parts.databases.exclusive(self.from(), lease).await?;
+        tokio::select! {
+            ended = self.under_fence(&fence, row) => ended,
+            // It never ends: this process being stopped is what the server is to notice.
+            () = fence.be_heard(lease / HEARD_SHARE) => Ok(CutoverEnd::Done),
+        }
+    }
+
+    async fn under_fence(
+        &mut self,
+        fence: &Exclusive,
+        row: &ControlRow,
+    ) -> Result<CutoverEnd, Stop> {
+        self.hold(fence).await?;
+        crash::pass("cutover_after_pause");
+        self.fence(fence, row).await?;
+        crash::pass("cutover_after_fence");
+        self.drain(fence).await?;
+        crash::pass("cutover_after_drain");
+        self.verify(fence).await?;
+        crash::pass("cutover_after_verify");
+        self.sequences(fence).await?;
+        crash::pass("cutover_after_sequences");
+        self.within_limit()?;
+        if self.request.rehearse {
+            fence.release().await?;
+            self.note_rehearsal(row).await?;
+            return Ok(CutoverEnd::Rehearsed);
+        }
+        let row = self.flip(fence, row).await?;
+        crash::pass("cutover_after_flip");
+        self.release(&row).await;
+        crash::pass("cutover_after_release");
+        Ok(CutoverEnd::Done)
+    }
+
+    /// One compare-and-set of the row, from the epoch that the fence was raised under, on the
+    /// fence's own session: where that is lost, the fence may be, and nothing is changed.
+    ///
+    /// *If its answer is lost*, the row is asked.
+    // Modelled as `Action::Flip` in tests/model_cutover.
+    async fn flip(&mut self, fence: &Exclusive, row: &ControlRow) -> Result<ControlRow, Stop> {
+        let begun = self.begin(CutoverStep::Flip).await;
+        let (from, epoch) = (row.state.epoch, row.state.epoch + 1);
+        let flipped = match self.compare_and_set(fence, from).await {
+            Ok(flipped) => flipped,
+            Err(fault) => self.was_flipped(epoch, &fault).await?,
+        };
+        if !flipped {
+            let message =
+                "the control row was changed meanwhile, and the flip did not pass it over";
+            let fault = SqlFault::new(FaultKind::Precondition, "control.changed", message);
+            return Err(self.failed(CutoverStep::Flip, begun, fault.with_hint("try again")).await);
+        }
+        let row = self.row_after_flip(epoch).await?;
+        let phase = row.state.phase;
+        self.done(CutoverStep::Flip, begun, format!("epoch {epoch}, {phase}")).await;
+        Ok(row)
+    }
+
+    /// The leader may have moved the share of reads since: that is another revision of the same
+    /// epoch, and is looked at once more.
+    async fn compare_and_set(&self, fence: &Exclusive, epoch: u64) -> Result<bool, SqlFault> {
+        let phase = if self.request.to == Side::Target { Phase::Reversed } else { Phase::Shift };
+        for _ in 0..FLIPS_MAX {
+            let row = read_on(fence.session()).await?;
+            let Some(row) = row.filter(|row| row.state.epoch == epoch) else { return Ok(false) };
+            let change = Change {
+                // After a way back an operator says when reads are shifted again.
+                held: phase == Phase::Shift,
+                forced: self.request.force,
+                figures: format!("writes were held for {:?} until the flip", self.held_for()),
+                ..Change::phase(phase, &self.request.by, &self.request.reason)
+            };
+            if change_on(fence.session(), row.version(), change.row_after(&row)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Asks the row until it can be read. Members do the same, whatever comes of it here.
+    async fn was_flipped(&self, epoch: u64, fault: &SqlFault) -> Result<bool, Stop> {
+        tracing::warn!(%fault, "the flip's answer was lost; the control row is asked");
+        let until = Instant::now() + AFTER_FLIP;
+        loop {
+            match self.parts.store.read(self.from()).await {
+                Ok(row) => return Ok(row.is_some_and(|row| row.state.epoch >= epoch)),
+                Err(fault) if Instant::now() >= until => return Err(fault.into()),
+                Err(_) => tokio::time::sleep(LOOK * 20).await,
+            }
+        }
+    }
+
+    async fn row_after_flip(&self, epoch: u64) -> Result<ControlRow, Stop> {
+        let until = Instant::now() + AFTER_FLIP;
+        loop {
+            self.parts.refresher.refresh().await;
+            let row = self.parts.control.row();
+            if row.state.epoch >= epoch {
+                return Ok(row);
+            }
+            if Instant::now() >= until {
+                let message = "the flip was made, and the control row cannot be read";
+                let fault = SqlFault::new(FaultKind::Unavailable, "control.unreadable", message);
+                return Err(fault.with_hint("members follow it by themselves").into());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Whatever fails here is done by the members.
+    async fn release(&mut self, row: &ControlRow) {
+        let begun = self.begin(CutoverStep::Release).await;
+        if let Err(fault) = member::raise(&self.parts.store, row).await {
+            tracing::warn!(%fault, "the new primary's control row is left to the members");
+        }
+        crash::pass("cutover_after_raising");
+        let until = Instant::now() + AFTER_FLIP;
+        let epoch = row.state.epoch;
+        let mut waiting = Vec::new();
+        while Instant::now() < until {
+            if let Ok(fleet) =
+                crate::ports::fleet::FleetStore::fleet(self.parts.fleet.as_ref(), self.request.to)
+                    .await
+            {
+                // Those that were prepared are expected on the new primary.
+                let reported = self.parts.pauses.reports(self.from(), self.pause.id).await;
+                let expected: Vec<_> = reported.unwrap_or_default();
+                let there = |id| fleet.members.iter().any(|it| it.id == id && it.epoch >= epoch);
+                waiting = expected.iter().filter(|(id, _)| !there(*id)).map(|it| it.0).collect();
+                if waiting.is_empty() {
+                    break;
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.carry_history().await;
+        let detail = match waiting.len() {
+            0 => format!("all members write on the {}", self.request.to),
+            late => format!("{late} members are still to follow"),
+        };
+        self.done(CutoverStep::Release, begun, detail).await;
+    }
+
+    /// The new primary gets the history. It is the same where it has it already.
+    async fn carry_history(&self) {
+        let (store, to) = (&self.parts.store, self.request.to);
+        let history = store.history(self.from(), 100).await.unwrap_or_default();
+        for recorded in history {
+            if let Err(fault) = store.record(to, recorded.event, Some(recorded.at)).await {
+                tracing::warn!(%fault, "the history of the new primary is left to the leader");
+                return;
+            }
+        }
+    }
+
+    async fn note_rehearsal(&self, row: &ControlRow) -> Result<(), SqlFault> {
+        let standing = Standing { phase: row.state.phase, percentage: row.target_percentage };
+        let event = Event {
+            id: self.pause.id,
+            kind: EventKind::Rehearsal,
+            from: standing,
+            to: standing,
+            epoch: row.state.epoch,
+            forced: false,
+            changed_by: self.request.by.clone(),
+            reason: self.request.reason.clone(),
+            figures: format!("writes were held for {:?}", self.held_for()),
+        };
+        self.parts.store.record(self.from(), event, None).await
+    }
+
+    fn held_for(&self) -> Duration {
+        self.held.map(|held| held.elapsed()).unwrap_or_default()
+    }
+
+    fn within_limit(&self) -> Result<(), SqlFault> {
+        let (held, limit) = (self.held_for(), self.request.pause_max);
+        if held <= limit {
+            return Ok(());
+        }
+        let message = format!("writes have been held for {held:?}, longer than {limit:?}");
+        Err(SqlFault::new(FaultKind::DeadlineExceeded, "cutover.pause", message)
+            .with_hint("try again at a quieter time, or raise --max-pause"))
+    }
+
+    async fn begin(&self, step: CutoverStep) -> Instant {
+        let (state, took, detail) = (StepState::Begun, Duration::ZERO, String::new());
+        self.tell(CutoverEvent::Step { step, state, took, detail }).await;
+        Instant::now()
+    }
+
+    async fn done(&self, step: CutoverStep, begun: Instant, detail: String) {
+        let (state, took) = (StepState::Done, begun.elapsed());
+        tracing::info!(%step, took_ms = took.as_millis(), detail, "a step of the cutover is done");
+        self.tell(CutoverEvent::Step { step, state, took, detail }).await;
+    }
+
+    async fn failed(&self, step: CutoverStep, begun: Instant, fault: SqlFault) -> Stop {
+        let (state, took, detail) = (StepState::Failed, begun.elapsed(), fault.to_string());
+        self.tell(CutoverEvent::Step { step, state, took, detail }).await;
+        fault.into()
+    }
+
+    /// Nobody who does not watch, or not fast enough, holds a cutover up.
+    async fn tell(&self, event: CutoverEvent) {
+        // The watcher may have gone.
+        let _ = self.events.try_send(event);
+    }
+}

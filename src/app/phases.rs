@@ -1,0 +1,92 @@
+//! What a phase needs beside the control row: capture before it, none after it.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::app::AppError;
+use crate::app::databases::Databases;
+use crate::app::setup;
+use crate::config::Config;
+use crate::domain::control::Phase;
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::side::Side;
+use crate::ports::admin::PhaseHooks;
+use crate::postgres::capture::Refusal;
+
+/// Capture, by the configuration of this sidecar.
+#[derive(Debug, Clone)]
+pub(super) struct Hooks {
+    config: Arc<Config>,
+    databases: Databases,
+}
+
+// === impl Hooks ===
+
+impl Hooks {
+    pub(super) fn new(config: &Config, databases: &Databases) -> Self {
+        Self { config: Arc::new(config.clone()), databases: databases.clone() }
+    }
+
+    async fn unfit_tables(&self) -> Result<Vec<String>, SqlFault> {
+        let (_, mut refused) = setup::tables(&self.config, &self.databases).await.map_err(fault)?;
+        let unfit = setup::unfit_tables(&self.config, &self.databases, Side::Source).await;
+        refused.extend(unfit.map_err(fault)?);
+        Ok(refused.iter().map(told).collect())
+    }
+
+    async fn enter(&self, phase: Phase) -> Result<(), SqlFault> {
+        // The way back stands before anything can be turned round.
+        let side = match phase {
+            Phase::DualWrite => Side::Source,
+            Phase::Shift => Side::Target,
+            _ => return Ok(()),
+        };
+        let report = setup::install_capture(&self.config, &self.databases, side).await;
+        let report = report.map_err(fault)?;
+        if report.refused.is_empty() {
+            return Ok(());
+        }
+        let tables = report.refused.iter().map(told).collect::<Vec<_>>().join("; ");
+        let message = format!("not all tables can be captured: {tables}");
+        Err(SqlFault::new(FaultKind::Precondition, "refused.capture", message)
+            .with_hint("mend them, or name them in tables.exclude"))
+    }
+}
+
+impl PhaseHooks for Hooks {
+    fn unfit(&self) -> BoxFuture<'_, Result<Vec<String>, SqlFault>> {
+        self.unfit_tables().boxed()
+    }
+
+    fn before(&self, phase: Phase) -> BoxFuture<'_, Result<(), SqlFault>> {
+        self.enter(phase).boxed()
+    }
+
+    fn after(&self, phase: Phase) -> BoxFuture<'_, Result<(), SqlFault>> {
+        async move {
+            match phase {
+                Phase::SourceOnly => {
+                    setup::switch_capture_off(&self.databases).await.map_err(fault)
+                }
+                Phase::TargetOnly => {
+                    setup::stop_capturing(&self.databases, Side::Target).await.map_err(fault)
+                }
+                _ => Ok(()),
+            }
+        }
+        .boxed()
+    }
+}
+
+pub(super) fn told(refusal: &Refusal) -> String {
+    format!("{}: {} ({})", refusal.table, refusal.message, refusal.reason)
+}
+
+pub(super) fn fault(error: AppError) -> SqlFault {
+    match error {
+        AppError::Database(fault) => fault,
+        other => SqlFault::new(FaultKind::Precondition, "refused.setup", other.to_string()),
+    }
+}

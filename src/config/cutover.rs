@@ -1,0 +1,31 @@
+//! How the primary is changed.
+
+use std::time::Duration;
+
+use crate::config::reader::Reader;
+
+/// How the primary is changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cutover {
+    /// The longest that a call may be held.
+    pub hold_limit: Duration,
+    /// How long a pause and its fence outlive whoever announced them.
+    pub pause_lease: Duration,
+    /// How long members are waited for before anything is held.
+    pub prepare_wait: Duration,
+    /// Tables with more rows are not counted during the pause.
+    pub count_rows_max: u64,
+}
+
+// === impl Cutover ===
+
+impl Cutover {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            hold_limit: reader.duration("cutover.hold_limit"),
+            pause_lease: reader.duration("cutover.pause_lease"),
+            prepare_wait: reader.duration("cutover.prepare_wait"),
+            count_rows_max: reader.count("cutover.count_rows_max") as u64,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What the members measured: each gathers its own latest window, tells it with its lease,
+//! and the leader adds them up. Histograms have the same buckets everywhere, so that a
+//! percentile of the fleet is as exact as one of a member.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::domain::figures::{FleetFigures, SideFigures};
+use crate::domain::fleet::Fleet;
+use crate::domain::side::Sides;
+use crate::telemetry::metrics::latency::LatencyCounts;
+use crate::telemetry::metrics::{Metrics, SideTotals, Totals};
+
+/// Marks within a window: it moves on by so fine a part.
+const MARKS: u32 = 20;
+
+/// The latest figures of this member. A change of the control row begins them anew: what was
+/// measured under another percentage says nothing of this one.
+#[derive(Debug)]
+pub(super) struct Windows {
+    metrics: Metrics,
+    length: Duration,
+    revision: u64,
+    marks: VecDeque<(Instant, Totals)>,
+}
+
+/// What a member tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Told {
+    revision: u64,
+    window_ms: u64,
+    reads: [ToldSide; 2],
+    writes: [ToldSide; 2],
+    judged: u64,
+    mismatches: u64,
+}
+
+/// One kind of statement on one side: errors, and the counts of a histogram by bucket.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ToldSide {
+    errors: u64,
+    latency: Vec<(usize, u64)>,
+}
+
+// === impl Windows ===
+
+impl Windows {
+    pub(super) fn new(metrics: Metrics, length: Duration) -> Self {
+        Self { metrics, length, revision: 0, marks: VecDeque::new() }
+    }
+
+    /// The figures of the window until now, as text.
+    pub(super) fn told(&mut self, revision: u64, now: Instant) -> String {
+        let present = self.metrics.totals();
+        if self.marks.is_empty() || revision != self.revision {
+            self.revision = revision;
+            self.marks.clear();
+            self.marks.push_back((now, present.clone()));
+        }
+        // One mark is older than the window, or as old: the figures begin there.
+        while self.marks.get(1).is_some_and(|(at, _)| *at + self.length <= now) {
+            self.marks.pop_front();
+        }
+        if self.marks.back().is_some_and(|(at, _)| *at + self.length / MARKS <= now) {
+            self.marks.push_back((now, present.clone()));
+        }
+        let Some((since, begin)) = self.marks.front() else { return String::new() };
+        let window = now.duration_since(*since);
+        let told = Told::between(begin, &present, revision, window);
+        // Numbers and lists of numbers: this does not fail, and no figures count as none.
+        serde_json::to_string(&told).unwrap_or_default()
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    fn between(begin: &Totals, end: &Totals, revision: u64, window: Duration) -> Self {
+        let pair = |begin: &Sides<SideTotals>, end: &Sides<SideTotals>| {
+            [
+                ToldSide::between(&begin.source, &end.source),
+                ToldSide::between(&begin.target, &end.target),
+            ]
+        };
+        Self {
+            revision,
+            window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+            reads: pair(&begin.reads, &end.reads),
+            writes: pair(&begin.writes, &end.writes),
+            judged: end.judged.saturating_sub(begin.judged),
+            mismatches: end.mismatches.saturating_sub(begin.mismatches),
+        }
+    }
+}
+
+impl ToldSide {
+    fn between(begin: &SideTotals, end: &SideTotals) -> Self {
+        Self {
+            errors: end.errors.saturating_sub(begin.errors),
+            latency: end.latency.since(&begin.latency).filled(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Sum {
+    errors: u64,
+    latency: LatencyCounts,
+}
+
+impl Sum {
+    fn add(&mut self, told: &ToldSide) {
+        self.errors += told.errors;
+        self.latency.add(&told.latency);
+    }
+
+    fn figures(&self) -> SideFigures {
+        SideFigures {
+            calls: self.latency.total(),
+            errors: self.errors,
+            p50_ms: self.latency.quantile_ms(0.5),
+            p95_ms: self.latency.quantile_ms(0.95),
+            p99_ms: self.latency.quantile_ms(0.99),
+        }
+    }
+}
+
+/// Adds up what the members that are alive measured under this revision. A member that tells
+/// of another, or in a form that this one cannot read, is left out, and so is its count.
+pub fn merged(fleet: &Fleet, revision: u64) -> FleetFigures {
+    let mut sums: [Sum; 4] = Default::default();
+    let (mut members, mut judged, mut mismatches, mut window_ms) = (0, 0, 0, 0);
+    for member in fleet.alive() {
+        let Ok(told) = serde_json::from_str::<Told>(&member.figures) else { continue };
+        if told.revision != revision {
+            continue;
+        }
+        members += 1;
+        judged += told.judged;
+        mismatches += told.mismatches;
+        window_ms = window_ms.max(told.window_ms);
+        for (sum, side) in sums.iter_mut().zip(told.reads.iter().chain(&told.writes)) {
+            sum.add(side);
+        }
+    }
+    let [reads_source, reads_target, writes_source, writes_target] = sums.map(|sum| sum.figures());
+    FleetFigures {
+        window: Duration::from_millis(window_ms),
+        members,
+        reads: Sides { source: reads_source, target: reads_target },
+        writes: Sides { source: writes_source, target: writes_target },
+        judged,
+        mismatches,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::domain::fleet::{Member, MemberId};
+    use crate::domain::side::Side;
+    use crate::telemetry::metrics::Purpose;
+
+    const MS: Duration = Duration::from_millis(1);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn fleet(figures: &[String]) -> Fleet {
+        let now = SystemTime::UNIX_EPOCH + SECOND;
+        let member = |(id, figures): (usize, &String)| Member {
+            id: MemberId(id as u128),
+            name: String::new(),
+            address: String::new(),
+            version: String::new(),
+            epoch: 1,
+            revision: 1,
+            started_at: now,
+            lease_until: now + SECOND,
+            figures: figures.clone(),
+        };
+        Fleet { now, leader: None, members: figures.iter().enumerate().map(member).collect() }
+    }
+
+    #[test]
+    fn a_percentile_of_the_fleet_is_that_of_all_calls_together() {
+        let now = Instant::now();
+        let tell = |slow: u32| {
+            let metrics = Metrics::new();
+            let mut windows = Windows::new(metrics.clone(), SECOND * 60);
+            windows.told(7, now);
+            for call in 0..100 {
+                let took = if call < slow { MS * 900 } else { MS };
+                metrics.statement_ended(Side::Target, Purpose::Read, took, call < slow / 2);
+            }
+            metrics.statement_ended(Side::Source, Purpose::Write, MS, false);
+            windows.told(7, now + SECOND)
+        };
+        // 4 % of one member are 2 % of both, 1 % of one are half a percent of both.
+        let slow = merged(&fleet(&[tell(4), tell(0)]), 7);
+        assert_eq!((slow.members, slow.reads.target.calls, slow.reads.target.errors), (2, 200, 2));
+        assert!(slow.reads.target.p99_ms > 800.0 && slow.reads.target.p50_ms < 2.0, "{slow:?}");
+        let fast = merged(&fleet(&[tell(1), tell(0)]), 7);
+        assert!(fast.reads.target.p99_ms < 2.0, "{fast:?}");
+        assert_eq!((fast.writes.source.calls, fast.reads.source.calls), (2, 0));
+        assert_eq!(fast.window, SECOND);
+        // Of another revision, or in words of another version.
+        let strange = merged(&fleet(&[tell(1), "{\"all\": \"well\"}".to_owned()]), 8);
+        assert_eq!((strange.members, strange.reads.target.calls), (0, 0));
+    }
+
+    #[test]
+    fn what_is_older_than_the_window_or_the_percentage_does_not_count() {
+        let metrics = Metrics::new();
+        let mut windows = Windows::new(metrics.clone(), SECOND * 10);
+        let begin = Instant::now();
+        let calls = |told: String| merged(&fleet(&[told]), 1).reads.target;
+        windows.told(1, begin);
+        for second in 1..=30 {
+            metrics.statement_ended(Side::Target, Purpose::Read, MS, second == 5);
+            let target = calls(windows.told(1, begin + SECOND * second));
+            let expected = u64::from(second.min(10));
+            assert!(
+                target.calls >= expected && target.calls <= expected + 1,
+                "{second}: {target:?}"
+            );
+            assert_eq!(target.errors, u64::from((5..15).contains(&second)), "{second}");
+        }
+        let told = windows.told(2, begin + SECOND * 31);
+        assert_eq!(merged(&fleet(&[told]), 2).reads.target.calls, 0);
+    }
+}

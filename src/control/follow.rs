@@ -1,0 +1,76 @@
+//! Follows the control rows by polling, each side on its own: one that hangs does not keep
+//! the other from being heard.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::control::{Control, Params, timed};
+use crate::domain::side::Side;
+use crate::ports::ControlView;
+use crate::ports::control::ControlStore;
+
+/// Keeps a [`Control`] up to date.
+pub struct Follower {
+    control: Control,
+    store: Arc<dyn ControlStore>,
+    params: Params,
+}
+
+// === impl Follower ===
+
+impl Follower {
+    pub(super) fn new(control: Control, store: Arc<dyn ControlStore>, params: Params) -> Self {
+        Self { control, store, params }
+    }
+
+    /// Polls until it is told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(self.follow(Side::Source, &stop), self.follow(Side::Target, &stop));
+    }
+
+    async fn follow(&self, side: Side, stop: &CancellationToken) {
+        let mut ticks = interval(self.params.poll_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut readable = true;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            tokio::select! {
+                read = self.look(side, readable) => readable = read,
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Reads once. A row that cannot be read leaves the last state in force: how long the
+    /// member may act by it, its lease says.
+    async fn look(&self, side: Side, was_readable: bool) -> bool {
+        let asked = Instant::now();
+        match timed(side, self.params.read_timeout, self.store.read(side)).await {
+            Ok(Some(row)) => {
+                self.control.offer(side, &row, asked);
+                true
+            }
+            Ok(None) => true,
+            Err(fault) => {
+                if self.control.current().phase.primary() == side {
+                    self.control.metrics.fault("control_unreadable");
+                    if was_readable {
+                        tracing::warn!(%fault, "the control row cannot be read; the last state stays");
+                    }
+                }
+                false
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Follower").field("params", &self.params).finish_non_exhaustive()
+    }
+}

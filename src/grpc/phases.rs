@@ -1,0 +1,162 @@
+//! Phases, gates, the fleet and the history as messages.
+
+use std::time::SystemTime;
+
+use crate::domain::control::{Percentage, Phase};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::figures::SideFigures;
+use crate::domain::fleet::Member;
+use crate::domain::gate::{Gate, Mark, Progress};
+use crate::domain::history::Recorded;
+use crate::domain::side::{Side, Sides};
+use crate::domain::status::FleetStatus;
+use crate::domain::step::{Asked, PhaseReport, Step, Stepped};
+use crate::grpc::proto::{self, change_phase_request};
+
+/// The step that a request asks for, and who asks.
+pub(super) fn step(request: proto::ChangePhaseRequest) -> Result<(Step, Asked), SqlFault> {
+    let proto::ChangePhaseRequest { step, by, reason } = request;
+    if by.trim().is_empty() {
+        return Err(invalid("by is empty; who changes a phase is kept on record"));
+    }
+    let step = match step.ok_or_else(|| invalid("no step is named"))? {
+        change_phase_request::Step::Advance(proto::AdvancePhase { to, force }) => {
+            let to = match to.as_str() {
+                "" => None,
+                name => Some(name.parse::<Phase>().map_err(|error| invalid(error.to_string()))?),
+            };
+            Step::Advance { to, force }
+        }
+        change_phase_request::Step::Back(proto::PhaseBack { give_up_copy }) => {
+            Step::Back { give_up_copy }
+        }
+        change_phase_request::Step::TargetPercentage(percent) => {
+            let share = Percentage::of(percent);
+            let wrong = || invalid(format!("a percentage of {percent} is not between 0 and 100"));
+            Step::Percentage(share.ok_or_else(wrong)?)
+        }
+        change_phase_request::Step::Resume(proto::ResumeSchedule {}) => Step::Resume,
+    };
+    Ok((step, Asked { by, reason }))
+}
+
+fn invalid(message: impl Into<String>) -> SqlFault {
+    SqlFault::new(FaultKind::InvalidArgument, "invalid.step", message)
+}
+
+pub(super) fn stepped(stepped: Stepped) -> proto::ChangePhaseResponse {
+    match stepped {
+        Stepped::Done(row) => proto::ChangePhaseResponse {
+            done: true,
+            mark: Mark::Pass.to_string(),
+            gates: Vec::new(),
+            phase: row.state.phase.to_string(),
+            epoch: row.state.epoch,
+            target_percentage: row.target_percentage.percent(),
+        },
+        Stepped::Refused { mark, gates } => proto::ChangePhaseResponse {
+            done: false,
+            mark: mark.to_string(),
+            gates: gates.into_iter().map(gate).collect(),
+            ..proto::ChangePhaseResponse::default()
+        },
+    }
+}
+
+pub(super) fn report(report: PhaseReport) -> proto::PhaseReport {
+    let PhaseReport { row, settled, gates } = report;
+    proto::PhaseReport {
+        phase: row.state.phase.to_string(),
+        epoch: row.state.epoch,
+        since: at(row.phase_since),
+        reason: row.reason,
+        changed_by: row.changed_by,
+        settled: settled.is_yes(),
+        waits_for: settled.waits_for().to_vec(),
+        settled_at: row.settled_at.and_then(at),
+        target_percentage: row.target_percentage.percent(),
+        schedule_held: row.held,
+        next: row.state.phase.next().map(|phase| phase.to_string()).unwrap_or_default(),
+        gates: gates.into_iter().map(gate).collect(),
+    }
+}
+
+pub(super) fn gate(gate: Gate) -> proto::Gate {
+    let Gate { name, mark, found, wanted } = gate;
+    proto::Gate { name: name.to_owned(), mark: mark.to_string(), found, wanted }
+}
+
+pub(super) fn event(recorded: Recorded) -> proto::HistoryEvent {
+    let Recorded { at: time, event } = recorded;
+    proto::HistoryEvent {
+        at: at(time),
+        kind: event.kind.to_string(),
+        epoch: event.epoch,
+        from_phase: event.from.phase.to_string(),
+        to_phase: event.to.phase.to_string(),
+        from_percentage: event.from.percentage.percent(),
+        to_percentage: event.to.percentage.percent(),
+        forced: event.forced,
+        changed_by: event.changed_by,
+        reason: event.reason,
+        figures: event.figures,
+    }
+}
+
+pub(super) fn fleet(status: FleetStatus) -> proto::FleetStatus {
+    let FleetStatus { report: phase, fleet, figures, backfill, verify, events } = status;
+    let (now, leader) = (fleet.now, fleet.leader);
+    let members = fleet.members.into_iter().map(|it| member(&it, now, leader == Some(it.id)));
+    proto::FleetStatus {
+        phase: Some(report(phase)),
+        members: members.collect(),
+        window_s: figures.window.as_secs_f64(),
+        sides: sides(&figures.reads, &figures.writes).to_vec(),
+        judged: figures.judged,
+        mismatches: figures.mismatches,
+        backfill: Some(progress(backfill)),
+        verify: Some(progress(verify)),
+        events: events.into_iter().map(event).collect(),
+    }
+}
+
+fn member(member: &Member, now: SystemTime, leads: bool) -> proto::Member {
+    let left = member.lease_until.duration_since(now).map(|left| left.as_secs_f64());
+    proto::Member {
+        id: member.id.to_string(),
+        name: member.name.clone(),
+        address: member.address.clone(),
+        version: member.version.clone(),
+        epoch: member.epoch,
+        started_at: at(member.started_at),
+        lease_s: left.unwrap_or_else(|over| -over.duration().as_secs_f64()),
+        leads,
+    }
+}
+
+fn sides(reads: &Sides<SideFigures>, writes: &Sides<SideFigures>) -> [proto::SideStatus; 2] {
+    [Side::Source, Side::Target].map(|side| proto::SideStatus {
+        side: side.as_str().to_owned(),
+        reads: Some(calls(reads.of(side))),
+        writes: Some(calls(writes.of(side))),
+    })
+}
+
+fn calls(figures: &SideFigures) -> proto::SideCalls {
+    let SideFigures { calls, errors, p50_ms, p95_ms, p99_ms } = *figures;
+    proto::SideCalls { calls, errors, p50_ms, p95_ms, p99_ms }
+}
+
+fn progress(progress: Progress) -> proto::Progress {
+    let (state, text) = match progress {
+        Progress::Unknown(text) => ("unknown", text),
+        Progress::Running(text) => ("running", text),
+        Progress::Done(text) => ("done", text),
+        Progress::Failed(text) => ("failed", text),
+    };
+    proto::Progress { state: state.to_owned(), text }
+}
+
+fn at(time: SystemTime) -> Option<prost_types::Timestamp> {
+    Some(time.into())
+}

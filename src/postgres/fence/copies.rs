@@ -1,0 +1,57 @@
+//! Reconciles, fenced on the side that they write to.
+//!
+//! A reconcile may sleep between its reading and its commit. If the shadow becomes the primary
+//! meanwhile, it would put back what callers have written since. So it holds a shared lock on
+//! the shadow for its transaction, under which it sees that this side still follows; and a side
+//! is made the primary only by whoever holds that lock exclusively.
+
+use super::{CLASS, COPIES};
+use crate::domain::control::Phase;
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::side::Side;
+use crate::postgres::session::Session;
+
+/// What the control row of the side says.
+const LOOK: &str = "SELECT phase FROM segue.control WHERE id = 1";
+
+/// Takes the shared lock for the transaction. It stands in a statement before the look.
+pub fn share_copies() -> String {
+    format!("SELECT pg_catalog.pg_advisory_xact_lock_shared({CLASS}, {COPIES})")
+}
+
+/// Looks, under the lock, whether the session's side is still one to copy to.
+///
+/// # Errors
+///
+/// A fault where it is not, or the database's.
+pub async fn check_follows(session: &Session) -> Result<(), SqlFault> {
+    let side = session.side();
+    let look = session.prepared(LOOK).await?;
+    let row = session.query_opt(&look.statement, &[]).await;
+    let row = row.map_err(|error| session.fault(error, false))?;
+    let phase = row.and_then(|row| row.try_get::<_, String>(0).ok()).unwrap_or_default();
+    if still_follows(side, &phase) {
+        return Ok(());
+    }
+    let message =
+        format!("the {side} is no shadow in the phase {phase:?}: nothing is copied to it");
+    Err(SqlFault::new(FaultKind::Unavailable, "fence.not_shadow", message).on(side).retryable())
+}
+
+/// Whether a side that has this phase in its own control row is still a shadow. A phase that
+/// cannot be read is none to write under.
+fn still_follows(side: Side, phase: &str) -> bool {
+    phase.parse::<Phase>().is_ok_and(|phase| phase.primary() != side)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_shadow_is_written_to() {
+        assert!(still_follows(Side::Target, "shift") && still_follows(Side::Source, "reversed"));
+        assert!(!still_follows(Side::Target, "reversed") && !still_follows(Side::Source, "shift"));
+        assert!(!still_follows(Side::Target, "") && !still_follows(Side::Source, "later"));
+    }
+}

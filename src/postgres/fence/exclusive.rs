@@ -1,0 +1,169 @@
+//! The fence held: the session of whoever changes the primary.
+
+use std::time::Duration;
+
+use super::writers::{self, Writer};
+use super::{CLASS, TRANSACTIONS, key_of};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::side::Side;
+use crate::postgres::connect::Connector;
+use crate::postgres::session::Session;
+use crate::postgres::settings::Purpose;
+
+/// `lock_not_available`.
+const LOCK_TIMEOUT: &str = "55P03";
+
+/// Transactions that outlive every session, and could be committed after the flip.
+const PREPARED: &str = "\
+    SELECT gid FROM pg_catalog.pg_prepared_xacts \
+    WHERE database = pg_catalog.current_database() ORDER BY prepared";
+
+/// Counted no further than is of use.
+const OUTBOX: &str = "\
+    SELECT pg_catalog.count(*) FROM (SELECT FROM segue.outbox WHERE forgotten_at IS NULL \
+        LIMIT 100000) AS o";
+
+const TERMINATE: &str = "SELECT pg_catalog.pg_terminate_backend($1)";
+
+/// A session that asks for the fence, and holds it. The server ends it, and with it the fence,
+/// when nothing was heard of it for its lease: a holder that is stopped holds nobody up.
+#[derive(Debug)]
+pub struct Exclusive {
+    session: Session,
+}
+
+// === impl Exclusive ===
+
+impl Exclusive {
+    /// Opens the session.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` where there is none to be had.
+    pub async fn open(connector: &Connector, lease: Duration) -> Result<Self, SqlFault> {
+        let session = connector.connect(Purpose::Own).await?;
+        if session.facts().is_cockroach {
+            let message = "the fence of CockroachDB is not there yet";
+            return Err(SqlFault::new(FaultKind::Refused, "refused.fence", message)
+                .with_hint("only PostgreSQL can be left, or gone back from, today")
+                .on(connector.side()));
+        }
+        // The setting came with PostgreSQL 14, which capture needs as well.
+        let lease_ms = lease.as_millis().max(1);
+        let sql = format!(
+            "SET idle_session_timeout = {lease_ms}; \
+             SET idle_in_transaction_session_timeout = {lease_ms}; \
+             SET statement_timeout = {lease_ms}"
+        );
+        let set = session.batch_execute(&sql).await;
+        set.map_err(|error| session.fault(error, false))?;
+        Ok(Self { session })
+    }
+
+    /// Its side.
+    pub fn side(&self) -> Side {
+        self.session.side()
+    }
+
+    /// The session: what is done on it is done under the fence, or not at all.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Asks for the exclusive lock of all captured transactions and of the epoch's sessions,
+    /// and gives both up again where they are not to be had in time. While it waits, those who
+    /// come wait behind it; so `attempt` stays below the time after which PostgreSQL looks for
+    /// deadlocks.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports; the lock is gone with the session then.
+    pub async fn acquire(&self, epoch: u64, attempt: Duration) -> Result<bool, SqlFault> {
+        let limit = format!("SET lock_timeout = {}", attempt.as_millis().max(1));
+        self.run(&limit).await?;
+        for key in [TRANSACTIONS, key_of(epoch)] {
+            let lock = format!("SELECT pg_catalog.pg_advisory_lock({CLASS}, {key})");
+            match self.run(&lock).await {
+                Ok(()) => {}
+                Err(fault) if fault.sqlstate == LOCK_TIMEOUT => {
+                    self.release().await?;
+                    return Ok(false);
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lifts the fence.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports; the lock is gone with the session then.
+    pub async fn release(&self) -> Result<(), SqlFault> {
+        // The session has no other advisory locks.
+        self.run("SELECT pg_catalog.pg_advisory_unlock_all()").await
+    }
+
+    /// Lets itself be heard of at intervals, for ever: to be run beside what is done under the
+    /// fence. Where the session is lost, whatever is done on it says so.
+    pub async fn be_heard(&self, interval: Duration) {
+        loop {
+            tokio::time::sleep(interval).await;
+            if self.run("SELECT 1").await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Who holds a shared lock of the fence.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub async fn writers(&self) -> Result<Vec<Writer>, SqlFault> {
+        writers::shared(&self.session).await
+    }
+
+    /// Ends a session of the server, and rolls back what it had not committed.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports: the right may be missing.
+    pub async fn terminate(&self, pid: i32) -> Result<(), SqlFault> {
+        let prepared = self.session.prepared(TERMINATE).await?;
+        let done = self.session.query_one(&prepared.statement, &[&pid]).await;
+        done.map(drop).map_err(|error| self.session.fault(error, false))
+    }
+
+    /// Names of prepared transactions of this database.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub async fn prepared_transactions(&self) -> Result<Vec<String>, SqlFault> {
+        let prepared = self.session.prepared(PREPARED).await?;
+        let rows = self.session.query(&prepared.statement, &[]).await;
+        let failed = |error| self.session.fault(error, false);
+        rows.map_err(failed)?.iter().map(|row| row.try_get(0).map_err(failed)).collect()
+    }
+
+    /// Rows of the outbox that are not forgotten, by a plain read: those that somebody has
+    /// claimed count as well.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub async fn outbox_rows(&self) -> Result<u64, SqlFault> {
+        let prepared = self.session.prepared(OUTBOX).await?;
+        let row = self.session.query_one(&prepared.statement, &[]).await;
+        let failed = |error| self.session.fault(error, false);
+        let rows: i64 = row.map_err(failed)?.try_get(0).map_err(failed)?;
+        Ok(rows.unsigned_abs())
+    }
+
+    async fn run(&self, sql: &str) -> Result<(), SqlFault> {
+        let ran = self.session.simple_query(sql).await;
+        ran.map(drop).map_err(|error| self.session.fault(error, false))
+    }
+}

@@ -1,0 +1,50 @@
+//! The fence: advisory locks of a database that say who may write there for an application.
+//!
+//! Each connection that writes for callers holds the shared lock of its member's epoch for as
+//! long as it may be used, and has looked at the control row *under* that lock. A captured
+//! transaction, whoever's it is, holds the shared lock of all writers; a reconcile holds that of
+//! all copies on the side that it writes to. Whoever holds one of these locks exclusively knows
+//! that nobody of its kind is left, however lost its process is: PostgreSQL gives the lock up
+//! with the connection and not before.
+//!
+//! Advisory locks belong to one database, and `segue` is one schema of it: so the database
+//! names the migration, and the keys the epoch.
+
+pub(in crate::postgres) mod cockroach;
+mod copies;
+mod exclusive;
+mod promote;
+mod session;
+pub mod writers;
+
+pub use copies::{check_follows, share_copies};
+pub use exclusive::Exclusive;
+pub(in crate::postgres) use promote::promote;
+pub use session::{Fence, FenceControl};
+pub(in crate::postgres) use session::{Share, leave};
+
+/// First half of all keys: `sgfn` in ASCII.
+pub const CLASS: i32 = 0x7367_666e;
+/// Shared by every captured transaction.
+pub const TRANSACTIONS: i32 = 0;
+/// Shared by every reconcile that writes to this side.
+pub const COPIES: i32 = -1;
+
+/// Second half of the key of the sessions of an epoch: a positive number. Two epochs that are
+/// two thousand millions apart share one, which nobody will live to see.
+pub fn key_of(epoch: u64) -> i32 {
+    let keys = u64::from(i32::MAX.unsigned_abs());
+    i32::try_from(epoch.saturating_sub(1) % keys).map_or(i32::MAX, |rest| rest + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_have_keys_of_their_own_above_the_two_that_are_taken() {
+        assert_eq!([1, 2, 7].map(key_of), [1, 2, 7]);
+        let last = u64::from(i32::MAX.unsigned_abs());
+        assert_eq!((key_of(last), key_of(last + 1), key_of(0)), (i32::MAX, 1, 1));
+    }
+}

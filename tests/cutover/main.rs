@@ -1,0 +1,16 @@
+//! Laws 1 and 2 through changes of the primary: three members in processes of their own, clients
+//! that write all the time, and a ledger of what they were told.
+
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+#[path = "../ledger/mod.rs"]
+mod ledger;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod crashes;
+mod fleet;
+mod outsiders;
+mod there_and_back;

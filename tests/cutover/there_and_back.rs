@@ -1,0 +1,64 @@
+//! Under load, with no error and no loss.
+
+use std::sync::Arc;
+
+use crate::fleet::{Fleet, Load, said};
+use crate::ledger::Ledger;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_and_back_and_there_again_under_load() {
+    let fleet = Fleet::in_shift(3).await;
+    let ledger = Arc::new(Ledger::default());
+    let load = Load::start(&ledger, &fleet.addresses());
+    load.acknowledged(200).await;
+
+    let rehearsed = fleet.change(1, "cutover", &["--rehearse"]);
+    assert!(rehearsed.status.success(), "{}", said(&rehearsed));
+    assert_eq!(fleet.phase().await, "shift");
+    load.acknowledged(100).await;
+
+    for (command, phase) in
+        [("cutover", "reversed"), ("rollback", "shift"), ("cutover", "reversed")]
+    {
+        fleet.changed(command).await;
+        assert_eq!(fleet.phase().await, phase);
+        load.acknowledged(200).await;
+        // Generated keys go on above all that were given out.
+        let primary = if phase == "reversed" { &fleet.pair.target } else { &fleet.pair.source };
+        let highest = "SELECT (SELECT max(id) FROM ticket)";
+        let before: i64 = primary.rows(highest).await[0].parse().unwrap();
+        let made = primary.rows("INSERT INTO ticket (note) VALUES ('new') RETURNING id").await;
+        assert!(made[0].parse::<i64>().unwrap() > before, "{made:?} after {before}");
+    }
+    load.stop().await;
+    let (acknowledged, unknown, refused) = ledger.totals();
+    assert_eq!((unknown, refused), (0, 0), "a caller got an error: {:#?}", ledger.doubts());
+    fleet.everything_agrees(&ledger).await;
+    let [p50, p99, longest] = ledger.latencies();
+    println!("{acknowledged} acknowledged; p50 {p50:?}, p99 {p99:?}, longest {longest:?}");
+    let tickets = "SELECT count(*), max(id) FROM ticket";
+    assert_eq!(fleet.pair.source.rows(tickets).await, fleet.pair.target.rows(tickets).await);
+}
+
+/// What the target cannot hold comes back as it was, where nobody changed it there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn microseconds_of_the_source_survive_the_way_there_and_back() {
+    let fleet = Fleet::in_shift(1).await;
+    let exact = "SELECT changed_at::text FROM account WHERE id = 7";
+    fleet
+        .pair
+        .source
+        .run(
+            "INSERT INTO account (id, version, note, changed_at) \
+              VALUES (7, 1, 'a', '2026-01-02 03:04:05.123456+00')",
+        )
+        .await;
+    let before = fleet.pair.source.rows(exact).await;
+    fleet.changed("cutover").await;
+    fleet.pair.target.run("UPDATE account SET note = 'b' WHERE id = 7").await;
+    fleet.changed("rollback").await;
+    assert_eq!(fleet.phase().await, "shift");
+    let note = "SELECT note FROM account WHERE id = 7";
+    assert_eq!(fleet.pair.source.rows(note).await, ["b"]);
+    assert_eq!(fleet.pair.source.rows(exact).await, before);
+}

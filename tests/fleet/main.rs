@@ -1,0 +1,11 @@
+//! Several sidecars of one migration: lease, lead, settling, gates, and reads that are shifted.
+
+// Helpers outside of test functions may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
+mod members;
+mod phases;
+mod shifting;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;

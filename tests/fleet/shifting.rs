@@ -1,0 +1,182 @@
+//! Reads that are shifted, under load: read-your-writes, and a target that dies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use segue::grpc::proto::Side;
+use tokio::task::JoinSet;
+
+use crate::support::{Durability, Major, Options, Pair, Segue, Server, eventually};
+use crate::world::{ITEMS, LIMIT, QUICK, client, forced, history, read, serving, until, write};
+
+const CLIENTS: i64 = 6;
+const ALL_AT_ONCE: &str = "[read_routing]
+target_percentage = 100
+escalation_schedule = []
+[read_routing.rollback_trigger]
+window = \"10s\"
+min_samples = 20
+latency_p99_threshold = \"30s\"
+outbox_age_threshold = \"1m\"
+";
+
+/// What the clients saw.
+#[derive(Default)]
+struct Seen {
+    reads: AtomicU64,
+    on_target: AtomicU64,
+    tokens: AtomicU64,
+    faults: std::sync::Mutex<Vec<String>>,
+}
+
+/// Each client writes its own items through one member and reads them through another, and must
+/// find what it was told: with the token where it was given one.
+fn load(fleet: &[Segue], seen: &Arc<Seen>, stop: &Arc<AtomicBool>) -> JoinSet<()> {
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let (seen, stop) = (Arc::clone(seen), Arc::clone(stop));
+        let at = usize::try_from(number).unwrap();
+        let mut writer = client(&fleet[at % fleet.len()]);
+        let mut reader = client(&fleet[(at + 1) % fleet.len()]);
+        clients.spawn(async move {
+            let mut known = BTreeMap::new();
+            for version in 1.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let id = number * 100 + version % 5;
+                match write(&mut writer, id, version).await {
+                    Ok(token) => {
+                        seen.tokens.fetch_add(u64::from(!token.is_empty()), Ordering::Relaxed);
+                        known.insert(id, (version, token));
+                    }
+                    Err(status) => {
+                        seen.faults.lock().unwrap().push(format!("write {id}: {status:?}"));
+                        return;
+                    }
+                }
+                for (id, (version, token)) in &known {
+                    match read(&mut reader, *id, token).await {
+                        Ok((found, side)) => {
+                            seen.reads.fetch_add(1, Ordering::Relaxed);
+                            seen.on_target
+                                .fetch_add(u64::from(side == Side::Target), Ordering::Relaxed);
+                            if found != Some(*version) {
+                                let stale =
+                                    format!("{side:?}: item {id} is {found:?}, not {version}");
+                                seen.faults.lock().unwrap().push(stale);
+                                return;
+                            }
+                        }
+                        Err(status) => {
+                            seen.faults.lock().unwrap().push(format!("read {id}: {status:?}"));
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+    }
+    clients
+}
+
+async fn more(what: &str, counter: &AtomicU64, more: u64, seen: &Seen) {
+    let wanted = counter.load(Ordering::Relaxed) + more;
+    eventually(what, LIMIT, || async {
+        let faults = seen.faults.lock().unwrap().clone();
+        assert!(faults.is_empty(), "{faults:#?}");
+        (counter.load(Ordering::Relaxed) >= wanted).then_some(())
+    })
+    .await;
+}
+
+async fn at_all(fleet: &[Segue]) {
+    forced(&fleet[0], "shift").await;
+    for member in fleet {
+        let all = |now: &serde_json::Value| now["fleet"]["target_percentage"] == 100.0;
+        until(member, "all reads are shifted", all).await;
+    }
+}
+
+async fn end(stop: &AtomicBool, mut clients: JoinSet<()>, seen: &Seen) {
+    stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    let faults = seen.faults.lock().unwrap().clone();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_wrote_reads_it_whichever_side_answers_and_whoever_is_asked() {
+    let pair = Pair::fresh(ITEMS, ITEMS).await;
+    let fleet = serving(&pair, 3, "shadow_read", &format!("{QUICK}{ALL_AT_ONCE}")).await;
+    at_all(&fleet).await;
+    let (seen, stop) = (Arc::<Seen>::default(), Arc::default());
+    let clients = load(&fleet, &seen, &stop);
+    more("reads on the target", &seen.on_target, 300, &seen).await;
+    // Reconciles come to a halt again and again, while reads on the target go on: what cannot
+    // be awaited has a token, and the token keeps its read on the source.
+    let blocker = pair.target.client().await;
+    for _ in 0..3 {
+        blocker.batch_execute("BEGIN; LOCK TABLE item IN EXCLUSIVE MODE").await.unwrap();
+        more("tokens", &seen.tokens, 10, &seen).await;
+        more("reads", &seen.reads, 50, &seen).await;
+        blocker.batch_execute("COMMIT").await.unwrap();
+        more("reads on the target", &seen.on_target, 100, &seen).await;
+    }
+    end(&stop, clients, &seen).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_dies_with_all_reads_on_it_costs_nobody_an_error() {
+    let options = || Options { durability: Durability::Fsync, ..Options::default() };
+    let source = Server::start(Major::V15, &options());
+    let target = Server::start(Major::V18, &options());
+    let pair = Pair::within(&source, &target, ITEMS, ITEMS).await;
+    let fleet = serving(&pair, 3, "shadow_read", &format!("{QUICK}{ALL_AT_ONCE}")).await;
+    at_all(&fleet).await;
+    let (seen, stop) = (Arc::<Seen>::default(), Arc::default());
+    let clients = load(&fleet, &seen, &stop);
+    more("reads on the target", &seen.on_target, 300, &seen).await;
+    target.stop_immediate();
+    more("reads after the target's death", &seen.reads, 300, &seen).await;
+    let now =
+        until(&fleet[0], "the share is put back", |now| now["fleet"]["target_percentage"] == 0.0)
+            .await;
+    assert_eq!(now["phase"], "shift");
+    assert_eq!(now["fleet"]["schedule_held"], true, "{now:#}");
+    let events = history(&fleet[0]);
+    let back = events.iter().find(|it| it["kind"] == "percentage" && it["to_percentage"] == 0.0);
+    let why = back.unwrap()["reason"].as_str().unwrap();
+    assert!(why.contains("of the target's reads failed") && why.contains("source: "), "{why}");
+    assert_eq!(back.unwrap()["changed_by"], "segue");
+    let metrics = fleet.iter().map(scraped).collect::<Vec<_>>();
+    let metrics = futures_util::future::join_all(metrics).await.concat();
+    assert!(metrics.contains("segue_shift_changes_total{reason=\"rollback\"} 1"), "{metrics}");
+    more("reads afterwards", &seen.reads, 100, &seen).await;
+
+    // It comes back, and is made equal; the schedule waits for an operator.
+    target.restart();
+    until(&fleet[0], "the outbox is worked off", |now| now["outbox"]["pending"] == 0).await;
+    let before = seen.on_target.load(Ordering::Relaxed);
+    more("reads on the source", &seen.reads, 100, &seen).await;
+    assert_eq!(seen.on_target.load(Ordering::Relaxed), before);
+    fleet[0].succeed(&["phase", "resume", "--reason", "the target is well again"]);
+    more("reads on the target again", &seen.on_target, 100, &seen).await;
+    end(&stop, clients, &seen).await;
+}
+
+async fn scraped(member: &Segue) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let address = member.admin_address().replace("http://", "");
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut page = String::new();
+    let reading = stream.read_to_string(&mut page);
+    tokio::time::timeout(Duration::from_secs(30), reading).await.unwrap().unwrap();
+    page
+}

@@ -1,0 +1,382 @@
+//! What can happen, when, and what comes of it.
+
+use crate::state::{
+    Control, Coordinator, Copy, CopyStep, Outsider, SOURCE, Session, State, TARGET,
+};
+
+/// What is done wrong, to see that the model notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Nothing: the algorithm as it is.
+    None,
+    /// No lock is waited for.
+    NoFence,
+    /// The outbox is looked at before the fence stands.
+    DrainBeforeFence,
+    /// The flip goes out on any connection; the fence's may be lost.
+    FlipElsewhere,
+    /// The flip sets the row, whatever its epoch is now.
+    FlipBlindly,
+    /// Sessions of older epochs are taken to be gone when each member that still reports has
+    /// closed its own.
+    SettledByReports,
+    /// A session looks at the epoch before it has the lock.
+    CheckBeforeLock,
+    /// The trigger goes by the control row of its transaction's beginning.
+    StaleSnapshot,
+    /// A side becomes the primary while reconciles onto it are under way.
+    NoFenceForReconciles,
+}
+
+/// One model to be explored.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    /// Connections for writes: each may be another member's.
+    pub(crate) sessions: usize,
+    /// Reconciles at a time: each may be another member's.
+    pub(crate) copies: usize,
+    /// Writes, of members and of the outsider together.
+    pub(crate) writes: u8,
+    /// Changes of the control row: flips, and epochs that leave the primary as it is.
+    pub(crate) changes: u8,
+    pub(crate) flaw: Flaw,
+}
+
+/// Index of a session or a reconcile.
+pub(crate) type Which = usize;
+
+/// What can happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    /// A member that heard of this side's control row takes the shared lock of its epoch on
+    /// the primary that it names.
+    Open(Which, u8),
+    /// The session looks at the control row, under the lock.
+    Check(Which),
+    /// A write of the application, captured in its transaction.
+    Commit(Which),
+    /// The session is closed, lost, or terminated by the coordinator.
+    Close(Which),
+    /// Its member stops to report. It may be stopped, or cut off from the control row.
+    FallSilent(Which),
+    /// A member that takes this side for the primary claims from its outbox.
+    Claim(Which, u8),
+    /// The key on the shadow and that side's lock of reconciles; then its control row.
+    LockShadow(Which),
+    /// The primary's row is read.
+    ReadPrimary(Which),
+    /// The shadow's commit.
+    Apply(Which),
+    /// The outbox's.
+    Forget(Which),
+    /// The reconcile breaks off, or is terminated.
+    DropCopy(Which),
+    /// Whoever heard of the flip brings the new primary's row up to it.
+    BringUp(u8),
+    /// The outsider's transaction begins.
+    Outside(u8),
+    /// Its write fires the trigger, which takes the lock.
+    OutsideLock,
+    /// The trigger looks at the control row.
+    OutsideCheck,
+    /// Its commit.
+    OutsideCommit,
+    /// Its end without one.
+    OutsideRollback,
+    /// An epoch that leaves the primary as it is.
+    Advance,
+    /// A cutover begins, or a rollback.
+    Begin,
+    /// Its coordinator gets the exclusive lock.
+    Fence,
+    /// It finds no session of an older epoch.
+    Settle,
+    /// It finds the outbox empty.
+    Drain,
+    /// The compare-and-set.
+    Flip,
+    /// Its session ends, and it does not know.
+    LoseFence,
+    /// It ends, or calls the cutover off.
+    Abandon,
+}
+
+// === impl Scenario ===
+
+impl Scenario {
+    /// What can happen in a state.
+    pub(crate) fn enabled(&self, state: &State, actions: &mut Vec<Action>) {
+        self.of_sessions(state, actions);
+        self.of_copies(state, actions);
+        self.of_outsider(state, actions);
+        for side in [SOURCE, TARGET] {
+            let row = state.on(1 - side).control;
+            let behind = row.primary == side && state.on(side).control.epoch < row.epoch;
+            let busy = state.is_copied_onto(side) && self.flaw != Flaw::NoFenceForReconciles;
+            if behind && !busy {
+                actions.push(Action::BringUp(side));
+            }
+        }
+        let counts = state.counts();
+        let may_change = counts.epoch <= self.changes;
+        if may_change && state.on(counts.primary).control == counts {
+            actions.push(Action::Advance);
+            if state.coordinator.is_none() {
+                actions.push(Action::Begin);
+            }
+        }
+        if let Some(coordinator) = &state.coordinator {
+            self.of_coordinator(state, coordinator, actions);
+        }
+    }
+
+    fn of_sessions(&self, state: &State, actions: &mut Vec<Action>) {
+        let early = self.flaw == Flaw::CheckBeforeLock;
+        // Those that are not there are alike: the first stands for all.
+        if let Some(which) = state.sessions.iter().position(Option::is_none) {
+            for side in [SOURCE, TARGET] {
+                let row = state.on(side).control;
+                if early || state.fence(row.primary) != Some(row.epoch) {
+                    actions.push(Action::Open(which, side));
+                }
+            }
+        }
+        for (which, session) in state.sessions.iter().enumerate() {
+            let Some(session) = session else { continue };
+            actions.push(Action::Close(which));
+            if !session.checked && !(early && state.fence(session.side) == Some(session.epoch)) {
+                actions.push(Action::Check(which));
+            }
+            if session.checked && state.writes < self.writes {
+                actions.push(Action::Commit(which));
+            }
+            // Nobody asks for reports, but for the flaw.
+            if self.flaw == Flaw::SettledByReports && !session.silent {
+                actions.push(Action::FallSilent(which));
+            }
+        }
+    }
+
+    fn of_copies(&self, state: &State, actions: &mut Vec<Action>) {
+        if let Some(which) = state.copies.iter().position(Option::is_none) {
+            let due = [SOURCE, TARGET].into_iter().filter(|side| state.on(*side).outbox != 0);
+            actions.extend(due.map(|side| Action::Claim(which, side)));
+        }
+        for (which, copy) in state.copies.iter().enumerate() {
+            let Some(copy) = copy else { continue };
+            actions.push(Action::DropCopy(which));
+            match copy.step {
+                CopyStep::Claimed if state.is_copied_onto(1 - copy.from) => {}
+                CopyStep::Claimed => actions.push(Action::LockShadow(which)),
+                CopyStep::Locked => actions.push(Action::ReadPrimary(which)),
+                CopyStep::Read(_) => actions.push(Action::Apply(which)),
+                CopyStep::Committed => actions.push(Action::Forget(which)),
+            }
+        }
+    }
+
+    fn of_outsider(&self, state: &State, actions: &mut Vec<Action>) {
+        match state.outsider {
+            Outsider::Idle if state.writes < self.writes => {
+                let primary = |side: &u8| {
+                    self.flaw != Flaw::StaleSnapshot || state.on(*side).control.primary == *side
+                };
+                let sides = [SOURCE, TARGET].into_iter().filter(primary);
+                actions.extend(sides.map(Action::Outside));
+            }
+            Outsider::Idle => {}
+            Outsider::Begun(side) if state.fence(side).is_none() => {
+                actions.push(Action::OutsideLock);
+            }
+            Outsider::Begun(_) | Outsider::Refused => actions.push(Action::OutsideRollback),
+            Outsider::Locked(_) => actions.push(Action::OutsideCheck),
+            Outsider::Checked(_) => {
+                if state.writes < self.writes {
+                    actions.push(Action::OutsideCommit);
+                }
+                actions.push(Action::OutsideRollback);
+            }
+        }
+    }
+
+    fn of_coordinator(&self, state: &State, it: &Coordinator, actions: &mut Vec<Action>) {
+        actions.push(Action::Abandon);
+        let side = it.from.primary;
+        let sessions = || state.sessions.iter().flatten().filter(|session| session.side == side);
+        let no_fence = self.flaw == Flaw::NoFence;
+        if !it.fenced {
+            // One that has looked, and waits for the lock, does not hold it.
+            let early = self.flaw == Flaw::CheckBeforeLock;
+            let holds = |session: &Session| session.epoch == it.from.epoch;
+            let held = sessions().any(|session| holds(session) && (session.checked || !early))
+                || state.outsider.locks() == Some(side);
+            if !held || no_fence {
+                actions.push(Action::Fence);
+            }
+        } else if self.flaw == Flaw::FlipElsewhere && !it.lost {
+            // Else it is as good as ended.
+            actions.push(Action::LoseFence);
+        }
+        if it.fenced && !it.settled {
+            let older = |session: &Session| {
+                let counts = self.flaw != Flaw::SettledByReports || !session.silent;
+                session.epoch < it.from.epoch && counts
+            };
+            if no_fence || !sessions().any(older) {
+                actions.push(Action::Settle);
+            }
+        }
+        let may_look = it.settled || self.flaw == Flaw::DrainBeforeFence;
+        if may_look && !it.drained && state.on(side).outbox == 0 {
+            actions.push(Action::Drain);
+        }
+        let same = state.on(side).control == it.from || self.flaw == Flaw::FlipBlindly;
+        if it.settled && it.drained && same {
+            actions.push(Action::Flip);
+        }
+    }
+
+    /// What an action makes of a state.
+    pub(crate) fn step(&self, before: &State, action: Action) -> Option<State> {
+        let mut state = before.clone();
+        match action {
+            Action::Open(..)
+            | Action::Check(_)
+            | Action::Commit(_)
+            | Action::Close(_)
+            | Action::FallSilent(_) => self.session(&mut state, action)?,
+            Action::Claim(..)
+            | Action::LockShadow(_)
+            | Action::ReadPrimary(_)
+            | Action::Apply(_)
+            | Action::Forget(_)
+            | Action::DropCopy(_) => self.copy(&mut state, action)?,
+            Action::Outside(_)
+            | Action::OutsideLock
+            | Action::OutsideCheck
+            | Action::OutsideCommit
+            | Action::OutsideRollback => self.outside(&mut state, action),
+            Action::BringUp(side) => state.on_mut(side).control = before.on(1 - side).control,
+            Action::Advance => {
+                let Control { epoch, primary } = before.counts();
+                state.on_mut(primary).control = Control { epoch: epoch + 1, primary };
+            }
+            Action::Begin => {
+                let (fenced, lost, settled, drained) = (false, false, false, false);
+                let from = before.counts();
+                state.coordinator = Some(Coordinator { from, fenced, lost, settled, drained });
+            }
+            _ => coordinate(&mut state, action)?,
+        }
+        // Sessions are alike, and so are reconciles: one order of them stands for all.
+        state.sessions.sort_unstable();
+        state.copies.sort_unstable();
+        Some(state)
+    }
+
+    fn session(&self, state: &mut State, action: Action) -> Option<()> {
+        match action {
+            Action::Open(which, heard) => {
+                let Control { epoch, primary: side } = state.on(heard).control;
+                // To have looked early is only of use where it said the same.
+                if self.flaw != Flaw::CheckBeforeLock || state.on(side).control.epoch == epoch {
+                    let (checked, silent) = (false, false);
+                    state.sessions[which] = Some(Session { side, epoch, checked, silent });
+                }
+            }
+            Action::Check(which) => {
+                let session = state.sessions[which]?;
+                let same = state.on(session.side).control.epoch == session.epoch;
+                let checked = same || self.flaw == Flaw::CheckBeforeLock;
+                state.sessions[which] = checked.then_some(Session { checked, ..session });
+            }
+            Action::Commit(which) => write(state, state.sessions[which]?.side),
+            Action::FallSilent(which) => state.sessions[which].as_mut()?.silent = true,
+            Action::Close(which) => state.sessions[which] = None,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn copy(&self, state: &mut State, action: Action) -> Option<()> {
+        match action {
+            Action::Claim(which, from) => {
+                let (claimed, step) = (state.on(from).outbox, CopyStep::Claimed);
+                state.copies[which] = Some(Copy { from, claimed, step });
+            }
+            Action::LockShadow(which) => {
+                let copy = state.copies[which]?;
+                let onto = 1 - copy.from;
+                let follows = state.on(onto).control.primary != onto;
+                let goes_on = follows || self.flaw == Flaw::NoFenceForReconciles;
+                let step = CopyStep::Locked;
+                state.copies[which] = goes_on.then_some(Copy { step, ..copy });
+            }
+            Action::ReadPrimary(which) => {
+                let copy = state.copies[which]?;
+                let step = CopyStep::Read(state.on(copy.from).data);
+                state.copies[which] = Some(Copy { step, ..copy });
+            }
+            Action::Apply(which) => {
+                let copy = state.copies[which]?;
+                let CopyStep::Read(image) = copy.step else { return None };
+                state.on_mut(1 - copy.from).data = image;
+                state.copies[which] = Some(Copy { step: CopyStep::Committed, ..copy });
+            }
+            Action::Forget(which) => {
+                let copy = state.copies[which].take()?;
+                state.on_mut(copy.from).outbox &= !copy.claimed;
+            }
+            Action::DropCopy(which) => state.copies[which] = None,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn outside(&self, state: &mut State, action: Action) {
+        state.outsider = match (action, state.outsider) {
+            (Action::Outside(side), _) => Outsider::Begun(side),
+            (Action::OutsideLock, Outsider::Begun(side)) => Outsider::Locked(side),
+            (Action::OutsideCheck, Outsider::Locked(side)) => {
+                let is_primary = state.on(side).control.primary == side;
+                if is_primary || self.flaw == Flaw::StaleSnapshot {
+                    Outsider::Checked(side)
+                } else {
+                    Outsider::Refused
+                }
+            }
+            (Action::OutsideCommit, Outsider::Checked(side)) => {
+                write(state, side);
+                Outsider::Idle
+            }
+            _ => Outsider::Idle,
+        };
+    }
+}
+
+fn coordinate(state: &mut State, action: Action) -> Option<()> {
+    let it = state.coordinator.as_mut()?;
+    match action {
+        Action::Fence => it.fenced = true,
+        Action::Settle => it.settled = true,
+        Action::Drain => it.drained = true,
+        Action::LoseFence => it.lost = true,
+        Action::Flip => {
+            let side = it.from.primary;
+            state.coordinator = None;
+            let epoch = state.on(side).control.epoch + 1;
+            state.on_mut(side).control = Control { epoch, primary: 1 - side };
+        }
+        _ => state.coordinator = None,
+    }
+    Some(())
+}
+
+/// Commits a write and its key.
+fn write(state: &mut State, side: u8) {
+    let bit = 1 << state.writes;
+    state.writes += 1;
+    let database = state.on_mut(side);
+    database.data |= bit;
+    database.outbox |= bit;
+}
