@@ -96,6 +96,26 @@ impl Counters {
         self.register_shift(registry);
     }
 
+    /// What is counted while reads are shifted, at zero.
+    pub(super) fn make_shift_series(&self) {
+        for reason in ["step", "rollback", "operator"] {
+            self.shift_changes.at(&ReasonLabels::new(reason));
+        }
+        let reasons = ["token", "breaker", "timeout", "unavailable", "lost", "unwell", "refused"];
+        for reason in reasons {
+            self.shift_fallbacks.at(&ReasonLabels::new(reason));
+        }
+        for reason in ["wait", "breaker"] {
+            self.shift_unsettled.at(&ReasonLabels::new(reason));
+        }
+        for side in [Side::Source, Side::Target] {
+            for purpose in [Purpose::Read, Purpose::Write] {
+                // Looking makes them.
+                let _ = self.side(side, purpose);
+            }
+        }
+    }
+
     fn register_shift(&self, registry: &mut Registry) {
         registry.register(
             "shift_changes",

@@ -75,6 +75,7 @@ impl Metrics {
         for reason in FAULTS {
             counters.faults.at(&ReasonLabels::new(reason));
         }
+        counters.make_shift_series();
         let probes = Probes::default();
         let mut registry = Registry::with_prefix("segue");
         counters.register(&mut registry);

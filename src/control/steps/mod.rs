@@ -3,6 +3,8 @@
 //! A step begins where the fleet works by one epoch: members of at most two neighbouring
 //! epochs are at work at any moment, and nothing can force that.
 
+mod order;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::control::change::{Change, change};
+use crate::control::steps::order::{before_by_hand, next_by_hand, refused};
 use crate::control::{Control, figures, timed};
 use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -347,50 +350,6 @@ fn rehearsals(history: &[Recorded]) -> u64 {
     let begun = |it: &&Recorded| it.event.to.phase != Phase::SourceOnly;
     let since = history.iter().take_while(begun);
     since.filter(|it| it.event.kind == EventKind::Rehearsal).count() as u64
-}
-
-fn next_by_hand(phase: Phase, to: Option<Phase>) -> Result<Phase, SqlFault> {
-    let own = |what: &str| {
-        let message = format!("{phase} is left by a command of its own");
-        Err(refused("refused.own_command", message, what))
-    };
-    match phase {
-        Phase::SourceOnly => Ok(Phase::DualWrite),
-        Phase::DualWrite => Ok(Phase::ShadowRead),
-        Phase::ShadowRead => Ok(Phase::Shift),
-        Phase::Shift | Phase::Cutover => own("run `segue cutover`"),
-        // The end is not come to by going on, but by name.
-        Phase::Reversed if to == Some(Phase::TargetOnly) => Ok(Phase::TargetOnly),
-        Phase::Reversed => own("run `segue complete`, or `segue rollback` to go back"),
-        Phase::TargetOnly => {
-            let message = "target_only is the last phase: the migration is done";
-            Err(refused("refused.last_phase", message, "segue can be taken out of the way"))
-        }
-    }
-}
-
-fn before_by_hand(phase: Phase) -> Result<Phase, SqlFault> {
-    match phase {
-        Phase::SourceOnly => {
-            let message = "source_only is the first phase: there is nothing to go back to";
-            Err(refused("refused.first_phase", message, "`segue phase advance` goes on"))
-        }
-        Phase::DualWrite => Ok(Phase::SourceOnly),
-        Phase::ShadowRead => Ok(Phase::DualWrite),
-        Phase::Shift => Ok(Phase::ShadowRead),
-        Phase::Cutover | Phase::Reversed => {
-            let message = format!("the way back from {phase} is a cutover of its own");
-            Err(refused("refused.own_command", message, "run `segue rollback`"))
-        }
-        Phase::TargetOnly => {
-            let message = "target_only cannot be undone: the source is not kept current any more";
-            Err(refused("refused.last_phase", message, "a way back would be a new migration"))
-        }
-    }
-}
-
-fn refused(reason: &'static str, message: impl Into<String>, hint: &str) -> SqlFault {
-    SqlFault::new(FaultKind::Precondition, reason, message).with_hint(hint)
 }
 
 fn not_settled(row: &ControlRow, settled: &Settled) -> Stepped {

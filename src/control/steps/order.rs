@@ -1,0 +1,49 @@
+//! Which phase follows which by an operator's step. The cutover has commands of its own.
+
+use crate::domain::control::Phase;
+use crate::domain::fault::{FaultKind, SqlFault};
+
+/// The phase that an operator goes on to.
+pub(super) fn next_by_hand(phase: Phase) -> Result<Phase, SqlFault> {
+    let own = |what: &str| {
+        let message = format!("{phase} is left by a command of its own");
+        Err(refused("refused.own_command", message, what))
+    };
+    match phase {
+        Phase::SourceOnly => Ok(Phase::DualWrite),
+        Phase::DualWrite => Ok(Phase::ShadowRead),
+        Phase::ShadowRead => Ok(Phase::Shift),
+        Phase::Shift | Phase::Cutover => own("run `segue cutover`"),
+        Phase::Reversed => own("run `segue complete`, or `segue rollback` to go back"),
+        Phase::TargetOnly => {
+            let message = "target_only is the last phase: the migration is done";
+            Err(refused("refused.last_phase", message, "segue can be taken out of the way"))
+        }
+    }
+}
+
+/// The phase that an operator goes back to.
+pub(super) fn before_by_hand(phase: Phase) -> Result<Phase, SqlFault> {
+    match phase {
+        Phase::SourceOnly => {
+            let message = "source_only is the first phase: there is nothing to go back to";
+            Err(refused("refused.first_phase", message, "`segue phase advance` goes on"))
+        }
+        Phase::DualWrite => Ok(Phase::SourceOnly),
+        Phase::ShadowRead => Ok(Phase::DualWrite),
+        Phase::Shift => Ok(Phase::ShadowRead),
+        Phase::Cutover | Phase::Reversed => {
+            let message = format!("the way back from {phase} is a cutover of its own");
+            Err(refused("refused.own_command", message, "run `segue rollback`"))
+        }
+        Phase::TargetOnly => {
+            let message = "target_only cannot be undone: the source is not kept current any more";
+            Err(refused("refused.last_phase", message, "a way back would be a new migration"))
+        }
+    }
+}
+
+/// A step that will not be made, and the way out.
+pub(super) fn refused(reason: &'static str, message: impl Into<String>, hint: &str) -> SqlFault {
+    SqlFault::new(FaultKind::Precondition, reason, message).with_hint(hint)
+}
