@@ -16,6 +16,7 @@ use segue::grpc::proto::{
     ReplayOutboxResponse, ResolveMismatchRequest, ResolveMismatchResponse, SamplingStatus,
     SetSamplingRequest, SetSamplingResponse, Status as Report, VerdictCount, WatchStatusRequest,
 };
+use segue::grpc::proto::{CutoverEnd, CutoverEvent, CutoverRequest, CutoverStep, cutover_event};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -42,6 +43,35 @@ impl Migration for Sidecar {
     ) -> Result<Response<Report>, Status> {
         check(&request)?;
         Ok(Response::new(report()))
+    }
+
+    type CutoverStream = BoxStream<'static, Result<CutoverEvent, Status>>;
+
+    async fn cutover(
+        &self,
+        request: Request<CutoverRequest>,
+    ) -> Result<Response<Self::CutoverStream>, Status> {
+        check(&request)?;
+        let asked = request.into_inner();
+        assert_eq!((asked.rehearse, asked.pause_max_ms), (asked.to == "target", 800), "{asked:?}");
+        let step = CutoverStep {
+            step: "fence".to_owned(),
+            state: "done".to_owned(),
+            took_ms: 6.7,
+            detail: "no writer is left".to_owned(),
+        };
+        let outcome = if asked.rehearse { "rehearsed" } else { "called_off" };
+        let end = CutoverEnd {
+            outcome: outcome.to_owned(),
+            reason: "a transaction stays open".to_owned(),
+            phase: "shift".to_owned(),
+            epoch: 3,
+            paused_ms: 219.6,
+            ..CutoverEnd::default()
+        };
+        let events = [cutover_event::Event::Step(step), cutover_event::Event::End(end)];
+        let events = events.map(|event| Ok(CutoverEvent { event: Some(event) }));
+        Ok(Response::new(Box::pin(stream::iter(events))))
     }
 
     type WatchStatusStream = BoxStream<'static, Result<Report, Status>>;
@@ -402,4 +432,22 @@ async fn what_the_gates_say_is_told_by_the_exit_code() {
     assert_eq!(code(&output), 2, "{}", err(&output));
     let output = sidecar.run(&["history"]).await;
     assert_eq!(out(&output), "nothing was changed yet\n");
+}
+
+#[tokio::test]
+async fn a_cutover_is_told_step_by_step_and_ends_as_it_ended() {
+    let running = running(Sidecar::default()).await;
+    let rehearsed = running.run(&["cutover", "--rehearse", "--max-pause", "800ms"]).await;
+    let told = String::from_utf8_lossy(&rehearsed.stdout).into_owned();
+    assert_eq!(rehearsed.status.code(), Some(0), "{told}");
+    assert!(told.contains("fence            6.7 ms\n    no writer is left\n"), "{told}");
+    assert!(told.contains("rehearsed: phase shift, epoch 3") && told.contains("220 ms"), "{told}");
+    let off = running.run(&["rollback", "--yes", "--json", "--max-pause", "800ms"]).await;
+    assert_eq!(off.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&off.stderr).contains("a transaction stays open"));
+    assert_eq!(String::from_utf8_lossy(&off.stdout).lines().count(), 2, "a line each");
+    // Without a word nothing is done where nobody can be asked.
+    let unasked = running.run(&["cutover", "--max-pause", "800ms"]).await;
+    assert_eq!(unasked.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unasked.stderr).contains("--yes"));
 }

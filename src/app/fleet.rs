@@ -65,7 +65,7 @@ impl Refresher {
             let asked = tokio::time::Instant::now();
             let read = tokio::time::timeout(REFRESH_LIMIT, self.store.read(side)).await;
             if let Ok(Ok(Some(row))) = read {
-                self.control.offer(side, row, asked);
+                self.control.offer(side, &row, asked);
             }
         };
         tokio::join!(read(Side::Source), read(Side::Target));

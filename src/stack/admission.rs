@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use tower::{Service, ServiceExt};
@@ -16,6 +16,7 @@ use crate::stack::call::{
     CalledStatement, Read, ReadAnswer, ReadCall, Text, Write, WriteCall, Written,
 };
 use crate::stack::content;
+use crate::stack::moved_on::has_moved_on;
 use crate::stack::queries::NamedStatements;
 use crate::stack::transacted::WriteIds;
 use crate::statement::{Analysis, Cache, StatementKind};
@@ -23,9 +24,6 @@ use crate::telemetry::metrics::Metrics;
 
 /// Times that a write is sent where the primary was looked for on the wrong side.
 const ATTEMPTS_MAX: u32 = 3;
-/// How long such a write waits for the member to hear of the new primary.
-const MOVED_ON_MAX: Duration = Duration::from_secs(3);
-const MOVED_ON_LOOK: Duration = Duration::from_millis(5);
 
 /// What admission goes by.
 #[derive(Debug, Clone, Copy)]
@@ -355,19 +353,6 @@ where
             }
         })
     }
-}
-
-/// Waits, for a short while, until the member knows of a later epoch than the write went by.
-async fn has_moved_on(control: &dyn ControlView, epoch: u64, deadline: Option<Instant>) -> bool {
-    let limit = Instant::now() + MOVED_ON_MAX;
-    let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
-    while control.current().epoch <= epoch {
-        if Instant::now() >= limit {
-            return false;
-        }
-        tokio::time::sleep(MOVED_ON_LOOK).await;
-    }
-    true
 }
 
 /// A write that nothing stands against but that it has no leave yet.

@@ -8,6 +8,7 @@ mod content;
 pub mod describe;
 pub mod dual_write;
 pub mod limit;
+mod moved_on;
 pub mod primary_read;
 pub mod queries;
 pub mod shadow_read;

@@ -1,5 +1,8 @@
 //! A source, a target, members, and clients.
 
+// The benchmark uses a part of it.
+#![allow(dead_code)]
+
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -197,7 +200,6 @@ impl Load {
     }
 
     /// The longest write of each client since this was asked last.
-    #[allow(dead_code, reason = "the benchmark asks")]
     pub fn longest(&self) -> Vec<Duration> {
         let taken = self.longest.iter().map(|it| it.swap(0, Ordering::Relaxed));
         taken.map(Duration::from_micros).collect()

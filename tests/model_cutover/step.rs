@@ -144,7 +144,8 @@ impl Scenario {
         for (which, session) in state.sessions.iter().enumerate() {
             let Some(session) = session else { continue };
             actions.push(Action::Close(which));
-            if !session.checked && !(early && state.fence(session.side) == Some(session.epoch)) {
+            let waits = early && state.fence(session.side) == Some(session.epoch);
+            if !session.checked && !waits {
                 actions.push(Action::Check(which));
             }
             if session.checked && state.writes < self.writes {

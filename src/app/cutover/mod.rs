@@ -9,6 +9,7 @@
 
 mod crash;
 mod fence;
+mod flip;
 mod member;
 mod prepare;
 mod verify;
@@ -30,21 +31,18 @@ use crate::app::fleet::{Fleet, Refresher};
 use crate::app::reconciling;
 use crate::config::Config;
 use crate::control::Control;
-use crate::control::change::Change;
 use crate::control::steps::Steps;
-use crate::domain::control::{ControlRow, Phase};
+use crate::domain::control::ControlRow;
 use crate::domain::cutover::{
     CutoverEnd, CutoverEvent, CutoverRequest, CutoverStep, Pause, Stage, StepState,
 };
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::history::{Event, EventKind, Standing};
 use crate::domain::side::{Side, Sides};
 use crate::domain::table::TableMapping;
 use crate::jobs::replayer::Replayer;
 use crate::ports::ControlView;
 use crate::ports::admin::{CutoverAdmin, OutboxAdmin};
-use crate::ports::control::ControlStore;
-use crate::postgres::control::{ControlTable, change_on, read_on};
+use crate::postgres::control::ControlTable;
 use crate::postgres::fence::Exclusive;
 use crate::postgres::fleet::FleetTable;
 use crate::postgres::outbox::RowKey;
@@ -57,12 +55,8 @@ pub use crash::{ALL as CRASH_POINTS, OF_MEMBERS as MEMBER_CRASH_POINTS};
 
 /// Events that wait for whoever watches.
 const EVENTS_MAX: usize = 256;
-/// For the flip's fate to be found out, and for members to follow it.
-const AFTER_FLIP: Duration = Duration::from_secs(10);
 /// The fence's session is heard of so often in a lease.
 const HEARD_SHARE: u32 = 5;
-/// Attempts at the flip, where only the revision of the row has changed.
-const FLIPS_MAX: u32 = 3;
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -260,143 +254,6 @@ impl<'a> Run<'a> {
         self.release(&row).await;
         crash::pass("cutover_after_release");
         Ok(CutoverEnd::Done)
-    }
-
-    /// One compare-and-set of the row, from the epoch that the fence was raised under, on the
-    /// fence's own session: where that is lost, the fence may be, and nothing is changed.
-    ///
-    /// *If its answer is lost*, the row is asked.
-    // Modelled as `Action::Flip` in tests/model_cutover.
-    async fn flip(&mut self, fence: &Exclusive, row: &ControlRow) -> Result<ControlRow, Stop> {
-        let begun = self.begin(CutoverStep::Flip).await;
-        let (from, epoch) = (row.state.epoch, row.state.epoch + 1);
-        let flipped = match self.compare_and_set(fence, from).await {
-            Ok(flipped) => flipped,
-            Err(fault) => self.was_flipped(epoch, &fault).await?,
-        };
-        if !flipped {
-            let message =
-                "the control row was changed meanwhile, and the flip did not pass it over";
-            let fault = SqlFault::new(FaultKind::Precondition, "control.changed", message);
-            return Err(self.failed(CutoverStep::Flip, begun, fault.with_hint("try again")).await);
-        }
-        let row = self.row_after_flip(epoch).await?;
-        let phase = row.state.phase;
-        self.done(CutoverStep::Flip, begun, format!("epoch {epoch}, {phase}")).await;
-        Ok(row)
-    }
-
-    /// The leader may have moved the share of reads since: that is another revision of the same
-    /// epoch, and is looked at once more.
-    async fn compare_and_set(&self, fence: &Exclusive, epoch: u64) -> Result<bool, SqlFault> {
-        let phase = if self.request.to == Side::Target { Phase::Reversed } else { Phase::Shift };
-        for _ in 0..FLIPS_MAX {
-            let row = read_on(fence.session()).await?;
-            let Some(row) = row.filter(|row| row.state.epoch == epoch) else { return Ok(false) };
-            let change = Change {
-                // After a way back an operator says when reads are shifted again.
-                held: phase == Phase::Shift,
-                forced: self.request.force,
-                figures: format!("writes were held for {:?} until the flip", self.held_for()),
-                ..Change::phase(phase, &self.request.by, &self.request.reason)
-            };
-            if change_on(fence.session(), row.version(), change.row_after(&row)).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Asks the row until it can be read. Members do the same, whatever comes of it here.
-    async fn was_flipped(&self, epoch: u64, fault: &SqlFault) -> Result<bool, Stop> {
-        tracing::warn!(%fault, "the flip's answer was lost; the control row is asked");
-        let until = Instant::now() + AFTER_FLIP;
-        loop {
-            match self.parts.store.read(self.from()).await {
-                Ok(row) => return Ok(row.is_some_and(|row| row.state.epoch >= epoch)),
-                Err(fault) if Instant::now() >= until => return Err(fault.into()),
-                Err(_) => tokio::time::sleep(LOOK * 20).await,
-            }
-        }
-    }
-
-    async fn row_after_flip(&self, epoch: u64) -> Result<ControlRow, Stop> {
-        let until = Instant::now() + AFTER_FLIP;
-        loop {
-            self.parts.refresher.refresh().await;
-            let row = self.parts.control.row();
-            if row.state.epoch >= epoch {
-                return Ok(row);
-            }
-            if Instant::now() >= until {
-                let message = "the flip was made, and the control row cannot be read";
-                let fault = SqlFault::new(FaultKind::Unavailable, "control.unreadable", message);
-                return Err(fault.with_hint("members follow it by themselves").into());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// Whatever fails here is done by the members.
-    async fn release(&mut self, row: &ControlRow) {
-        let begun = self.begin(CutoverStep::Release).await;
-        if let Err(fault) = member::raise(&self.parts.store, row).await {
-            tracing::warn!(%fault, "the new primary's control row is left to the members");
-        }
-        crash::pass("cutover_after_raising");
-        let until = Instant::now() + AFTER_FLIP;
-        let epoch = row.state.epoch;
-        let mut waiting = Vec::new();
-        while Instant::now() < until {
-            if let Ok(fleet) =
-                crate::ports::fleet::FleetStore::fleet(self.parts.fleet.as_ref(), self.request.to)
-                    .await
-            {
-                // Those that were prepared are expected on the new primary.
-                let reported = self.parts.pauses.reports(self.from(), self.pause.id).await;
-                let expected: Vec<_> = reported.unwrap_or_default();
-                let there = |id| fleet.members.iter().any(|it| it.id == id && it.epoch >= epoch);
-                waiting = expected.iter().filter(|(id, _)| !there(*id)).map(|it| it.0).collect();
-                if waiting.is_empty() {
-                    break;
-                }
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        self.carry_history().await;
-        let detail = match waiting.len() {
-            0 => format!("all members write on the {}", self.request.to),
-            late => format!("{late} members are still to follow"),
-        };
-        self.done(CutoverStep::Release, begun, detail).await;
-    }
-
-    /// The new primary gets the history. It is the same where it has it already.
-    async fn carry_history(&self) {
-        let (store, to) = (&self.parts.store, self.request.to);
-        let history = store.history(self.from(), 100).await.unwrap_or_default();
-        for recorded in history {
-            if let Err(fault) = store.record(to, recorded.event, Some(recorded.at)).await {
-                tracing::warn!(%fault, "the history of the new primary is left to the leader");
-                return;
-            }
-        }
-    }
-
-    async fn note_rehearsal(&self, row: &ControlRow) -> Result<(), SqlFault> {
-        let standing = Standing { phase: row.state.phase, percentage: row.target_percentage };
-        let event = Event {
-            id: self.pause.id,
-            kind: EventKind::Rehearsal,
-            from: standing,
-            to: standing,
-            epoch: row.state.epoch,
-            forced: false,
-            changed_by: self.request.by.clone(),
-            reason: self.request.reason.clone(),
-            figures: format!("writes were held for {:?}", self.held_for()),
-        };
-        self.parts.store.record(self.from(), event, None).await
     }
 
     fn held_for(&self) -> Duration {

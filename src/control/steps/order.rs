@@ -4,7 +4,7 @@ use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
 
 /// The phase that an operator goes on to.
-pub(super) fn next_by_hand(phase: Phase) -> Result<Phase, SqlFault> {
+pub(super) fn next_by_hand(phase: Phase, to: Option<Phase>) -> Result<Phase, SqlFault> {
     let own = |what: &str| {
         let message = format!("{phase} is left by a command of its own");
         Err(refused("refused.own_command", message, what))
@@ -14,6 +14,8 @@ pub(super) fn next_by_hand(phase: Phase) -> Result<Phase, SqlFault> {
         Phase::DualWrite => Ok(Phase::ShadowRead),
         Phase::ShadowRead => Ok(Phase::Shift),
         Phase::Shift | Phase::Cutover => own("run `segue cutover`"),
+        // The end is not come to by going on, but by name.
+        Phase::Reversed if to == Some(Phase::TargetOnly) => Ok(Phase::TargetOnly),
         Phase::Reversed => own("run `segue complete`, or `segue rollback` to go back"),
         Phase::TargetOnly => {
             let message = "target_only is the last phase: the migration is done";
