@@ -16,8 +16,8 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fleet::{Fleet, Load, said};
-use ledger::Ledger;
+use fleet::{Fleet, said};
+use ledger::{Ledger, Load, Mix};
 
 const MEMBERS: usize = 3;
 const ROUNDS: u64 = 20;
@@ -34,7 +34,8 @@ fn main() {
 async fn run(rounds: u64, clients: u64) {
     let fleet = Fleet::in_shift(MEMBERS).await;
     let ledger = Arc::new(Ledger::default());
-    let load = Load::with(&ledger, &fleet.addresses(), clients);
+    let mix = (Mix::Calls, rand::random(), 0);
+    let load = Load::start(&ledger, &fleet.addresses(), clients.cast_signed(), mix);
     load.acknowledged(clients * 10).await;
     load.longest();
     let _ = ledger.latencies();

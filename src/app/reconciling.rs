@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use crate::app::{Background, crash};
 use crate::app::databases::Databases;
 use crate::app::directed::Directed;
+use crate::app::{Background, crash};
 use crate::config::Config;
 use crate::control::Control;
 use crate::domain::side::{Side, Sides};

@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use segue::app::cutover::{CRASH_POINTS, MEMBER_CRASH_POINTS};
 
-use crate::fleet::{Fleet, LIMIT, Load, said};
-use crate::ledger::Ledger;
+use crate::fleet::{Fleet, LIMIT, load, said};
+use crate::ledger::{Ledger, Load};
 use crate::support::eventually;
 
 /// What must hold afterwards, on its own or by running the command again.
-async fn all_is_well(fleet: &Fleet, load: Load, ledger: &Ledger) {
-    load.acknowledged(100).await;
+async fn all_is_well(fleet: &Fleet, clients: Load, ledger: &Ledger) {
+    clients.acknowledged(100).await;
     let phase = fleet.phase().await;
     if phase == "shift" {
         fleet.changed("cutover").await;
     }
     assert_eq!(fleet.phase().await, "reversed");
-    load.acknowledged(100).await;
+    clients.acknowledged(100).await;
     fleet.changed("rollback").await;
-    load.acknowledged(100).await;
-    load.stop().await;
+    clients.acknowledged(100).await;
+    clients.stop().await;
     fleet.everything_agrees(ledger).await;
 }
 
@@ -42,12 +42,12 @@ async fn lost_at_each(places: &[&str], who: usize) {
     let doomed = 2;
     // One ledger for all of it: nothing of an earlier round may be lost in a later one.
     let ledger = Arc::new(Ledger::default());
-    for place in places {
+    for (generation, place) in (0..).zip(places) {
         fleet.members[doomed].kill();
         fleet.members[doomed].serve_with(&[("SEGUE_CRASH_AT", place)]).await;
         // Clients of the members that stay.
-        let load = Load::start(&ledger, &fleet.addresses()[..2]);
-        load.acknowledged(60).await;
+        let clients = load(&ledger, &fleet.addresses()[..2], generation);
+        clients.acknowledged(60).await;
         fleet.settled_at_all().await;
         let output = fleet.change(who, "cutover", &[]);
         assert_eq!(output.status.success(), who != doomed, "{place}: {}", said(&output));
@@ -56,16 +56,16 @@ async fn lost_at_each(places: &[&str], who: usize) {
         })
         .await;
         fleet.members[doomed].serve().await;
-        load.acknowledged(60).await;
+        clients.acknowledged(60).await;
         let phase = fleet.phase().await;
         println!("{place}: {phase}");
         if phase == "shift" {
             fleet.changed("cutover").await;
         }
-        load.acknowledged(60).await;
+        clients.acknowledged(60).await;
         assert_eq!(fleet.phase().await, "reversed", "{place}");
         fleet.changed("rollback").await;
-        load.stop().await;
+        clients.stop().await;
         let (_, unknown, refused) = ledger.totals();
         assert_eq!((unknown, refused), (0, 0), "{place}: {:#?}", ledger.doubts());
         fleet.everything_agrees(&ledger).await;
@@ -77,8 +77,8 @@ async fn lost_at_each(places: &[&str], who: usize) {
 async fn a_database_is_lost_in_the_middle() {
     let fleet = Fleet::in_shift(3).await;
     let ledger = Arc::new(Ledger::default());
-    let load = Load::start(&ledger, &fleet.addresses());
-    load.acknowledged(100).await;
+    let clients = load(&ledger, &fleet.addresses(), 0);
+    clients.acknowledged(100).await;
     for lost_target in [true, false] {
         let server = if lost_target { &fleet.target } else { &fleet.source };
         let log = fleet.members[0].logs().len();
@@ -100,7 +100,7 @@ async fn a_database_is_lost_in_the_middle() {
         let output = running.wait_with_output().unwrap();
         println!("{}", said(&output));
         server.restart();
-        load.acknowledged(50).await;
+        clients.acknowledged(50).await;
     }
-    all_is_well(&fleet, load, &ledger).await;
+    all_is_well(&fleet, clients, &ledger).await;
 }

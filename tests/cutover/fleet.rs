@@ -5,20 +5,13 @@
 
 use std::process::Output;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use segue::grpc::proto;
-use segue::grpc::proto::sql_client::SqlClient;
-use tokio::task::JoinSet;
-use tonic::transport::Endpoint;
-
-use crate::ledger::{Ledger, SOURCE_SCHEMA, TARGET_SCHEMA, assert_equal};
+use crate::ledger::{Ledger, Load, Mix, SOURCE_SCHEMA, TARGET_SCHEMA, agree_under};
 use crate::support::{Durability, Major, Options, Pair, Segue, Server, eventually};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
-const KEYS_OF_A_CLIENT: u64 = 20;
-const CLIENTS: u64 = 8;
+const CLIENTS: i64 = 8;
 
 /// A schedule and gates for tests; leases that a loaded machine keeps.
 const SECTIONS: &str = "
@@ -147,20 +140,7 @@ impl Fleet {
     pub async fn everything_agrees(&self, ledger: &Ledger) {
         let phase = self.phase().await;
         let primary = if phase == "reversed" { &self.pair.target } else { &self.pair.source };
-        let outbox = primary.client().await;
-        eventually("the outbox is empty", LIMIT, || async {
-            let sql = "SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
-            let row = outbox.query_one(sql, &[]).await.unwrap();
-            (row.get::<_, i64>(0) == 0).then_some(())
-        })
-        .await;
-        let (source, target) = (self.pair.source.client().await, self.pair.target.client().await);
-        for side in [&source, &target] {
-            side.batch_execute("SET TIME ZONE 'UTC'").await.unwrap();
-        }
-        ledger.check("source", &source).await;
-        ledger.check("target", &target).await;
-        assert_equal(&source, &target).await;
+        agree_under(ledger, &self.pair, primary).await;
     }
 }
 
@@ -171,93 +151,7 @@ pub fn said(output: &Output) -> String {
     format!("{out}{error}")
 }
 
-/// Clients that write and read until told to stop: each its own accounts, all the same counters.
-pub struct Load {
-    ledger: Arc<Ledger>,
-    stop: Arc<AtomicBool>,
-    clients: JoinSet<()>,
-    /// Of each client, the longest write since this was asked last, in microseconds.
-    longest: Vec<Arc<AtomicU64>>,
-}
-
-impl Load {
-    pub fn start(ledger: &Arc<Ledger>, addresses: &[String]) -> Self {
-        Self::with(ledger, addresses, CLIENTS)
-    }
-
-    /// So many of them.
-    pub fn with(ledger: &Arc<Ledger>, addresses: &[String], count: u64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (mut clients, mut longest) = (JoinSet::new(), Vec::new());
-        for client in 0..count {
-            let address = addresses[usize::try_from(client).unwrap() % addresses.len()].clone();
-            let own = Arc::new(AtomicU64::new(0));
-            longest.push(Arc::clone(&own));
-            let (ledger, stop) = (Arc::clone(ledger), Arc::clone(&stop));
-            clients.spawn(work_until(client, address, ledger, stop, own));
-        }
-        Self { ledger: Arc::clone(ledger), stop, clients, longest }
-    }
-
-    /// The longest write of each client since this was asked last.
-    pub fn longest(&self) -> Vec<Duration> {
-        let taken = self.longest.iter().map(|it| it.swap(0, Ordering::Relaxed));
-        taken.map(Duration::from_micros).collect()
-    }
-
-    /// Waits until so many more writes have been acknowledged.
-    pub async fn acknowledged(&self, more: u64) {
-        let wanted = self.ledger.acknowledged() + more;
-        eventually(&format!("{wanted} acknowledged writes"), LIMIT, || async {
-            (self.ledger.acknowledged() >= wanted).then_some(())
-        })
-        .await;
-    }
-
-    pub async fn stop(mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let ended = async { while self.clients.join_next().await.is_some() {} };
-        tokio::time::timeout(LIMIT, ended).await.expect("no caller is left hanging");
-    }
-}
-
-async fn work_until(
-    client: u64,
-    address: String,
-    ledger: Arc<Ledger>,
-    stop: Arc<AtomicBool>,
-    longest: Arc<AtomicU64>,
-) {
-    let channel = Endpoint::from_shared(address).unwrap().connect_lazy();
-    let mut sql = SqlClient::new(channel);
-    let mut step = 0_u64;
-    while !stop.load(Ordering::Relaxed) {
-        step += 1;
-        let key = i64::try_from(client * KEYS_OF_A_CLIENT + step % KEYS_OF_A_CLIENT).unwrap();
-        let begun = Instant::now();
-        match step % 6 {
-            0 => ledger.count(&mut sql, key % 4 + 1).await,
-            1 => read(&mut sql, key).await,
-            _ => ledger.write_account(&mut sql, key, step.is_multiple_of(7)).await,
-        }
-        if step % 6 != 1 {
-            let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-            longest.fetch_max(took, Ordering::Relaxed);
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
-async fn read(sql: &mut SqlClient<tonic::transport::Channel>, key: i64) {
-    let statement = crate::ledger::statement(
-        "SELECT version FROM account WHERE id = $1",
-        vec![crate::ledger::int(key)],
-    );
-    let request =
-        proto::QueryRequest { statement: Some(statement), ..proto::QueryRequest::default() };
-    // What a read says is the business of other tests; here it must be answered.
-    if let Ok(answer) = sql.query(request).await {
-        let mut batches = answer.into_inner();
-        while let Ok(Some(_)) = batches.message().await {}
-    }
+/// Clients of the members at these addresses. `generation` sets loads apart that share a ledger.
+pub fn load(ledger: &Arc<Ledger>, addresses: &[String], generation: i64) -> Load {
+    Load::start(ledger, addresses, CLIENTS, (Mix::Calls, rand::random(), generation))
 }

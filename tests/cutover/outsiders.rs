@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::fleet::{Fleet, Load, said};
+use crate::fleet::{Fleet, load, said};
 use crate::ledger::Ledger;
 
 /// Stopped under load, with sessions open and writes on their way; woken when all is over.
@@ -12,8 +12,8 @@ use crate::ledger::Ledger;
 async fn a_member_that_is_stopped_cannot_write_to_the_old_primary_afterwards() {
     let fleet = Fleet::in_shift(3).await;
     let ledger = Arc::new(Ledger::default());
-    let load = Load::start(&ledger, &fleet.addresses());
-    load.acknowledged(200).await;
+    let clients = load(&ledger, &fleet.addresses(), 0);
+    clients.acknowledged(200).await;
     fleet.members[2].signal("STOP");
     let sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid > 0 \
         AND classid = 1936156270 AND granted";
@@ -21,13 +21,13 @@ async fn a_member_that_is_stopped_cannot_write_to_the_old_primary_afterwards() {
     assert!(sessions > 0, "sessions show themselves");
     fleet.changed("cutover").await;
     assert_eq!(fleet.phase().await, "reversed");
-    load.acknowledged(200).await;
+    clients.acknowledged(200).await;
 
     // From here on the source may change by the copy alone: its triggers see all others.
     fleet.pair.source.run(WATCH).await;
     fleet.members[2].signal("CONT");
-    load.acknowledged(400).await;
-    load.stop().await;
+    clients.acknowledged(400).await;
+    clients.stop().await;
     assert_eq!(fleet.pair.source.rows("SELECT count(*) FROM intruder").await, ["0"]);
     fleet.everything_agrees(&ledger).await;
     let log = fleet.members[1].logs() + &fleet.members[0].logs();
@@ -47,8 +47,8 @@ CREATE TRIGGER watch AFTER INSERT OR UPDATE OR DELETE ON account
 async fn sessions_that_go_round_segue_are_fenced() {
     let fleet = Fleet::in_shift(2).await;
     let ledger = Arc::new(Ledger::default());
-    let load = Load::start(&ledger, &fleet.addresses());
-    load.acknowledged(100).await;
+    let clients = load(&ledger, &fleet.addresses(), 0);
+    clients.acknowledged(100).await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut outsiders = Vec::new();
     for isolation in ["READ COMMITTED", "REPEATABLE READ"] {
@@ -82,7 +82,7 @@ async fn sessions_that_go_round_segue_are_fenced() {
         }));
     }
     fleet.changed("cutover").await;
-    load.acknowledged(100).await;
+    clients.acknowledged(100).await;
     stop.store(true, Ordering::Relaxed);
     let mut written = Vec::new();
     for outsider in outsiders {
@@ -91,7 +91,7 @@ async fn sessions_that_go_round_segue_are_fenced() {
         assert!(!ids.is_empty() && refused > 0);
         written.extend(ids);
     }
-    load.stop().await;
+    clients.stop().await;
     fleet.everything_agrees(&ledger).await;
     // What they were told is there is there, on both sides; nothing else is.
     written.sort_unstable();
@@ -106,8 +106,8 @@ async fn sessions_that_go_round_segue_are_fenced() {
 async fn an_open_transaction_calls_the_cutover_off() {
     let fleet = Fleet::in_shift(2).await;
     let ledger = Arc::new(Ledger::default());
-    let load = Load::start(&ledger, &fleet.addresses());
-    load.acknowledged(100).await;
+    let clients = load(&ledger, &fleet.addresses(), 0);
+    clients.acknowledged(100).await;
     fleet.settled_at_all().await;
     let open = fleet.pair.source.client().await;
     open.batch_execute("BEGIN; INSERT INTO ticket (note) VALUES ('open')").await.unwrap();
@@ -116,12 +116,12 @@ async fn an_open_transaction_calls_the_cutover_off() {
     let told = said(&output);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("transaction"), "{told}");
-    load.acknowledged(100).await;
+    clients.acknowledged(100).await;
     open.batch_execute("COMMIT").await.unwrap();
     assert_eq!(fleet.phase().await, "shift");
     fleet.changed("cutover").await;
-    load.acknowledged(100).await;
-    load.stop().await;
+    clients.acknowledged(100).await;
+    clients.stop().await;
     let (_, unknown, refused) = ledger.totals();
     assert_eq!((unknown, refused), (0, 0), "a caller got an error: {:#?}", ledger.doubts());
     fleet.everything_agrees(&ledger).await;

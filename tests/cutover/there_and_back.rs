@@ -2,27 +2,27 @@
 
 use std::sync::Arc;
 
-use crate::fleet::{Fleet, Load, said};
+use crate::fleet::{Fleet, load, said};
 use crate::ledger::Ledger;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_and_back_and_there_again_under_load() {
     let fleet = Fleet::in_shift(3).await;
     let ledger = Arc::new(Ledger::default());
-    let load = Load::start(&ledger, &fleet.addresses());
-    load.acknowledged(200).await;
+    let clients = load(&ledger, &fleet.addresses(), 0);
+    clients.acknowledged(200).await;
 
     let rehearsed = fleet.change(1, "cutover", &["--rehearse"]);
     assert!(rehearsed.status.success(), "{}", said(&rehearsed));
     assert_eq!(fleet.phase().await, "shift");
-    load.acknowledged(100).await;
+    clients.acknowledged(100).await;
 
     for (command, phase) in
         [("cutover", "reversed"), ("rollback", "shift"), ("cutover", "reversed")]
     {
         fleet.changed(command).await;
         assert_eq!(fleet.phase().await, phase);
-        load.acknowledged(200).await;
+        clients.acknowledged(200).await;
         // Generated keys go on above all that were given out.
         let primary = if phase == "reversed" { &fleet.pair.target } else { &fleet.pair.source };
         let highest = "SELECT (SELECT max(id) FROM ticket)";
@@ -30,7 +30,7 @@ async fn there_and_back_and_there_again_under_load() {
         let made = primary.rows("INSERT INTO ticket (note) VALUES ('new') RETURNING id").await;
         assert!(made[0].parse::<i64>().unwrap() > before, "{made:?} after {before}");
     }
-    load.stop().await;
+    clients.stop().await;
     let (acknowledged, unknown, refused) = ledger.totals();
     assert_eq!((unknown, refused), (0, 0), "a caller got an error: {:#?}", ledger.doubts());
     fleet.everything_agrees(&ledger).await;

@@ -45,6 +45,8 @@ struct Account {
     settled: usize,
     /// The earliest that each side can have been in when it was looked at last.
     seen: [usize; 2],
+    /// For reads that must see the last acknowledged state; mostly empty.
+    token: String,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -121,6 +123,21 @@ impl Ledger {
             let account = accounts.get_mut(key).unwrap();
             account.settled = account.states.iter().rposition(|(by, _)| *by == write).unwrap();
         }
+    }
+
+    /// Keeps what reads of the write's accounts must bring from now on.
+    pub(super) fn keep_token(&self, write: usize, token: &str) {
+        let mut guard = self.book.lock().unwrap();
+        let Book { writes, accounts, .. } = &mut *guard;
+        for (key, _) in &writes[write].changes {
+            accounts.get_mut(key).unwrap().token = token.to_owned();
+        }
+    }
+
+    /// What a read of an account brings.
+    pub(super) fn token(&self, key: i64) -> String {
+        let book = self.book.lock().unwrap();
+        book.accounts.get(&key).map(|account| account.token.clone()).unwrap_or_default()
     }
 
     /// Notes an increment that is about to be sent.
@@ -286,7 +303,7 @@ impl Ledger {
 impl Account {
     fn new() -> Self {
         // The state before the first write, which no write has made.
-        Self { states: vec![(usize::MAX, None)], settled: 0, seen: [0, 0] }
+        Self { states: vec![(usize::MAX, None)], settled: 0, seen: [0, 0], token: String::new() }
     }
 
     /// The first state from `floor` on that is as it was found.

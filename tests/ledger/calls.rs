@@ -8,7 +8,7 @@ use segue::grpc::proto::query_response::Frame;
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::proto::{self, value::Kind};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::book::{Held, Ledger, Told};
 
@@ -108,6 +108,29 @@ fn inside(transaction: &str, statement: proto::Statement) -> proto::ExecuteReque
     proto::ExecuteRequest { transaction_id: transaction.to_owned(), ..execute(statement) }
 }
 
+/// What an answer gives to reads that must see the write.
+trait Tokened {
+    fn token(&self) -> &str;
+}
+
+impl Tokened for Response<proto::ExecuteResponse> {
+    fn token(&self) -> &str {
+        &self.get_ref().consistency_token
+    }
+}
+
+impl Tokened for Response<proto::BatchResponse> {
+    fn token(&self) -> &str {
+        &self.get_ref().consistency_token
+    }
+}
+
+impl Tokened for Response<proto::CommitResponse> {
+    fn token(&self) -> &str {
+        &self.get_ref().consistency_token
+    }
+}
+
 impl Ledger {
     async fn timed<T>(&self, call: impl Future<Output = T>) -> T {
         let begun = Instant::now();
@@ -117,9 +140,12 @@ impl Ledger {
     }
 
     /// Enters what was told of a write of accounts.
-    fn enter<T>(&self, write: usize, answer: &Result<T, Status>) -> Became {
+    fn enter<T: Tokened>(&self, write: usize, answer: &Result<T, Status>) -> Became {
         let told = match answer {
-            Ok(_) => Told::Applied,
+            Ok(answer) => {
+                self.keep_token(write, answer.token());
+                Told::Applied
+            }
             Err(status) => told(status),
         };
         match answer {
@@ -277,8 +303,9 @@ impl Ledger {
     /// Reads an account of the client's own, whose state it therefore knows.
     pub async fn read(&self, sql: &mut Sql, key: i64, held: Held, encoding: proto::Encoding) {
         let statement = Some(statement(READ, vec![int(key)]));
-        let encoding = encoding.into();
-        let request = proto::QueryRequest { statement, encoding, ..Default::default() };
+        let (encoding, consistency_token) = (encoding.into(), self.token(key));
+        let request =
+            proto::QueryRequest { statement, encoding, consistency_token, ..Default::default() };
         if let Ok(found) = versions(sql, request).await {
             assert_eq!(found, Vec::from_iter(held), "a read of account {key}");
             self.reads.fetch_add(1, Ordering::Relaxed);

@@ -18,13 +18,13 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Waits until nothing is left to be reconciled and no write of segue's is on its way any more.
-async fn outbox_is_empty(pair: &Pair) {
-    let source = pair.source.client().await;
+async fn outbox_is_empty(primary: &Database) {
+    let primary = primary.client().await;
     let rest = "SELECT (SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL), \
         (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
             AND pid <> pg_backend_pid() AND state <> 'idle' AND backend_xid IS NOT NULL)";
     eventually("the outbox is empty", DRAIN_LIMIT, || async {
-        let row = source.query_one(rest, &[]).await.unwrap();
+        let row = primary.query_one(rest, &[]).await.unwrap();
         (row.get::<_, i64>(0) == 0 && row.get::<_, i64>(1) == 0).then_some(())
     })
     .await;
@@ -32,7 +32,12 @@ async fn outbox_is_empty(pair: &Pair) {
 
 /// Ledger, source and target agree, once no client writes any more and the outbox has drained.
 pub async fn agree(ledger: &Ledger, pair: &Pair) {
-    outbox_is_empty(pair).await;
+    agree_under(ledger, pair, &pair.source).await;
+}
+
+/// The same where either side may be the primary.
+pub async fn agree_under(ledger: &Ledger, pair: &Pair, primary: &Database) {
+    outbox_is_empty(primary).await;
     let (source, target) = (pair.source.client().await, pair.target.client().await);
     for side in [&source, &target] {
         side.batch_execute("SET TIME ZONE 'UTC'").await.unwrap();

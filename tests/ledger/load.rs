@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -22,6 +22,8 @@ const ACCOUNTS_OF_A_CLIENT: usize = 12;
 /// Room for the keys of one client.
 const KEYS_OF_A_CLIENT: i64 = 10_000_000;
 const ACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(120);
+/// A call comes to its end within this, whatever became of it.
+const STOP_LIMIT: Duration = Duration::from_secs(180);
 /// A sidecar that is down refuses at once; the others must get their turn.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -30,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub enum Mix {
     /// Single statements: upserts, deletes, and increments of rows that all share.
     Statements,
+    /// The same with a read of an account of the client's own between each five.
+    Calls,
     /// All there is: also changed keys, batches, insert–delete–insert, transactions, repeats by
     /// key, swaps of unique values, cascades, deadlines, and reads.
     Everything,
@@ -40,6 +44,8 @@ pub struct Load {
     ledger: Arc<Ledger>,
     stop: Arc<AtomicBool>,
     clients: JoinSet<()>,
+    /// Of each client, its longest write since this was asked last, in microseconds.
+    longest: Vec<Arc<AtomicU64>>,
 }
 
 impl Load {
@@ -52,14 +58,21 @@ impl Load {
         (mix, seed, generation): (Mix, u64, i64),
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut tasks = JoinSet::new();
+        let (mut tasks, mut longest) = (JoinSet::new(), Vec::new());
         for number in 0..clients {
             let address = addresses[usize::try_from(number).unwrap() % addresses.len()].clone();
             let first = (1 + number) * KEYS_OF_A_CLIENT + generation * 100_000;
             let client = Client::new(&address, Arc::clone(ledger), first, seed);
+            longest.push(Arc::clone(&client.longest));
             tasks.spawn(client.until(Arc::clone(&stop), mix));
         }
-        Self { ledger: Arc::clone(ledger), stop, clients: tasks }
+        Self { ledger: Arc::clone(ledger), stop, clients: tasks, longest }
+    }
+
+    /// The longest write of each client of [`Mix::Calls`] since this was asked last.
+    pub fn longest(&self) -> Vec<Duration> {
+        let taken = self.longest.iter().map(|it| it.swap(0, Ordering::Relaxed));
+        taken.map(Duration::from_micros).collect()
     }
 
     /// Eight clients of single statements.
@@ -86,9 +99,12 @@ impl Load {
     /// Lets all clients finish what they are at.
     pub async fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        while let Some(ended) = self.clients.join_next().await {
-            ended.unwrap();
-        }
+        let ended = async {
+            while let Some(ended) = self.clients.join_next().await {
+                ended.unwrap();
+            }
+        };
+        tokio::time::timeout(STOP_LIMIT, ended).await.expect("no caller is left hanging");
     }
 }
 
@@ -111,6 +127,7 @@ struct Client {
     accounts: BTreeMap<i64, Held>,
     next_key: i64,
     keyed: u64,
+    longest: Arc<AtomicU64>,
 }
 
 impl Client {
@@ -123,6 +140,7 @@ impl Client {
             accounts: BTreeMap::new(),
             next_key: first_key,
             keyed: 0,
+            longest: Arc::default(),
         };
         while client.accounts.len() < ACCOUNTS_OF_A_CLIENT {
             client.adopt();
@@ -136,6 +154,8 @@ impl Client {
             let refused = self.ledger.totals().2;
             match mix {
                 Mix::Statements => self.statement().await,
+                Mix::Calls if self.dice.random_ratio(1, 6) => self.read().await,
+                Mix::Calls => self.measured_statement().await,
                 Mix::Everything => self.anything().await,
             }
             if self.ledger.totals().2 > refused {
@@ -186,6 +206,20 @@ impl Client {
         }
     }
 
+    async fn measured_statement(&mut self) {
+        let begun = Instant::now();
+        self.statement().await;
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.longest.fetch_max(took, Ordering::Relaxed);
+    }
+
+    async fn read(&mut self) {
+        let key = self.any();
+        let encodings = [proto::Encoding::Typed, proto::Encoding::Packed];
+        let encoding = encodings[self.dice.random_range(0..2)];
+        self.ledger.read(&mut self.sql, key, self.accounts[&key], encoding).await;
+    }
+
     async fn write(&mut self, deadline: Option<Duration>) {
         let (key, held) = (self.any(), self.next_state());
         let became = self.ledger.write(&mut self.sql, key, held, deadline).await;
@@ -230,12 +264,7 @@ impl Client {
                 let (account, n) = (self.any(), self.dice.random_range(1..5));
                 self.ledger.add_line(&mut self.sql, account, n).await;
             }
-            _ => {
-                let key = self.any();
-                let encodings = [proto::Encoding::Typed, proto::Encoding::Packed];
-                let encoding = encodings[self.dice.random_range(0..2)];
-                self.ledger.read(&mut self.sql, key, self.accounts[&key], encoding).await;
-            }
+            _ => self.read().await,
         }
     }
 

@@ -18,7 +18,7 @@ pub mod check;
 pub mod load;
 
 pub use book::{Ledger, Told};
-pub use check::{Auditor, agree, holds};
+pub use check::{Auditor, agree, agree_under, holds};
 pub use load::{Load, Mix};
 
 /// Tables of the ledger on the source. Lines go with their account wherever it goes; labels of

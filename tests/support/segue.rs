@@ -155,7 +155,8 @@ impl Segue {
         self.spawn_with(&[]);
     }
 
-    fn spawn_with(&mut self, environment: &[(&str, &str)]) {
+    /// The same with variables in its environment.
+    pub fn spawn_with(&mut self, variables: &[(&str, &str)]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
