@@ -12,6 +12,7 @@ mod params;
 mod phases;
 pub mod preflight;
 pub mod queries;
+mod read_only;
 mod reconciling;
 pub mod setup;
 pub mod status;
@@ -52,6 +53,7 @@ use databases::Databases;
 use directed::Directed;
 use listen::{ListenError, Listeners, Services};
 use queries::QueriesError;
+use read_only::ReadOnly;
 use status::{StatusGatherer, Uncaptured};
 
 /// Writes whose calls are remembered, so that their reconciles can be linked to them.
@@ -174,11 +176,13 @@ pub async fn run(
         reconciling::start(config, &databases, &control, (&metrics, &writers), &background);
 
     let steps = fleet.lead(config, &databases, &background, &reconciling.admin);
+    let read_only = ReadOnly::new(config, &databases);
+    read_only.watch(&fleet, &background);
     let cutovers = cutover::start(
         config,
         &databases,
         &fleet,
-        open,
+        (open, read_only),
         (steps.clone(), Arc::clone(&reconciling.admin), reconciling.replayer.clone()),
         (&background.tasks, &background.stop, &metrics),
     );

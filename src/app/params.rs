@@ -44,6 +44,7 @@ pub(super) fn leader(config: &Config) -> leader::Params {
     leader::Params {
         interval: config.control.poll_interval,
         timeout: CONTROL_READ_MAX,
+        lease: config.control.lease,
         routing: Routing {
             target_percentage: config.read_routing.target_percentage,
             escalation_schedule: config.read_routing.escalation_schedule.clone(),

@@ -15,6 +15,8 @@ pub struct Cutover {
     pub prepare_wait: Duration,
     /// Tables with more rows are not counted during the pause.
     pub count_rows_max: u64,
+    /// Roles of applications on the source, made read-only there once the target is the primary.
+    pub read_only_roles: Vec<String>,
 }
 
 // === impl Cutover ===
@@ -26,6 +28,7 @@ impl Cutover {
             pause_lease: reader.duration("cutover.pause_lease"),
             prepare_wait: reader.duration("cutover.prepare_wait"),
             count_rows_max: reader.count("cutover.count_rows_max") as u64,
+            read_only_roles: reader.list("cutover.read_only_roles"),
         }
     }
 }

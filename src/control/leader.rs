@@ -36,6 +36,8 @@ pub struct Params {
     pub interval: Duration,
     /// How long a database may take to answer it.
     pub timeout: Duration,
+    /// How long a member may act without being heard of.
+    pub lease: Duration,
     /// How reads are shifted.
     pub routing: Routing,
 }
@@ -143,6 +145,13 @@ impl Leader {
         }
         let older = timed(side, limit, self.parts.older.before(side, epoch)).await?;
         if !older.is_empty() {
+            // All members have acknowledged: what is left, and silent, belongs to one whose
+            // lease is over. Whatever it has sent is committed or rolled back with its session.
+            let lease = self.params.lease;
+            let ended = self.parts.older.end_lost(side, epoch, lease);
+            for session in timed(side, limit, ended).await? {
+                tracing::warn!(%side, epoch, session, "a session of a lost member is ended");
+            }
             return Ok(());
         }
         let members = fleet.alive().count();
@@ -259,6 +268,15 @@ mod tests {
             let left = self.0.lock().unwrap().clone();
             Box::pin(async move { Ok(left) })
         }
+
+        fn end_lost(
+            &self,
+            _: Side,
+            _: u64,
+            _: Duration,
+        ) -> BoxFuture<'_, Result<Vec<String>, SqlFault>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
     }
 
     struct World {
@@ -308,7 +326,7 @@ mod tests {
         };
         let fleet: Arc<dyn FleetStore> = Arc::<Rows>::clone(&rows);
         let membership = Membership::join(params, control.clone(), fleet).await.unwrap();
-        let params = Params { interval: HOUR, timeout: HOUR, routing: routing() };
+        let params = Params { interval: HOUR, timeout: HOUR, lease: HOUR, routing: routing() };
         let parts = Parts {
             control,
             membership,

@@ -57,6 +57,14 @@ pub trait OlderWriters: Send + Sync + 'static {
     /// Sessions on the side that write under an epoch before this one, each in words for an
     /// operator. Empty where there are none, or where the database cannot tell.
     fn before(&self, side: Side, epoch: u64) -> BoxFuture<'_, Result<Vec<String>, SqlFault>>;
+    /// Ends those of them of which nothing was heard for as long as `lease`: they belong to
+    /// members whose lease is over. Answers which, in words for an operator.
+    fn end_lost(
+        &self,
+        side: Side,
+        epoch: u64,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Vec<String>, SqlFault>>;
 }
 
 /// A database in which no session shows its epoch: leases alone say who may write.
@@ -65,6 +73,15 @@ pub struct LeasesAlone;
 
 impl OlderWriters for LeasesAlone {
     fn before(&self, _: Side, _: u64) -> BoxFuture<'_, Result<Vec<String>, SqlFault>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn end_lost(
+        &self,
+        _: Side,
+        _: u64,
+        _: Duration,
+    ) -> BoxFuture<'_, Result<Vec<String>, SqlFault>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 }

@@ -31,6 +31,7 @@ mod pipeline;
 pub mod pool;
 mod pooler;
 pub mod read;
+pub mod read_only;
 pub mod reconcile;
 pub mod schema;
 pub mod sequences;

@@ -10,11 +10,14 @@ use crate::domain::control::ControlRow;
 use crate::domain::cutover::Stage;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::ports::ReconcileWaker;
-use crate::postgres::fence::Exclusive;
+use crate::postgres::fence::{Exclusive, writers};
 
 /// One attempt at the exclusive lock: shorter than the time after which PostgreSQL looks for
 /// deadlocks, so that writers that wait for each other behind it get through.
 const ATTEMPT: Duration = Duration::from_millis(150);
+/// A reconcile of which nothing is heard for so long belongs to a process that is stopped, cut
+/// off or lost. To end it does no harm: its keys are due again.
+const SILENCE_MAX: Duration = Duration::from_millis(500);
 /// Between two attempts.
 const BREATH: Duration = Duration::from_millis(20);
 
@@ -138,7 +141,7 @@ impl Run<'_> {
     }
 
     async fn wait_until_drained(&self, fence: &Exclusive) -> Result<u64, SqlFault> {
-        let mut most = 0;
+        let (mut most, mut looked) = (0, Instant::now());
         // What failed before need not wait for its turn.
         self.parts.outbox.replay(None).await?;
         loop {
@@ -152,9 +155,29 @@ impl Run<'_> {
                 return Err(SqlFault::new(FaultKind::Unavailable, "cutover.drain", message)
                     .with_hint("see `segue outbox`: is the shadow reachable, is a key stuck?"));
             }
+            if looked.elapsed() >= SILENCE_MAX {
+                self.end_silent_copies(fence).await?;
+                looked = Instant::now();
+            }
             self.parts.replayer.wake();
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Frees the keys that lost members have claimed, on the one side, and locked, on the other.
+    async fn end_silent_copies(&self, fence: &Exclusive) -> Result<(), SqlFault> {
+        let shadow = self.parts.databases.own().of(self.request.to).get().await?;
+        let claims = writers::claims(fence.session()).await?;
+        for claim in claims.iter().filter(|it| it.is_silent_copy(SILENCE_MAX)) {
+            tracing::warn!(%claim, "a claim of a lost member is ended");
+            fence.terminate(claim.pid).await?;
+        }
+        let copies = writers::shared(&shadow).await?;
+        for copy in copies.iter().filter(|it| it.is_silent_copy(SILENCE_MAX)) {
+            tracing::warn!(%copy, "a reconcile of a lost member is ended");
+            writers::terminate(&shadow, copy.pid).await?;
+        }
+        Ok(())
     }
 
     /// Rows that were written last, and how many there are.

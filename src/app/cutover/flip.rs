@@ -1,5 +1,6 @@
 //! The flip, and what follows from it.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
 use crate::postgres::control::{change_on, read_on};
 use crate::postgres::fence::Exclusive;
+use crate::postgres::read_only::Made;
 
 /// For the flip's fate to be found out, and for members to follow it.
 const AFTER_FLIP: Duration = Duration::from_secs(10);
@@ -124,10 +126,27 @@ impl Run<'_> {
             tokio::time::sleep(LOOK).await;
         }
         self.carry_history().await;
-        let detail = match waiting.len() {
+        let mut detail = match waiting.len() {
             0 => format!("all members write on the {}", self.request.to),
             late => format!("{late} members are still to follow"),
         };
+        match self.parts.read_only.follow(row).await {
+            Ok(made) if made.roles == 0 => {}
+            Ok(made) if self.request.to == Side::Target => {
+                let Made { roles, ended } = made;
+                let _ = write!(
+                    detail,
+                    "; {roles} roles are read-only on the source, {ended} of their sessions ended"
+                );
+            }
+            Ok(made) => {
+                let _ = write!(detail, "; {} roles may write on the source again", made.roles);
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "the roles of applications are left to the leader");
+                detail += "; the roles of applications are still to be changed";
+            }
+        }
         self.done(CutoverStep::Release, begun, detail).await;
     }
 

@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::databases::Databases;
 use crate::app::fleet::{Fleet, Refresher};
+use crate::app::read_only::ReadOnly;
 use crate::app::reconciling;
 use crate::config::Config;
 use crate::control::Control;
@@ -80,6 +81,7 @@ struct Parts {
     steps: Steps,
     outbox: Arc<dyn OutboxAdmin>,
     replayer: Replayer,
+    read_only: ReadOnly,
     reconcilers: Sides<Arc<Reconciler>>,
 }
 
@@ -112,7 +114,7 @@ pub(super) fn start(
     config: &Config,
     databases: &Databases,
     fleet: &Fleet,
-    transactions: Sides<PostgresTransactions>,
+    (transactions, read_only): (Sides<PostgresTransactions>, ReadOnly),
     (steps, outbox, replayer): (Steps, Arc<dyn OutboxAdmin>, Replayer),
     (tasks, stop, metrics): (&TaskTracker, &CancellationToken, &Metrics),
 ) -> Cutovers {
@@ -135,6 +137,7 @@ pub(super) fn start(
         steps,
         outbox,
         replayer,
+        read_only,
         reconcilers: Sides { source: reconciler(Side::Source), target: reconciler(Side::Target) },
     };
     Cutovers { parts: Arc::new(parts), running: Arc::default(), tasks: tasks.clone() }

@@ -81,7 +81,7 @@ impl Run<'_> {
         Ok((row, gates))
     }
 
-    /// A cutover that could not be undone is not made.
+    /// A cutover that could not be undone is not made, nor one that could not be finished.
     async fn both_ways(&mut self) -> Result<(), SqlFault> {
         let (config, databases) = (&self.parts.config, &self.parts.databases);
         for side in [Side::Source, Side::Target] {
@@ -96,6 +96,9 @@ impl Run<'_> {
             let message = format!("rows cannot be copied from the {side}: {}", tables.join("; "));
             return Err(SqlFault::new(FaultKind::Precondition, "refused.one_way", message)
                 .with_hint("mend them, or name them in tables.exclude"));
+        }
+        if self.request.to == Side::Target {
+            self.parts.read_only.check().await?;
         }
         let tables = setup::tables_on(config, databases, self.from()).await;
         (self.tables, _) = tables.map_err(phases::fault)?;

@@ -434,6 +434,12 @@ const CUTOVER: &[Key] = &[
         "100000",
         "tables with more rows are not counted while writes are held",
     ),
+    key(
+        "read_only_roles",
+        Kind::List,
+        "",
+        "roles of applications on the source, made read-only there after the cutover, and not before",
+    ),
 ];
 
 pub(super) const SECTIONS: &[(&str, &[Key])] = &[

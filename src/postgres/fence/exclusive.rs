@@ -23,8 +23,6 @@ const OUTBOX: &str = "\
     SELECT pg_catalog.count(*) FROM (SELECT FROM segue.outbox WHERE forgotten_at IS NULL \
         LIMIT 100000) AS o";
 
-const TERMINATE: &str = "SELECT pg_catalog.pg_terminate_backend($1)";
-
 /// A session that asks for the fence, and holds it. The server ends it, and with it the fence,
 /// when nothing was heard of it for its lease: a holder that is stopped holds nobody up.
 #[derive(Debug)]
@@ -131,9 +129,7 @@ impl Exclusive {
     ///
     /// What the database reports: the right may be missing.
     pub async fn terminate(&self, pid: i32) -> Result<(), SqlFault> {
-        let prepared = self.session.prepared(TERMINATE).await?;
-        let done = self.session.query_one(&prepared.statement, &[&pid]).await;
-        done.map(drop).map_err(|error| self.session.fault(error, false))
+        writers::terminate(&self.session, pid).await
     }
 
     /// Names of prepared transactions of this database.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::writers::shared;
+use super::writers::{shared, terminate};
 use super::{CLASS, COPIES};
 use crate::domain::control::Version;
 use crate::domain::fault::SqlFault;
@@ -63,7 +63,7 @@ async fn begin(session: &Session) -> Result<(), SqlFault> {
 async fn end_copies(session: &Session) -> Result<(), SqlFault> {
     for copy in shared(session).await?.iter().filter(|it| it.key == COPIES) {
         tracing::warn!(side = %session.side(), %copy, "a reconcile is ended: its shadow becomes the primary");
-        run(session, &format!("SELECT pg_catalog.pg_terminate_backend({})", copy.pid)).await?;
+        terminate(session, copy.pid).await?;
     }
     Ok(())
 }

@@ -1,38 +1,62 @@
 //! Who writes, as the locks of a database show it, and what a refusal means.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
 
-use super::{CLASS, TRANSACTIONS, key_of};
+use super::{CLASS, COPIES, TRANSACTIONS, key_of};
 use crate::domain::fault::SqlFault;
 use crate::domain::side::{Side, Sides};
 use crate::ports::fleet::OlderWriters;
-use crate::postgres::pool::Pool;
+use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::Session;
 
-/// Sessions that hold or await a shared lock of the fence.
+/// Sessions that hold a shared lock of the fence.
 const SHARED: &str = "\
     SELECT l.pid, l.objid::int8 AS key, a.usename::text, a.application_name, \
         coalesce(a.client_addr::text, ''), \
-        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8 \
+        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8, \
+        coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change), 0)::float8, \
+        coalesce(a.state = 'idle in transaction', false) \
     FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid \
     WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted AND l.mode = 'ShareLock' \
         AND l.classid::int8 = $1 \
         AND l.database = (SELECT oid FROM pg_catalog.pg_database \
             WHERE datname = pg_catalog.current_database())";
 
-/// A session that holds a shared lock of the fence.
+/// Sessions that have claimed rows of the outbox: nothing else locks rows there.
+const CLAIMS: &str = "\
+    SELECT DISTINCT l.pid, NULL::int8, a.usename::text, a.application_name, \
+        coalesce(a.client_addr::text, ''), \
+        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8, \
+        coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change), 0)::float8, \
+        coalesce(a.state = 'idle in transaction', false) \
+    FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid \
+    WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'RowShareLock' \
+        AND l.relation = 'segue.outbox'::pg_catalog.regclass \
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database \
+            WHERE datname = pg_catalog.current_database())";
+
+const TERMINATE: &str = "SELECT pg_catalog.pg_terminate_backend($1)";
+
+/// A session that holds a shared lock of the fence, or a claim.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Writer {
     /// The server's process.
     pub pid: i32,
-    /// [`TRANSACTIONS`], [`super::COPIES`], or what [`key_of`] makes of an epoch.
+    /// [`TRANSACTIONS`], [`super::COPIES`], or what [`key_of`] makes of an epoch; of a claim
+    /// that of copies.
     pub key: i32,
     /// Role, program and address, in words for an operator.
     pub who: String,
     /// How long its transaction has been open.
     pub open_s: Option<f64>,
+    /// How long nothing was heard of it.
+    pub silent_s: f64,
+    /// The server waits for it inside a transaction.
+    pub waited_for: bool,
 }
 
 // === impl Writer ===
@@ -41,6 +65,11 @@ impl Writer {
     /// A connection of a sidecar, by its epoch's lock.
     pub fn is_session(&self) -> bool {
         self.key > TRANSACTIONS
+    }
+
+    /// One that copies, and that the server has waited for at least this long.
+    pub fn is_silent_copy(&self, patience: Duration) -> bool {
+        self.key == COPIES && self.waited_for && self.silent_s >= patience.as_secs_f64()
     }
 
     /// A connection of a sidecar of another epoch than this.
@@ -67,18 +96,47 @@ impl std::fmt::Display for Writer {
 pub async fn shared(session: &Session) -> Result<Vec<Writer>, SqlFault> {
     let prepared = session.prepared(SHARED).await?;
     let rows = session.query(&prepared.statement, &[&i64::from(CLASS)]).await;
-    let rows = rows.map_err(|error| session.fault(error, false))?;
+    read(session, &rows.map_err(|error| session.fault(error, false))?)
+}
+
+/// Those that have claimed rows of the outbox.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn claims(session: &Session) -> Result<Vec<Writer>, SqlFault> {
+    let prepared = session.prepared(CLAIMS).await?;
+    let rows = session.query(&prepared.statement, &[]).await;
+    read(session, &rows.map_err(|error| session.fault(error, false))?)
+}
+
+/// Ends a session of the server, and rolls back what it had not committed.
+///
+/// # Errors
+///
+/// What the database reports: the right may be missing.
+pub async fn terminate(session: &Session, pid: i32) -> Result<(), SqlFault> {
+    let prepared = session.prepared(TERMINATE).await?;
+    let done = session.query_one(&prepared.statement, &[&pid]).await;
+    done.map(drop).map_err(|error| session.fault(error, false))
+}
+
+fn read(session: &Session, rows: &[Row]) -> Result<Vec<Writer>, SqlFault> {
     let read = |row: &Row| -> Result<Writer, tokio_postgres::Error> {
         let (user, program): (Option<String>, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
         let address: String = row.try_get(4)?;
         let named = [user, program, Some(address).filter(|it| !it.is_empty())];
         // The second half of a key is shown unsigned.
-        let key = u32::try_from(row.try_get::<_, i64>(1)?).unwrap_or_default().cast_signed();
+        let key = row.try_get::<_, Option<i64>>(1)?.map_or(COPIES, |key| {
+            u32::try_from(key).unwrap_or_default().cast_signed()
+        });
         Ok(Writer {
             pid: row.try_get(0)?,
             key,
             who: named.into_iter().flatten().collect::<Vec<_>>().join(", "),
             open_s: row.try_get(5)?,
+            silent_s: row.try_get(6)?,
+            waited_for: row.try_get(7)?,
         })
     };
     let writers: Result<_, _> = rows.iter().map(read).collect();
@@ -97,20 +155,44 @@ impl FenceTable {
         Self { pools }
     }
 
-    async fn others(&self, side: Side, epoch: u64) -> Result<Vec<String>, SqlFault> {
+    async fn others(&self, side: Side, epoch: u64) -> Result<(Lease, Vec<Writer>), SqlFault> {
         let session = self.pools.of(side).get().await?;
-        if session.facts().is_cockroach {
+        let writers = match session.facts().is_cockroach {
             // There each write looks at the epoch itself.
-            return Ok(Vec::new());
+            true => Vec::new(),
+            false => shared(&session).await?,
+        };
+        let others = writers.into_iter().filter(|writer| writer.is_of_other_epoch(epoch));
+        Ok((session, others.collect()))
+    }
+
+    async fn told(&self, side: Side, epoch: u64) -> Result<Vec<String>, SqlFault> {
+        let (_, others) = self.others(side, epoch).await?;
+        Ok(others.iter().map(|it| format!("{it} writes under another epoch")).collect())
+    }
+
+    async fn end(&self, side: Side, epoch: u64, lease: f64) -> Result<Vec<String>, SqlFault> {
+        let (session, others) = self.others(side, epoch).await?;
+        let mut ended = Vec::new();
+        for writer in others.iter().filter(|it| it.silent_s >= lease) {
+            terminate(&session, writer.pid).await?;
+            ended.push(writer.to_string());
         }
-        let writers = shared(&session).await?;
-        let others = writers.iter().filter(|writer| writer.is_of_other_epoch(epoch));
-        Ok(others.map(|writer| format!("{writer} writes under another epoch")).collect())
+        Ok(ended)
     }
 }
 
 impl OlderWriters for FenceTable {
     fn before(&self, side: Side, epoch: u64) -> BoxFuture<'_, Result<Vec<String>, SqlFault>> {
-        self.others(side, epoch).boxed()
+        self.told(side, epoch).boxed()
+    }
+
+    fn end_lost(
+        &self,
+        side: Side,
+        epoch: u64,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Vec<String>, SqlFault>> {
+        self.end(side, epoch, lease.as_secs_f64()).boxed()
     }
 }
