@@ -13,6 +13,8 @@ pub struct Cutover {
     pub pause_lease: Duration,
     /// How long members are waited for before anything is held.
     pub prepare_wait: Duration,
+    /// How long chunks are verified that were written since their proof, before anything is held.
+    pub prove_max: Duration,
     /// Tables with more rows are not counted during the pause.
     pub count_rows_max: u64,
     /// Roles of applications on the source, made read-only there once the target is the primary.
@@ -27,6 +29,7 @@ impl Cutover {
             hold_limit: reader.duration("cutover.hold_limit"),
             pause_lease: reader.duration("cutover.pause_lease"),
             prepare_wait: reader.duration("cutover.prepare_wait"),
+            prove_max: reader.duration("cutover.prove_max"),
             count_rows_max: reader.count("cutover.count_rows_max") as u64,
             read_only_roles: reader.list("cutover.read_only_roles"),
         }

@@ -53,8 +53,11 @@ pub(super) struct Layers {
 
 /// Variables of segue that are no keys of the file. By the second a test says where the process
 /// is to end; a build for use does not know it.
-const OTHER_VARIABLES: &[&str] =
-    if cfg!(debug_assertions) { &["SEGUE_CONFIG", "SEGUE_CRASH_AT"] } else { &["SEGUE_CONFIG"] };
+const OTHER_VARIABLES: &[&str] = if cfg!(debug_assertions) {
+    &["SEGUE_CONFIG", "SEGUE_CRASH_AT", "SEGUE_STOP_AT"]
+} else {
+    &["SEGUE_CONFIG"]
+};
 
 /// libpq's variables and the keys that they are read as. Where a database is (host, port,
 /// name) they say of the source only: a target that is the source by default would be a trap.

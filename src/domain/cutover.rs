@@ -55,6 +55,8 @@ pub enum CutoverStep {
     Gates,
     /// Whether the pause will be short enough.
     Predict,
+    /// What was written since its proof is proven again.
+    Prove,
     /// Members come to attention.
     Prepare,
     /// Members hold new writes and finish what is open.
@@ -161,6 +163,7 @@ impl CutoverStep {
         match self {
             Self::Gates => "gates",
             Self::Predict => "predict",
+            Self::Prove => "prove",
             Self::Prepare => "prepare",
             Self::Pause => "pause",
             Self::Fence => "fence",

@@ -131,7 +131,9 @@ fn statement(role: &str, database: &str, read_only: bool) -> String {
     let (role, database) = (quote_identifier(role), quote_identifier(database));
     let change = if read_only { "SET" } else { "RESET" };
     let value = if read_only { " TO on" } else { "" };
-    format!("ALTER ROLE {role} IN DATABASE {database} {change} default_transaction_read_only{value}")
+    format!(
+        "ALTER ROLE {role} IN DATABASE {database} {change} default_transaction_read_only{value}"
+    )
 }
 
 fn refused(session: &Session, message: String) -> SqlFault {

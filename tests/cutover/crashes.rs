@@ -83,7 +83,7 @@ async fn a_database_is_lost_in_the_middle() {
         let server = if lost_target { &fleet.target } else { &fleet.source };
         let log = fleet.members[0].logs().len();
         fleet.settled_at_all().await;
-        let running = fleet.members[0].start(&[
+        let running = fleet.members[0].start_piped(&[
             "cutover",
             "--yes",
             "--force",

@@ -20,6 +20,7 @@ dual_write_min = \"1ms\"
 quiet_min = \"1ms\"
 samples_min = 0
 full_shift_min = \"1ms\"
+reversed_min = \"1ms\"
 rehearsals_min = 0
 outbox_age_max = \"60s\"
 [control]
@@ -48,6 +49,11 @@ pub struct Fleet {
 impl Fleet {
     /// Members in `shift`, settled.
     pub async fn in_shift(members: usize) -> Self {
+        Self::in_shift_with(members, "").await
+    }
+
+    /// The same with more in the last section of the configuration.
+    pub async fn in_shift_with(members: usize, more: &str) -> Self {
         let durable = Options { durability: Durability::Fsync, ..Options::default() };
         let source = Server::start(Major::V15, &durable);
         let target = Server::start(Major::V18, &durable);
@@ -55,21 +61,32 @@ impl Fleet {
             (format!("{SOURCE_SCHEMA}{SOURCE_EXTRA}"), format!("{TARGET_SCHEMA}{TARGET_EXTRA}"));
         let pair = Pair::within(&source, &target, &here, &there).await;
         let mut fleet = Self { members: Vec::new(), pair, source, target };
+        let sections = format!("{SECTIONS}{more}");
         for _ in 0..members {
-            fleet.members.push(fleet.prepared());
+            let (source, target) = (fleet.pair.source.dsn(), fleet.pair.target.dsn());
+            fleet.members.push(Segue::prepare(source, target, &sections));
         }
         fleet.members[0].succeed(&["init", "--phase", "shadow_read"]);
         for member in &mut fleet.members {
             member.serve().await;
         }
-        let forced = ["phase", "advance", "--to", "shift", "--force", "--reason", "a test"];
-        fleet.until_done(&forced).await;
-        fleet.settled("shift").await;
+        fleet.shift().await;
         fleet
     }
 
-    pub fn prepared(&self) -> Segue {
-        Segue::prepare(self.pair.source.dsn(), self.pair.target.dsn(), SECTIONS)
+    async fn shift(&self) {
+        let forced = ["phase", "advance", "--to", "shift", "--force", "--reason", "a test"];
+        self.until_done(&forced).await;
+        self.settled("shift").await;
+    }
+
+    /// One more member, whose connections go through these ports.
+    pub async fn join_by(&mut self, source_port: u16, target_port: u16) {
+        let source = self.source.dsn_by_port(self.pair.source.name(), source_port);
+        let target = self.target.dsn_by_port(self.pair.target.name(), target_port);
+        let mut member = Segue::prepare(&source, &target, SECTIONS);
+        member.serve().await;
+        self.members.push(member);
     }
 
     /// Runs a command at the first member until it succeeds; gives what it printed.
@@ -104,11 +121,22 @@ impl Fleet {
     }
 
     /// The same, which must succeed.
-    pub async fn changed(&self, command: &str) {
+    pub async fn changed(&self, command: &str) -> String {
         self.until_settled().await;
         let output = self.change(0, command, &[]);
         assert!(output.status.success(), "{}\n{}", said(&output), self.members[0].logs());
         println!("{}", said(&output));
+        // Lines are wrapped.
+        said(&output).split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Waits until nothing of the source waits to be copied.
+    pub async fn drained(&self) {
+        let waiting = "SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
+        eventually("the outbox is empty", LIMIT, || async {
+            (self.pair.source.rows(waiting).await == ["0"]).then_some(())
+        })
+        .await;
     }
 
     pub async fn settled_at_all(&self) {

@@ -11,6 +11,9 @@ mod ledger;
 mod support;
 
 mod crashes;
+mod ending;
+mod evidence;
 mod fleet;
 mod outsiders;
+mod stopped;
 mod there_and_back;

@@ -125,8 +125,12 @@ impl Ledger {
         }
     }
 
-    /// Keeps what reads of the write's accounts must bring from now on.
+    /// Keeps what reads of the write's accounts must bring from now on. A write that changed
+    /// nothing has no token, and says nothing of the one before it.
     pub(super) fn keep_token(&self, write: usize, token: &str) {
+        if token.is_empty() {
+            return;
+        }
         let mut guard = self.book.lock().unwrap();
         let Book { writes, accounts, .. } = &mut *guard;
         for (key, _) in &writes[write].changes {

@@ -95,18 +95,18 @@ impl Segue {
         Running { process: std::sync::Mutex::new(process), out }
     }
 
-    /// Starts a subcommand; its output is piped.
-    pub fn start(&self, arguments: &[&str]) -> Child {
-        let mut command = self.command(arguments);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("segue can be run")
-    }
-
     /// Whether the sidecar runs.
     pub fn is_running(&self) -> bool {
         let Some(process) = &self.process else { return false };
         // A zombie waits for its parent.
         let status = std::fs::read_to_string(format!("/proc/{}/stat", process.id()));
         status.is_ok_and(|status| !status.contains(") Z "))
+    }
+
+    /// Whether the sidecar is stopped, as by `kill -STOP`.
+    pub fn is_stopped(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", self.process_id()));
+        status.is_ok_and(|status| status.contains(") T "))
     }
 
     /// Starts the sidecar and waits until its health says so.

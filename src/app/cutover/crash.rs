@@ -1,7 +1,11 @@
-//! Places where a test may end whoever runs a cutover.
+//! Places where a test may end or stop whoever runs a cutover, or takes part in it.
+
+use std::process::Command;
 
 /// Names such a place; the process ends there as by `kill -9`.
-pub(super) const CRASH_AT: &str = "SEGUE_CRASH_AT";
+const CRASH_AT: &str = "SEGUE_CRASH_AT";
+/// Names such a place; the process stops there as by `kill -STOP`, until it is continued.
+const STOP_AT: &str = "SEGUE_STOP_AT";
 
 /// All of them, in the order in which a cutover passes them.
 pub const ALL: [&str; 11] = [
@@ -27,10 +31,16 @@ pub const OF_MEMBERS: [&str; 5] = [
     "member_after_raising",
 ];
 
-/// Ends the process where that is what a test asked for.
+/// Ends or stops the process where that is what a test asked for.
 pub(super) fn pass(place: &'static str) {
     debug_assert!(ALL.contains(&place) || OF_MEMBERS.contains(&place), "{place} is not listed");
-    if std::env::var(CRASH_AT).is_ok_and(|wanted| wanted == place) {
+    let is_wanted = |variable| std::env::var(variable).is_ok_and(|wanted| wanted == place);
+    if is_wanted(CRASH_AT) {
         std::process::abort();
+    }
+    if is_wanted(STOP_AT) {
+        let stopped =
+            Command::new("kill").arg("-STOP").arg(std::process::id().to_string()).status();
+        tracing::warn!(place, ?stopped, "stopped, and continued");
     }
 }

@@ -1,6 +1,6 @@
 //! A change of the primary, and the way back: the same steps with the sides exchanged.
 //!
-//! gates → predict → prepare → pause → fence → drain → verify → sequences → flip → release.
+//! gates → predict → prove → prepare → pause → fence → drain → verify → sequences → flip → release.
 //! Nothing is changed before the flip: whatever fails up to there lifts the fence and the pause,
 //! and callers have waited and that is all. After the flip every member finishes by itself.
 //!
@@ -12,6 +12,7 @@ mod fence;
 mod flip;
 mod member;
 mod prepare;
+mod prove;
 mod verify;
 
 use std::collections::BTreeSet;
@@ -206,6 +207,7 @@ impl<'a> Run<'a> {
         }
         self.pause.epoch = row.state.epoch;
         self.predict(&row).await?;
+        self.prove().await?;
         self.prepare().await?;
         crash::pass("cutover_after_prepare");
         let renewing = self.keep_pause();

@@ -429,6 +429,12 @@ const CUTOVER: &[Key] = &[
         "time that members are waited for before any write is held",
     ),
     key(
+        "prove_max",
+        Kind::Duration,
+        "60s",
+        "time for verifying, before any write is held, what was written since its proof",
+    ),
+    key(
         "count_rows_max",
         Kind::Count(0, 1_000_000_000),
         "100000",

@@ -127,9 +127,9 @@ fn read(session: &Session, rows: &[Row]) -> Result<Vec<Writer>, SqlFault> {
         let address: String = row.try_get(4)?;
         let named = [user, program, Some(address).filter(|it| !it.is_empty())];
         // The second half of a key is shown unsigned.
-        let key = row.try_get::<_, Option<i64>>(1)?.map_or(COPIES, |key| {
-            u32::try_from(key).unwrap_or_default().cast_signed()
-        });
+        let key = row
+            .try_get::<_, Option<i64>>(1)?
+            .map_or(COPIES, |key| u32::try_from(key).unwrap_or_default().cast_signed());
         Ok(Writer {
             pid: row.try_get(0)?,
             key,

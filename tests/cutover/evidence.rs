@@ -1,0 +1,32 @@
+//! What a cutover looks at before it holds anything.
+
+use crate::fleet::{Fleet, said};
+
+/// The row lies in a chunk that was proven and written since; nothing waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_differs_is_found_before_anything_is_held() {
+    let fleet = Fleet::in_shift(1).await;
+    let (source, target) = (&fleet.pair.source, &fleet.pair.target);
+    fleet.members[0].succeed(&["verify"]);
+    source.run("INSERT INTO ticket (note) VALUES ('new')").await;
+    fleet.drained().await;
+    let spoil =
+        "SET session_replication_role = replica; UPDATE ticket SET note = 'spoilt' WHERE id = 7";
+    target.run(spoil).await;
+
+    let output = fleet.change(0, "cutover", &[]);
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("prove") && told.contains("ticket differs"), "{told}");
+    assert!(told.contains("writes were held for 0 ms"), "{told}");
+    assert_eq!(fleet.phase().await, "shift");
+
+    fleet.members[0].succeed(&["verify", "--repair"]);
+    source.run("INSERT INTO ticket (note) VALUES ('newer')").await;
+    fleet.drained().await;
+    let output = fleet.change(0, "cutover", &[]);
+    let told = said(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("open chunks with"), "{told}");
+    assert!(!told.contains("0 open chunks"), "a chunk was written since its proof: {told}");
+}
