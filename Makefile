@@ -35,9 +35,6 @@ playground: ## the demo's two databases alone, to try segue by hand; Ctrl-C remo
 	@scripts/setup --demo
 	@.build/python/bin/python demo/playground
 
-bench-cutover: setup ## 20 cutovers and rollbacks under load: the pause, errors, what was lost
-	@cargo bench --locked --bench cutover
-
 bench-callers: setup ## what callers see of a slow, refusing or full target: paired p50 and p99
 	cargo test --locked --test durability callers_do_not -- --nocapture --test-threads=1
 

@@ -51,8 +51,8 @@ pub(super) struct Layers {
     pub(super) faults: Vec<Fault>,
 }
 
-/// Variables of segue that are no keys of the file. By the second a test says where the process
-/// is to end; a build for use does not know it.
+/// Variables of segue that are no keys of the file. By the others a test says where the process
+/// is to end, or to stop; a build for use does not know them.
 const OTHER_VARIABLES: &[&str] = if cfg!(debug_assertions) {
     &["SEGUE_CONFIG", "SEGUE_CRASH_AT", "SEGUE_STOP_AT"]
 } else {

@@ -14,7 +14,8 @@ async fn as_shop(fleet: &Fleet) -> Client {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn applications_cannot_write_to_the_old_primary_until_it_is_the_primary_again() {
-    let fleet = Fleet::in_shift_with(2, "read_only_roles = [\"shop\"]\n").await;
+    let more = "read_only_roles = [\"shop\"]\n[tables]\nexclude = [\"public.besides\"]\n";
+    let fleet = Fleet::in_shift_with(2, more).await;
     let refused = fleet.change(0, "cutover", &[]);
     let told = said(&refused);
     assert_eq!(refused.status.code(), Some(1), "{told}");
