@@ -87,6 +87,8 @@ class Ledger:
         self.erased = set()
         self.acknowledged = {"read": 0, "write": 0, "repeat": 0}
         self.replayed = 0
+        # Of the program that goes round segue.
+        self.fenced = 0
         self.errors = []
         self.latencies = {}
 
@@ -117,14 +119,15 @@ class Ledger:
 class Load:
     """The threads. `part` names the part of the demo that answers are counted under."""
 
-    def __init__(self, ledger, sql_port, baseline_dsn, direct_dsn):
+    def __init__(self, ledger, sql_ports, baseline_dsn, direct_dsn):
         self.ledger = ledger
-        self.sql_port = sql_port
+        self.sql_ports = sql_ports
         self.baseline_dsn = baseline_dsn
         self.direct_dsn = direct_dsn
         self.part = "calm"
         self.reads = list(READS)
         self.planted = dict(PLANTED)
+        self.reads_planted_row = True
         # In place of the first call's idempotency key, where it is not None.
         self.repeats_key = None
         self._stop = threading.Event()
@@ -152,8 +155,17 @@ class Load:
         except Exception as error:  # A thread that dies must show in the proof.
             self.ledger.fail(f"{work.__name__} {number}", repr(error))
 
+    def mend(self):
+        """The application's statements are rewritten as the report says."""
+        self.planted = {}
+        self.reads_planted_row = False
+
+    def _sql(self, number):
+        """Each client talks to the sidecar in its own pod."""
+        return Sql(self.sql_ports[number % len(self.sql_ports)])
+
     def _writer(self, number):
-        sql = Sql(self.sql_port)
+        sql = self._sql(number)
         writer = Writer(number)
         with psycopg.connect(self.baseline_dsn, autocommit=True) as direct:
             while not self._stop.wait(PAUSE_S * random.uniform(0.5, 1.5)):
@@ -165,12 +177,13 @@ class Load:
                     self._timed("repeat", "segue", lambda: repeat(sql))
 
     def _reader(self, number):
-        sql = Sql(self.sql_port)
-        planted = [(it.statement, it.params) for it in self.planted.values()]
-        planted.append((PLANTED_READ, (PLANTED_CUSTOMER,)))
+        sql = self._sql(number)
         with psycopg.connect(self.baseline_dsn, autocommit=True) as direct:
             while not self._stop.wait(PAUSE_S * random.uniform(0.5, 1.5)):
-                if random.random() < 0.1:
+                planted = [(it.statement, it.params) for it in self.planted.values()]
+                if self.reads_planted_row:
+                    planted.append((PLANTED_READ, (PLANTED_CUSTOMER,)))
+                if planted and random.random() < 0.1:
                     statement, params = random.choice(planted)
                 else:
                     statement, make = random.choice(self.reads)
@@ -183,8 +196,13 @@ class Load:
         with psycopg.connect(self.direct_dsn, autocommit=True) as direct:
             while not self._stop.wait(0.5):
                 customer = random.randint(1, WRITTEN_MAX)
-                direct.execute("UPDATE customers SET visits = visits + 1 WHERE id = %s",
-                               (customer,))
+                try:
+                    direct.execute("UPDATE customers SET visits = visits + 1 WHERE id = %s",
+                                   (customer,))
+                except psycopg.errors.ReadOnlySqlTransaction:
+                    # The source is not the primary.
+                    self.ledger.fenced += 1
+                    continue
                 with self.ledger._lock:
                     _add(self.ledger.visits, customer, 1)
 

@@ -40,12 +40,14 @@ def _repeats(story):
 
 def _lost(story):
     order = next(it for it in story.ledger.orders if it not in story.ledger.deleted)
-    _on(story.source, f"DELETE FROM orders WHERE id = {order}")
+    _on(story.target, f"DELETE FROM public.orders WHERE id = {order}")
     story.drain()
 
 
 def _row(story):
-    _on(story.target, "UPDATE public.orders SET qty = qty + 1 WHERE id = 7")
+    # As a superuser can, past the fence.
+    _on(story.source, "SET session_replication_role = replica",
+        "UPDATE orders SET qty = qty + 1 WHERE id = 7")
 
 
 def _hole(story):
@@ -84,8 +86,8 @@ SABOTAGES = {
     "stays": Deed("the target is not taken away", "away", _stays),
     "slow": Deed("writes become slow while the target is away", "away", _slow),
     "undiverged": Deed("the row of customer 200 stays as it is", "diverge", lambda _: None),
-    "lost": Deed("an acknowledged order is deleted on the source", "drained", _lost),
-    "row": Deed("a second row is changed on the target", "drained", _row),
+    "lost": Deed("an acknowledged order is deleted on the primary", "drained", _lost),
+    "row": Deed("a row is changed on the shadow", "drained", _row),
     "stuck": Deed("the target refuses new tickets", "back", _stuck),
     "kill": Deed("segue is killed at the end", "end", _kill),
 }

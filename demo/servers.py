@@ -195,20 +195,42 @@ show_values = true
 
 [outbox]
 backoff_max = "2s"
+
+[control]
+name = "{name}"
+poll_interval = "250ms"
+lease = "5s"
+
+# What takes weeks in earnest takes seconds here.
+[gates]
+dual_write_min = "5s"
+full_shift_min = "3s"
+rehearsals_min = 1
+samples_min = 100
+
+[read_routing]
+target_percentage = 5
+escalation_schedule = [
+  {{ after = "3s", percentage = 20 }},
+  {{ after = "3s", percentage = 50 }},
+  {{ after = "3s", percentage = 80 }},
+  {{ after = "3s", percentage = 100 }},
+]
+rollback_trigger = {{ window = "3s", min_samples = 20 }}
 """
 
 
 class Sidecar:
     """The `segue` command with its configuration."""
 
-    def __init__(self, folder, program, source_dsn, target_dsn):
-        self.home = folder.path / "segue"
+    def __init__(self, folder, name, program, source_dsn, target_dsn):
+        self.home = folder.path / name
         self.home.mkdir()
         self.program = program
         self.sql_port, self.admin_port = free_port(), free_port()
         self.config = self.home / "segue.toml"
         self.config.write_text(CONFIG.format(
-            source=source_dsn, target=target_dsn,
+            name=name, source=source_dsn, target=target_dsn,
             sql_port=self.sql_port, admin_port=self.admin_port))
         self.process = None
 
