@@ -1,11 +1,13 @@
 //! What callers see of changes of the primary: three members in processes of their own, 64
 //! clients that write and read, and cutovers and rollbacks in turn.
 //!
-//! `make bench-cutover`, or `cargo bench --bench cutover -- ROUNDS CLIENTS`.
+//! `make bench-cutover`, or `cargo bench --bench cutover -- ROUNDS CLIENTS`; with no rounds, only
+//! what the fence costs a write.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod cost;
 #[path = "../../tests/cutover/fleet.rs"]
 mod fleet;
 #[path = "../../tests/ledger/mod.rs"]
@@ -28,7 +30,12 @@ fn main() {
     let rounds = numbers.first().copied().unwrap_or(ROUNDS);
     let clients = numbers.get(1).copied().unwrap_or(CLIENTS);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
-    runtime.block_on(run(rounds, clients));
+    runtime.block_on(async {
+        cost::of_the_fence().await;
+        if rounds > 0 {
+            run(rounds, clients).await;
+        }
+    });
 }
 
 async fn run(rounds: u64, clients: u64) {

@@ -2,8 +2,9 @@
 
 use tokio_postgres::Client;
 
-use crate::fleet::{Fleet, said};
-use crate::support::connect;
+use crate::fleet::{Fleet, LIMIT, said};
+use crate::support::guard::signal;
+use crate::support::{connect, eventually};
 
 const ROLE: &str = "CREATE ROLE shop LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO shop; \
     GRANT USAGE ON SCHEMA segue TO shop; CREATE TABLE besides (id int); GRANT ALL ON besides TO shop";
@@ -66,4 +67,27 @@ async fn the_migration_ends_behind_its_gate_and_leaves_the_target_alone() {
     assert!(!back.status.success(), "there is no way back: {}", said(&back));
     fleet.members[0].succeed(&["capture", "remove"]);
     target.run("DROP SCHEMA segue CASCADE; INSERT INTO ticket (note) VALUES ('free')").await;
+}
+
+/// A standby that is promoted without the flip would be a second primary.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn standbys_of_the_old_primary_are_waited_for_and_told_of() {
+    let fleet = Fleet::in_shift(1).await;
+    let mut standby = fleet.source.receive_log();
+    let streams = "SELECT state FROM pg_stat_replication";
+    eventually("the standby streams", LIMIT, || async {
+        (fleet.pair.source.rows(streams).await == ["streaming"]).then_some(())
+    })
+    .await;
+    let told = fleet.changed("cutover").await;
+    assert!(told.contains("reversed; 1 standbys have it"), "{told}");
+    fleet.changed("rollback").await;
+
+    // Stopped, it cannot say so.
+    signal("STOP", &[standby.id()]);
+    let told = fleet.changed("cutover").await;
+    assert!(told.contains("1 of 1 standbys have not confirmed it"), "{told}");
+    signal("CONT", &[standby.id()]);
+    standby.kill().unwrap();
+    standby.wait().unwrap();
 }

@@ -85,6 +85,7 @@ pub struct Ledger {
     /// A client found something wrong, and its task has panicked.
     pub(super) broken: AtomicBool,
     doubts: Mutex<Vec<String>>,
+    refusals: Mutex<Vec<String>>,
     latencies: Mutex<Vec<Duration>>,
 }
 
@@ -180,11 +181,16 @@ impl Ledger {
         }
     }
 
-    /// Keeps why an outcome is unknown.
-    pub(super) fn doubt(&self, why: String) {
-        let mut doubts = self.doubts.lock().unwrap();
-        if doubts.len() < DOUBTS_MAX {
-            doubts.push(why);
+    /// Keeps why an outcome is unknown, or why a write was surely not applied.
+    pub(super) fn doubt(&self, told: Told, why: String) {
+        let list = match told {
+            Told::Unknown => &self.doubts,
+            Told::NotApplied => &self.refusals,
+            Told::Applied => return,
+        };
+        let mut list = list.lock().unwrap();
+        if list.len() < DOUBTS_MAX {
+            list.push(why);
         }
     }
 
@@ -208,6 +214,13 @@ impl Ledger {
     /// Why outcomes are unknown, the first of them.
     pub fn doubts(&self) -> Vec<String> {
         self.doubts.lock().unwrap().clone()
+    }
+
+    /// Panics where a caller was told of any failure that was not another client's doing.
+    pub fn no_errors(&self, when: &str) {
+        let (_, unknown, refused) = self.totals();
+        let refusals = self.refusals.lock().unwrap();
+        assert_eq!((unknown, refused), (0, 0), "{when}: {:#?} {refusals:#?}", self.doubts());
     }
 
     /// Acknowledged, of unknown outcome, surely not applied; conflicts between clients, which

@@ -153,7 +153,7 @@ impl Ledger {
                 self.conflict(Some(write));
                 return Became::Nothing;
             }
-            Err(status) if told == Told::Unknown => self.doubt(format!("{status:?}")),
+            Err(status) if told != Told::Applied => self.doubt(told, format!("{status:?}")),
             _ => {}
         }
         self.end(write, told);
@@ -269,7 +269,11 @@ impl Ledger {
         let call = execute(statement(COUNT, vec![int(counter)]));
         let told = match self.timed(sql.execute(call)).await {
             Ok(_) => Told::Applied,
-            Err(status) => told(&status),
+            Err(status) => {
+                let told = told(&status);
+                self.doubt(told, format!("{status:?}"));
+                told
+            }
         };
         self.end_count(counter, told);
     }

@@ -201,6 +201,24 @@ impl Server {
         signal("CONT", &processes_in(&self.data_folder()));
     }
 
+    /// Starts what takes the server's log as a standby does, and says how much of it is on its
+    /// disk. It ends with the server.
+    pub fn receive_log(&self) -> Child {
+        let folder = self.guard.folder().join("received");
+        std::fs::create_dir(&folder).expect("the folder can be written");
+        self.account.own(&folder);
+        self.account
+            .command(&self.programs.join("pg_receivewal"))
+            .args(["--host=127.0.0.1", "--username=postgres", "--synchronous", "--no-loop"])
+            .arg(format!("--port={}", self.port))
+            .arg("--directory")
+            .arg(&folder)
+            .current_dir(self.guard.folder())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("pg_receivewal can be run")
+    }
+
     fn stop(&self, name: &str) {
         let Some(mut process) = self.process.lock().unwrap().take() else { return };
         self.resume();

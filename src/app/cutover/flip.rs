@@ -14,11 +14,13 @@ use crate::domain::side::Side;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
 use crate::postgres::control::{change_on, read_on};
-use crate::postgres::fence::Exclusive;
+use crate::postgres::fence::{Exclusive, Standbys};
 use crate::postgres::read_only::Made;
 
 /// For the flip's fate to be found out, and for members to follow it.
 const AFTER_FLIP: Duration = Duration::from_secs(10);
+/// For standbys to confirm it.
+const STANDBYS_WAIT: Duration = Duration::from_secs(1);
 /// Attempts at the flip, where only the revision of the row has changed.
 const FLIPS_MAX: u32 = 3;
 
@@ -46,9 +48,27 @@ impl Run<'_> {
             return Err(self.failed(CutoverStep::Flip, begun, fault.with_hint("try again")).await);
         }
         let row = self.row_after_flip(epoch).await?;
-        let phase = row.state.phase;
-        self.done(CutoverStep::Flip, begun, format!("epoch {epoch}, {phase}")).await;
+        let mut detail = format!("epoch {epoch}, {}", row.state.phase);
+        detail += &self.on_standbys(fence).await;
+        self.done(CutoverStep::Flip, begun, detail).await;
         Ok(row)
+    }
+
+    /// One that is promoted without the flip would name the old primary again, until a member
+    /// has brought its row up.
+    async fn on_standbys(&self, fence: &Exclusive) -> String {
+        match fence.standbys(STANDBYS_WAIT).await {
+            Ok(Standbys { all: 0, .. }) => String::new(),
+            Ok(Standbys { all, behind: 0 }) => format!("; {all} standbys have it"),
+            Ok(Standbys { all, behind }) => {
+                tracing::warn!(all, behind, "standbys have not confirmed the flip");
+                format!("; {behind} of {all} standbys have not confirmed it: do not promote them yet")
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "standbys could not be asked for the flip");
+                "; standbys could not be asked".to_owned()
+            }
+        }
     }
 
     /// The leader may have moved the share of reads since: that is another revision of the same

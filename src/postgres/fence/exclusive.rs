@@ -10,6 +10,8 @@ use crate::postgres::connect::Connector;
 use crate::postgres::session::Session;
 use crate::postgres::settings::Purpose;
 
+/// Between two looks at standbys.
+const STANDBY_LOOK: Duration = Duration::from_millis(5);
 /// `lock_not_available`.
 const LOCK_TIMEOUT: &str = "55P03";
 
@@ -22,6 +24,22 @@ const PREPARED: &str = "\
 const OUTBOX: &str = "\
     SELECT pg_catalog.count(*) FROM (SELECT FROM segue.outbox WHERE forgotten_at IS NULL \
         LIMIT 100000) AS o";
+
+/// Servers that stream from this one, and those that have not written all of the log yet. Of
+/// connections that its role may not see, it is not told how far they are: they count as behind.
+const STANDBYS: &str = "\
+    SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE \
+        flush_lsn IS NULL OR flush_lsn < $1::text::pg_catalog.pg_lsn) \
+    FROM pg_catalog.pg_stat_replication WHERE state IS DISTINCT FROM 'backup'";
+
+/// Servers that stream from this one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standbys {
+    /// All of them.
+    pub all: u64,
+    /// Those that have not written everything yet.
+    pub behind: u64,
+}
 
 /// A session that asks for the fence, and holds it. The server ends it, and with it the fence,
 /// when nothing was heard of it for its lease: a holder that is stopped holds nobody up.
@@ -156,6 +174,30 @@ impl Exclusive {
         let failed = |error| self.session.fault(error, false);
         let rows: i64 = row.map_err(failed)?.try_get(0).map_err(failed)?;
         Ok(rows.unsigned_abs())
+    }
+
+    /// Waits until every standby has written to its disk what is committed now, for `wait_max`
+    /// at most.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub async fn standbys(&self, wait_max: Duration) -> Result<Standbys, SqlFault> {
+        let failed = |error| self.session.fault(error, false);
+        let written = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text";
+        let row = self.session.query_one(written, &[]).await.map_err(failed)?;
+        let written: String = row.try_get(0).map_err(failed)?;
+        let look = self.session.prepared(STANDBYS).await?;
+        let until = tokio::time::Instant::now() + wait_max;
+        loop {
+            let row = self.session.query_one(&look.statement, &[&written]).await.map_err(failed)?;
+            let count = |at| row.try_get::<_, i64>(at).map(i64::unsigned_abs).map_err(failed);
+            let standbys = Standbys { all: count(0)?, behind: count(1)? };
+            if standbys.behind == 0 || tokio::time::Instant::now() >= until {
+                return Ok(standbys);
+            }
+            tokio::time::sleep(STANDBY_LOOK).await;
+        }
     }
 
     async fn run(&self, sql: &str) -> Result<(), SqlFault> {

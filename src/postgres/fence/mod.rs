@@ -18,7 +18,7 @@ mod session;
 pub mod writers;
 
 pub use copies::{check_follows, share_copies};
-pub use exclusive::Exclusive;
+pub use exclusive::{Exclusive, Standbys};
 pub(in crate::postgres) use promote::promote;
 pub use session::{Fence, FenceControl};
 pub(in crate::postgres) use session::{Share, leave};
