@@ -5,23 +5,11 @@ use std::sync::Arc;
 use segue::app::cutover::{CRASH_POINTS, MEMBER_CRASH_POINTS};
 
 use crate::fleet::{Fleet, LIMIT, load, said};
-use crate::ledger::{Ledger, Load};
-use crate::support::eventually;
+use crate::ledger::Ledger;
+use crate::support::{Server, eventually};
 
-/// What must hold afterwards, on its own or by running the command again.
-async fn all_is_well(fleet: &Fleet, clients: Load, ledger: &Ledger) {
-    clients.acknowledged(100).await;
-    let phase = fleet.phase().await;
-    if phase == "shift" {
-        fleet.changed("cutover").await;
-    }
-    assert_eq!(fleet.phase().await, "reversed");
-    clients.acknowledged(100).await;
-    fleet.changed("rollback").await;
-    clients.acknowledged(100).await;
-    clients.stop().await;
-    fleet.everything_agrees(ledger).await;
-}
+const FORCED: [&str; 7] =
+    ["cutover", "--yes", "--max-pause", "30s", "--force", "--reason", "a test"];
 
 /// Each place in turn, in one fleet: the member that runs the cutover ends there as by `kill -9`,
 /// and another one finds it done or does it.
@@ -71,35 +59,41 @@ async fn lost_at_each(places: &[&str], who: usize) {
     }
 }
 
-/// Either database stops while writes are held.
+/// The source stops at each place, as by a power cut, while a cutover stands there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_is_lost_in_the_middle() {
-    let fleet = Fleet::in_shift(3).await;
+async fn the_source_is_lost_at_every_step() {
+    database_lost_at_each(|fleet| &fleet.source).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_target_is_lost_at_every_step() {
+    database_lost_at_each(|fleet| &fleet.target).await;
+}
+
+async fn database_lost_at_each(which: fn(&Fleet) -> &Server) {
+    let mut fleet = Fleet::in_shift(3).await;
     let ledger = Arc::new(Ledger::default());
-    let clients = load(&ledger, &fleet.addresses(), 0);
-    clients.acknowledged(100).await;
-    for lost_target in [true, false] {
-        let server = if lost_target { &fleet.target } else { &fleet.source };
-        let log = fleet.members[0].logs().len();
+    for (generation, place) in (0..).zip(CRASH_POINTS) {
+        fleet.members[2].kill();
+        fleet.members[2].serve_with(&[("SEGUE_STOP_AT", place)]).await;
+        let clients = load(&ledger, &fleet.addresses()[..2], generation);
+        clients.acknowledged(40).await;
         fleet.settled_at_all().await;
-        let running = fleet.members[0].start_piped(&[
-            "cutover",
-            "--yes",
-            "--force",
-            "--reason",
-            "a test",
-            "--max-pause",
-            "5s",
-        ]);
-        eventually("writes are held", LIMIT, || async {
-            fleet.members[0].logs()[log..].contains("step=\"pause\"").then_some(())
-        })
-        .await;
-        server.stop_immediate();
+        let running = fleet.stopped_within(2, place).await;
+        which(&fleet).stop_immediate();
+        fleet.members[2].signal("CONT");
+        which(&fleet).restart();
         let output = running.wait_with_output().unwrap();
-        println!("{}", said(&output));
-        server.restart();
-        clients.acknowledged(50).await;
+        println!("{place}: {}", said(&output));
+        clients.acknowledged(40).await;
+        // On its own, or by running the command again.
+        if fleet.phase().await == "shift" {
+            fleet.until_done(&FORCED).await;
+        }
+        assert_eq!(fleet.phase().await, "reversed", "{place}");
+        clients.acknowledged(40).await;
+        fleet.until_done(&["rollback", "--yes", "--max-pause", "30s"]).await;
+        clients.stop().await;
+        fleet.everything_agrees(&ledger).await;
     }
-    all_is_well(&fleet, clients, &ledger).await;
 }

@@ -3,8 +3,8 @@
 // The benchmark uses a part of it.
 #![allow(dead_code)]
 
-use std::process::Output;
-use std::sync::Arc;
+use std::process::{Child, Output};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::ledger::{Ledger, Load, Mix, SOURCE_SCHEMA, TARGET_SCHEMA, agree_under};
@@ -128,6 +128,23 @@ impl Fleet {
         println!("{}", said(&output));
         // Lines are wrapped.
         said(&output).split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs a cutover by a member that stops at `place`, until it has; gives the command.
+    pub async fn stopped_within(&self, member: usize, place: &str) -> Child {
+        let member = &self.members[member];
+        let arguments = ["cutover", "--yes", "--max-pause", "30s", "--force", "--reason", "a test"];
+        let running = Mutex::new(member.start_piped(&arguments));
+        eventually(&format!("{place}: it has stopped"), LIMIT, || async {
+            let mut running = running.lock().unwrap();
+            // Called off before it came so far.
+            if running.try_wait().unwrap().is_some() {
+                *running = member.start_piped(&arguments);
+            }
+            member.is_stopped().then_some(())
+        })
+        .await;
+        running.into_inner().unwrap()
     }
 
     /// Waits until nothing of the source waits to be copied.

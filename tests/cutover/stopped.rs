@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use crate::fleet::{Fleet, LIMIT, load, said};
+use crate::fleet::{Fleet, load, said};
 use crate::ledger::Ledger;
-use crate::support::{Proxy, eventually};
+use crate::support::Proxy;
 
 /// Each of these places in turn: whoever runs the cutover stops there, another one does it, and
 /// the first one wakes up and goes on with what it believes.
@@ -27,12 +27,7 @@ async fn a_coordinator_that_was_stopped_wakes_when_another_has_done_its_work() {
         let clients = load(&ledger, &fleet.addresses()[..2], generation);
         clients.acknowledged(60).await;
         fleet.settled_at_all().await;
-        let arguments = ["cutover", "--yes", "--max-pause", "30s", "--force", "--reason", "a test"];
-        let running = fleet.members[2].start_piped(&arguments);
-        eventually(&format!("{place}: it has stopped"), LIMIT, || async {
-            fleet.members[2].is_stopped().then_some(())
-        })
-        .await;
+        let running = fleet.stopped_within(2, place).await;
         // Whatever it holds is over with its lease: writes go on, here or there.
         clients.acknowledged(60).await;
         if fleet.phase().await == "shift" {

@@ -62,7 +62,9 @@ impl Run<'_> {
             Ok(Standbys { all, behind: 0 }) => format!("; {all} standbys have it"),
             Ok(Standbys { all, behind }) => {
                 tracing::warn!(all, behind, "standbys have not confirmed the flip");
-                format!("; {behind} of {all} standbys have not confirmed it: do not promote them yet")
+                format!(
+                    "; {behind} of {all} standbys have not confirmed it: do not promote them yet"
+                )
             }
             Err(fault) => {
                 tracing::warn!(%fault, "standbys could not be asked for the flip");
