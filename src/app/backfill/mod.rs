@@ -137,7 +137,7 @@ async fn assemble(
         };
         Arc::new(Reconciler::new(source.clone(), target.clone(), Side::Source, params))
     });
-    let params = copier::Params { captured, foreign_keys, hook: None };
+    let params = copier::Params { captured, foreign_keys, fenced: claims, hook: None };
     let copier = Copier::new(source.clone(), target, plan.tables, reconciler, params);
     let watch = Watch::new(source, owner.id, captured.is_some());
     Ok(Backfill {
