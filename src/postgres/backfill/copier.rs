@@ -233,7 +233,7 @@ impl From<CopyHalt> for Refused {
 impl From<Unusable> for CopyHalt {
     fn from(unusable: Unusable) -> Self {
         match unusable {
-            Unusable::Halt(halt) => of_halt(halt),
+            Unusable::Halt(halt) => of_halt(*halt),
             Unusable::Void(reason) => Self::Void(reason),
         }
     }
