@@ -13,9 +13,10 @@ use crate::control::member::Membership;
 use crate::control::steps::{self, Steps};
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
-use crate::ports::admin::{NoCopyProgress, OutboxAdmin};
+use crate::ports::admin::OutboxAdmin;
 use crate::ports::control::ControlStore;
 use crate::postgres::control::ControlTable;
+use crate::postgres::evidence::CopyEvidence;
 use crate::postgres::fence::writers::FenceTable;
 use crate::postgres::fleet::FleetTable;
 use crate::postgres::mismatch::MismatchTable;
@@ -23,6 +24,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// For one reading of a control row out of its turn.
 const REFRESH_LIMIT: Duration = Duration::from_secs(1);
+/// For the figures of backfill and of verify; the status waits a little longer for all of it.
+const EVIDENCE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The member and what it knows.
 pub(super) struct Fleet {
@@ -97,6 +100,8 @@ impl Fleet {
             },
         );
         background.tasks.spawn(leader.run(background.stop.clone()));
+        let view = Arc::new(self.control.clone());
+        let evidence = CopyEvidence::new(databases.own(), view, EVIDENCE_LIMIT);
         Steps::new(
             params::steps(config),
             steps::Parts {
@@ -105,7 +110,7 @@ impl Fleet {
                 fleet: Arc::<FleetTable>::clone(&self.table),
                 older: Arc::new(FenceTable::new(databases.control())),
                 hooks: Arc::new(Hooks::new(config, databases)),
-                progress: Arc::new(NoCopyProgress),
+                progress: Arc::new(evidence),
                 mismatches: Arc::new(MismatchTable::new(databases.own().source)),
                 outbox: Arc::clone(outbox),
             },

@@ -7,6 +7,7 @@ pub mod databases;
 mod directed;
 mod fenced;
 mod fleet;
+mod leading;
 pub mod listen;
 mod params;
 mod phases;
@@ -175,6 +176,7 @@ pub async fn run(
     let reconciling =
         reconciling::start(config, &databases, &control, (&metrics, &writers), &background);
 
+    leading::start(config, &fleet, &reconciling.backfill, &metrics, &background);
     let steps = fleet.lead(config, &databases, &background, &reconciling.admin);
     let read_only = ReadOnly::new(config, &databases);
     read_only.watch(&fleet, &background);

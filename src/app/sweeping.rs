@@ -135,7 +135,10 @@ impl Sweep<'_> {
             let begun = Instant::now();
             let standing = self.verifier.standing().await?;
             let done = self.verifier.one_chunk(self.table, proof.range).await?;
-            self.verifier.note(self.table, proof.chunk, &done, &standing).await?;
+            if !self.verifier.note(self.table, proof.chunk, &done, &standing).await? {
+                // The sides have changed their roles, or somebody cuts the table anew.
+                return Ok(false);
+            }
             totals.add(&done);
             tell(Event::Chunk { table: self.name, done: &done, totals });
             let rest = begun.elapsed().mul_f64((1.0 / self.pace.load.clamp(0.01, 1.0)) - 1.0);

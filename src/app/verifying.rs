@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::control;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::table::TableName;
-use crate::domain::verify::Finding;
+use crate::domain::verify::{Discrepancy, Finding};
 use crate::postgres::control::ControlTable;
 use crate::postgres::reconcile::{self, Dice, Reconciler};
 use crate::postgres::verify::chunk::ChunkDone;
@@ -99,6 +99,8 @@ pub struct Totals {
     pub bytes_read: u64,
     /// Differences of data that are open.
     pub data: u64,
+    /// Rows that the backfill has not come to.
+    pub uncopied: u64,
     /// Rows that wait to be reconciled, and did so for too long.
     pub pending: u64,
     /// Rows that were written all the while, and reconciled in between.
@@ -125,7 +127,8 @@ impl Totals {
             done.findings.iter().filter(|finding| test(finding)).count() as u64
         };
         self.data += count(&|it| it.is_open() && it.what.is_data());
-        self.pending += count(&|it| it.is_open() && !it.what.is_data());
+        self.uncopied += count(&|it| it.is_open() && it.what == Discrepancy::Uncopied);
+        self.pending += count(&|it| it.is_open() && !it.what.can_be_repaired());
         self.repaired += count(&|it| !it.is_open());
     }
 
@@ -136,6 +139,7 @@ impl Totals {
         self.rows_read += more.rows_read;
         self.bytes_read += more.bytes_read;
         self.data += more.data;
+        self.uncopied += more.uncopied;
         self.pending += more.pending;
         self.moving += more.moving;
         self.repaired += more.repaired;
@@ -144,7 +148,7 @@ impl Totals {
 
     /// Whether every row that was looked at is equal, or was while it was looked at.
     pub fn is_equal(&self) -> bool {
-        self.data == 0 && self.pending == 0
+        self.data == 0 && self.uncopied == 0 && self.pending == 0
     }
 }
 
@@ -238,9 +242,12 @@ async fn one(
     totals
 }
 
-/// One is enough to know that a chunk is not proven.
+/// One is enough to know that a chunk is not proven: one of data, where there is one.
 fn open_only(findings: Vec<Finding>) -> Vec<Finding> {
-    findings.into_iter().filter(Finding::is_open).take(1).collect()
+    let mut open: Vec<Finding> = findings.into_iter().filter(Finding::is_open).collect();
+    open.sort_by_key(|finding| !finding.what.is_data());
+    open.truncate(1);
+    open
 }
 
 /// A verifier of the primary of now and its shadow.

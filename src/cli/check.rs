@@ -25,7 +25,7 @@ pub(super) async fn run(sources: &Sources, args: CheckArgs) -> Result<()> {
         Pace { chunk_rows, rows_per_s: rows_per_s as f64, bytes_per_s: mb_per_s as f64 * MIB };
     let databases = Databases::open(&config)?;
     let report = preflight::check(&config, &databases, &Params { tables, pace }).await?;
-    print::out(&if json { document(&report) } else { page(&report) });
+    print::out(&if json { format!("{}\n", document(&report)) } else { page(&report) });
     if !report.refuses() {
         return Ok(());
     }
@@ -36,7 +36,8 @@ pub(super) async fn run(sources: &Sources, args: CheckArgs) -> Result<()> {
 
 // === for machines ===
 
-fn document(report: &Report) -> String {
+/// The report, for machines.
+pub(super) fn document(report: &Report) -> Value {
     let tables: Vec<Value> = report
         .tables
         .iter()
@@ -51,7 +52,7 @@ fn document(report: &Report) -> String {
             })
         })
         .collect();
-    let document = json!({
+    json!({
         "refused": report.refuses(),
         "blocks": report.count(Severity::Blocks),
         "warnings": report.count(Severity::Warning),
@@ -70,8 +71,7 @@ fn document(report: &Report) -> String {
         },
         "tables": tables,
         "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
-    });
-    format!("{document}\n")
+    })
 }
 
 fn finding(it: &Finding) -> Value {
@@ -90,15 +90,16 @@ fn finding(it: &Finding) -> Value {
 
 // === for people ===
 
-fn page(report: &Report) -> String {
+/// The findings of these severities; nothing where there are none.
+pub(super) fn found(report: &Report, severities: &[Severity]) -> String {
     let mut page = String::new();
-    for severity in [Severity::Blocks, Severity::Warning, Severity::Note] {
-        let count = report.count(severity);
+    for severity in severities {
+        let count = report.count(*severity);
         if count == 0 {
             continue;
         }
-        page += &format!("{} ({count})\n", heading(severity));
-        let of_severity = |code: &&Code| code.severity() == severity;
+        page += &format!("{} ({count})\n", heading(*severity));
+        let of_severity = |code: &&Code| code.severity() == *severity;
         for code in Code::ALL.iter().filter(of_severity) {
             let found: Vec<&Finding> =
                 report.findings.iter().filter(|finding| finding.code == *code).collect();
@@ -108,6 +109,12 @@ fn page(report: &Report) -> String {
         }
         page.push('\n');
     }
+    page
+}
+
+/// The whole report.
+pub(super) fn page(report: &Report) -> String {
+    let mut page = found(report, &[Severity::Blocks, Severity::Warning, Severity::Note]);
     page += &sizes(report);
     let looked = [
         counted(report.tables.len() as u64, "table"),

@@ -165,6 +165,7 @@ impl Teller {
                 cells.join("; ")
             }
             Discrepancy::Missing => "the shadow does not have it".to_owned(),
+            Discrepancy::Uncopied => "the backfill has not come to it".to_owned(),
             Discrepancy::Extra => "only the shadow has it".to_owned(),
             Discrepancy::Pending { attempts: 0, .. } => {
                 "it waits in the outbox to be reconciled".to_owned()
@@ -260,7 +261,7 @@ impl Teller {
                 document["attempts"] = json!(attempts);
                 document["last_error"] = json!(last_error);
             }
-            Discrepancy::Missing | Discrepancy::Extra => {}
+            Discrepancy::Missing | Discrepancy::Uncopied | Discrepancy::Extra => {}
         }
         match &finding.repair {
             Repair::None => {}
@@ -278,6 +279,9 @@ fn verdict(totals: &Totals) -> String {
     let mut parts = Vec::new();
     if totals.data > 0 {
         parts.push(counted(totals.data, "difference"));
+    }
+    if totals.uncopied > 0 {
+        parts.push(format!("{} not copied yet", counted(totals.uncopied, "row")));
     }
     if totals.pending > 0 {
         parts.push(format!("{} unsettled", counted(totals.pending, "row")));
@@ -315,6 +319,7 @@ fn document(totals: &Totals) -> Value {
         "rows_read": totals.rows_read,
         "bytes_read": totals.bytes_read,
         "differences": totals.data,
+        "uncopied": totals.uncopied,
         "pending": totals.pending,
         "moving": totals.moving,
         "repaired": totals.repaired,

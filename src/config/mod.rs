@@ -19,6 +19,7 @@ mod sampling;
 mod secret;
 mod sections;
 mod units;
+mod verify;
 
 pub use backfill::Backfill;
 pub use compare::CompareRule;
@@ -33,6 +34,7 @@ pub use secret::Secret;
 pub use sections::{
     Compare, Excluded, Limits, Listen, Outbox, Queries, Tables, Telemetry, Transactions,
 };
+pub use verify::Verify;
 
 use crate::domain::gate;
 use crate::domain::routing::Routing;
@@ -77,6 +79,8 @@ pub struct Config {
     pub gates: gate::Limits,
     /// How the primary is changed.
     pub cutover: Cutover,
+    /// How both sides are verified in the background.
+    pub verify: Verify,
     effective: Vec<(String, String, Origin)>,
 }
 
@@ -108,6 +112,7 @@ impl Config {
             shift: Shift::read(&mut reader),
             gates: routing::gates(&mut reader),
             cutover: Cutover::read(&mut reader),
+            verify: Verify::read(&mut reader),
             effective: reader.effective(),
         };
         config.check_together(&mut reader);

@@ -7,6 +7,7 @@ pub mod backfill;
 pub mod budget;
 pub mod call;
 pub mod control;
+pub mod copied;
 pub mod cutover;
 pub mod fault;
 pub mod figures;

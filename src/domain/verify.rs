@@ -18,6 +18,8 @@ pub struct Finding {
 pub enum Discrepancy {
     /// The shadow does not have it.
     Missing,
+    /// The shadow does not have it, and the backfill has not come to it.
+    Uncopied,
     /// Only the shadow has it.
     Extra,
     /// These columns differ.
@@ -57,19 +59,25 @@ pub enum Repair {
 // === impl Discrepancy ===
 
 impl Discrepancy {
-    /// `missing`, `extra`, `different` or `pending`.
+    /// `missing`, `uncopied`, `extra`, `different` or `pending`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
+            Self::Uncopied => "uncopied",
             Self::Extra => "extra",
             Self::Different(_) => "different",
             Self::Pending { .. } => "pending",
         }
     }
 
-    /// Whether it is a difference of data, and not a write on its way.
+    /// Whether it is a difference of data, and not a write or a copy on its way.
     pub fn is_data(&self) -> bool {
         matches!(self, Self::Missing | Self::Extra | Self::Different(_))
+    }
+
+    /// Whether a reconcile now would make it equal: what waits in the outbox has its own.
+    pub fn can_be_repaired(&self) -> bool {
+        self.is_data() || *self == Self::Uncopied
     }
 }
 

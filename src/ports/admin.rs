@@ -93,17 +93,3 @@ pub trait CopyProgress: Send + Sync + 'static {
     /// The proof.
     fn verify(&self) -> BoxFuture<'_, Progress>;
 }
-
-/// Nobody copies or proves: gates that ask for it stay inconclusive.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoCopyProgress;
-
-impl CopyProgress for NoCopyProgress {
-    fn backfill(&self) -> BoxFuture<'_, Progress> {
-        Box::pin(async { Progress::Unknown("this sidecar knows of no backfill".to_owned()) })
-    }
-
-    fn verify(&self) -> BoxFuture<'_, Progress> {
-        Box::pin(async { Progress::Unknown("this sidecar knows of no verify".to_owned()) })
-    }
-}

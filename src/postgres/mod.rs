@@ -15,6 +15,7 @@ pub mod database;
 mod describe;
 mod doubt;
 pub mod dsn;
+pub mod evidence;
 mod execute;
 pub mod fault;
 pub mod fence;

@@ -88,7 +88,13 @@ impl Report {
 
     /// Whether something blocks the migration.
     pub fn refuses(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity() == Severity::Blocks)
+        self.refuses_but(|_| false)
+    }
+
+    /// Whether something blocks the migration that is not passed over.
+    pub fn refuses_but(&self, passed_over: impl Fn(&Finding) -> bool) -> bool {
+        let blocks = |finding: &&Finding| finding.severity() == Severity::Blocks;
+        self.findings.iter().filter(blocks).any(|finding| !passed_over(finding))
     }
 
     /// How many findings of a severity there are.
@@ -115,6 +121,13 @@ fn sizes(world: &World, pace: Pace) -> Vec<TableSize> {
 }
 
 // === impl Pace ===
+
+impl Default for Pace {
+    /// What a small machine does with small rows.
+    fn default() -> Self {
+        Self { chunk_rows: 10_000, rows_per_s: 50_000.0, bytes_per_s: 30.0 * 1024.0 * 1024.0 }
+    }
+}
 
 impl Pace {
     fn estimate(self, rows: u64, bytes: u64) -> Estimate {

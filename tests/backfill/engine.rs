@@ -7,9 +7,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use segue::domain::backfill::{Chunk, Copied, Way};
-use segue::domain::side::Side;
+use segue::domain::control::{ControlState, Percentage, Phase};
+use segue::domain::side::{Side, Sides};
 use segue::domain::table::{TableMapping, TableName};
 use segue::ports::backfill::{Beat, ChunkCopier, ChunkStore, CopyHalt, Meter, Next, SourceWatch};
+use segue::ports::control::{ControlChange, ControlStore};
 use segue::ports::reconcile::{OutboxWork, Upkeep};
 use segue::postgres::backfill::admit;
 use segue::postgres::backfill::claims::{Claims, Owner};
@@ -20,7 +22,9 @@ use segue::postgres::backfill::plan;
 use segue::postgres::backfill::split::Splitter;
 use segue::postgres::backfill::watch::Watch;
 use segue::postgres::connect::Connector;
+use segue::postgres::control::ControlTable;
 use segue::postgres::dsn::Dsn;
+use segue::postgres::fence::{CLASS, COPIES};
 use segue::postgres::outbox::Outbox;
 use segue::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use segue::postgres::pool::{Params as PoolParams, Pool};
@@ -99,7 +103,12 @@ impl Process {
             Side::Source,
             reconcile::Params::new(Arc::new(|| 0.5)),
         ));
-        let params = Params { captured: Some(captured), foreign_keys: ForeignKeys::Replica, hook };
+        let params = Params {
+            captured: Some(captured),
+            foreign_keys: ForeignKeys::Replica,
+            fenced: true,
+            hook,
+        };
         let copier = Copier::new(source.clone(), target, plan.tables, Some(reconciler), params);
         Self { claims, copier, watch: Watch::new(source, id, true), owner }
     }
@@ -411,4 +420,82 @@ async fn a_gap_in_capture_ends_the_copy() {
     assert!(
         matches!(&ended, CopyHalt::Void(reason) if reason.contains("capture was switched off"))
     );
+}
+
+/// Makes the target the primary, as a cutover's members do.
+async fn promote(pair: &Pair) {
+    let pools = Sides {
+        source: pool(Side::Source, pair.source.dsn(), None),
+        target: pool(Side::Target, pair.target.dsn(), None),
+    };
+    let store = ControlTable::new(pools);
+    let row = store.read(Side::Target).await.unwrap().unwrap();
+    let to = ControlChange {
+        state: ControlState { epoch: row.state.epoch + 1, phase: Phase::Reversed },
+        revision: row.revision + 1,
+        target_percentage: Percentage::ZERO,
+        held: false,
+        reason: "a test".to_owned(),
+        changed_by: "a test".to_owned(),
+        event: None,
+    };
+    assert!(store.compare_and_set(Side::Target, Some(row.version()), to).await.unwrap());
+}
+
+async fn copies_can_be_locked_out(pair: &Pair) -> bool {
+    let sql = format!("SELECT pg_try_advisory_xact_lock({CLASS}, {COPIES})");
+    pair.target.rows(&sql).await == ["t"]
+}
+
+/// A chunk holds the lock of copies from before its first row to its commit. The target is made
+/// the primary only after it, or the chunk is ended; and a chunk that comes later is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunk_asleep_does_not_write_to_a_target_that_became_the_primary() {
+    for (place, locked) in [(AFTER_SNAPSHOT, false), (BEFORE_COMMIT, true)] {
+        let pair = captured("int").await;
+        let (hook, stopped, wakes) = held_at(place, None);
+        let process = Arc::new(Process::of(&pair, 1000, Some(hook)).await);
+        let chunk = process.claim().await;
+        let (sleeper, its_chunk) = (Arc::clone(&process), chunk.clone());
+        let asleep = tokio::spawn(async move { sleeper.copier.copy(&its_chunk, &Free).await });
+        stopped.notified().await;
+        assert_eq!(copies_can_be_locked_out(&pair).await, !locked, "at {place}");
+        promote(&pair).await;
+        // An application's row, which the chunk's copy of it would have been put beside.
+        pair.target.run("INSERT INTO app.t VALUES (12, 'new')").await;
+        wakes.notify_one();
+        let ended = asleep.await.unwrap().unwrap_err();
+        let refused =
+            |halt: &CopyHalt| matches!(halt, CopyHalt::Void(why) if why.contains("no shadow"));
+        match place {
+            AFTER_SNAPSHOT => assert!(refused(&ended), "{ended:?}"),
+            _ => {
+                assert!(matches!(ended, CopyHalt::Away(_)), "its session is ended: {ended:?}");
+                let again = process.claims.again(&chunk).await.unwrap().unwrap();
+                wakes.notify_one();
+                let ended = process.copier.copy(&again, &Free).await.unwrap_err();
+                assert!(refused(&ended), "{ended:?}");
+            }
+        }
+        assert_eq!(pair.target.rows(ROWS).await, ["12|new"], "at {place}");
+    }
+}
+
+/// No primary is emptied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_became_the_primary_is_not_emptied() {
+    let pair = captured("int").await;
+    let process = Process::of(&pair, 1000, None).await;
+    process.claims.leave().await.unwrap();
+    promote(&pair).await;
+    pair.target.run("INSERT INTO app.t VALUES (12, 'new')").await;
+    let (source, target) =
+        (pool(Side::Source, pair.source.dsn(), None), pool(Side::Target, pair.target.dsn(), None));
+    let name = TableName::new("app", "t");
+    let mapping = TableMapping { source: name.clone(), target: name };
+    let (registered, _) = plan::registered(&source, &[mapping]).await.unwrap();
+    let plan = plan::plan(&source, &target, &registered, 1000).await.unwrap();
+    let fault = admit::empty_target(&target, &plan, true).await.unwrap_err();
+    assert_eq!(fault.reason, "fence.not_shadow", "{fault:?}");
+    assert_eq!(pair.target.rows(ROWS).await, ["12|new"]);
 }

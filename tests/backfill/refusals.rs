@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Segue, eventually};
+use segue::postgres::fence::{CLASS, key_of};
+
+use crate::support::{Pair, Segue, eventually};
 use crate::world::{self, ENDS, arguments, assert_equal, backfill, outbox_is_empty};
 
 fn refused(segue: &Segue, more: &[&str]) -> String {
@@ -106,6 +108,112 @@ async fn a_signal_ends_it_at_the_end_of_its_chunks() {
     let under_way = "SELECT count(*) FROM segue.backfill WHERE state = 'claimed'";
     assert_eq!(pair.target.rows(under_way).await, ["0"]);
     assert!(pair.target.rows("SELECT FROM segue.backfill_worker").await.is_empty());
+    backfill(&segue, &[]);
+    assert_equal(&pair).await;
+}
+
+/// The preflight comes before anything else: what blocks the migration is told, and nothing is
+/// begun, emptied or made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_preflight_refuses_is_told_and_nothing_is_begun() {
+    let pair = Pair::fresh(
+        "CREATE SCHEMA app; CREATE TABLE app.t (id int PRIMARY KEY, word text, n int DEFAULT 5);
+         INSERT INTO app.t SELECT n, 'w' || n FROM generate_series(1, 500) AS n;",
+        "CREATE SCHEMA app; CREATE TABLE app.t (id int PRIMARY KEY, word varchar(3), n int);
+         INSERT INTO app.t VALUES (1, 'old');",
+    )
+    .await;
+    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
+    let out = |output: &std::process::Output| {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let databases = ["--source", pair.source.dsn(), "--target", pair.target.dsn()];
+    let idle = [&databases[..], &["--source-is-idle", "--empty-target"]].concat();
+    let (code, page, error) = out(&segue.run(&arguments(&idle)));
+    assert_eq!(code, Some(4), "{page}{error}");
+    assert_eq!(pair.target.rows("SELECT to_regclass('segue.backfill')").await, ["NULL"]);
+
+    segue.succeed(&["init", "--phase", "dual_write"]);
+    for more in [&[][..], &["--dry-run"], &["--empty-target"], &["--table", "t"]] {
+        let (code, page, error) = out(&segue.run(&arguments(more)));
+        assert_eq!(code, Some(4), "{more:?} {page}{error}");
+        for part in ["column.narrower", "app.t.word", "way out", "column.default_missing"] {
+            assert!(page.contains(part), "{more:?} {part} is not in {page}");
+        }
+        assert!(error.contains("the preflight refuses, and nothing was begun"), "{error}");
+    }
+    let (code, lines, _) = out(&segue.run(&arguments(&["--json"])));
+    let document: serde_json::Value = serde_json::from_str(lines.trim()).unwrap();
+    assert_eq!(
+        (code, &document["event"], &document["refused"]),
+        (Some(4), &"check".into(), &true.into())
+    );
+    assert_eq!(document["findings"][0]["code"], "column.narrower");
+    assert_eq!(pair.target.rows("SELECT id, word FROM app.t").await, ["1|old"]);
+    assert!(pair.target.rows("SELECT FROM segue.backfill_table").await.is_empty());
+
+    // Who knows of it may pass over it, but not over what would differ in silence.
+    let (code, _, error) = out(&segue.run(&arguments(&["--accept", "trigger.always"])));
+    assert_eq!(code, Some(2), "{error}");
+    let accepted = ["--accept", "column.narrower", "--empty-target"];
+    let (code, page, error) = out(&segue.run(&arguments(&accepted)));
+    assert_eq!(code, Some(3), "401 words do not fit: {page}{error}");
+    assert!(page.contains("401 rows could not be copied"), "{page}");
+    assert!(error.contains("column.narrower"), "{error}");
+
+    // A warning is printed, and the copy goes on.
+    pair.target.run("ALTER TABLE app.t ALTER COLUMN word TYPE text").await;
+    let (code, page, error) = out(&segue.run(&arguments(&["--empty-target"])));
+    assert_eq!(code, Some(0), "{page}{error}");
+    assert!(error.contains("to be decided on") && error.contains("column.default_missing"));
+    assert!(!page.contains("default_missing") && page.contains("complete: 500 rows"), "{page}");
+}
+
+const FLEET: &str = "[control]\npoll_interval = \"200ms\"\nlease = \"90s\"\nsettle_wait = \"90s\"";
+
+/// A member is still in `source_only` while another one captures already: it is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_waits_until_every_member_works_by_the_phase() {
+    let pair = world::pair(500).await;
+    let first = Segue::serving(&pair, "source_only", FLEET).await;
+    let mut second = Segue::prepare(pair.source.dsn(), pair.target.dsn(), FLEET);
+    second.serve().await;
+    second.signal("STOP");
+    first.succeed(&["phase", "advance", "--to", "dual_write"]);
+    let running = first.running(&arguments(&[]));
+    eventually("it says for whom it waits", ENDS, || async {
+        assert!(running.runs(), "{}", running.output());
+        running.output().contains("waits until every member works by the phase").then_some(())
+    })
+    .await;
+    let waits = running.output();
+    assert!(waits.contains("is at epoch 1, and its lease lasts"), "{waits}");
+    assert!(pair.target.rows("SELECT FROM app.account").await.is_empty());
+    assert!(pair.target.rows("SELECT FROM segue.backfill_table").await.is_empty());
+    second.signal("CONT");
+    let (code, output) = running.ended(ENDS).await;
+    assert_eq!(code, Some(0), "{output}");
+    outbox_is_empty(&pair.source).await;
+    assert_equal(&pair).await;
+}
+
+/// The member's lease is over, but a session of its epoch may still write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_writes_under_an_older_epoch_is_waited_for_and_then_refused() {
+    let pair = world::pair(500).await;
+    let quick = FLEET.replace("90s", "1s");
+    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), &quick);
+    segue.succeed(&["init", "--phase", "source_only"]);
+    let older = pair.source.client().await;
+    let lock = format!("SELECT pg_advisory_lock_shared({CLASS}, {})", key_of(1));
+    older.batch_execute(&lock).await.unwrap();
+    segue.succeed(&["init", "--phase", "dual_write"]);
+    let error = refused(&segue, &[]);
+    assert!(error.contains("the phase has not settled within"), "{error}");
+    assert!(error.contains("writes under another epoch"), "{error}");
+    assert!(pair.target.rows("SELECT FROM segue.backfill_table").await.is_empty());
+    drop(older);
     backfill(&segue, &[]);
     assert_equal(&pair).await;
 }

@@ -116,7 +116,8 @@ async fn a_value_that_does_not_fit_is_named_and_holds_nobody_up() {
     .await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
     segue.succeed(&["init", "--phase", "dual_write"]);
-    let output = segue.run(&arguments(&["--chunk-rows", "250"]));
+    let accepted = ["--accept", "column.narrower", "--accept", "column.not_null"];
+    let output = segue.run(&arguments(&[&["--chunk-rows", "250"], &accepted[..]].concat()));
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(
         output.status.code(),

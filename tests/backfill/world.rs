@@ -19,7 +19,8 @@ CREATE TABLE app.account (
     amount numeric(12,2),
     state app.state NOT NULL DEFAULT 'new',
     doc json,
-    at timestamptz(6) NOT NULL DEFAULT clock_timestamp()
+    at timestamptz(6) NOT NULL DEFAULT clock_timestamp(),
+    doubled numeric GENERATED ALWAYS AS (amount * 2) STORED
 );
 CREATE TABLE app.pair (
     a text, b uuid, v int NOT NULL, account_id int REFERENCES app.account ON DELETE SET NULL,

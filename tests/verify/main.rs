@@ -9,6 +9,7 @@ mod support;
 mod command;
 mod corpus;
 mod forms;
+mod gates;
 mod keys;
 mod load;
 mod proofs;

@@ -109,3 +109,20 @@ async fn the_status_tells_the_proven_share_and_a_run_of_verify_proves() {
     let status: serde_json::Value = serde_json::from_str(&again).unwrap();
     assert_eq!(status["verify"]["chunks"], 5);
 }
+
+/// Of a chunk that was read while the primary changed nothing is noted: the shadow was ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_noted_by_whom_the_primary_has_left() {
+    let (pair, _segue, verifier) = set_up().await;
+    let item = table(&verifier).await;
+    prove(&verifier, &item).await;
+    let standing = verifier.standing().await.unwrap();
+    // The flip, and a caller's write on the new primary.
+    pair.source.run("UPDATE segue.control SET phase = 'reversed', epoch = epoch + 1").await;
+    pair.target.run("UPDATE item SET v = -1 WHERE id = 1").await;
+    let range = verifier.cut(&item).await.unwrap().remove(0);
+    let done = verifier.one_chunk(&item, range).await.unwrap();
+    assert!(done.differs(), "it looks like a difference from here");
+    assert!(!verifier.note(&item, 0, &done, &standing).await.unwrap());
+    assert_eq!(pair.source.rows("SELECT FROM segue.verify WHERE differs").await.len(), 0);
+}

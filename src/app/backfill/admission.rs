@@ -1,21 +1,30 @@
 //! Whether a backfill may begin: what is asked of both sides before anything is copied.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::app::AppError;
-use crate::app::backfill::Options;
+use crate::app::backfill::{Options, Waits};
 use crate::app::databases::Databases;
 use crate::app::setup;
 use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::side::Side;
+use crate::domain::fleet::Settled;
+use crate::domain::side::{Side, Sides};
 use crate::domain::table::{TableMapping, TableName};
 use crate::jobs::backfill::checkpoint;
+use crate::ports::control::ControlStore;
+use crate::ports::fleet::{FleetStore, OlderWriters};
 use crate::postgres::backfill::admit;
 use crate::postgres::backfill::claims::Owner;
 use crate::postgres::backfill::plan::{self, Plan};
 use crate::postgres::backfill::snapshot::Captured;
 use crate::postgres::capture;
+use crate::postgres::control::ControlTable;
+use crate::postgres::fence::writers::FenceTable;
+use crate::postgres::fleet::FleetTable;
 use crate::postgres::pool::Pool;
 use crate::postgres::schema::{self, Permission};
 
@@ -87,6 +96,70 @@ async fn captured_now(source: &Pool, registry: bool) -> Result<Captured, AppErro
             Err(refused("refused.phase", message, &way_out))
         }
     }
+}
+
+/// Between two looks at whether the phase has settled.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Waits until every member works by the phase, and no session writes under an older one.
+/// `told` hears of each look in vain; false where `stop` came first.
+pub(super) async fn settled(
+    config: &Config,
+    ground: &Ground,
+    stop: &CancellationToken,
+    told: &impl Fn(Waits),
+) -> Result<bool, AppError> {
+    // A member that has died is waited for until its lease is over, and no longer.
+    let patience = config.control.settle_wait.max(config.control.lease * 2);
+    let until = Instant::now() + patience;
+    loop {
+        let waits_for = match whether_settled(ground).await? {
+            Some(settled) if settled.is_yes() => return Ok(true),
+            Some(settled) => settled.waits_for().to_vec(),
+            None => {
+                let message = "the phase was changed while the copy was being prepared";
+                return Err(refused("refused.phase", message, "see segue phase"));
+            }
+        };
+        if Instant::now() >= until {
+            let message = format!(
+                "the phase has not settled within {patience:?}, and what is written under an older \
+                 one may be lost: {}",
+                waits_for.join("; ")
+            );
+            let way_out = "stop the member that lags, or end its sessions on the source";
+            return Err(refused("refused.not_settled", message, way_out));
+        }
+        told(Waits::Members(waits_for));
+        tokio::select! {
+            () = stop.cancelled() => return Ok(false),
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// Whether the phase that the source's row names is what the whole fleet works by: every member
+/// has acknowledged its epoch, and no session that writes under another one is left. `None`
+/// where the history is not copied in it.
+async fn whether_settled(ground: &Ground) -> Result<Option<Settled>, SqlFault> {
+    let pools = Sides { source: ground.source.clone(), target: ground.target.clone() };
+    let store = ControlTable::new(pools.clone());
+    let state = async || {
+        let row = store.read(Side::Source).await?;
+        Ok::<_, SqlFault>(row.map(|row| row.state).filter(|it| admit::copies(it.phase)))
+    };
+    let Some(before) = state().await? else { return Ok(None) };
+    let fleet = FleetTable::new(pools.clone()).fleet(Side::Source).await?;
+    let mut settled = fleet.settled(before.epoch);
+    if settled.is_yes() {
+        let older = FenceTable::new(pools).before(Side::Source, before.epoch).await?;
+        settled = settled.and(&Settled::WaitsFor(older));
+    }
+    // What settled meanwhile may be an older one.
+    if state().await? != Some(before) {
+        settled = Settled::WaitsFor(vec!["the phase is being changed".to_owned()]);
+    }
+    Ok(Some(settled))
 }
 
 /// The tables of the migration, or those that were named.

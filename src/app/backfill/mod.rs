@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::app::AppError;
+use crate::app::databases::Databases;
+use crate::app::{AppError, preflight};
 use crate::config::Config;
 use crate::domain::backfill::TablePlan;
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -24,6 +25,7 @@ use crate::postgres::backfill::split::Splitter;
 use crate::postgres::backfill::watch::Watch;
 use crate::postgres::reconcile::session::ForeignKeys;
 use crate::postgres::reconcile::{self, Reconciler};
+use crate::preflight::{Code, Finding, Pace, Report};
 use admission::Ground;
 
 /// What the command line says.
@@ -39,6 +41,42 @@ pub struct Options {
     pub empty_target: bool,
     /// Nothing is changed.
     pub dry_run: bool,
+    /// Findings of the preflight that the operator knows of and passes over.
+    pub accepted: Vec<Code>,
+}
+
+/// What is told before a copy begins.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// What the preflight found; first of all.
+    Checked {
+        /// All of it.
+        report: &'a Report,
+        /// Nothing is begun for it.
+        refuses: bool,
+    },
+    /// What must end, or come about, before the copy may begin.
+    WaitsFor(&'a Waits),
+}
+
+/// What must end, or come about, before the copy may begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waits {
+    /// Members, or their sessions, that work by an older epoch.
+    Members(Vec<String>),
+    /// The oldest transaction that wrote before capture stood.
+    Transaction(String),
+}
+
+/// What became of the preparations.
+#[derive(Debug)]
+pub enum Prepared {
+    /// The copy may begin.
+    Ready(Box<Backfill>),
+    /// The preflight has found what blocks it, and has told so.
+    Refused,
+    /// It was asked to stop first.
+    Stopped,
 }
 
 /// A backfill that may begin.
@@ -68,22 +106,34 @@ impl From<CheckpointError> for AppError {
 }
 
 /// Looks whether the backfill may begin, and prepares it: with `empty_target` the target's tables
-/// are empty afterwards. `told` hears what is waited for.
+/// are empty afterwards. `told` hears what the preflight finds, and what is waited for.
 ///
 /// # Errors
 ///
-/// [`AppError`]: what stands against it, with the way out. `None` where `stop` came first.
-// The whole preflight of `segue check` belongs here, before anything is changed.
+/// [`AppError`]: what else stands against it, with the way out.
 pub async fn prepare(
     config: &Config,
     options: &Options,
     stop: &CancellationToken,
-    told: impl Fn(&str),
-) -> Result<Option<Backfill>, AppError> {
+    told: impl Fn(Told<'_>),
+) -> Result<Prepared, AppError> {
+    if !checked(config, options, &told).await? {
+        return Ok(Prepared::Refused);
+    }
     let ground = admission::ground(config, options).await?;
     let mappings = admission::wanted_tables(config, options, ground.registry).await?;
     admission::check_capture(&ground, &mappings).await?;
     let plan = admission::plan(config, options, &ground, &mappings).await?;
+    if ground.captured.is_some() && !options.dry_run {
+        let waits = |waits: Waits| told(Told::WaitsFor(&waits));
+        if !admission::settled(config, &ground, stop, &waits).await? {
+            return Ok(Prepared::Stopped);
+        }
+        let transaction = |who: &str| waits(Waits::Transaction(who.to_owned()));
+        if !admit::old_transactions_ended(&ground.source, stop, transaction).await? {
+            return Ok(Prepared::Stopped);
+        }
+    }
     if options.empty_target && !options.dry_run {
         admission::empty_target(&ground, options, &plan).await?;
     }
@@ -91,11 +141,34 @@ pub async fn prepare(
     if !options.empty_target {
         admission::refuse_what_is_there(&ground, options, &plan).await?;
     }
-    let waits = ground.captured.is_some() && !options.dry_run;
-    if waits && !admit::old_transactions_ended(&ground.source, stop, told).await? {
-        return Ok(None);
+    Ok(Prepared::Ready(Box::new(assemble(config, options, ground, plan).await?)))
+}
+
+/// Runs the preflight of `segue check` before anything is changed. Says whether the copy may begin.
+async fn checked(
+    config: &Config,
+    options: &Options,
+    told: &impl Fn(Told<'_>),
+) -> Result<bool, AppError> {
+    if !options.tables.is_empty() {
+        // A name that is wrong is told before what is wrong with the others.
+        admission::wanted_tables(config, options, true).await?;
     }
-    Ok(Some(assemble(config, options, ground, plan).await?))
+    let ceiling = |number: u64, unit: f64, usual: f64| match number {
+        0 => usual,
+        number => usual.min(number as f64 * unit),
+    };
+    let usual = Pace::default();
+    let pace = Pace {
+        chunk_rows: config.backfill.chunk_rows,
+        rows_per_s: ceiling(config.backfill.max_rows_per_s, 1.0, usual.rows_per_s),
+        bytes_per_s: ceiling(config.backfill.max_mb_per_s, 1e6, usual.bytes_per_s),
+    };
+    let params = preflight::Params { tables: options.tables.clone(), pace };
+    let report = preflight::check(config, &Databases::open(config)?, &params).await?;
+    let refuses = report.refuses_but(|finding| options.passes_over(finding));
+    told(Told::Checked { report: &report, refuses });
+    Ok(!refuses)
 }
 
 async fn assemble(
@@ -137,7 +210,7 @@ async fn assemble(
         };
         Arc::new(Reconciler::new(source.clone(), target.clone(), Side::Source, params))
     });
-    let params = copier::Params { captured, foreign_keys, hook: None };
+    let params = copier::Params { captured, foreign_keys, fenced: claims, hook: None };
     let copier = Copier::new(source.clone(), target, plan.tables, reconciler, params);
     let watch = Watch::new(source, owner.id, captured.is_some());
     Ok(Backfill {
@@ -159,6 +232,19 @@ fn params_of(config: &Config, dice: Dice) -> backfill::Params {
         rows_per_s_max: ceiling(config.backfill.max_rows_per_s, 1.0),
         bytes_per_s_max: ceiling(config.backfill.max_mb_per_s, 1e6),
         ..backfill::Params::new(config.backfill.workers, limits, dice)
+    }
+}
+
+// === impl Options ===
+
+/// What only capture, and the way back, ask of the source.
+const OF_CAPTURE: [Code; 4] =
+    [Code::TooOld, Code::ReplicationRole, Code::SegueSchema, Code::TableRights];
+
+impl Options {
+    fn passes_over(&self, finding: &Finding) -> bool {
+        let uncaptured = self.source_is_idle && finding.side == Side::Source;
+        self.accepted.contains(&finding.code) || uncaptured && OF_CAPTURE.contains(&finding.code)
     }
 }
 

@@ -78,10 +78,10 @@ async fn one(
     proved.chunks += 1;
     proved.rows += done.rows;
     let mut open = done.findings.iter().filter(|finding| finding.is_open());
-    if let Some(Finding { key, what, .. }) = open.find(|finding| finding.what.is_data()) {
+    if let Some(Finding { key, what, .. }) = open.find(|finding| finding.what.can_be_repaired()) {
         // Values are for `segue verify`, which redacts them.
         let what = match what {
-            Discrepancy::Missing => "is missing on the shadow".to_owned(),
+            Discrepancy::Missing | Discrepancy::Uncopied => "is missing on the shadow".to_owned(),
             Discrepancy::Extra => "is on the shadow alone".to_owned(),
             _ => "differs".to_owned(),
         };

@@ -12,12 +12,14 @@ use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::backfill::{self, Options};
+use crate::app::backfill::{self, Options, Prepared, Told};
+use crate::cli::args::{self, DatabaseArgs};
 use crate::cli::print::{self, bytes, count, counted, table};
-use crate::cli::{Ending, serve, signals};
+use crate::cli::{Ending, Refused, serve, signals};
 use crate::config::{Config, Sources};
 use crate::domain::backfill::{TablePlan, TableProgress};
 use crate::jobs::backfill as jobs;
+use crate::preflight::Code;
 use crate::telemetry::setup::Tracing;
 use show::Show;
 
@@ -54,12 +56,23 @@ pub(super) struct BackfillArgs {
     /// Empty the target's tables of this copy first, and forget what was copied before
     #[arg(long)]
     empty_target: bool,
-    /// The database to copy from, instead of the configuration's
-    #[arg(long, value_name = "DSN")]
-    source: Option<String>,
-    /// The database to copy to, instead of the configuration's
-    #[arg(long, value_name = "DSN")]
-    target: Option<String>,
+    /// Begin although the preflight finds this, for rows that the target refuses are named in the
+    /// outbox; may be given again
+    #[arg(long, value_name = "FINDING", value_parser = acceptable)]
+    accept: Vec<Code>,
+    #[command(flatten)]
+    databases: DatabaseArgs,
+}
+
+fn acceptable(text: &str) -> Result<Code, String> {
+    let code = Code::ALL.iter().find(|code| code.as_str() == text);
+    let code = code.ok_or("is no finding of segue check; see segue check --list")?;
+    if code.may_be_accepted() {
+        return Ok(*code);
+    }
+    let which: Vec<&str> =
+        Code::ALL.iter().filter(|code| code.may_be_accepted()).map(|code| code.as_str()).collect();
+    Err(format!("cannot be passed over; these can: {}", which.join(", ")))
 }
 
 impl BackfillArgs {
@@ -67,8 +80,6 @@ impl BackfillArgs {
     fn settings(&self) -> Vec<(String, String, String)> {
         let number = |number: Option<u64>| number.map(|number| number.to_string());
         let given = [
-            ("source.dsn", self.source.clone(), "--source"),
-            ("target.dsn", self.target.clone(), "--target"),
             ("backfill.chunk_rows", number(self.chunk_rows), "--chunk-rows"),
             ("backfill.workers", number(self.workers.map(u64::from)), "--workers"),
             ("backfill.max_rows_per_s", number(self.max_rows_per_s), "--max-rows-per-s"),
@@ -87,13 +98,14 @@ impl BackfillArgs {
             source_is_idle: self.source_is_idle,
             empty_target: self.empty_target,
             dry_run: self.dry_run,
+            accepted: self.accept.clone(),
         }
     }
 }
 
-pub(super) async fn run(sources: &Sources, args: &BackfillArgs) -> Result<Ending> {
-    let mut sources = sources.clone();
-    sources.flags.extend(args.settings());
+pub(super) async fn run(sources: &Sources, given: &BackfillArgs) -> Result<Ending> {
+    let mut sources = args::with_databases(sources, &given.databases);
+    sources.flags.extend(given.settings());
     let config = Config::load(&sources)?;
     let (tracing, dispatch) =
         Tracing::start(&serve::telemetry(&quiet(&config)), Box::new(std::io::stderr()))?;
@@ -103,7 +115,7 @@ pub(super) async fn run(sources: &Sources, args: &BackfillArgs) -> Result<Ending
     signals::stop_on_signals(&stop, |signal| {
         tracing::warn!(signal, "chunks under way are finished; ask again to end at once");
     })?;
-    let ended = copy(&config, args, stop).await;
+    let ended = copy(&config, given, stop).await;
     tracing.shutdown().await;
     ended
 }
@@ -121,11 +133,20 @@ async fn copy(config: &Config, args: &BackfillArgs, stop: CancellationToken) -> 
     let bars = !args.json && std::io::stderr().is_terminal();
     let show = Arc::new(Show::new(args.json, bars));
     let waiting = Arc::clone(&show);
-    let told = move |who: &str| waiting.waits_for(who);
-    let prepared = backfill::prepare(config, &args.options(), &stop, told).await?;
-    let Some(prepared) = prepared else {
-        show.stopped();
-        return Ok(Ending::Incomplete);
+    let told = move |told: Told<'_>| match told {
+        Told::Checked { report, refuses } => waiting.checked(report, refuses),
+        Told::WaitsFor(waits) => waiting.waits_for(waits),
+    };
+    let prepared = match backfill::prepare(config, &args.options(), &stop, told).await? {
+        Prepared::Ready(prepared) => prepared,
+        Prepared::Refused => {
+            let message = "the preflight refuses, and nothing was begun; see segue check";
+            return Err(Refused(message.to_owned()).into());
+        }
+        Prepared::Stopped => {
+            show.stopped();
+            return Ok(Ending::Incomplete);
+        }
     };
     if args.dry_run {
         print::out(&if args.json {

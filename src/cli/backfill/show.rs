@@ -9,12 +9,15 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::app::backfill::Waits;
 use crate::cli::backfill::figures::{Figures, Rates};
+use crate::cli::check;
 use crate::cli::print::{self, bytes, count, counted, seconds};
 use crate::domain::backfill::{TablePlan, TableProgress, WorkerProgress};
 use crate::domain::pace::Change;
 use crate::jobs::backfill::{Ending, Event};
 use crate::ports::backfill::ChunkStore;
+use crate::preflight::{Report, Severity};
 
 /// Between two looks at the progress.
 const LOOK: Duration = Duration::from_secs(1);
@@ -38,17 +41,41 @@ impl Show {
         Self { json, bars, waits: Mutex::new(None), begun: Instant::now() }
     }
 
-    /// Of what must end before the copy may begin.
-    pub(super) fn waits_for(&self, who: &str) {
+    /// What the preflight found: all of it where it refuses, else what is to be decided on.
+    pub(super) fn checked(&self, report: &Report, refuses: bool) {
+        if self.json {
+            let mut document = check::document(report);
+            document["event"] = "check".into();
+            document["refused"] = refuses.into();
+            self.document(document);
+        } else if refuses {
+            print::out(&check::page(report));
+        } else {
+            for line in check::found(report, &[Severity::Blocks, Severity::Warning]).lines() {
+                self.bare(line);
+            }
+        }
+    }
+
+    /// Of what must end, or come about, before the copy may begin.
+    pub(super) fn waits_for(&self, waits: &Waits) {
         if self.waits_in_silence() {
             return;
         }
+        let (event, who, why) = match waits {
+            Waits::Members(who) => {
+                ("waits_for_members", who.join("; "), "until every member works by the phase")
+            }
+            Waits::Transaction(who) => (
+                "waits_for_transaction",
+                who.clone(),
+                "for transactions that began before the writes were captured",
+            ),
+        };
         if self.json {
-            self.document(json!({ "event": "waits_for_transaction", "who": who }));
+            self.document(json!({ "event": event, "who": who }));
         } else {
-            self.line(&format!(
-                "waits for transactions that began before the writes were captured: {who}"
-            ));
+            self.line(&format!("waits {why}: {who}"));
         }
     }
 
@@ -207,6 +234,16 @@ impl Show {
             fields.insert("at".to_owned(), now.into());
         }
         print::out(&format!("{document}\n"));
+    }
+
+    /// A line of a page, which bears no time.
+    fn bare(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => drop(bars.println(text)),
+            None => {
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }
+        }
     }
 
     fn line(&self, text: &str) {

@@ -448,6 +448,17 @@ const CUTOVER: &[Key] = &[
     ),
 ];
 
+const VERIFY: &[Key] = &[
+    key(
+        "sweep",
+        Kind::Bool,
+        "false",
+        "the sidecar that leads verifies in the background, as `segue verify --continuous` does",
+    ),
+    key("load", Kind::Ratio, "0.1", "share of the time in which the sweep reads chunks"),
+    key("again_after", Kind::Duration, "1d", "when a chunk that nobody wrote to is read again"),
+];
+
 pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("source", DATABASE),
     ("target", DATABASE),
@@ -466,4 +477,5 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("shift", SHIFT),
     ("gates", GATES),
     ("cutover", CUTOVER),
+    ("verify", VERIFY),
 ];

@@ -10,6 +10,7 @@ use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
 use crate::postgres::backfill::plan::Plan;
 use crate::postgres::backfill::snapshot::Captured;
+use crate::postgres::fence::{check_follows, share_copies};
 use crate::postgres::outbox::said;
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::shape::Role;
@@ -205,7 +206,8 @@ async fn not_empty(
 const ALIVE: &str = "\
     SELECT host FROM segue.backfill_worker WHERE lease_until > pg_catalog.clock_timestamp() LIMIT 1";
 
-/// Empties the target's tables of the plan, and forgets that they were ever copied. Answers the
+/// Empties the target's tables of the plan, and forgets that they were ever copied; under the
+/// lock of copies, so that no primary is emptied. Answers the
 /// process that still copies, where one does; nothing was done then.
 ///
 /// If we crash here, all is as before or all is empty.
@@ -242,12 +244,19 @@ pub async fn empty_target(
     } else {
         String::new()
     };
-    let sql = format!(
-        "BEGIN; {role}SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; \
-         TRUNCATE {tables}; {claims}COMMIT"
+    let share = if has_claims { share_copies() } else { "SELECT".to_owned() };
+    let begin = format!(
+        "BEGIN; {role}SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; {share}"
     );
-    if let Err(error) = client.batch_execute(&sql).await {
-        let fault = said(&client)(error);
+    let emptied = async {
+        client.batch_execute(&begin).await.map_err(said(&client))?;
+        if has_claims {
+            check_follows(&client).await?;
+        }
+        let sql = format!("TRUNCATE {tables}; {claims}COMMIT");
+        client.batch_execute(&sql).await.map_err(said(&client))
+    };
+    if let Err(fault) = emptied.await {
         client.discard();
         return Err(fault);
     }

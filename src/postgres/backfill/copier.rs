@@ -40,6 +40,8 @@ pub struct Params {
     pub captured: Option<Captured>,
     /// What foreign keys of the target mean.
     pub foreign_keys: ForeignKeys,
+    /// The target has a control row: chunks are written under its lock of copies.
+    pub fenced: bool,
     /// Places where tests come in.
     pub hook: Option<Hook>,
 }
@@ -136,8 +138,8 @@ impl Copier {
     ) -> Result<(Way, Written), Refused> {
         let mut chosen = None;
         loop {
-            let foreign_keys = self.params.foreign_keys;
-            let target = match write::begin(&self.target, chunk, foreign_keys).await {
+            let Params { foreign_keys, fenced, .. } = self.params;
+            let target = match write::begin(&self.target, chunk, foreign_keys, fenced).await {
                 Ok(target) => target,
                 Err(NotWritten::Lost) => return Err(Refused::Halt(CopyHalt::Lost)),
                 Err(NotWritten::Halt(halt)) => return Err(Refused::Halt(of_halt(*halt))),
@@ -231,7 +233,7 @@ impl From<CopyHalt> for Refused {
 impl From<Unusable> for CopyHalt {
     fn from(unusable: Unusable) -> Self {
         match unusable {
-            Unusable::Halt(halt) => of_halt(halt),
+            Unusable::Halt(halt) => of_halt(*halt),
             Unusable::Void(reason) => Self::Void(reason),
         }
     }

@@ -23,6 +23,7 @@ mod write;
 
 use std::time::Duration;
 
+use crate::postgres::fence::share_copies;
 use crate::postgres::reconcile::session::ForeignKeys;
 
 /// How long a transaction of a chunk may sit idle before its server ends it: what a process
@@ -63,17 +64,19 @@ fn begin_looking() -> String {
 }
 
 /// Begins the writing transaction of a chunk. A statement may take as long as the stream that
-/// it is fed from.
-fn begin_writing(foreign_keys: ForeignKeys) -> String {
+/// it is fed from. `fenced` takes the lock of copies to the target, last of all: who waits for it
+/// holds nothing.
+fn begin_writing(foreign_keys: ForeignKeys, fenced: bool) -> String {
     let role = match foreign_keys {
         ForeignKeys::Replica => "; SET LOCAL session_replication_role = replica",
         ForeignKeys::Active => "",
     };
+    let share = if fenced { format!("; {}", share_copies()) } else { String::new() };
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE{role}; \
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {TEXTS}; \
          SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = 0; \
-         SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+         SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}{share}",
         LOCK_WAIT.as_millis(),
         IDLE_MAX.as_millis()
     )

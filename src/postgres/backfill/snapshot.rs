@@ -59,13 +59,13 @@ pub struct Captured {
 /// Why a snapshot is of no use.
 #[derive(Debug)]
 pub(super) enum Unusable {
-    Halt(Halt),
+    Halt(Box<Halt>),
     Void(String),
 }
 
 impl From<Halt> for Unusable {
     fn from(halt: Halt) -> Self {
-        Self::Halt(halt)
+        Self::Halt(Box::new(halt))
     }
 }
 

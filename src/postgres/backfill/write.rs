@@ -6,11 +6,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt, pin_mut};
 
 use crate::domain::backfill::{Chunk, Way};
+use crate::domain::fault::SqlFault;
 use crate::ports::backfill::Meter;
 use crate::postgres::backfill::begin_writing;
 use crate::postgres::backfill::columns::{Columns, Format};
 use crate::postgres::backfill::held;
 use crate::postgres::chunk::{KeySql, Order};
+use crate::postgres::fence::{NOT_SHADOW, check_follows};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
@@ -109,7 +111,8 @@ impl CopyTable {
     }
 }
 
-/// Opens the writing transaction on the target, under the chunk's claim.
+/// Opens the writing transaction on the target: under the lock of copies to it, so that it does
+/// not become the primary before this has ended, and under the chunk's claim.
 ///
 /// If we crash anywhere before its commit, the target rolls back, and the chunk is begun again.
 // DESIGN's step (2).
@@ -117,8 +120,12 @@ pub(super) async fn begin(
     target: &Pool,
     chunk: &Chunk,
     foreign_keys: ForeignKeys,
+    fenced: bool,
 ) -> Result<Transaction, NotWritten> {
-    let transaction = Transaction::open(target, &begin_writing(foreign_keys)).await?;
+    let transaction = Transaction::open(target, &begin_writing(foreign_keys, fenced)).await?;
+    if fenced {
+        follows(transaction.client()?).await?;
+    }
     if let Some(generation) = chunk.generation {
         let client = transaction.client()?;
         let lock = client.prepared(LOCK_CLAIM).await.map_err(of_fault)?;
@@ -129,6 +136,16 @@ pub(super) async fn begin(
         }
     }
     Ok(transaction)
+}
+
+/// Looks, under the lock of copies, whether the target still follows. A primary is never copied
+/// to, however long that is waited for.
+async fn follows(target: &Lease) -> Result<(), Halt> {
+    let halt = |fault: SqlFault| match fault.reason {
+        NOT_SHADOW => Halt::Table(fault.message),
+        _ => Halt::Away(fault),
+    };
+    check_follows(target).await.map_err(halt)
 }
 
 /// Which way the rows can go.

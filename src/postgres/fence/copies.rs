@@ -1,6 +1,6 @@
-//! Reconciles, fenced on the side that they write to.
+//! Reconciles and chunks of the backfill, fenced on the side that they write to.
 //!
-//! A reconcile may sleep between its reading and its commit. If the shadow becomes the primary
+//! Either may sleep between its reading and its commit. If the shadow becomes the primary
 //! meanwhile, it would put back what callers have written since. So it holds a shared lock on
 //! the shadow for its transaction, under which it sees that this side still follows; and a side
 //! is made the primary only by whoever holds that lock exclusively.
@@ -10,6 +10,9 @@ use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 use crate::postgres::session::Session;
+
+/// The reason of a fault: the side is the primary, or nobody can tell that it is not.
+pub const NOT_SHADOW: &str = "fence.not_shadow";
 
 /// What the control row of the side says.
 const LOOK: &str = "SELECT phase FROM segue.control WHERE id = 1";
@@ -35,7 +38,7 @@ pub async fn check_follows(session: &Session) -> Result<(), SqlFault> {
     }
     let message =
         format!("the {side} is no shadow in the phase {phase:?}: nothing is copied to it");
-    Err(SqlFault::new(FaultKind::Unavailable, "fence.not_shadow", message).on(side).retryable())
+    Err(SqlFault::new(FaultKind::Unavailable, NOT_SHADOW, message).on(side).retryable())
 }
 
 /// Whether a side that has this phase in its own control row is still a shadow. A phase that

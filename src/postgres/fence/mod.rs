@@ -17,7 +17,7 @@ mod promote;
 mod session;
 pub mod writers;
 
-pub use copies::{check_follows, share_copies};
+pub use copies::{NOT_SHADOW, check_follows, share_copies};
 pub use exclusive::{Exclusive, Standbys};
 pub(in crate::postgres) use promote::promote;
 pub use session::{Fence, FenceControl};
@@ -27,7 +27,7 @@ pub(in crate::postgres) use session::{Share, leave};
 pub const CLASS: i32 = 0x7367_666e;
 /// Shared by every captured transaction.
 pub const TRANSACTIONS: i32 = 0;
-/// Shared by every reconcile that writes to this side.
+/// Shared by every reconcile, and every chunk of a backfill, that writes to this side.
 pub const COPIES: i32 = -1;
 
 /// Second half of the key of the sessions of an epoch: a positive number. Two epochs that are

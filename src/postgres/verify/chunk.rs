@@ -42,6 +42,11 @@ impl ChunkDone {
     pub fn is_equal(&self) -> bool {
         !self.findings.iter().any(Finding::is_open)
     }
+
+    /// Whether a row differs for which nothing is on its way.
+    pub fn differs(&self) -> bool {
+        self.findings.iter().any(|finding| finding.is_open() && finding.what.is_data())
+    }
 }
 
 // === impl Verifier ===
@@ -54,7 +59,8 @@ impl Verifier {
     /// Why it could not be told.
     pub(super) async fn chunk(&self, table: &Table, range: KeyRange) -> Result<ChunkDone, Halt> {
         let done = self.look_into(table, range.clone()).await?;
-        let data: Vec<&Finding> = done.findings.iter().filter(|it| it.what.is_data()).collect();
+        let data: Vec<&Finding> =
+            done.findings.iter().filter(|it| it.what.can_be_repaired()).collect();
         if data.is_empty() || !self.params.repair {
             return Ok(done);
         }
@@ -168,7 +174,7 @@ fn with_repairs(first: ChunkDone, again: ChunkDone, failures: &Failures) -> Chun
         let open = done.findings.iter().position(|now| now.key == finding.key);
         match open {
             Some(place) => findings.push(done.findings.remove(place)),
-            None if finding.what.is_data() => {
+            None if finding.what.can_be_repaired() => {
                 finding.repair = Repair::Done;
                 findings.push(finding);
             }

@@ -72,6 +72,8 @@ impl Verifier {
         done: &mut ChunkDone,
     ) -> Result<(), Halt> {
         let mut seen = BTreeSet::new();
+        let first = done.findings.len();
+        let uncopied = self.uncopied(table).await?;
         for role in [Role::Primary, Role::Shadow] {
             let before = done.findings.len();
             let mut rest = range.clone();
@@ -100,7 +102,8 @@ impl Verifier {
                 });
             }
         }
-        Ok(())
+        let findings = done.findings.get_mut(first..).unwrap_or_default();
+        self.tell_uncopied(table, &uncopied, findings).await
     }
 
     /// Looks at rows until each is equal, differs, or has waited too long.

@@ -18,6 +18,7 @@ mod outbox;
 pub mod proof;
 pub mod sums;
 pub mod sweep;
+mod uncopied;
 
 use std::collections::HashMap;
 use std::sync::Arc;

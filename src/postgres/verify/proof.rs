@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use futures_util::future::BoxFuture;
 use tokio_postgres::types::ToSql;
 
+use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
 use crate::domain::key_range::KeyRange;
 use crate::domain::status::VerifyStatus;
@@ -31,16 +32,18 @@ const ADD: &str = "INSERT INTO segue.verify (table_id, chunk, after_key, until_k
     SELECT $1, $2, $3, $4";
 const PROVE: &str = "UPDATE segue.verify SET rows = $3, \
     proven_at = CASE WHEN $4 THEN pg_catalog.clock_timestamp() END, written_at = NULL, \
-    horizon = $5, read_at = $6, capture_gaps = $7, source_server = $8, target_server = $9 \
-    WHERE table_id = $1 AND chunk = $2";
+    horizon = $5, read_at = $6, capture_gaps = $7, source_server = $8, target_server = $9, differs = $10 \
+    WHERE table_id = $1 AND chunk = $2 \
+        AND EXISTS (SELECT FROM segue.control WHERE id = 1 AND phase = ANY ($11))";
 /// Asked before anything of a chunk is read.
 const NOW: &str = "SELECT pg_catalog.clock_timestamp(), capture_gaps \
     FROM segue.outbox_state WHERE id = 1";
 const LOOKED: &str = "INSERT INTO segue.verify_table (table_id, looked_at) VALUES ($1, $2) \
     ON CONFLICT (table_id) DO UPDATE SET looked_at = excluded.looked_at";
 /// Proofs of another server, or of before a time in which nothing was captured.
-const VOID: &str = "UPDATE segue.verify AS v SET proven_at = NULL FROM segue.outbox_state AS s \
-    WHERE v.table_id = $1 AND v.proven_at IS NOT NULL AND s.id = 1 \
+const VOID: &str = "UPDATE segue.verify AS v SET proven_at = NULL, differs = false \
+    FROM segue.outbox_state AS s \
+    WHERE v.table_id = $1 AND (v.proven_at IS NOT NULL OR v.differs) AND s.id = 1 \
     AND (v.source_server <> $2 OR v.target_server <> $3 OR v.capture_gaps <> s.capture_gaps)";
 const STATUS: &str = "SELECT pg_catalog.count(*), \
     pg_catalog.count(*) FILTER (WHERE proven_at IS NOT NULL AND written_at IS NULL), \
@@ -142,7 +145,12 @@ impl Verifier {
         }
     }
 
-    /// Notes what a chunk turned out to be.
+    /// Notes what a chunk turned out to be. False where nothing was noted: the primary is the
+    /// other side by now, so that the shadow may have been read ahead of it; or the chunk is none
+    /// of the table's any more.
+    ///
+    /// Callers write to the other side only after this side's row has named it, and whatever was
+    /// read was read before this.
     ///
     /// # Errors
     ///
@@ -153,13 +161,17 @@ impl Verifier {
         chunk: i64,
         done: &ChunkDone,
         standing: &Standing,
-    ) -> Result<(), SqlFault> {
+    ) -> Result<bool, SqlFault> {
         let client = self.reconciler.pool(Role::Primary).get().await?;
+        let is_primary = |phase: &&Phase| phase.primary() == client.side();
+        let phases: Vec<&str> =
+            Phase::ALL.iter().filter(is_primary).map(|it| it.as_str()).collect();
         let rows = i64::try_from(done.rows).unwrap_or(i64::MAX);
         // `xmin:xmax:running`: whatever is older than the first has ended before.
         let horizon: Option<i64> = done.snapshot.split(':').next().and_then(|it| it.parse().ok());
         let proven = done.is_equal() && horizon.is_some();
-        let params: [&(dyn ToSql + Sync); 9] = [
+        let differs = done.differs();
+        let params: [&(dyn ToSql + Sync); 11] = [
             &table.shape.table_id,
             &chunk,
             &rows,
@@ -169,9 +181,10 @@ impl Verifier {
             &standing.capture_gaps,
             &standing.source_server,
             &standing.target_server,
+            &differs,
+            &phases,
         ];
-        client.execute(PROVE, &params).await.map_err(said(&client))?;
-        Ok(())
+        Ok(client.execute(PROVE, &params).await.map_err(said(&client))? == 1)
     }
 
     /// The chunks of a table with their proofs, as they were last noted: [`Self::look_through`]

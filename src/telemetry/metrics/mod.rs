@@ -36,12 +36,13 @@ pub use snapshot::{CallTotals, OutboxState, SideTotals, Snapshot, Totals};
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What [`Metrics::fault`] is told of.
-const FAULTS: [&str; 7] = [
+const FAULTS: [&str; 8] = [
     "control_unreadable",
     "outbox_unreadable",
     "copy_given_up",
     "uncaptured",
     "capture_drift",
+    "sweep_difference",
     "lease_unrenewed",
     "fleet_unreadable",
 ];
