@@ -11,7 +11,7 @@ use crate::domain::control::ControlState;
 use crate::domain::fault::{Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::ports::settled::SettledWrites;
-use crate::stack::breaker::{self, Breaker};
+use crate::stack::breaker::{self, Breaker, Permit};
 use crate::telemetry::metrics::Metrics;
 
 /// The longest wait, and when to stop waiting for a sick shadow.
@@ -51,7 +51,7 @@ impl Awaiting {
         if !control.phase.shifts() {
             return None;
         }
-        if !self.breaker.permits() {
+        if self.breaker.permit() != Permit::Go {
             self.metrics.shift_unsettled("breaker");
             return Some(write);
         }

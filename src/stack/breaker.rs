@@ -25,6 +25,19 @@ pub(super) struct Breaker {
 struct State {
     failures: u32,
     open_until: Option<Instant>,
+    /// One tries it now that a pause is over.
+    trying: bool,
+}
+
+/// Whether what failed may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Permit {
+    /// It may.
+    Go,
+    /// A pause is over and another one tries it: what is left out now says nothing of it.
+    Awaited,
+    /// It has failed just now.
+    Stop,
 }
 
 // === impl Breaker ===
@@ -35,17 +48,18 @@ impl Breaker {
     }
 
     /// Whether it may be tried now. After each pause one may.
-    pub(super) fn permits(&self) -> bool {
+    pub(super) fn permit(&self) -> Permit {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.failures < self.params.failures_max {
-            return true;
+            return Permit::Go;
         }
         let now = Instant::now();
-        let over = state.open_until.is_none_or(|until| until <= now);
-        if over {
+        if state.open_until.is_none_or(|until| until <= now) {
             state.open_until = Some(now + self.params.pause);
+            state.trying = true;
+            return Permit::Go;
         }
-        over
+        if state.trying { Permit::Awaited } else { Permit::Stop }
     }
 
     pub(super) fn succeeded(&self) {
@@ -55,6 +69,7 @@ impl Breaker {
     pub(super) fn failed(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.failures = state.failures.saturating_add(1);
+        state.trying = false;
         if state.failures >= self.params.failures_max {
             state.open_until = Some(Instant::now() + self.params.pause);
         }
@@ -72,19 +87,19 @@ mod tests {
         for _ in 0..2 {
             breaker.failed();
         }
-        assert!(breaker.permits());
+        assert_eq!(breaker.permit(), Permit::Go);
         breaker.succeeded();
         for _ in 0..3 {
-            assert!(breaker.permits());
+            assert_eq!(breaker.permit(), Permit::Go);
             breaker.failed();
         }
-        assert!(!breaker.permits());
+        assert_eq!(breaker.permit(), Permit::Stop);
         tokio::time::advance(pause).await;
-        assert_eq!([breaker.permits(), breaker.permits()], [true, false]);
+        assert_eq!([breaker.permit(), breaker.permit()], [Permit::Go, Permit::Awaited]);
         breaker.failed();
         tokio::time::advance(pause / 2).await;
-        assert!(!breaker.permits());
+        assert_eq!(breaker.permit(), Permit::Stop);
         breaker.succeeded();
-        assert!(breaker.permits() && breaker.permits());
+        assert_eq!([breaker.permit(), breaker.permit()], [Permit::Go; 2]);
     }
 }

@@ -18,7 +18,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 use crate::ports::AnswerStream;
 use crate::ports::settled::SettledWrites;
-use crate::stack::breaker::{self, Breaker};
+use crate::stack::breaker::{self, Breaker, Permit};
 use crate::stack::call::{Read, ReadAnswer};
 use crate::telemetry::metrics::{Metrics, Purpose};
 
@@ -151,13 +151,17 @@ impl Room {
             self.metrics.shift_fallback("token");
             return false;
         }
-        if !self.breaker.permits() {
-            // The reads that it should have answered count against it all the same.
-            self.metrics.statement_ended(Side::Target, Purpose::Read, Duration::ZERO, true);
-            self.metrics.shift_fallback("breaker");
-            return false;
+        let permit = self.breaker.permit();
+        if permit == Permit::Go {
+            return true;
         }
-        true
+        // The reads that it should have answered count against it all the same, unless it may
+        // be well again.
+        if permit == Permit::Stop {
+            self.metrics.statement_ended(Side::Target, Purpose::Read, Duration::ZERO, true);
+        }
+        self.metrics.shift_fallback("breaker");
+        false
     }
 
     /// Half of the caller's time at most: the other half is the primary's.
