@@ -41,6 +41,8 @@ async fn only_under_capture_and_into_a_target_whose_rows_are_known() {
     segue.serve().await;
     outbox_is_empty(&pair.source).await;
     assert_eq!(pair.target.rows("SELECT count(*) FROM app.account").await, ["20"]);
+    // Nor in a later phase; nor what was captured a moment before the phase was set.
+    segue.succeed(&["init", "--phase", "shadow_read"]);
     backfill(&segue, &[]);
     assert_equal(&pair).await;
 

@@ -99,18 +99,22 @@ pub async fn old_transactions_ended(
 /// Rows of the target that are asked for where they come from; more are not, and refused.
 const PROVEN_ROWS_MAX: usize = 20_000;
 
+/// Keys that were captured since a phase last gave the copy up. Not since the present phase was
+/// set: capture stands before the phase that relies on it, and goes on through those after it. What
+/// was captured in `source_only` waits there, and is reconciled by the row as it is later.
 const PROVEN: &str = "\
     SELECT pg_catalog.count(DISTINCT o.key) FROM segue.outbox AS o \
-    WHERE o.table_id = $1 AND o.key::text = ANY ($2) \
-        AND o.created_at >= (SELECT changed_at FROM segue.control WHERE id = 1)";
+    WHERE o.table_id = $1 AND o.key::text = ANY ($2) AND o.created_at >= coalesce( \
+        (SELECT pg_catalog.max(h.at) FROM segue.history AS h \
+            WHERE h.to_phase = 'source_only' AND h.from_phase <> 'source_only'), '-infinity')";
 
 const CLAIMS: &str = "\
     SELECT table_id, capture_gaps, source_schema, source_name, target_schema, target_name, \
         key_columns FROM segue.backfill_table WHERE table_id = ANY ($1)";
 
 /// What stands against copying into the target as it is, table by table. A table that no copy
-/// was begun for must be empty, but for rows that dual writes have put there since the phase was
-/// set: an older row would never be overwritten. `known` are the tables whose copy was begun, where
+/// was begun for must be empty, but for rows that dual writes have put there since capture
+/// stands: an older row would never be overwritten. `known` are the tables whose copy was begun, where
 /// the claims on the target do not tell.
 ///
 /// # Errors
