@@ -73,3 +73,28 @@ impl Finding {
         rank(self).cmp(&rank(other))
     }
 }
+
+// === impl Code ===
+
+impl Code {
+    /// Whether a copy may begin although this was found: rows that the target refuses are named
+    /// in the outbox, each with its reason, and hold nothing else up. Whatever would differ in
+    /// silence is not among these.
+    pub fn may_be_accepted(self) -> bool {
+        matches!(
+            self,
+            Self::Encoding
+                | Self::Narrower
+                | Self::CoarserUnique
+                | Self::EnumLabels
+                | Self::NotNull
+                | Self::CollationUnique
+                | Self::DomainStricter
+                | Self::CheckTarget
+                | Self::UniqueTarget
+                | Self::ExclusionTarget
+                | Self::ForeignKeyAddedActive
+                | Self::ForeignKeyOutsideActive
+        )
+    }
+}
