@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::cli::Ending;
 use crate::cli::admin::Client;
-use crate::cli::args::{AskedArgs, CutoverArgs};
 use crate::cli::phase;
+use crate::cli::phase_args::{AskedArgs, CutoverArgs};
 use crate::cli::print::{self, indented, wrapped};
 use crate::grpc::proto::change_phase_request::Step;
 use crate::grpc::proto::cutover_event::Event;

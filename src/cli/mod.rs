@@ -9,6 +9,7 @@ mod cutover;
 mod mismatches;
 mod outbox;
 mod phase;
+mod phase_args;
 mod print;
 mod serve;
 mod setup;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Ending;
 use crate::cli::admin::Client;
-use crate::cli::args::{AskedArgs, PhaseCommand};
+use crate::cli::phase_args::{AskedArgs, PhaseCommand};
 use crate::cli::print::{self, indented, table, time, wrapped};
 use crate::grpc::proto::change_phase_request::Step;
 use crate::grpc::proto::{

@@ -6,6 +6,8 @@
 //! transaction that says READ WRITE begins read-only there. A single statement that commits
 //! itself takes the guard off in the request that announces it.
 
+use tokio_postgres::SimpleQueryMessage;
+
 use super::fault::READ_ONLY;
 use super::session::{ServerFacts, Session};
 use crate::domain::fault::{Outcome, SqlFault};
@@ -56,4 +58,14 @@ pub(super) async fn put_on(session: &Session) -> Result<(), SqlFault> {
 pub(super) fn kept_off(session: &Session, cause: SqlFault, found: &SqlFault) -> Option<SqlFault> {
     let guarded = session.is_guarded() && found.sqlstate == READ_ONLY;
     guarded.then_some(SqlFault { outcome: Outcome::NotApplied, retryable: true, ..cause })
+}
+
+/// Whether somebody has left the session in a transaction: there `now()` stands still, and in a
+/// failed one nothing can be asked.
+pub(super) async fn is_in_transaction(session: &Session) -> bool {
+    let at_rest = "SELECT pg_catalog.now() = pg_catalog.statement_timestamp()";
+    let Ok(messages) = session.simple_query(at_rest).await else { return true };
+    !messages
+        .iter()
+        .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")))
 }

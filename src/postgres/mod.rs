@@ -40,6 +40,7 @@ pub mod session;
 pub mod settings;
 mod shared;
 pub mod survey;
+pub mod tally;
 pub mod tls;
 pub mod transactions;
 pub mod types;

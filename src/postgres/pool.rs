@@ -14,13 +14,13 @@ use deadpool::managed::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
-use tokio_postgres::SimpleQueryMessage;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Connector;
 use super::crash::CrashPoints;
 use super::fault;
 use super::fence::{self, Fence};
+use super::guard::is_in_transaction;
 use super::session::Session;
 use super::settings::{Purpose, SessionLimits};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -377,7 +377,7 @@ impl Manager for Sessions {
         if self.purpose == Purpose::Own {
             // Its users speak to the driver themselves, so only the server knows whether
             // they left a transaction open.
-            if in_transaction(session).await {
+            if is_in_transaction(session).await {
                 return Err(RecycleError::message("the session was left in a transaction"));
             }
         } else if metrics.last_used() > REST_MAX {
@@ -392,13 +392,4 @@ impl Manager for Sessions {
         session.set_busy(false);
         Ok(())
     }
-}
-
-/// In an open transaction `now()` stands still; in a failed one nothing can be asked.
-async fn in_transaction(session: &Session) -> bool {
-    let at_rest = "SELECT pg_catalog.now() = pg_catalog.statement_timestamp()";
-    let Ok(messages) = session.simple_query(at_rest).await else { return true };
-    !messages
-        .iter()
-        .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")))
 }

@@ -11,6 +11,7 @@ use crate::domain::cutover::Stage;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::ports::ReconcileWaker;
 use crate::postgres::fence::{Exclusive, writers};
+use crate::postgres::tally;
 
 /// One attempt at the exclusive lock: shorter than the time after which PostgreSQL looks for
 /// deadlocks, so that writers that wait for each other behind it get through.
@@ -53,7 +54,7 @@ impl Run<'_> {
     /// Members hold what is new and let end what is open.
     pub(super) async fn hold(&mut self, fence: &Exclusive) -> Result<(), Stop> {
         let begun = self.begin(CutoverStep::Pause).await;
-        self.written_last = verify::pending(fence.session()).await?;
+        self.written_last = tally::pending(fence.session()).await?;
         self.held = Some(Instant::now());
         self.announce(Stage::Hold).await?;
         crash::pass("cutover_after_announcing");
@@ -72,7 +73,7 @@ impl Run<'_> {
         let begun = self.begin(CutoverStep::Fence).await;
         match self.raise_fence(fence, row.state.epoch).await {
             Ok(ended) => {
-                self.written_last.extend(verify::pending(fence.session()).await?);
+                self.written_last.extend(tally::pending(fence.session()).await?);
                 let detail = match ended {
                     0 => "no writer is left".to_owned(),
                     ended => format!("{ended} sessions of lost members were ended"),
@@ -190,7 +191,7 @@ impl Run<'_> {
             let compared = verify::last_written(keys, reconciler).await?;
             let (primary, shadow) = (own.of(self.from()), own.of(self.request.to));
             let rows_max = self.parts.config.cutover.count_rows_max;
-            let counted = verify::counts(primary, shadow, &self.tables, rows_max).await?;
+            let counted = tally::counts(primary, shadow, &self.tables, rows_max).await?;
             // It is still ours: a lost fence is not found out by the flip alone.
             fence.outbox_rows().await?;
             Ok::<_, SqlFault>(format!(

@@ -1,39 +1,10 @@
-//! What is looked at under the fence: the rows that were written last, and how many there are.
+//! What is looked at under the fence: the rows that were written last.
 
 use std::collections::BTreeSet;
 
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::outbox::RowKey;
-use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::Reconciler;
-use crate::postgres::session::Session;
-
-/// Keys that are looked at; what was written before them was looked at by whoever verifies
-/// while nothing is held.
-const KEYS_MAX: i64 = 2_000;
-
-const PENDING: &str = "\
-    SELECT DISTINCT table_id, key FROM segue.outbox \
-    WHERE forgotten_at IS NULL AND key IS NOT NULL LIMIT $1";
-
-const ESTIMATE: &str =
-    "SELECT reltuples::float8 FROM pg_catalog.pg_class WHERE oid = $1::text::pg_catalog.regclass";
-
-/// The keys that wait now: those of the writes that came last.
-///
-/// # Errors
-///
-/// What the database reports.
-pub(super) async fn pending(session: &Session) -> Result<BTreeSet<RowKey>, SqlFault> {
-    let failed = |error| session.fault(error, false);
-    let prepared = session.prepared(PENDING).await?;
-    let rows = session.query(&prepared.statement, &[&KEYS_MAX]).await.map_err(failed)?;
-    let key = |row: &tokio_postgres::Row| {
-        Ok(RowKey { table_id: row.try_get(0)?, values: row.try_get(1)? })
-    };
-    rows.iter().map(key).collect::<Result<_, _>>().map_err(failed)
-}
 
 /// Compares rows column by column, by reconciling them once more: nothing may be left to
 /// change.
@@ -67,63 +38,6 @@ pub(super) async fn last_written(
         ));
     }
     Ok(count)
-}
-
-/// What counting has found.
-#[derive(Debug, Default)]
-pub(super) struct Counted {
-    pub(super) tables: u64,
-    pub(super) rows: u64,
-    pub(super) left_out: u64,
-}
-
-/// Counts the rows of both sides, but for tables that are too large for it.
-///
-/// # Errors
-///
-/// A fault that names the table whose counts differ.
-pub(super) async fn counts(
-    primary: &Pool,
-    shadow: &Pool,
-    mappings: &[TableMapping],
-    rows_max: u64,
-) -> Result<Counted, SqlFault> {
-    let (one, other) = (primary.get().await?, shadow.get().await?);
-    let mut counted = Counted::default();
-    for mapping in mappings {
-        let (here, there) = (mapping.on(one.side()), mapping.on(other.side()));
-        if estimate(&one, here).await? > rows_max as f64 {
-            counted.left_out += 1;
-            continue;
-        }
-        let (rows, copied) = tokio::join!(count(&one, here), count(&other, there));
-        let (rows, copied) = (rows?, copied?);
-        if rows != copied {
-            let message = format!(
-                "{here} has {rows} rows on the {}, and {copied} on the {}",
-                one.side(),
-                other.side()
-            );
-            return Err(refused(message, "`segue verify --repair` finds and mends them"));
-        }
-        counted.tables += 1;
-        counted.rows += u64::try_from(rows).unwrap_or_default();
-    }
-    Ok(counted)
-}
-
-async fn estimate(session: &Lease, table: &TableName) -> Result<f64, SqlFault> {
-    let prepared = session.prepared(ESTIMATE).await?;
-    let row = session.query_one(&prepared.statement, &[&table.quoted()]).await;
-    let row = row.map_err(|error| session.fault(error, false))?;
-    row.try_get(0).map_err(|error| session.fault(error, false))
-}
-
-async fn count(session: &Lease, table: &TableName) -> Result<i64, SqlFault> {
-    let sql = format!("SELECT pg_catalog.count(*) FROM {}", table.quoted());
-    let row = session.query_one(&sql, &[]).await;
-    let row = row.map_err(|error| session.fault(error, false))?;
-    row.try_get(0).map_err(|error| session.fault(error, false))
 }
 
 fn refused(message: String, hint: &str) -> SqlFault {

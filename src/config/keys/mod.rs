@@ -4,6 +4,7 @@
 //! `docs/configuration.md` all go by this list.
 
 mod list;
+mod phases;
 
 use list::SECTIONS;
 
