@@ -6,6 +6,7 @@
 //! the medians of all turns.
 //!
 //! - [`world`]: servers, databases, sidecars
+//! - [`channel`]: the client's connection to a sidecar
 //! - [`contender`]: who is compared, and what one call of each is
 //! - [`load`]: so many workers for so long
 //! - [`parts`]: the comparisons
@@ -21,6 +22,7 @@
     clippy::large_futures
 )]
 
+mod channel;
 mod contender;
 mod load;
 mod parts;
@@ -45,7 +47,7 @@ pub struct Plan {
 }
 
 const USAGE: &str = "make bench BENCH='[PART…] [--workers 1,8,32,64] [--seconds 3] \
-    [--repetitions 3] [--only CONTENDER,…] [--channels 2] [--client-threads 2]'
+    [--repetitions 3] [--only CONTENDER,…] [--channels 2] [--client-threads 1]'
 parts: point rows100 rows10000 insert update captured dual sampling memory blocking (all of them)";
 
 fn main() {
@@ -53,11 +55,15 @@ fn main() {
         eprintln!("{problem}\n{USAGE}");
         std::process::exit(2);
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(plan.client_threads)
-        .enable_all()
-        .build()
-        .expect("a runtime can be made");
+    let mut builder = match plan.client_threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    let runtime = builder.enable_all().build().expect("a runtime can be made");
     runtime.block_on(parts::run(&plan));
 }
 
@@ -69,7 +75,7 @@ fn plan() -> Result<Plan, String> {
         repetitions: 3,
         only: Vec::new(),
         channels: 2,
-        client_threads: 2,
+        client_threads: 1,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {

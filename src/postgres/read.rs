@@ -23,9 +23,10 @@ use super::collect::Collector;
 use super::execute::{Ready, is_stale, may_be_outdated, was_seen};
 use super::fault;
 use super::flight::{Holder, InFlight, Stop, stopped, unless_stopped};
+use super::merging;
 use super::pool::{Lease, Pool};
 use super::session::{Prepared, Session};
-use super::shared::{SharedSessions, Weight};
+use super::shared::{Manner, SharedSessions, Ticket, Weight};
 use crate::domain::answer::RowBatch;
 use crate::domain::call::{BoundStatement, CallContext};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -87,15 +88,25 @@ pub(super) async fn read_shared(
 ) -> Result<AnswerStream, SqlFault> {
     let ReadRequest { statement, context } = request;
     let shared = &connections.shared;
+    let mut manner = Manner::Merged;
     for _ in 0..=MOVES_MAX {
-        let Some(ticket) = shared.join(&statement.sql, &context).await? else { break };
+        let Some(ticket) = shared.join(&statement.sql, manner, &context).await? else { break };
         let (flight, started) = begin_in(Holder::Shared(ticket), &statement, &context).await;
-        if matches!(started, Err(Start::Moved)) {
-            continue;
+        // Whoever has to do it again does not depend on others once more.
+        manner = Manner::Apart;
+        match started {
+            Err(Start::Moved) => continue,
+            Err(Start::Skipped) => {
+                flight.landed(None);
+                continue;
+            }
+            _ => {}
         }
-        let (answer, weight) = finish_in(flight, started, tasks, context).await;
+        let Finished { answer, weight } = finish_in(flight, started, tasks, &context).await;
         shared.note(&statement.sql, weight);
-        return answer;
+        if let Some(answer) = answer {
+            return answer;
+        }
     }
     let lease = shared.alone(&context).await?;
     read_in(Holder::Pooled(lease), tasks, &statement, context).await
@@ -109,7 +120,8 @@ pub(super) async fn read_in(
     context: CallContext,
 ) -> Result<AnswerStream, SqlFault> {
     let (flight, started) = begin_in(holder, statement, &context).await;
-    finish_in(flight, started, tasks, context).await.0
+    let finished = finish_in(flight, started, tasks, &context).await;
+    finished.answer.unwrap_or_else(|| Err(moved()))
 }
 
 async fn begin_in(
@@ -123,47 +135,69 @@ async fn begin_in(
     (flight, started)
 }
 
-/// The answer, and what the statement turned out to be.
+/// What a read came to.
+struct Finished {
+    /// Nothing where it must be made elsewhere.
+    answer: Option<Result<AnswerStream, SqlFault>>,
+    /// What the statement turned out to be.
+    weight: Weight,
+}
+
+impl Finished {
+    fn failed(fault: SqlFault, weight: Weight) -> Self {
+        Self { answer: Some(Err(fault)), weight }
+    }
+
+    fn moved(weight: Weight) -> Self {
+        Self { answer: None, weight }
+    }
+}
+
 async fn finish_in(
     flight: InFlight,
     started: Result<Started, Start>,
     tasks: &TaskTracker,
-    context: CallContext,
-) -> (Result<AnswerStream, SqlFault>, Weight) {
+    context: &CallContext,
+) -> Finished {
     let (prepared, rows) = match started {
         Ok(started) => started,
         // What was stopped has taken its time.
-        Err(Start::Stopped(fault)) => return (Err(fault), Weight::Slow),
-        Err(Start::Moved) => return (Err(moved()), Weight::Light),
+        Err(Start::Stopped(fault)) => return Finished::failed(fault, Weight::Slow),
+        Err(Start::Moved | Start::Skipped) => return Finished::moved(Weight::Light),
         Err(Start::Failed(fault)) => {
             let slow = flight.landed(Some(&fault));
-            return (Err(fault::as_refused_write(fault)), weight(slow));
+            return Finished::failed(fault::as_refused_write(fault), weight(slow));
         }
         Err(Start::NotSent(fault)) => {
             flight.landed(None);
-            return (Err(fault), Weight::Light);
+            return Finished::failed(fault, Weight::Light);
         }
     };
     let side = match flight.session() {
         Ok(session) => session.side(),
-        Err(fault) => return (Err(fault), Weight::Light),
+        Err(fault) => return Finished::failed(fault, Weight::Light),
     };
     let columns = Arc::clone(&prepared.columns);
     let mut reader = Reader {
         rows: Box::pin(rows),
         collector: Collector::new(columns.len(), context.limits, side),
-        context,
+        context: context.clone(),
         stop: None,
         flush: None,
         flight: Some(flight),
         slow: false,
     };
-    let first = match reader.next().await.transpose() {
-        Ok(first) => first,
-        Err(fault) => return (Err(fault), weight(reader.slow)),
+    let first = match reader.first().await.map(Option::transpose) {
+        Some(Ok(first)) => first,
+        Some(Err(fault)) => return Finished::failed(fault, weight(reader.slow)),
+        None => return Finished::moved(Weight::Light),
     };
+    // Nobody has any of it yet, and its end may wait for somebody else's.
+    if reader.depends() {
+        return Finished::moved(Weight::Long);
+    }
     let weight = if reader.flight.is_some() { Weight::Long } else { weight(reader.slow) };
-    (Ok(answer(reader, first, columns, tasks)), weight)
+    Finished { answer: Some(Ok(answer(reader, first, columns, tasks))), weight }
 }
 
 fn weight(slow: bool) -> Weight {
@@ -222,6 +256,8 @@ type Started = (Arc<Prepared>, RowStream);
 enum Start {
     /// It waits behind a statement that takes long, and is to be made elsewhere.
     Moved,
+    /// It was in one piece with one that failed, and did not run.
+    Skipped,
     /// The call must not go on; what runs is cancelled.
     Stopped(SqlFault),
     /// The server refused.
@@ -264,6 +300,9 @@ async fn start(
             Ok(rows) => return Ok((prepared, rows)),
             Err(error) => {
                 let fault = session.fault(error, true);
+                if fault.sqlstate == merging::SKIPPED {
+                    return Err(Start::Skipped);
+                }
                 let outdated = was_known && may_be_outdated(&fault);
                 if !outdated && !is_stale(&fault) {
                     return Err(Start::Failed(read_lost(fault)));
@@ -339,6 +378,29 @@ impl Stream for Reader {
 }
 
 impl Reader {
+    /// The first batch; nothing where the call must be made elsewhere.
+    async fn first(&mut self) -> Option<Option<Result<RowBatch, SqlFault>>> {
+        poll_fn(|cx| {
+            if let Poll::Ready(first) = self.poll_next_unpin(cx) {
+                return Poll::Ready(Some(first));
+            }
+            match self.ticket() {
+                Some(ticket) => ticket.poll_move(cx).map(|()| None),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn ticket(&self) -> Option<&Ticket> {
+        self.flight.as_ref().and_then(InFlight::ticket)
+    }
+
+    /// Whether what is still to come may wait for somebody else's answer.
+    fn depends(&self) -> bool {
+        self.ticket().is_some_and(Ticket::depends)
+    }
+
     fn stop(&mut self) -> &mut BoxFuture<'static, Stop> {
         let context = &self.context;
         self.stop.get_or_insert_with(|| {
@@ -365,7 +427,8 @@ impl Reader {
             self.flight = None;
             return Poll::Ready(Some(Err(stop.fault(self.collector.side()))));
         }
-        if self.collector.row_count() == 0 {
+        // Where it depends it is rather moved than cut in two.
+        if self.collector.row_count() == 0 || self.depends() {
             return Poll::Pending;
         }
         let flush = self.flush.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH_AFTER)));

@@ -15,6 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
 
 use super::cancel::Canceller;
 use super::fence::Share;
+use super::merging::{Apart, Switch};
 use super::settings::Purpose;
 use super::{fault, types};
 use crate::domain::fault::SqlFault;
@@ -68,6 +69,7 @@ pub struct Session {
     canceller: Canceller,
     statements: Mutex<StatementCache>,
     watch: Arc<Watch>,
+    merging: Option<Switch>,
     busy: AtomicBool,
     guarded: AtomicBool,
     announced: Mutex<Option<WriteId>>,
@@ -92,6 +94,7 @@ impl Session {
         facts: ServerFacts,
         canceller: Canceller,
         watch: Arc<Watch>,
+        merging: Option<Switch>,
         task: JoinHandle<()>,
         purpose: Purpose,
     ) -> Self {
@@ -104,6 +107,7 @@ impl Session {
             canceller,
             statements: Mutex::default(),
             watch,
+            merging,
             busy: AtomicBool::new(false),
             guarded: AtomicBool::new(false),
             announced: Mutex::default(),
@@ -135,6 +139,14 @@ impl Session {
     /// Says whether many calls use the session at once.
     pub(super) fn set_shared(&self, shared: bool) {
         self.watch.shared.store(shared, Ordering::Relaxed);
+        if let Some(switch) = &self.merging {
+            switch.set(shared);
+        }
+    }
+
+    /// Keeps what calls send apart, until what comes back is dropped.
+    pub(super) fn apart(&self) -> Option<Apart> {
+        self.merging.as_ref().map(Switch::apart)
     }
 
     /// Says that the session is of no more use, whatever becomes of what runs in it.
