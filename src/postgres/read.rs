@@ -88,22 +88,20 @@ pub(super) async fn read_shared(
 ) -> Result<AnswerStream, SqlFault> {
     let ReadRequest { statement, context } = request;
     let shared = &connections.shared;
-    let mut manner = Manner::Merged;
-    for _ in 0..=MOVES_MAX {
-        let Some(ticket) = shared.join(&statement.sql, manner, &context).await? else { break };
+    for moves in 0..=MOVES_MAX {
+        let Some(ticket) = shared.join(&statement.sql, moves > 0, &context).await? else { break };
+        let manner = ticket.manner();
         let (flight, started) = begin_in(Holder::Shared(ticket), &statement, &context).await;
-        // Whoever has to do it again does not depend on others once more.
-        manner = Manner::Apart;
-        match started {
-            Err(Start::Moved) => continue,
-            Err(Start::Skipped) => {
-                flight.landed(None);
-                continue;
-            }
-            _ => {}
+        if matches!(started, Err(Start::Skipped)) {
+            flight.landed(None);
+            continue;
         }
         let Finished { answer, weight } = finish_in(flight, started, tasks, &context).await;
-        shared.note(&statement.sql, weight);
+        match weight {
+            // What it had to wait for has nothing to do with it.
+            Weight::Waited if manner == Manner::Apart => {}
+            weight => shared.note(&statement.sql, weight, manner),
+        }
         if let Some(answer) = answer {
             return answer;
         }
@@ -163,7 +161,7 @@ async fn finish_in(
         Ok(started) => started,
         // What was stopped has taken its time.
         Err(Start::Stopped(fault)) => return Finished::failed(fault, Weight::Slow),
-        Err(Start::Moved | Start::Skipped) => return Finished::moved(Weight::Light),
+        Err(Start::Moved | Start::Skipped) => return Finished::moved(Weight::Waited),
         Err(Start::Failed(fault)) => {
             let slow = flight.landed(Some(&fault));
             return Finished::failed(fault::as_refused_write(fault), weight(slow));
@@ -190,7 +188,7 @@ async fn finish_in(
     let first = match reader.first().await.map(Option::transpose) {
         Some(Ok(first)) => first,
         Some(Err(fault)) => return Finished::failed(fault, weight(reader.slow)),
-        None => return Finished::moved(Weight::Light),
+        None => return Finished::moved(Weight::Waited),
     };
     // Nobody has any of it yet, and its end may wait for somebody else's.
     if reader.depends() {

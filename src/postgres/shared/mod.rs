@@ -125,19 +125,20 @@ impl SharedSessions {
     pub(super) async fn join(
         &self,
         sql: &str,
-        manner: Manner,
+        moved: bool,
         context: &CallContext,
     ) -> Result<Option<Ticket>, SqlFault> {
-        {
+        let manner = {
             let mut set = self.inner.lock();
-            if set.heavy.contains(sql) {
-                return Ok(None);
-            }
+            let Some(known) = set.heavy.manner(sql) else { return Ok(None) };
+            // Whoever has to do it again does not depend on others once more.
+            let manner = if moved { Manner::Apart } else { known };
             // Most calls find their place at once.
             if let Some(ticket) = self.inner.find_place(&mut set, manner) {
                 return Ok(Some(ticket));
             }
-        }
+            manner
+        };
         let side = self.inner.pool.side();
         unless_stopped(context, side, self.wait_and_join(manner)).await.map(Some)
     }
@@ -183,12 +184,12 @@ impl SharedSessions {
     }
 
     /// Remembers what a statement that shared a session turned out to be.
-    pub(super) fn note(&self, sql: &Arc<str>, weight: Weight) {
+    pub(super) fn note(&self, sql: &Arc<str>, weight: Weight, manner: Manner) {
         if weight == Weight::Light && !self.inner.suspects.load(Ordering::Relaxed) {
             return;
         }
         let mut set = self.inner.lock();
-        set.heavy.note(sql, weight);
+        set.heavy.note(sql, weight, manner);
         self.inner.suspects.store(!set.heavy.is_empty(), Ordering::Relaxed);
     }
 

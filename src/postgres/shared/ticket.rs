@@ -19,6 +19,7 @@ pub(in crate::postgres) struct Ticket {
     // Dropped first: whoever leaves last gives the session back.
     lease: Arc<Lease>,
     seat: Seat,
+    manner: Manner,
 }
 
 #[derive(Debug)]
@@ -38,7 +39,12 @@ impl Ticket {
         let (set, lease) = (Arc::clone(set), Arc::clone(&place.lease));
         let _apart = if manner == Manner::Apart { lease.apart() } else { None };
         let seat = Seat { set, place: place.id, call: place.add(manner), left: false, _apart };
-        Self { lease, seat }
+        Self { lease, seat, manner }
+    }
+
+    /// How it shares the session.
+    pub(in crate::postgres) fn manner(&self) -> Manner {
+        self.manner
     }
 
     /// Ready where the call must be made elsewhere. Only before its caller has any of its answer.
@@ -60,7 +66,7 @@ impl Ticket {
     /// The statement has ended. Answers whether it kept others waiting.
     pub(in crate::postgres) fn finish(self, fault: Option<&SqlFault>) -> bool {
         let lost = fault.is_some_and(fault::ends_session) || !self.lease.is_fit();
-        let Self { lease, mut seat } = self;
+        let Self { lease, mut seat, manner: _ } = self;
         drop(lease);
         seat.leave(|place, call| {
             if lost {
