@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test fmt lint doc audit demo playground ci soak fuzz model \
-  bench bench-callers bench-backfill bench-verify bench-cutover
+  bench bench-figures bench-callers bench-backfill bench-verify bench-cutover
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ model: setup ## the model's larger configurations: half an hour and some 10 GB
 PROFILE ?= release
 bench: setup ## what segue costs against direct connections and pgbouncer; BENCH='point --workers 32'
 	cargo bench --locked --profile $(PROFILE) --bench throughput -- $(BENCH)
+
+bench-figures: setup ## `make bench`, whose output becomes the figures of docs/performance.md
+	cargo bench --locked --profile release --bench throughput -- $(BENCH) > target/figures.md
+	awk '/^<!-- figures: end/ { print ""; while ((getline line < "target/figures.md") > 0) print line; print "" } \
+	  /^<!-- figures: end/ { skip = 0 } !skip { print } /^<!-- figures: begin/ { skip = 1 }' \
+	  docs/performance.md > target/performance.md && cp target/performance.md docs/performance.md
 
 bench-backfill: setup ## rows a second of the backfill beside a bare COPY pipe and pg_dump (some minutes)
 	cargo build --locked --release

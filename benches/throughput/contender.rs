@@ -13,8 +13,8 @@ use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::proto::value::Kind;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
-use tonic::transport::{Channel, Endpoint};
 
+use crate::channel::Channel;
 use crate::stream::Stream;
 use crate::support;
 use crate::world::ITEMS;
@@ -226,13 +226,12 @@ fn look_at(row: &Row) {
 pub async fn channels(address: &str, count: usize) -> Vec<Channel> {
     let mut channels = Vec::new();
     for _ in 0..count {
-        let endpoint = Endpoint::from_shared(address.to_owned()).unwrap();
-        channels.push(endpoint.tcp_nodelay(true).connect().await.unwrap());
+        channels.push(Channel::open(address).await);
     }
     channels
 }
 
 /// A client with room for large answers.
 pub fn client(channel: &Channel) -> SqlClient<Channel> {
-    SqlClient::new(channel.clone()).max_decoding_message_size(64 << 20)
+    SqlClient::with_origin(channel.clone(), channel.origin()).max_decoding_message_size(64 << 20)
 }

@@ -25,7 +25,7 @@ pub const ALL: [&str; 10] = [
 
 /// Runs the parts of a plan.
 pub async fn run(plan: &Plan) {
-    let servers = Servers::start();
+    let servers = Servers::start(&plan.settings);
     println!(
         "{} processors; {:.1} s a turn, {} turns, medians",
         std::thread::available_parallelism().map_or(0, usize::from),

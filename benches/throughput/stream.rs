@@ -10,8 +10,8 @@ use segue::grpc::proto::session_response::Answer;
 use segue::grpc::proto::sql_client::SqlClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::Channel;
 
+use crate::channel::Channel;
 use crate::contender::Seen;
 
 /// A stream that workers share. Clones are workers.

@@ -33,12 +33,13 @@ pub struct Sidecar {
 }
 
 impl Servers {
-    pub fn start() -> Self {
+    pub fn start(settings: &[(String, String)]) -> Self {
         let options = || {
-            Options { durability: Durability::Fsync, ..Options::default() }
+            let options = Options { durability: Durability::Fsync, ..Options::default() }
                 .with("max_connections", "500")
                 .with("shared_buffers", "256MB")
-                .with("max_wal_size", "4GB")
+                .with("max_wal_size", "4GB");
+            settings.iter().fold(options, |options, (name, value)| options.with(name, value))
         };
         Self {
             source: Server::start(Major::V15, &options()),

@@ -81,13 +81,26 @@ fn run(cli: Cli) -> Result<Ending> {
             Ok(Ending::Done)
         }
         command => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            // Tokio's own variable goes before.
-            if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
-                builder.worker_threads(worker_threads());
-            }
-            let runtime = builder.enable_all().build();
+            let runtime = runtime().enable_all().build();
             runtime.context("the runtime cannot be started")?.block_on(talk(command, &sources))
+        }
+    }
+}
+
+/// A runtime of so many threads as `TOKIO_WORKER_THREADS` says, or as are good for a sidecar.
+/// A single one is the present thread: it wakes no other, and takes tasks in their order, so
+/// that what many calls have to send goes out together.
+fn runtime() -> tokio::runtime::Builder {
+    // Tokio's own variable goes before; tokio says what is wrong with it.
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_some() {
+        return tokio::runtime::Builder::new_multi_thread();
+    }
+    match worker_threads() {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
         }
     }
 }

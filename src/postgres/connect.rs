@@ -4,25 +4,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_postgres::config::SslMode as DriverSslMode;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::cancel::{Address, Canceller};
 use super::dsn::{ChannelBinding, Dsn, Host, SslMode, TargetSession};
+use super::merging::{Merging, MergingTls, Switch};
 use super::session::{Driver, ServerFacts, Session, Watch};
 use super::settings::{Purpose, SessionLimits, session_sql};
-use super::{fault, pooler, tls};
+use super::{fault, pooler, socket, tls};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::side::Side;
 use crate::value::{MONEY_SAMPLE_SQL, MoneyStyle};
-
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_RETRIES: u32 = 3;
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 const PROBE_POSTGRES: &str = "SELECT pg_catalog.pg_backend_pid(), \
      pg_catalog.current_setting('transaction_read_only'), \
@@ -33,6 +29,10 @@ const PROBE_POSTGRES: &str = "SELECT pg_catalog.pg_backend_pid(), \
         WHERE a.backend_type = 'checkpointer')), \
      (SELECT extract(epoch FROM a.backend_start)::text FROM pg_catalog.pg_stat_activity AS a \
       WHERE a.pid = pg_catalog.pg_backend_pid())";
+/// Behind the others and [`MONEY_SAMPLE_SQL`].
+const ISOLATION: &str = "pg_catalog.current_setting('default_transaction_isolation')";
+const ISOLATION_INDEX: usize = 7;
+const READ_COMMITTED: &str = "read committed";
 /// CockroachDB has no standby, and nothing to look up after a lost commit.
 const PROBE_COCKROACH: &str = "SELECT pg_catalog.pg_backend_pid(), \
      pg_catalog.current_setting('transaction_read_only'), 'f', '0', '', ''";
@@ -60,6 +60,7 @@ struct Opened {
     facts: ServerFacts,
     canceller: Canceller,
     watch: Arc<Watch>,
+    merging: Option<Switch>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -105,18 +106,18 @@ impl Connector {
         purpose: Purpose,
         limits: SessionLimits,
     ) -> Result<Session, SqlFault> {
-        let opened = Box::pin(self.open_wanted()).await?;
+        let opened = Box::pin(self.open_wanted(purpose)).await?;
         self.check_pooler(&opened).await?;
         let sql = session_sql(purpose, limits);
         opened.client.simple_query(&sql).await.map_err(|error| {
             self.connect_fault(fault::from_error(error, self.side, false), "a session's settings")
         })?;
-        let Opened { client, facts, canceller, watch, task } = opened;
-        Ok(Session::new(client, facts, canceller, watch, task, purpose))
+        let Opened { client, facts, canceller, watch, merging, task } = opened;
+        Ok(Session::new(client, facts, canceller, watch, merging, task, purpose))
     }
 
     /// The first host that answers and is what `target_session_attrs` wants.
-    async fn open_wanted(&self) -> Result<Opened, SqlFault> {
+    async fn open_wanted(&self, purpose: Purpose) -> Result<Opened, SqlFault> {
         let wanted = self.dsn.target_session;
         let passes: &[TargetSession] = match wanted {
             TargetSession::PreferStandby => &[TargetSession::Standby, TargetSession::Any],
@@ -125,7 +126,7 @@ impl Connector {
         let mut last = None;
         for &pass in passes {
             for host in &self.dsn.hosts {
-                match self.open_host(host).await {
+                match self.open_host(host, purpose).await {
                     Ok(opened) if fits(&opened.facts, pass) => return Ok(opened),
                     Ok(_) => last = Some(self.unwanted(host, pass)),
                     Err(fault) => last = Some(fault),
@@ -142,7 +143,7 @@ impl Connector {
         fault::unavailable(self.side, "unavailable.target_session", message)
     }
 
-    async fn open_host(&self, host: &Host) -> Result<Opened, SqlFault> {
+    async fn open_host(&self, host: &Host, purpose: Purpose) -> Result<Opened, SqlFault> {
         let place = host.to_string();
         let failed = |reason: String| {
             fault::unavailable(
@@ -155,7 +156,7 @@ impl Connector {
             let addresses = addresses(host).await.map_err(|error| failed(error.to_string()))?;
             let mut last = failed("its name has no address".to_owned());
             for address in addresses {
-                match self.open(host, address).await {
+                match self.open(host, address, purpose).await {
                     Ok(opened) => return Ok(opened),
                     Err(fault) => last = self.connect_fault(fault, &place),
                 }
@@ -177,10 +178,28 @@ impl Connector {
         fault.on(self.side)
     }
 
-    async fn open(&self, host: &Host, address: Address) -> Result<Opened, SqlFault> {
-        let config = self.driver_config(host, &address)?;
+    async fn open(
+        &self,
+        host: &Host,
+        address: Address,
+        purpose: Purpose,
+    ) -> Result<Opened, SqlFault> {
+        let unavailable = |error: &io::Error| {
+            let message = format!("error connecting to server: {error}");
+            fault::unavailable(self.side, "unavailable.connect", message)
+        };
+        let config = self.driver_config(host)?;
+        let socket = socket::open(&address).await.map_err(|error| unavailable(&error))?;
+        // Only reads are merged, so only they pay for being looked at.
+        let switch = (purpose == Purpose::Read).then(Switch::default);
+        let mut tls = self.tls.clone();
+        let tls = <MakeRustlsConnect as MakeTlsConnect<socket::Socket>>::make_tls_connect(
+            &mut tls, &host.name,
+        )
+        .map_err(|error| unavailable(&io::Error::other(error)))?;
+        let tls = MergingTls { tls, switch: switch.clone() };
         let (client, connection) = config
-            .connect(self.tls.clone())
+            .connect_raw(Merging::new(socket, switch.clone()), tls)
             .await
             .map_err(|error| fault::from_error(error, self.side, false))?;
         let is_cockroach = connection.parameter("crdb_version").is_some();
@@ -188,28 +207,26 @@ impl Connector {
         let task = tokio::spawn(Driver::new(connection, Arc::clone(&watch)));
         let probe = match is_cockroach {
             true => PROBE_COCKROACH.to_owned(),
-            false => format!("{PROBE_POSTGRES}, {MONEY_SAMPLE_SQL}"),
+            false => format!("{PROBE_POSTGRES}, {MONEY_SAMPLE_SQL}, {ISOLATION}"),
         };
         let answer = client
             .simple_query(&probe)
             .await
             .map_err(|error| fault::from_error(error, self.side, false))?;
         let facts = self.facts(&answer, is_cockroach);
+        // In any other isolation several reads of one piece would have one snapshot.
+        let merging = switch.filter(|_| isolation(&answer) == Some(READ_COMMITTED));
         let canceller = Canceller {
             token: client.cancel_token(),
             address,
             hostname: host.name.clone(),
             tls: self.tls.clone(),
         };
-        Ok(Opened { client, facts, canceller, watch, task })
+        Ok(Opened { client, facts, canceller, watch, merging, task })
     }
 
     fn facts(&self, answer: &[SimpleQueryMessage], is_cockroach: bool) -> ServerFacts {
-        let row = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
-        let text = |index: usize| row.and_then(|row| row.get(index)).unwrap_or_default();
+        let text = |index: usize| text(answer, index).unwrap_or_default();
         ServerFacts {
             side: self.side,
             backend_pid: text(0).parse().unwrap_or_default(),
@@ -223,24 +240,13 @@ impl Connector {
         }
     }
 
-    fn driver_config(
-        &self,
-        host: &Host,
-        address: &Address,
-    ) -> Result<tokio_postgres::Config, SqlFault> {
+    fn driver_config(&self, host: &Host) -> Result<tokio_postgres::Config, SqlFault> {
         let dsn = &self.dsn;
         let mut config = tokio_postgres::Config::new();
         config
             .user(&dsn.user)
             .dbname(&dsn.database)
             .application_name(&dsn.application_name)
-            .port(host.port)
-            .connect_timeout(dsn.connect_timeout)
-            .keepalives(true)
-            .keepalives_idle(KEEPALIVE_IDLE)
-            .keepalives_interval(KEEPALIVE_INTERVAL)
-            .keepalives_retries(KEEPALIVE_RETRIES)
-            .tcp_user_timeout(TCP_USER_TIMEOUT)
             .ssl_mode(match dsn.ssl_mode {
                 // A unix socket has no TLS, and needs none.
                 _ if host.is_unix() => DriverSslMode::Disable,
@@ -255,10 +261,6 @@ impl Connector {
                 ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
                 ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
             });
-        match address {
-            Address::Tcp(address) => config.host(&host.name).hostaddr(address.ip()),
-            Address::Unix(_) => config.host_path(&host.name),
-        };
         if let Some(options) = &dsn.options {
             config.options(options);
         }
@@ -278,7 +280,7 @@ impl Connector {
         if announced.is_ok_and(|announced| announced == opened.facts.backend_pid) {
             return Ok(());
         }
-        let second = Box::pin(self.open_wanted()).await?;
+        let second = Box::pin(self.open_wanted(Purpose::Own)).await?;
         let pools = pooler::pools_transactions(&opened.client, &second.client);
         let found = match tokio::time::timeout(self.dsn.connect_timeout, pools).await {
             Ok(Ok(found)) => found,
@@ -302,6 +304,19 @@ impl Connector {
         )
         .on(self.side))
     }
+}
+
+fn text(answer: &[SimpleQueryMessage], index: usize) -> Option<&str> {
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    })?;
+    row.try_get(index).ok().flatten()
+}
+
+/// How transactions of the session are isolated; nothing where it was not asked.
+fn isolation(answer: &[SimpleQueryMessage]) -> Option<&str> {
+    text(answer, ISOLATION_INDEX)
 }
 
 fn fits(facts: &ServerFacts, wanted: TargetSession) -> bool {

@@ -6,34 +6,29 @@
 //! when nobody takes its rows.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Instant;
 
-use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
-use futures_util::{FutureExt, Stream};
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
 use tokio_postgres::RowStream;
 use tokio_util::task::TaskTracker;
 
-use super::collect::Collector;
 use super::execute::{Ready, is_stale, may_be_outdated, was_seen};
 use super::fault;
-use super::flight::{Holder, InFlight, Stop, stopped, unless_stopped};
+use super::flight::{Holder, InFlight, stopped, unless_stopped};
+use super::merging;
 use super::pool::{Lease, Pool};
+use super::reader::{Reader, read_lost};
 use super::session::{Prepared, Session};
-use super::shared::{SharedSessions, Weight};
+use super::shared::{Manner, SharedSessions, Weight};
 use crate::domain::answer::RowBatch;
 use crate::domain::call::{BoundStatement, CallContext};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pg_type::Column;
 use crate::ports::{AnswerStream, ReadRequest};
 
-/// Rows that have come are not kept back longer for those that have not.
-const FLUSH_AFTER: Duration = Duration::from_millis(25);
 /// Batches that wait for whoever takes them.
 const BATCHES_AHEAD: usize = 1;
 
@@ -87,15 +82,23 @@ pub(super) async fn read_shared(
 ) -> Result<AnswerStream, SqlFault> {
     let ReadRequest { statement, context } = request;
     let shared = &connections.shared;
-    for _ in 0..=MOVES_MAX {
-        let Some(ticket) = shared.join(&statement.sql, &context).await? else { break };
+    for moves in 0..=MOVES_MAX {
+        let Some(ticket) = shared.join(&statement.sql, moves > 0, &context).await? else { break };
+        let manner = ticket.manner();
         let (flight, started) = begin_in(Holder::Shared(ticket), &statement, &context).await;
-        if matches!(started, Err(Start::Moved)) {
+        if matches!(started, Err(Start::Skipped)) {
+            flight.landed(None);
             continue;
         }
-        let (answer, weight) = finish_in(flight, started, tasks, context).await;
-        shared.note(&statement.sql, weight);
-        return answer;
+        let Finished { answer, weight } = finish_in(flight, started, tasks, &context).await;
+        match weight {
+            // What it had to wait for has nothing to do with it.
+            Weight::Waited if manner == Manner::Apart => {}
+            weight => shared.note(&statement.sql, weight, manner),
+        }
+        if let Some(answer) = answer {
+            return answer;
+        }
     }
     let lease = shared.alone(&context).await?;
     read_in(Holder::Pooled(lease), tasks, &statement, context).await
@@ -109,7 +112,8 @@ pub(super) async fn read_in(
     context: CallContext,
 ) -> Result<AnswerStream, SqlFault> {
     let (flight, started) = begin_in(holder, statement, &context).await;
-    finish_in(flight, started, tasks, context).await.0
+    let finished = finish_in(flight, started, tasks, &context).await;
+    finished.answer.unwrap_or_else(|| Err(moved()))
 }
 
 async fn begin_in(
@@ -123,47 +127,61 @@ async fn begin_in(
     (flight, started)
 }
 
-/// The answer, and what the statement turned out to be.
+/// What a read came to.
+struct Finished {
+    /// Nothing where it must be made elsewhere.
+    answer: Option<Result<AnswerStream, SqlFault>>,
+    /// What the statement turned out to be.
+    weight: Weight,
+}
+
+impl Finished {
+    fn failed(fault: SqlFault, weight: Weight) -> Self {
+        Self { answer: Some(Err(fault)), weight }
+    }
+
+    fn moved(weight: Weight) -> Self {
+        Self { answer: None, weight }
+    }
+}
+
 async fn finish_in(
     flight: InFlight,
     started: Result<Started, Start>,
     tasks: &TaskTracker,
-    context: CallContext,
-) -> (Result<AnswerStream, SqlFault>, Weight) {
+    context: &CallContext,
+) -> Finished {
     let (prepared, rows) = match started {
         Ok(started) => started,
         // What was stopped has taken its time.
-        Err(Start::Stopped(fault)) => return (Err(fault), Weight::Slow),
-        Err(Start::Moved) => return (Err(moved()), Weight::Light),
+        Err(Start::Stopped(fault)) => return Finished::failed(fault, Weight::Slow),
+        Err(Start::Moved | Start::Skipped) => return Finished::moved(Weight::Waited),
         Err(Start::Failed(fault)) => {
             let slow = flight.landed(Some(&fault));
-            return (Err(fault::as_refused_write(fault)), weight(slow));
+            return Finished::failed(fault::as_refused_write(fault), weight(slow));
         }
         Err(Start::NotSent(fault)) => {
             flight.landed(None);
-            return (Err(fault), Weight::Light);
+            return Finished::failed(fault, Weight::Light);
         }
     };
     let side = match flight.session() {
         Ok(session) => session.side(),
-        Err(fault) => return (Err(fault), Weight::Light),
+        Err(fault) => return Finished::failed(fault, Weight::Light),
     };
     let columns = Arc::clone(&prepared.columns);
-    let mut reader = Reader {
-        rows: Box::pin(rows),
-        collector: Collector::new(columns.len(), context.limits, side),
-        context,
-        stop: None,
-        flush: None,
-        flight: Some(flight),
-        slow: false,
+    let mut reader = Reader::new(rows, columns.len(), context.clone(), side, flight);
+    let first = match reader.first().await.map(Option::transpose) {
+        Some(Ok(first)) => first,
+        Some(Err(fault)) => return Finished::failed(fault, weight(reader.is_slow())),
+        None => return Finished::moved(Weight::Waited),
     };
-    let first = match reader.next().await.transpose() {
-        Ok(first) => first,
-        Err(fault) => return (Err(fault), weight(reader.slow)),
-    };
-    let weight = if reader.flight.is_some() { Weight::Long } else { weight(reader.slow) };
-    (Ok(answer(reader, first, columns, tasks)), weight)
+    // Nobody has any of it yet, and its end may wait for somebody else's.
+    if reader.depends() {
+        return Finished::moved(Weight::Long);
+    }
+    let weight = if reader.goes_on() { Weight::Long } else { weight(reader.is_slow()) };
+    Finished { answer: Some(Ok(answer(reader, first, columns, tasks))), weight }
 }
 
 fn weight(slow: bool) -> Weight {
@@ -181,12 +199,12 @@ fn answer(
     columns: Arc<[Column]>,
     tasks: &TaskTracker,
 ) -> AnswerStream {
-    let side = reader.collector.side();
-    let Some(flight) = &reader.flight else {
+    let side = reader.side();
+    if !reader.goes_on() {
         let batches = stream::iter(first.map(Ok)).boxed();
         return AnswerStream { columns, batches };
-    };
-    if let Some(ticket) = flight.ticket() {
+    }
+    if let Some(ticket) = reader.ticket() {
         ticket.take_over();
     }
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
@@ -222,6 +240,8 @@ type Started = (Arc<Prepared>, RowStream);
 enum Start {
     /// It waits behind a statement that takes long, and is to be made elsewhere.
     Moved,
+    /// It was in one piece with one that failed, and did not run.
+    Skipped,
     /// The call must not go on; what runs is cancelled.
     Stopped(SqlFault),
     /// The server refused.
@@ -264,6 +284,9 @@ async fn start(
             Ok(rows) => return Ok((prepared, rows)),
             Err(error) => {
                 let fault = session.fault(error, true);
+                if fault.sqlstate == merging::SKIPPED {
+                    return Err(Start::Skipped);
+                }
                 let outdated = was_known && may_be_outdated(&fault);
                 if !outdated && !is_stale(&fault) {
                     return Err(Start::Failed(read_lost(fault)));
@@ -276,103 +299,5 @@ async fn start(
                 tries_left -= 1;
             }
         }
-    }
-}
-
-/// A read changes nothing, so a lost connection leaves nothing in doubt and it may be made
-/// again.
-fn read_lost(mut fault: SqlFault) -> SqlFault {
-    if fault.kind == FaultKind::ConnectionLost {
-        fault.outcome = crate::domain::fault::Outcome::NotApplied;
-        fault.retryable = true;
-    }
-    fault
-}
-
-/// The rows of one answer as a stream of batches. While it has its flight the statement may
-/// be running.
-struct Reader {
-    rows: Pin<Box<RowStream>>,
-    context: CallContext,
-    /// Made when it is first waited for: most answers are there at once.
-    stop: Option<BoxFuture<'static, Stop>>,
-    flush: Option<Pin<Box<Sleep>>>,
-    collector: Collector,
-    flight: Option<InFlight>,
-    /// Others had to wait for the statement.
-    slow: bool,
-}
-
-impl Stream for Reader {
-    type Item = Result<RowBatch, SqlFault>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        if this.flight.is_none() {
-            return Poll::Ready(None);
-        }
-        loop {
-            match this.rows.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(row))) => {
-                    if let Err(fault) = this.collector.push(&row) {
-                        // The statement still runs: dropping the flight cancels it.
-                        this.flight = None;
-                        return Poll::Ready(Some(Err(fault)));
-                    }
-                    if this.collector.is_full() {
-                        this.flush = None;
-                        return Poll::Ready(Some(Ok(this.collector.take())));
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(this.fail(error)))),
-                Poll::Ready(None) => {
-                    if let Some(flight) = this.flight.take() {
-                        this.slow = flight.landed(None);
-                    }
-                    let last = this.collector.take();
-                    return Poll::Ready((last.row_count() > 0).then_some(Ok(last)));
-                }
-                Poll::Pending => return this.poll_waiting(cx),
-            }
-        }
-    }
-}
-
-impl Reader {
-    fn stop(&mut self) -> &mut BoxFuture<'static, Stop> {
-        let context = &self.context;
-        self.stop.get_or_insert_with(|| {
-            let context = context.clone();
-            async move { stopped(&context).await }.boxed()
-        })
-    }
-
-    fn fail(&mut self, error: tokio_postgres::Error) -> SqlFault {
-        let Some(flight) = self.flight.take() else {
-            return fault::from_error(error, self.collector.side(), true);
-        };
-        let fault = match flight.session() {
-            Ok(session) => read_lost(session.fault(error, true)),
-            Err(fault) => fault,
-        };
-        self.slow = flight.landed(Some(&fault));
-        fault::as_refused_write(fault)
-    }
-
-    /// No row is there: the call may have to stop, or what has come is handed over.
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<RowBatch, SqlFault>>> {
-        if let Poll::Ready(stop) = self.stop().poll_unpin(cx) {
-            self.flight = None;
-            return Poll::Ready(Some(Err(stop.fault(self.collector.side()))));
-        }
-        if self.collector.row_count() == 0 {
-            return Poll::Pending;
-        }
-        let flush = self.flush.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH_AFTER)));
-        if flush.poll_unpin(cx).is_pending() {
-            return Poll::Pending;
-        }
-        self.flush = None;
-        Poll::Ready(Some(Ok(self.collector.take())))
     }
 }

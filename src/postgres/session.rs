@@ -1,6 +1,5 @@
 //! One session with a server: the driver's client and what segue knows about it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
@@ -15,15 +14,15 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
 
 use super::cancel::Canceller;
 use super::fence::Share;
+use super::merging::{Apart, Switch};
 use super::settings::Purpose;
+use super::statements::StatementCache;
 use super::{fault, types};
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::pg_type::{Column, PgType};
 use crate::domain::side::Side;
 
-/// Statements kept prepared in one session.
-const STATEMENTS_MAX: usize = 256;
 /// Longer texts are prepared each time: a cache of them would not be bounded in bytes.
 const CACHED_SQL_BYTES_MAX: usize = 32 * 1024;
 
@@ -68,6 +67,7 @@ pub struct Session {
     canceller: Canceller,
     statements: Mutex<StatementCache>,
     watch: Arc<Watch>,
+    merging: Option<Switch>,
     busy: AtomicBool,
     guarded: AtomicBool,
     announced: Mutex<Option<WriteId>>,
@@ -92,6 +92,7 @@ impl Session {
         facts: ServerFacts,
         canceller: Canceller,
         watch: Arc<Watch>,
+        merging: Option<Switch>,
         task: JoinHandle<()>,
         purpose: Purpose,
     ) -> Self {
@@ -104,6 +105,7 @@ impl Session {
             canceller,
             statements: Mutex::default(),
             watch,
+            merging,
             busy: AtomicBool::new(false),
             guarded: AtomicBool::new(false),
             announced: Mutex::default(),
@@ -135,6 +137,14 @@ impl Session {
     /// Says whether many calls use the session at once.
     pub(super) fn set_shared(&self, shared: bool) {
         self.watch.shared.store(shared, Ordering::Relaxed);
+        if let Some(switch) = &self.merging {
+            switch.set(shared);
+        }
+    }
+
+    /// Keeps what calls send apart, until what comes back is dropped.
+    pub(super) fn apart(&self) -> Option<Apart> {
+        self.merging.as_ref().map(Switch::apart)
     }
 
     /// Says that the session is of no more use, whatever becomes of what runs in it.
@@ -241,7 +251,7 @@ impl Session {
 
     /// Forgets all prepared statements and types: the schema has changed.
     pub fn forget_prepared(&self) {
-        self.statements().entries.clear();
+        self.statements().clear();
         self.client.clear_type_cache();
     }
 
@@ -270,32 +280,6 @@ impl Drop for Session {
         if self.busy.load(Ordering::Acquire) || self.watch.poisoned.load(Ordering::Acquire) {
             self.task.abort();
         }
-    }
-}
-
-/// Prepared statements, the least recently used of which make room.
-#[derive(Debug, Default)]
-struct StatementCache {
-    entries: HashMap<Arc<str>, (Arc<Prepared>, u64)>,
-    uses: u64,
-}
-
-impl StatementCache {
-    fn get(&mut self, sql: &str) -> Option<Arc<Prepared>> {
-        self.uses += 1;
-        let (prepared, used) = self.entries.get_mut(sql)?;
-        *used = self.uses;
-        Some(Arc::clone(prepared))
-    }
-
-    fn insert(&mut self, sql: &str, prepared: &Arc<Prepared>) {
-        if self.entries.len() >= STATEMENTS_MAX && !self.entries.contains_key(sql) {
-            let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used);
-            if let Some(key) = oldest.map(|(key, _)| Arc::clone(key)) {
-                self.entries.remove(&key);
-            }
-        }
-        self.entries.insert(sql.into(), (Arc::clone(prepared), self.uses));
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
 use segue::domain::fault::{FaultKind, Outcome, SqlFault};
 use segue::domain::value::Value;
 use segue::ports::{Database, ReadRequest};
@@ -101,6 +101,34 @@ async fn nobody_waits_behind_a_slow_statement() {
     }
     at_rest(&rig).await;
     assert!(rig.reads.status().open <= 2);
+}
+
+/// Requests of one piece are answered in one piece, or when the server's buffer is full: 8 kB.
+#[tokio::test]
+async fn nobody_waits_for_a_slow_statement_behind_his_own() {
+    let rig = with_sessions(2).await;
+    for bytes in [1, 5_000, 20_000, 60_000] {
+        let quick = format!("SELECT repeat('x', {bytes})");
+        let slow = format!("SELECT pg_sleep($1), {bytes}");
+        let slow = |seconds| query(&slow, &[Value::Double(seconds)]);
+        // Both are known to the session, so that they are sent at once.
+        for sql in [query(&quick, &[]), slow(0.0)] {
+            rows(rig.segue.read_shared(sql).await.unwrap()).await.unwrap();
+        }
+        let mut slow = Box::pin(rig.segue.read_shared(slow(4.0)));
+        let mut reading =
+            Box::pin(async { rows(rig.segue.read_shared(query(&quick, &[])).await?).await });
+        let found = tokio::select! {
+            biased;
+            found = &mut reading => found,
+            ended = &mut slow => panic!("it did not sleep: {ended:?}"),
+        };
+        assert_eq!(found.unwrap().len(), 1);
+        // In one piece with it both would have come at the same time.
+        assert!((&mut slow).now_or_never().is_none(), "it waited");
+        drop(slow);
+        at_rest(&rig).await;
+    }
 }
 
 #[tokio::test]

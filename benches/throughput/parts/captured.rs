@@ -34,7 +34,7 @@ async fn writes(plan: &Plan, servers: &Servers, wanted: &dyn Fn(&str) -> bool) {
     away.batch_execute("BEGIN; LOCK TABLE segue.key_lock IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let dual = servers.sidecar("dual_write", "").await;
     for (part, workload) in WRITES {
-        for &count in &plan.workers {
+        for &count in plan.workers("captured") {
             let mut ways: Vec<(&str, &Sidecar, Vec<Worker>)> = Vec::new();
             for (name, sidecar) in
                 [("plain", &plain), ("captured alone", &captured), ("dual write", &dual)]
@@ -94,7 +94,7 @@ async fn sampling(plan: &Plan, servers: &Servers) {
     let sidecar = servers.sidecar("shadow_read", "[sampling]\nrate = 0").await;
     let admin = sidecar.segue.admin_address();
     let mut admin = MigrationClient::connect(admin).await.unwrap();
-    for &count in &plan.workers {
+    for &count in plan.workers("sampling") {
         let address = sidecar.segue.sql_address();
         let mut workers = unary(&address, count, plan, Encoding::Typed).await;
         let mut columns = [

@@ -32,7 +32,7 @@ pub async fn run(plan: &Plan, servers: &Servers, wanted: &dyn Fn(&str) -> bool) 
         memory(plan, &sidecar).await;
     }
     if wanted("blocking") {
-        for &count in &plan.workers {
+        for &count in plan.workers("blocking") {
             blocking(plan, servers, &sidecar, count).await;
         }
     }

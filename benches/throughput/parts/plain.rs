@@ -36,7 +36,7 @@ pub async fn run(plan: &Plan, servers: &Servers, wanted: &dyn Fn(&str) -> bool) 
         by_transaction: servers.bouncer(PoolMode::Transaction),
     };
     for (part, workload) in parts {
-        for &count in &plan.workers {
+        for &count in plan.workers(part) {
             compare(&ways, servers, part, workload, count).await;
         }
     }

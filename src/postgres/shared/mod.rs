@@ -39,6 +39,7 @@ use crate::domain::fault::SqlFault;
 
 use heavy::Heavy;
 pub(super) use heavy::Weight;
+pub(super) use place::Manner;
 use place::Place;
 pub(super) use ticket::Ticket;
 
@@ -124,33 +125,35 @@ impl SharedSessions {
     pub(super) async fn join(
         &self,
         sql: &str,
+        moved: bool,
         context: &CallContext,
     ) -> Result<Option<Ticket>, SqlFault> {
-        {
+        let manner = {
             let mut set = self.inner.lock();
-            if set.heavy.contains(sql) {
-                return Ok(None);
-            }
+            let Some(known) = set.heavy.manner(sql) else { return Ok(None) };
+            // Whoever has to do it again does not depend on others once more.
+            let manner = if moved { Manner::Apart } else { known };
             // Most calls find their place at once.
-            if let Some(ticket) = self.inner.find_place(&mut set) {
+            if let Some(ticket) = self.inner.find_place(&mut set, manner) {
                 return Ok(Some(ticket));
             }
-        }
+            manner
+        };
         let side = self.inner.pool.side();
-        unless_stopped(context, side, self.wait_and_join()).await.map(Some)
+        unless_stopped(context, side, self.wait_and_join(manner)).await.map(Some)
     }
 
-    async fn wait_and_join(&self) -> Result<Ticket, SqlFault> {
+    async fn wait_and_join(&self, manner: Manner) -> Result<Ticket, SqlFault> {
         let inner = &self.inner;
         let give_up = tokio::time::Instant::now() + inner.pool.wait_max();
         let failures = inner.lock().failures;
         loop {
             let mut room = std::pin::pin!(inner.room.notified());
             room.as_mut().enable();
-            match inner.step(failures) {
+            match inner.step(manner, failures) {
                 Step::Join(ticket) => return Ok(ticket),
                 Step::Open(opening) => {
-                    if let Some(ticket) = opening.begin() {
+                    if let Some(ticket) = opening.begin(manner) {
                         return ticket;
                     }
                 }
@@ -181,12 +184,12 @@ impl SharedSessions {
     }
 
     /// Remembers what a statement that shared a session turned out to be.
-    pub(super) fn note(&self, sql: &Arc<str>, weight: Weight) {
+    pub(super) fn note(&self, sql: &Arc<str>, weight: Weight, manner: Manner) {
         if weight == Weight::Light && !self.inner.suspects.load(Ordering::Relaxed) {
             return;
         }
         let mut set = self.inner.lock();
-        set.heavy.note(sql, weight);
+        set.heavy.note(sql, weight, manner);
         self.inner.suspects.store(!set.heavy.is_empty(), Ordering::Relaxed);
     }
 
@@ -213,7 +216,7 @@ impl Inner {
 
     /// The least busy place that has room. Where all are busy and there may be more of them,
     /// another one is made meanwhile.
-    fn find_place(self: &Arc<Self>, set: &mut Set) -> Option<Ticket> {
+    fn find_place(self: &Arc<Self>, set: &mut Set, manner: Manner) -> Option<Ticket> {
         let held = set.places.len() + set.opening;
         let usable = set.places.iter().filter(|place| place.is_usable()).count() + set.opening;
         let places = set.places.iter_mut();
@@ -229,12 +232,12 @@ impl Inner {
                 opening.end(lease, |_| ())
             });
         }
-        Some(Ticket::new(self, place))
+        Some(Ticket::new(self, place, manner))
     }
 
-    fn step(self: &Arc<Self>, failures_seen: u64) -> Step {
+    fn step(self: &Arc<Self>, manner: Manner, failures_seen: u64) -> Step {
         let mut set = self.lock();
-        if let Some(ticket) = self.find_place(&mut set) {
+        if let Some(ticket) = self.find_place(&mut set, manner) {
             return Step::Join(ticket);
         }
         if set.opening == 0 && set.places.len() < self.size_max {
@@ -280,11 +283,11 @@ impl Inner {
 impl Opening {
     /// Fetches a session. Where it is not there at once this goes on in a task, whatever
     /// becomes of the call that wants it: others wait for it as well.
-    fn begin(self) -> Option<Result<Ticket, SqlFault>> {
+    fn begin(self, manner: Manner) -> Option<Result<Ticket, SqlFault>> {
         let pool = self.0.pool.clone();
         let mut fetching = Box::pin(async move { pool.get().await });
         if let Some(lease) = fetching.as_mut().now_or_never() {
-            return Some(self.end(lease, |place| Ticket::new(&self.0, place)));
+            return Some(self.end(lease, |place| Ticket::new(&self.0, place, manner)));
         }
         tokio::spawn(async move {
             let lease = fetching.await;

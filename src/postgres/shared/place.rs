@@ -40,6 +40,16 @@ struct Slot {
     waker: Option<Waker>,
     told_to_move: bool,
     slow: bool,
+    manner: Manner,
+}
+
+/// How a call shares a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::postgres) enum Manner {
+    /// Its request may be in one piece with others, and its answer wait for theirs.
+    Merged,
+    /// Its request ends with a `Sync` of its own.
+    Apart,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +95,10 @@ impl Place {
         self.live
     }
 
-    pub(super) fn add(&mut self) -> u64 {
+    pub(super) fn add(&mut self, manner: Manner) -> u64 {
         self.live += 1;
-        let slot = Slot { state: State::Waiting, waker: None, told_to_move: false, slow: false };
+        let (state, waker) = (State::Waiting, None);
+        let slot = Slot { state, waker, told_to_move: false, slow: false, manner };
         self.calls.push_back(slot);
         self.first + self.calls.len() as u64 - 1
     }
@@ -104,6 +115,12 @@ impl Place {
             none => *none = Some(waker.clone()),
         }
         slot.told_to_move
+    }
+
+    /// Whether the call's answer may have to wait for that of a later call.
+    pub(super) fn depends(&mut self, call: u64) -> bool {
+        let last = self.first + self.calls.len() as u64 - 1;
+        self.slot(call).is_some_and(|slot| slot.manner == Manner::Merged) && call < last
     }
 
     /// The call has the session to itself from now on.
@@ -186,13 +203,18 @@ impl Place {
         false
     }
 
-    /// The one that the server is at keeps its place; whoever waits behind it is moved.
+    /// The one that the server is at keeps its place; whoever waits behind it is moved. Where
+    /// requests may be in one piece nobody knows which one that is: all are moved.
     fn move_from_behind_head(&mut self) {
         let head = self.calls.iter().position(|slot| slot.state != State::Done);
+        let behind = head.is_some_and(|index| index + 1 < self.calls.len());
         let Some(head) = head.and_then(|index| Some((index, self.calls.get_mut(index)?))) else {
             return;
         };
         let (index, slot) = head;
+        if slot.manner == Manner::Merged && behind {
+            return self.move_waiting(u64::MAX);
+        }
         slot.slow = true;
         let call = match slot.state {
             State::Waiting => self.first + index as u64,

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::Inner;
-use super::place::Place;
+use super::place::{Manner, Place};
 use crate::domain::fault::SqlFault;
 use crate::postgres::fault;
+use crate::postgres::merging::Apart;
 use crate::postgres::pool::Lease;
 use crate::postgres::session::Session;
 
@@ -18,6 +19,7 @@ pub(in crate::postgres) struct Ticket {
     // Dropped first: whoever leaves last gives the session back.
     lease: Arc<Lease>,
     seat: Seat,
+    manner: Manner,
 }
 
 #[derive(Debug)]
@@ -26,20 +28,34 @@ struct Seat {
     place: u64,
     call: u64,
     left: bool,
+    /// Keeps others' requests off this one's.
+    _apart: Option<Apart>,
 }
 
 // === impl Ticket ===
 
 impl Ticket {
-    pub(super) fn new(set: &Arc<Inner>, place: &mut Place) -> Self {
+    pub(super) fn new(set: &Arc<Inner>, place: &mut Place, manner: Manner) -> Self {
         let (set, lease) = (Arc::clone(set), Arc::clone(&place.lease));
-        Self { lease, seat: Seat { set, place: place.id, call: place.add(), left: false } }
+        let _apart = if manner == Manner::Apart { lease.apart() } else { None };
+        let seat = Seat { set, place: place.id, call: place.add(manner), left: false, _apart };
+        Self { lease, seat, manner }
     }
 
-    /// Ready where the call must be made elsewhere. Only before its answer has begun to come.
+    /// How it shares the session.
+    pub(in crate::postgres) fn manner(&self) -> Manner {
+        self.manner
+    }
+
+    /// Ready where the call must be made elsewhere. Only before its caller has any of its answer.
     pub(in crate::postgres) fn poll_move(&self, cx: &mut Context<'_>) -> Poll<()> {
         let told = self.seat.with_place(|place, call| place.is_told_to_move(call, cx.waker()));
         if told { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether the end of the answer may have to wait for somebody else's.
+    pub(in crate::postgres) fn depends(&self) -> bool {
+        self.seat.with_place(Place::depends)
     }
 
     /// The answer is long, and will be read at its caller's pace: all others are moved.
@@ -50,7 +66,7 @@ impl Ticket {
     /// The statement has ended. Answers whether it kept others waiting.
     pub(in crate::postgres) fn finish(self, fault: Option<&SqlFault>) -> bool {
         let lost = fault.is_some_and(fault::ends_session) || !self.lease.is_fit();
-        let Self { lease, mut seat } = self;
+        let Self { lease, mut seat, manner: _ } = self;
         drop(lease);
         seat.leave(|place, call| {
             if lost {
