@@ -150,6 +150,8 @@ class Story:
         step = self.display.step
         step("the application's statements are rewritten, the row is repaired")
         self.load.mend()
+        # Samples that are looked at again say what they found somewhat later.
+        self.settle()
         self.repaired = self.sidecar.show(self.display, "verify", "--repair")
         step("an operator goes on and says why; the history keeps it")
         self.advance("shift", "--force", "--reason", "the findings are mended")
@@ -211,6 +213,9 @@ class Story:
             wait_until("the outbox is empty", DRAIN_LIMIT_S, lambda: self.look() == 0, REFRESH_S)
         except TimeoutError as error:
             self.display.step(str(error))
+        self.settle()
+
+    def settle(self):
         until = time.monotonic() + SETTLE_S
         while time.monotonic() < until:
             self.look()

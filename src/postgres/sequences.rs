@@ -6,35 +6,59 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
 use crate::postgres::session::Session;
 
-/// Sequences with their owners: of `serial` and of identity columns.
+/// Sequences with the columns that they give keys to: those that own them (`serial`, identity),
+/// and those whose default asks them.
 const SEQUENCES: &str = "\
     SELECT n.nspname::text, c.relname::text, o.nspname::text, t.relname::text, a.attname::text, \
-        s.seqincrement > 0, s.seqcycle, pg_catalog.pg_sequence_last_value(c.oid), \
+        s.seqincrement > 0, pg_catalog.pg_sequence_last_value(c.oid), \
         pg_catalog.has_sequence_privilege(c.oid, 'UPDATE'), current_user::text \
     FROM pg_catalog.pg_sequence AS s \
     JOIN pg_catalog.pg_class AS c ON c.oid = s.seqrelid AND c.relpersistence = 'p' \
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-    LEFT JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_class'::regclass \
-        AND d.objid = c.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass \
-        AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') \
-    LEFT JOIN pg_catalog.pg_class AS t ON t.oid = d.refobjid \
+    LEFT JOIN (SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS place \
+            FROM pg_catalog.pg_depend AS d \
+            WHERE d.classid = 'pg_catalog.pg_class'::regclass \
+                AND d.refclassid = 'pg_catalog.pg_class'::regclass \
+                AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') \
+        UNION SELECT d.refobjid, f.adrelid, f.adnum FROM pg_catalog.pg_depend AS d \
+            JOIN pg_catalog.pg_attrdef AS f ON f.oid = d.objid \
+            WHERE d.classid = 'pg_catalog.pg_attrdef'::regclass \
+                AND d.refclassid = 'pg_catalog.pg_class'::regclass) AS u ON u.sequence = c.oid \
+    LEFT JOIN pg_catalog.pg_class AS t ON t.oid = u.relation \
     LEFT JOIN pg_catalog.pg_namespace AS o ON o.oid = t.relnamespace \
-    LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
+    LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = u.relation AND a.attnum = u.place \
     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'segue') ORDER BY 1, 2";
+
+type Column = (TableName, String);
 
 /// A sequence of one side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Sequence {
     name: TableName,
-    owner: Option<(TableName, String)>,
+    columns: Vec<Column>,
     ascends: bool,
     last: Option<i64>,
     may_set: bool,
     role: String,
 }
 
-/// Sets each sequence of `to` that belongs to a migrated table, or has a namesake on `from`,
-/// beyond what was given out on `from` and beyond what its own column holds. One that is
+impl Sequence {
+    /// Of two numbers the one that lies further on its way.
+    fn further(&self, one: Option<i64>, other: Option<i64>) -> Option<i64> {
+        match (one, other) {
+            (Some(one), Some(other)) if self.ascends => Some(one.max(other)),
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn has_passed(&self, wanted: i64) -> bool {
+        self.last.is_some_and(|last| if self.ascends { last >= wanted } else { last <= wanted })
+    }
+}
+
+/// Sets each sequence of `to` that gives keys to a migrated table, or has a namesake on `from`,
+/// beyond what was given out on `from` and beyond what its own columns hold. One that is
 /// beyond already stays. Answers how many were set.
 ///
 /// Safe to repeat. *If we crash here*, some keys are skipped.
@@ -50,33 +74,21 @@ pub async fn advance(
     let (there, here) = (list(from).await?, list(to).await?);
     let mut set = 0;
     for sequence in &here {
-        let owner = sequence.owner.as_ref().and_then(|(table, column)| {
-            let mapping = mappings.iter().find(|mapping| mapping.on(to.side()) == table)?;
-            Some((mapping.on(from.side()), column))
-        });
-        let twin = there.iter().find(|other| match (&owner, &other.owner) {
-            (Some((table, column)), Some((their_table, their_column))) => {
-                *table == their_table && *column == their_column
+        let mut wanted = None;
+        for (table, column) in &sequence.columns {
+            let mapping = mappings.iter().find(|mapping| mapping.on(to.side()) == table);
+            let Some(mapping) = mapping else { continue };
+            let held = outermost(to, table, column, sequence.ascends).await?;
+            wanted = sequence.further(wanted, held);
+            let theirs = (mapping.on(from.side()).clone(), column.clone());
+            for twin in there.iter().filter(|twin| twin.columns.contains(&theirs)) {
+                wanted = sequence.further(wanted, twin.last);
             }
-            _ => false,
-        });
-        let twin = twin.or_else(|| there.iter().find(|other| other.name == sequence.name));
-        if twin.is_none() && owner.is_none() {
-            continue;
         }
-        let held = match (&sequence.owner, &owner) {
-            (Some((table, column)), Some(_)) => {
-                outermost(to, table, column, sequence.ascends).await?
-            }
-            _ => None,
-        };
-        let given = twin.and_then(|twin| twin.last);
-        let wanted = if sequence.ascends { given.max(held) } else { least(given, held) };
-        let beyond = |wanted: i64| {
-            let Some(last) = sequence.last else { return false };
-            if sequence.ascends { last >= wanted } else { last <= wanted }
-        };
-        let Some(wanted) = wanted.filter(|wanted| !beyond(*wanted)) else { continue };
+        for twin in there.iter().filter(|twin| twin.name == sequence.name) {
+            wanted = sequence.further(wanted, twin.last);
+        }
+        let Some(wanted) = wanted.filter(|wanted| !sequence.has_passed(*wanted)) else { continue };
         if !sequence.may_set {
             let (name, role) = (sequence.name.quoted(), quote_identifier(&sequence.role));
             let message = format!("sequence {} may not be set", sequence.name);
@@ -91,13 +103,6 @@ pub async fn advance(
         set += 1;
     }
     Ok(set)
-}
-
-fn least(one: Option<i64>, other: Option<i64>) -> Option<i64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
 }
 
 /// What a column holds at the end that its sequence goes to.
@@ -117,19 +122,32 @@ async fn list(session: &Session) -> Result<Vec<Sequence>, SqlFault> {
     let failed = |error| session.fault(error, false);
     let prepared = session.prepared(SEQUENCES).await?;
     let rows = session.query(&prepared.statement, &[]).await.map_err(failed)?;
-    let read = |row: &Row| -> Result<Sequence, tokio_postgres::Error> {
-        let owner = match (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?) {
-            (Some(schema), Some(name), Some(column)) => Some((TableName { schema, name }, column)),
-            _ => None,
-        };
-        Ok(Sequence {
-            name: TableName { schema: row.try_get(0)?, name: row.try_get(1)? },
-            owner,
-            ascends: row.try_get(5)?,
-            last: row.try_get(7)?,
-            may_set: row.try_get(8)?,
-            role: row.try_get(9)?,
-        })
+    let mut sequences: Vec<Sequence> = Vec::new();
+    for row in &rows {
+        let (found, column) = read(row).map_err(failed)?;
+        // One row for each column, those of a sequence together.
+        if sequences.last().is_none_or(|last| last.name != found.name) {
+            sequences.push(found);
+        }
+        if let (Some(last), Some(column)) = (sequences.last_mut(), column) {
+            last.columns.push(column);
+        }
+    }
+    Ok(sequences)
+}
+
+fn read(row: &Row) -> Result<(Sequence, Option<Column>), tokio_postgres::Error> {
+    let column = match (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?) {
+        (Some(schema), Some(name), Some(column)) => Some((TableName { schema, name }, column)),
+        _ => None,
     };
-    rows.iter().map(read).collect::<Result<_, _>>().map_err(failed)
+    let sequence = Sequence {
+        name: TableName { schema: row.try_get(0)?, name: row.try_get(1)? },
+        columns: Vec::new(),
+        ascends: row.try_get(5)?,
+        last: row.try_get(6)?,
+        may_set: row.try_get(7)?,
+        role: row.try_get(8)?,
+    };
+    Ok((sequence, column))
 }

@@ -25,10 +25,15 @@ async fn there_and_back_and_there_again_under_load() {
         clients.acknowledged(200).await;
         // Generated keys go on above all that were given out.
         let primary = if phase == "reversed" { &fleet.pair.target } else { &fleet.pair.source };
-        let highest = "SELECT (SELECT max(id) FROM ticket)";
-        let before: i64 = primary.rows(highest).await[0].parse().unwrap();
-        let made = primary.rows("INSERT INTO ticket (note) VALUES ('new') RETURNING id").await;
-        assert!(made[0].parse::<i64>().unwrap() > before, "{made:?} after {before}");
+        for table in ["ticket", "coupon"] {
+            let highest = format!("SELECT coalesce(max(id), 0) FROM {table}");
+            let before: i64 = primary.rows(&highest).await[0].parse().unwrap();
+            let insert = format!("INSERT INTO {table} (note) VALUES ('new') RETURNING id");
+            for _ in 0..2 {
+                let made = primary.rows(&insert).await;
+                assert!(made[0].parse::<i64>().unwrap() > before, "{made:?} after {before}");
+            }
+        }
     }
     clients.stop().await;
     ledger.no_errors("in the end");
