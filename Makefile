@@ -68,7 +68,7 @@ bench-verify: ## rows/s of verify, and its share of the data over the wire, besi
 	@.build/python/bin/python benches/verify/run
 
 bench-cutover: setup ## 20 cutovers and rollbacks under load: the pause, errors, what was lost
-	@cargo bench --locked --bench cutover
+	@cargo bench --locked --profile release --bench cutover -- $(BENCH)
 
 ci: ## what .ci/run does: all of the above but the demo
 	@.ci/run
