@@ -14,6 +14,9 @@ use crate::domain::key_range::KeyRange;
 use crate::domain::table::quote_literal;
 use crate::postgres::reconcile::shape::{KeyColumn, Role, Sort, TableShape};
 
+/// Rows that are gone through for bounds, at most: what fits an int8.
+const READ_MAX: u64 = i64::MAX.unsigned_abs();
+
 /// What "after" means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -92,14 +95,16 @@ impl<'a> KeySql<'a> {
         format!(
             "SELECT {keys} FROM (SELECT {texts}, \
                  pg_catalog.row_number() OVER (ORDER BY {order}) AS n \
-                 FROM {table} AS t WHERE {within}) AS b \
-             WHERE b.n % {rows} = 0 ORDER BY b.n LIMIT {bounds_max}",
+                 FROM {table} AS t WHERE {within} ORDER BY {order} LIMIT {read_max}) AS b \
+             WHERE b.n % {rows} = 0 ORDER BY b.n",
             keys = keys.join(", "),
             texts = texts.join(", "),
             order = self.order_by(),
             table = self.shape.quoted(self.role),
             within = self.rows_within(range),
             rows = rows.max(1),
+            // Without it the server would go through the range to its end each time.
+            read_max = rows.max(1).saturating_mul(bounds_max as u64).min(READ_MAX),
         )
     }
 

@@ -25,6 +25,7 @@ mod place;
 mod ticket;
 mod watch;
 
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,8 +44,10 @@ pub(super) use place::Manner;
 use place::Place;
 pub(super) use ticket::Ticket;
 
-/// Sessions that are shared, where the pool has twice as many.
-const SESSIONS: usize = 4;
+/// Sessions that are shared, where the pool has twice as many: one for each processor, within
+/// these. Fewer of them are each asked for more at a time, which costs less a call; with one,
+/// everybody waits behind whatever is slow.
+const SESSIONS: std::ops::RangeInclusive<usize> = 2..=4;
 /// Calls at once in one of them.
 const CALLS_MAX: usize = 32;
 
@@ -102,7 +105,9 @@ impl SharedSessions {
     /// Shares sessions of a pool.
     pub(super) fn new(pool: Pool) -> Self {
         let size_max = pool.status().size_max;
-        let sessions_wanted = SESSIONS.min(size_max / 2).max(1);
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let sessions = processors.clamp(*SESSIONS.start(), *SESSIONS.end());
+        let sessions_wanted = sessions.min(size_max / 2).max(1);
         let alone = Arc::new(Semaphore::new(size_max.saturating_sub(sessions_wanted).max(1)));
         let inner = Inner {
             pool,
