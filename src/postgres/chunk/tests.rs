@@ -86,6 +86,7 @@ fn bounds_are_cut_in_one_pass() {
         own.next_bounds(&range(Some(&["5"]), None), 100, 8),
         "SELECT b.k1 FROM (SELECT t.\"id\"::pg_catalog.text AS k1, \
          pg_catalog.row_number() OVER (ORDER BY t.\"id\") AS n FROM \"app\".\"t\" AS t \
-         WHERE (t.\"id\") > ('5'::integer)) AS b WHERE b.n % 100 = 0 ORDER BY b.n LIMIT 8"
+         WHERE (t.\"id\") > ('5'::integer) ORDER BY t.\"id\" LIMIT 800) AS b \
+         WHERE b.n % 100 = 0 ORDER BY b.n"
     );
 }
