@@ -318,8 +318,6 @@ const BACKFILL: &[Key] = &[
     ),
 ];
 
-/// The sections, in the order of the documentation.
-
 const VERIFY: &[Key] = &[
     key(
         "sweep",
@@ -331,6 +329,7 @@ const VERIFY: &[Key] = &[
     key("again_after", Kind::Duration, "1d", "when a chunk that nobody wrote to is read again"),
 ];
 
+/// The sections, in the order of the documentation.
 pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("source", DATABASE),
     ("target", DATABASE),
