@@ -61,7 +61,7 @@ async fn every_documented_metric_has_data_after_a_load() {
     let pair = Pair::fresh(SOURCE, TARGET).await;
     let settings = "[sampling]\nrate = 1\nanswer_bytes_max = \"4KiB\"\npending_wait_max = \"1s\"";
     let mut segue = Segue::serving(&pair, "shadow_read", settings).await;
-    segue.succeed(&["backfill"]);
+    segue.succeed(&["backfill", "--accept", "constraint.check_target"]);
     load(&mut SqlClient::connect(segue.sql_address()).await.unwrap()).await;
     let wanted = documented();
     assert!(wanted.len() >= 20, "{wanted:?}");
