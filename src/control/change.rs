@@ -126,16 +126,7 @@ pub async fn bring_up(
     for recorded in store.history(side.other(), EVENTS_MAX).await? {
         store.record(side, recorded.event, Some(recorded.at)).await?;
     }
-    let to = ControlChange {
-        state: row.state,
-        revision: row.revision,
-        target_percentage: row.target_percentage,
-        held: row.held,
-        reason: row.reason.clone(),
-        changed_by: row.changed_by.clone(),
-        event: None,
-    };
-    store.compare_and_set(side, found, to).await
+    store.compare_and_set(side, found, ControlChange::to(row)).await
 }
 
 pub(super) fn standing(row: &ControlRow) -> Standing {

@@ -60,3 +60,18 @@ pub struct ControlChange {
     /// What the history says of it; nothing where a row that was left behind is brought up.
     pub event: Option<Event>,
 }
+
+impl ControlChange {
+    /// What brings a row that was left behind up to this one.
+    pub fn to(row: &ControlRow) -> Self {
+        Self {
+            state: row.state,
+            revision: row.revision,
+            target_percentage: row.target_percentage,
+            held: row.held,
+            reason: row.reason.clone(),
+            changed_by: row.changed_by.clone(),
+            event: None,
+        }
+    }
+}

@@ -236,14 +236,5 @@ pub(super) async fn raise(store: &ControlTable, row: &ControlRow) -> Result<bool
     if found.is_some_and(|found| found >= row.version()) {
         return Ok(false);
     }
-    let to = ControlChange {
-        state: row.state,
-        revision: row.revision,
-        target_percentage: row.target_percentage,
-        held: row.held,
-        reason: row.reason.clone(),
-        changed_by: row.changed_by.clone(),
-        event: None,
-    };
-    store.compare_and_set(side, found, to).await
+    store.compare_and_set(side, found, ControlChange::to(row)).await
 }
