@@ -53,6 +53,8 @@ fn params(endpoint: Option<String>, http: bool) -> Params {
     }
 }
 
+/// A value that a call brought; no time and no id has it by chance.
+const MARKER: &str = "a-value-4711";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
@@ -73,12 +75,12 @@ fn a_call(dispatch: &Dispatch) {
         let write = WriteId(7);
         call.in_scope(|| {
             let statement = spans::statement(&peer, "UPDATE orders");
-            statement.in_scope(|| tracing::warn!(secret = "4711", "a line of the log"));
+            statement.in_scope(|| tracing::warn!(secret = MARKER, "a line of the log"));
             spans::captured(&statement, write);
             let fault = SqlFault {
                 sqlstate: "23505".to_owned(),
-                detail: "Key (id)=(4711) already exists.".to_owned(),
-                ..SqlFault::new(FaultKind::Database, "", "duplicate key value 4711")
+                detail: format!("Key (id)=({MARKER}) already exists."),
+                ..SqlFault::new(FaultKind::Database, "", format!("duplicate key value {MARKER}"))
             };
             spans::note_fault(&statement, &fault);
         });
@@ -146,7 +148,7 @@ fn check(collector: &Collector) {
     assert_eq!(capture.parent_span_id, statement.span_id);
 
     let all = format!("{:?}", collector.spans.lock().unwrap());
-    assert!(!all.contains("4711"), "no value of a parameter leaves: {all}");
+    assert!(!all.contains(MARKER), "no value of a parameter leaves: {all}");
     assert_eq!(collector.spans.lock().unwrap().len(), 6, "{all}");
 }
 
@@ -163,7 +165,7 @@ async fn spans_arrive_by_grpc_with_names_parents_links_and_no_values() {
     let line: serde_json::Value = serde_json::from_str(lines.text().trim()).unwrap();
     assert_eq!(line["message"], "a line of the log");
     assert_eq!(line["level"], "WARN");
-    assert_eq!(line["secret"], "4711");
+    assert_eq!(line["secret"], MARKER);
     assert_eq!(line["trace_id"], TRACE);
     assert_eq!(line["span_id"], hex(&collector.named("UPDATE orders").span_id));
 }
@@ -186,7 +188,8 @@ async fn without_a_collector_log_lines_still_have_the_callers_trace() {
     let (tracing, dispatch) = Tracing::start(&params, Box::new(lines.clone())).unwrap();
     a_call(&dispatch);
     tracing.shutdown().await;
-    assert!(lines.text().contains("a line of the log secret=\"4711\""), "{}", lines.text());
+    let line = format!("a line of the log secret=\"{MARKER}\"");
+    assert!(lines.text().contains(&line), "{}", lines.text());
     assert!(lines.text().contains(&format!("trace_id={TRACE}")), "{}", lines.text());
 }
 
