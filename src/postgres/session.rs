@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
@@ -14,7 +14,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
 
 use super::cancel::Canceller;
 use super::fence::Share;
-use super::merging::{Apart, Switch};
+use super::merging::{Apart, MERGED_MAX, Switch};
 use super::settings::Purpose;
 use super::statements::StatementCache;
 use super::{fault, types};
@@ -132,6 +132,16 @@ impl Session {
     /// Says that the session has begun something that must end before another may have it.
     pub(super) fn set_busy(&self, busy: bool) {
         self.busy.store(busy, Ordering::Release);
+    }
+
+    /// Counts a call that is about to send something.
+    pub(super) fn count_unsent(&self) {
+        self.watch.unsent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether some are about to, and one piece has room for more.
+    pub(super) fn is_filling(&self) -> bool {
+        (1..MERGED_MAX).contains(&self.watch.unsent.load(Ordering::Relaxed))
     }
 
     /// Says whether many calls use the session at once.
@@ -292,6 +302,8 @@ pub(super) struct Watch {
     poisoned: AtomicBool,
     /// Many calls use the session at once.
     shared: AtomicBool,
+    /// Calls that joined since it last sent something.
+    unsent: AtomicUsize,
     last_words: OnceLock<String>,
 }
 
@@ -354,6 +366,7 @@ where
             return Poll::Pending;
         }
         self.gathered = false;
+        self.watch.unsent.store(0, Ordering::Relaxed);
         loop {
             match self.connection.poll_message(cx) {
                 Poll::Pending => {

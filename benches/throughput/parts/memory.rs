@@ -19,8 +19,13 @@ use crate::world::{Servers, Sidecar};
 const MILLION: &str = "SELECT i, 'a text of some length, as rows have them' \
     FROM generate_series(1, 1000000) AS i";
 /// About a second of work; the condition is never true.
-const SLOW: &str = "SELECT count(*) FROM generate_series(1, 9000000) AS i WHERE i = $1";
+const WORKING: &str = "SELECT count(*) FROM generate_series(1, 9000000) AS i WHERE i = $1";
+/// Looks like any other point read, and waits as long as somebody has the table locked.
+const WAITING: &str = "SELECT id FROM held WHERE id = $1";
 const SLOW_CALLERS: usize = 4;
+const HELD_FOR: Duration = Duration::from_secs(1);
+/// Between two locks: time in which those that waited go on.
+const FREE_FOR: Duration = Duration::from_millis(20);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 pub async fn run(plan: &Plan, servers: &Servers, wanted: &dyn Fn(&str) -> bool) {
@@ -85,55 +90,90 @@ async fn highest<T>(segue: &Segue, work: impl Future<Output = T>) -> u64 {
     }
 }
 
-/// Point reads alone and beside statements of about a second: directly, where each has a
-/// connection to itself, and through segue.
+/// Point reads alone and beside statements of about a second, which work or wait: directly,
+/// where each has a connection to itself, and through segue.
 async fn blocking(plan: &Plan, servers: &Servers, sidecar: &Sidecar, count: usize) {
     let address = sidecar.segue.sql_address();
     let dsn = sidecar.pair.source.dsn();
+    sidecar.pair.source.run("CREATE TABLE IF NOT EXISTS held (id int4 PRIMARY KEY)").await;
     let mut direct = Vec::new();
     for _ in 0..count {
         direct.push(Worker::prepared(dsn, Workload::Point).await);
     }
-    let mut through = unary(&address, count, plan, Encoding::Typed).await;
-    let names = ["direct", "direct, beside slow ones", "segue", "segue, beside slow ones"];
-    let mut columns = names.map(|name| Column { name: name.to_owned(), turns: Vec::new() });
+    // As few processes of the server as segue needs: what their share of the processors gives.
+    let mut shared = vec![
+        Worker::prepared(dsn, Workload::Point).await,
+        Worker::prepared(dsn, Workload::Point).await,
+    ];
+    while shared.len() < count {
+        shared.extend(shared[shared.len() - 2].beside());
+    }
+    let through = unary(&address, count, plan, Encoding::Typed).await;
+    let mut contenders =
+        [("direct", direct), ("direct, 2 connections", shared), ("segue", through)];
+    let beside = [
+        ("", None),
+        (", beside working ones", Some(WORKING)),
+        (", beside waiting ones", Some(WAITING)),
+    ];
+    let named = |(name, _): &(&str, Vec<Worker>)| {
+        let name = *name;
+        beside.map(|(what, _)| Column { name: format!("{name}{what}"), turns: Vec::new() })
+    };
+    let mut columns: Vec<Column> = contenders.iter().flat_map(named).collect();
     for _ in 0..plan.repetitions {
-        for column in &mut columns {
-            let by_segue = column.name.starts_with("segue");
-            let workers = if by_segue { &mut through } else { &mut direct };
-            let stop = Arc::new(AtomicBool::new(false));
-            let mut slow = JoinSet::new();
-            if column.name.ends_with("slow ones") {
-                for _ in 0..SLOW_CALLERS {
-                    let (stop, dsn, address) = (Arc::clone(&stop), dsn.to_owned(), address.clone());
-                    slow.spawn(slowly(stop, dsn, by_segue.then_some(address)));
+        let mut columns = columns.iter_mut();
+        for (name, workers) in &mut contenders {
+            for ((_, sql), column) in beside.into_iter().zip(&mut columns) {
+                let stop = Arc::new(AtomicBool::new(false));
+                let mut slow = JoinSet::new();
+                if let Some(sql) = sql {
+                    for _ in 0..SLOW_CALLERS {
+                        let address = (*name == "segue").then(|| address.clone());
+                        slow.spawn(slowly(Arc::clone(&stop), sql, dsn.to_owned(), address));
+                    }
                 }
+                if sql == Some(WAITING) {
+                    slow.spawn(hold(Arc::clone(&stop), dsn.to_owned()));
+                }
+                let watched = Watched { servers: &[&servers.source], segue: None };
+                let turn = load::run(workers, Workload::Point, plan.seconds, watched).await;
+                stop.store(true, Ordering::Relaxed);
+                slow.join_all().await;
+                column.turns.push(turn);
             }
-            let watched = Watched { servers: &[&servers.source], segue: None };
-            let turn = load::run(workers, Workload::Point, plan.seconds, watched).await;
-            stop.store(true, Ordering::Relaxed);
-            slow.join_all().await;
-            column.turns.push(turn);
         }
     }
     let title = format!("point reads beside {SLOW_CALLERS} statements of 1 s, {count} workers");
     report::table(&title, &columns);
 }
 
-async fn slowly(stop: Arc<AtomicBool>, dsn: String, address: Option<String>) {
+async fn slowly(stop: Arc<AtomicBool>, sql: &str, dsn: String, address: Option<String>) {
     if let Some(address) = address {
         let channel = channels(&address, 1).await.remove(0);
         let mut client = client(&channel);
         while !stop.load(Ordering::Relaxed) {
-            let answer = client.query(query(SLOW, &[0], Encoding::Typed)).await.unwrap();
+            let answer = client.query(query(sql, &[0], Encoding::Typed)).await.unwrap();
             let frames: Vec<_> = answer.into_inner().collect().await;
             assert!(frames.iter().all(Result::is_ok), "{frames:?}");
         }
     } else {
         let client = support::connect(&dsn).await;
-        let statement = client.prepare(SLOW).await.unwrap();
+        let statement = client.prepare(sql).await.unwrap();
         while !stop.load(Ordering::Relaxed) {
             client.query(&statement, &[&0_i32]).await.unwrap();
         }
+    }
+}
+
+/// Locks the table again and again, so that whoever reads it waits.
+async fn hold(stop: Arc<AtomicBool>, dsn: String) {
+    let mut client = support::connect(&dsn).await;
+    while !stop.load(Ordering::Relaxed) {
+        let transaction = client.transaction().await.unwrap();
+        transaction.batch_execute("LOCK TABLE held IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        tokio::time::sleep(HELD_FOR).await;
+        transaction.commit().await.unwrap();
+        tokio::time::sleep(FREE_FOR).await;
     }
 }

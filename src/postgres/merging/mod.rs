@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub(super) use stream::{Merging, MergingTls};
+pub(super) use wire::MERGED_MAX;
 
 /// SQLSTATE of a request that the server skipped, since one before it failed. No server has it.
 pub(super) const SKIPPED: &str = "SG001";

@@ -9,7 +9,7 @@ use super::SKIPPED;
 use super::scan::{self, Piece, Scanner};
 
 /// Requests in one piece: an answer waits for the last of them.
-pub(super) const MERGED_MAX: usize = 8;
+pub(in crate::postgres) const MERGED_MAX: usize = 16;
 /// Requests after a failed one that are not merged: what fails once may do so again.
 const APART_AFTER_FAILURE: u32 = 256;
 

@@ -219,7 +219,8 @@ impl Inner {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The least busy place that has room. Where all are busy and there may be more of them,
+    /// A place whose session is about to send a piece that has room, or else the least busy
+    /// one: a full piece costs all of its calls less. Where all are busy and there may be more of them,
     /// another one is made meanwhile.
     fn find_place(self: &Arc<Self>, set: &mut Set, manner: Manner) -> Option<Ticket> {
         let held = set.places.len() + set.opening;
@@ -228,7 +229,8 @@ impl Inner {
         // Where none makes progress it is rather the machine that stands still.
         let place = places
             .filter(|place| place.is_usable() && place.live() < CALLS_MAX)
-            .min_by_key(|place| (place.stands(), place.live()))?;
+            .min_by_key(|place| (place.stands(), !place.lease.is_filling(), place.live()))?;
+        place.lease.count_unsent();
         if place.live() > 0 && usable < self.sessions_wanted && held < self.size_max {
             set.opening += 1;
             let opening = Opening(Arc::clone(self));
