@@ -1,8 +1,10 @@
-//! What the fence costs a single write: two tables beside each other, of which the one's trigger
-//! has had the fence taken out, written in turn through the same sidecar.
+//! What the fence and membership of a fleet cost a single write.
 //!
-//! Membership itself (the lease, the epoch of a write in progress) is a few loads and stores in
-//! memory on a call's way; there is no build without it to compare with.
+//! The fence: two tables beside each other, of which the one's trigger has had the fence taken
+//! out, written in turn through the same sidecar. Membership: two sidecars on databases of
+//! their own, of which the one renews its lease, reports and looks at the fleet each second as
+//! all do, and the other each hour. What a call itself does for it (a lease looked at, an epoch
+//! counted) is a few loads and stores in memory, which no build is without.
 
 use std::time::{Duration, Instant};
 
@@ -17,11 +19,12 @@ const BLOCKS: usize = 9;
 const WRITES_OF_A_BLOCK: i64 = 400;
 const TABLES: [&str; 2] = ["fenced", "plain"];
 
-/// Prints the ratio of the medians, block by block.
+/// Two ways that a write is made, by name.
+type Ways<'a> = [(&'a str, &'a mut SqlClient<Channel>, &'a str); 2];
+
+/// Prints what the fence costs.
 pub async fn of_the_fence() {
-    let durable = Options { durability: Durability::Fsync, ..Options::default() };
-    let (source, target) =
-        (Server::start(Major::V15, &durable), Server::start(Major::V18, &durable));
+    let (source, target) = servers();
     let tables = TABLES.map(|table| format!("CREATE TABLE {table} (id int8 PRIMARY KEY, n int8);"));
     let tables = tables.concat();
     let pair = Pair::within(&source, &target, &tables, &tables).await;
@@ -29,8 +32,38 @@ pub async fn of_the_fence() {
     let seldom = "[outbox]\ncapture_check_interval = \"1h\"\n";
     let segue = Segue::serving(&pair, "dual_write", seldom).await;
     take_the_fence_out(&pair, "plain").await;
+    let mut sql = client(&segue).await;
+    let mut other = sql.clone();
+    compare([("with the fence", &mut sql, "fenced"), ("without", &mut other, "plain")]).await;
+}
+
+/// Prints what it costs to be a member.
+pub async fn of_membership() {
+    let (source, target) = servers();
+    let table = "CREATE TABLE plain (id int8 PRIMARY KEY, n int8);";
+    let mut sidecars = Vec::new();
+    for control in ["", "[control]\npoll_interval = \"1h\"\nlease = \"3h\"\n"] {
+        let pair = Pair::within(&source, &target, table, table).await;
+        let segue = Segue::serving(&pair, "dual_write", control).await;
+        sidecars.push((client(&segue).await, segue, pair));
+    }
+    let [(each_second, ..), (each_hour, ..)] = sidecars.as_mut_slice() else { unreachable!() };
+    let ways = [("each second", each_second, "plain"), ("each hour", each_hour, "plain")];
+    compare(ways).await;
+}
+
+fn servers() -> (Server, Server) {
+    let durable = Options { durability: Durability::Fsync, ..Options::default() };
+    (Server::start(Major::V15, &durable), Server::start(Major::V18, &durable))
+}
+
+async fn client(segue: &Segue) -> SqlClient<Channel> {
     let channel = Endpoint::from_shared(segue.sql_address()).unwrap().connect().await.unwrap();
-    let mut sql = SqlClient::new(channel);
+    SqlClient::new(channel)
+}
+
+/// Prints the ratio of the medians of the one way and the other, block by block.
+async fn compare(mut ways: Ways<'_>) {
     let mut ratios = Vec::new();
     for block in 0..BLOCKS {
         let mut took = [Vec::new(), Vec::new()];
@@ -38,21 +71,24 @@ pub async fn of_the_fence() {
             let id = i64::try_from(block).unwrap() * WRITES_OF_A_BLOCK + n;
             // Whoever comes second may find the log just flushed: they take turns.
             for at in if n % 2 == 0 { [0, 1] } else { [1, 0] } {
-                took[at].push(insert(&mut sql, TABLES[at], id).await);
+                let (_, sql, table) = &mut ways[at];
+                took[at].push(insert(sql, table, id).await);
             }
         }
-        let [fenced, plain] = took.map(median);
+        let [one, other] = took.map(median);
         // The first one warms caches and plans.
         if block > 0 {
-            ratios.push(fenced.as_secs_f64() / plain.as_secs_f64());
-            println!("fenced {fenced:.1?}, without the fence {plain:.1?}");
+            ratios.push(one.as_secs_f64() / other.as_secs_f64());
+            println!("{} {one:.1?}, {} {other:.1?}", ways[0].0, ways[1].0);
         }
     }
     ratios.sort_by(f64::total_cmp);
     let (least, middle, most) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
     println!(
-        "a single captured write with the fence, of one without: median {middle:.3}, from \
-         {least:.3} to {most:.3} (blocks of {WRITES_OF_A_BLOCK} pairs, n = {})",
+        "a single captured write {}, of one {}: median {middle:.3}, from {least:.3} to {most:.3} \
+         (blocks of {WRITES_OF_A_BLOCK} pairs, n = {})",
+        ways[0].0,
+        ways[1].0,
         ratios.len()
     );
 }

@@ -32,6 +32,7 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
     runtime.block_on(async {
         cost::of_the_fence().await;
+        cost::of_membership().await;
         if rounds > 0 {
             run(rounds, clients).await;
         }

@@ -190,8 +190,8 @@ impl Connector {
         };
         let config = self.driver_config(host)?;
         let socket = socket::open(&address).await.map_err(|error| unavailable(&error))?;
-        // Only reads are merged, so only they pay for being looked at.
-        let switch = (purpose == Purpose::Read).then(Switch::default);
+        // Only requests of callers are merged, so only they pay for being looked at.
+        let switch = (purpose != Purpose::Own).then(Switch::default);
         let mut tls = self.tls.clone();
         let tls = <MakeRustlsConnect as MakeTlsConnect<socket::Socket>>::make_tls_connect(
             &mut tls, &host.name,
@@ -214,7 +214,7 @@ impl Connector {
             .await
             .map_err(|error| fault::from_error(error, self.side, false))?;
         let facts = self.facts(&answer, is_cockroach);
-        // In any other isolation several reads of one piece would have one snapshot.
+        // In any other isolation several requests of one piece would have one snapshot.
         let merging = switch.filter(|_| isolation(&answer) == Some(READ_COMMITTED));
         let canceller = Canceller {
             token: client.cancel_token(),

@@ -226,7 +226,8 @@ pub(super) fn begin(session: &Session, write_id: WriteId) -> Step<'_> {
         false => "",
     };
     let look = cockroach::look(session).map(|look| format!("; {look}")).unwrap_or_default();
-    let sql = format!("{}{xid}{look}", super::batch::begin_sql(access_of(facts), write_id));
+    let modes = format!("{}{}", cockroach::isolation(facts).unwrap_or_default(), access_of(facts));
+    let sql = format!("{}{xid}{look}", super::batch::begin_sql(&modes, write_id));
     let work = Box::pin(async move {
         let answer =
             session.simple_query(&sql).await.map_err(|error| session.fault(error, true))?;

@@ -14,7 +14,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
 
 use super::cancel::Canceller;
 use super::fence::Share;
-use super::merging::{Apart, MERGED_MAX, Switch};
+use super::merging::{Apart, MERGED_MAX, Switch, Together};
 use super::settings::Purpose;
 use super::statements::StatementCache;
 use super::{fault, types};
@@ -157,6 +157,12 @@ impl Session {
         self.merging.as_ref().map(Switch::apart)
     }
 
+    /// Lets what its one caller sends at once be one piece, until what comes back is dropped;
+    /// nothing where the server would see something else than two requests.
+    pub(super) fn together(&self) -> Option<Together> {
+        self.merging.as_ref().map(Switch::together)
+    }
+
     /// Says that the session is of no more use, whatever becomes of what runs in it.
     pub(super) fn poison(&self) {
         self.watch.poisoned.store(true, Ordering::Release);
@@ -177,9 +183,9 @@ impl Session {
         *self.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers what was announced.
-    pub(super) fn set_announced(&self, write_id: WriteId) {
-        *self.announced.lock().unwrap_or_else(PoisonError::into_inner) = Some(write_id);
+    /// Remembers what was announced; nothing where that is not known.
+    pub(super) fn set_announced(&self, write_id: Option<WriteId>) {
+        *self.announced.lock().unwrap_or_else(PoisonError::into_inner) = write_id;
     }
 
     /// The epoch whose lock the session holds, where it writes behind the fence.

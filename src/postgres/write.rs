@@ -16,7 +16,7 @@ use super::param::RawParam;
 use super::pipeline;
 use super::pool::{Lease, Pool};
 use super::session::Session;
-use super::{batch, crash, doubt, fault, guard, idempotency};
+use super::{batch, crash, doubt, fault, guard, idempotency, merging};
 use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
@@ -147,8 +147,8 @@ async fn alone(
     Err(fault)
 }
 
-/// Announced and executed in one round trip, and committed by the server. The id is the one
-/// that its outbox rows have.
+/// Announced and executed in one round trip, and committed by the server: in one piece where
+/// that may be, so that both stand or fall. The id is the one that its outbox rows have.
 // Modelled as `Action::Commit` in tests/model.
 async fn committing_itself(
     session: &Session,
@@ -158,6 +158,8 @@ async fn committing_itself(
     let announce = session.prepared(guard::announcement(session.facts())).await?;
     let id = RawParam(Parameter::text(request.write_id.to_string()));
     let limits = request.context.limits;
+    // A guard is not taken off in the transaction that it has made read-only.
+    let together = if session.is_guarded() { None } else { session.together() };
     let work = async {
         let announced = session.execute_raw(&announce.statement, [id]);
         let executed = pipeline::execute(session, ready, limits);
@@ -165,13 +167,18 @@ async fn committing_itself(
         let (announced, executed) = tokio::join!(biased; announced, executed);
         let Err(error) = announced else {
             session.set_guarded(false);
-            session.set_announced(request.write_id);
+            // In one piece with a write that failed, the announcement is undone.
+            let stands = executed.is_ok() || together.is_none();
+            session.set_announced(stands.then_some(request.write_id));
             return executed.map(|item| (item, request.write_id));
         };
         let cause = session.fault(error, true);
         // Whatever kept it from announcing may do so again.
         session.poison();
         match executed {
+            Err(found) if found.sqlstate == merging::SKIPPED => {
+                Err(SqlFault { outcome: Outcome::NotApplied, retryable: true, ..cause })
+            }
             Err(found) => Err(guard::kept_off(session, cause, &found).unwrap_or(found)),
             Ok(item) => unannounced(session, cause, item),
         }

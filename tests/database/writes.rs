@@ -228,9 +228,53 @@ async fn unable_to_announce(rig: &Rig) {
     session.batch_execute(&broken).await.unwrap();
 }
 
+/// Sessions of which transactions are so isolated.
+async fn isolated(level: &str) -> Rig {
+    let database = Rig::new().await.database;
+    let isolation = format!("default_transaction_isolation = '{level}'");
+    database.run(&format!("ALTER DATABASE {} SET {isolation}", database.name())).await;
+    let dsn = database.dsn().to_owned();
+    Rig::over(database, &dsn, 8).await
+}
+
+/// A write and its announcement are one transaction where nobody can tell.
+#[tokio::test]
+async fn a_write_stands_or_falls_with_its_announcement() {
+    let rig = Rig::new().await;
+    let names = "SELECT current_setting('segue.write_id', true)";
+    let name = async || {
+        let session = rig.writes.get().await.unwrap();
+        session.query_one(names, &[]).await.unwrap().get::<_, String>(0)
+    };
+    // The first one takes the guard off.
+    for id in [1, 2] {
+        let sql = format!("INSERT INTO item VALUES ({id})");
+        let answer = rig.segue.write(write(&[&sql])).await.unwrap();
+        assert_eq!(name().await, answer.write_id.to_string());
+    }
+    let before = name().await;
+    let fault = rig.segue.write(write(&["INSERT INTO item VALUES (2)"])).await.unwrap_err();
+    assert_eq!((fault.sqlstate.as_str(), fault.outcome), ("23505", Outcome::NotApplied));
+    assert_eq!(name().await, before, "undone with the write");
+    // Announced on its own behind a guard, and then together again.
+    for id in [3, 4] {
+        let sql = format!("INSERT INTO item VALUES ({id})");
+        let answer = rig.segue.write(write(&[&sql])).await.unwrap();
+        assert_eq!(name().await, answer.write_id.to_string());
+    }
+    unable_to_announce(&rig).await;
+    let fault = rig.segue.write(write(&["INSERT INTO item VALUES (5)"])).await.unwrap_err();
+    assert_eq!((fault.sqlstate.as_str(), fault.outcome), ("22012", Outcome::NotApplied));
+    assert!(fault.retryable, "{fault}");
+    rig.segue.write(write(&["INSERT INTO item VALUES (6)"])).await.unwrap();
+    let ids = rig.database.rows("SELECT id FROM item ORDER BY id").await;
+    assert_eq!(ids, ["1", "2", "3", "4", "6"]);
+}
+
 #[tokio::test]
 async fn an_announcement_that_fails_alone_leaves_no_row_under_a_name_that_nobody_was_told() {
-    let rig = Rig::new().await;
+    // In its own piece it fails alone.
+    let rig = isolated("repeatable read").await;
     rig.database
         .run(
             "CREATE TABLE seen (item int, id text); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS

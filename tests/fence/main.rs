@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod epoch_row;
 mod sessions;
 mod trigger;
 

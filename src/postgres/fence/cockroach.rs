@@ -2,9 +2,21 @@
 //! row in its own SERIALIZABLE transaction, so that it comes before the change of epoch as a
 //! whole, or after it, and is refused then.
 //!
-//! It has never been run: there was no CockroachDB at hand.
+//! That is an order, not a time: a transaction that has looked may still commit when the epoch
+//! has been changed, as one that came before. What stops it is a look at all that such
+//! transactions note, in a transaction after the change: one that saw nothing of it comes before
+//! it, and so cannot come before the change. So a drain there must read the whole outbox.
+//!
+//! It has never been run on CockroachDB: there was none at hand. `tests/fence/epoch_row.rs`
+//! shows it on PostgreSQL with serializable transactions.
 
-use crate::postgres::session::Session;
+use crate::postgres::session::{ServerFacts, Session};
+
+/// What BEGIN must say there of a transaction that may write, whatever its caller asked for:
+/// in any other isolation nothing orders its look.
+pub(in crate::postgres) fn isolation(facts: &ServerFacts) -> Option<&'static str> {
+    facts.is_cockroach.then_some(" ISOLATION LEVEL SERIALIZABLE")
+}
 
 /// What a transaction that may write runs first; nothing where locks are the fence.
 pub(in crate::postgres) fn look(session: &Session) -> Option<String> {

@@ -6,7 +6,8 @@
 //! back in one piece. The driver sees none of this: where a request's `Sync` was left out, the
 //! answer to it is put in.
 //!
-//! It is for reads only. A server runs all up to the `Sync` in one transaction and skips what
+//! It is for reads, and for a write with its announcement, which stand or fall together. A
+//! server runs all up to the `Sync` in one transaction and skips what
 //! stands behind an error. So of several requests in one piece
 //!
 //! - each sees what was committed when it was sent, as `read committed` takes a snapshot for
@@ -52,6 +53,12 @@ pub(super) struct Apart {
     switch: Switch,
 }
 
+/// While it lives, requests of the one caller who has the session are merged.
+#[derive(Debug)]
+pub(super) struct Together {
+    switch: Switch,
+}
+
 // === impl Switch ===
 
 impl Switch {
@@ -68,6 +75,18 @@ impl Switch {
     pub(super) fn apart(&self) -> Apart {
         self.inner.apart.fetch_add(1, Ordering::AcqRel);
         Apart { switch: self.clone() }
+    }
+
+    /// Merges what is sent at once, until what comes back is dropped.
+    pub(super) fn together(&self) -> Together {
+        self.set(true);
+        Together { switch: self.clone() }
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        self.switch.set(false);
     }
 }
 

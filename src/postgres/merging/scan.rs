@@ -45,7 +45,7 @@ pub(super) fn piece(bytes: &[u8]) -> io::Result<Option<Piece>> {
             }
             (b'Q', 0) => return Ok(Some(Piece::Unit { bytes: end, mergeable: false })),
             // A COPY is answered by messages that this knows nothing of.
-            (b'd' | b'c' | b'f', _) => return Err(malformed("COPY in a session for reads")),
+            (b'd' | b'c' | b'f', _) => return Err(malformed("COPY in a session of callers")),
             (b'B' | b'E' | b'P' | b'D' | b'C' | b'H', _) => seen = seen.and(tag),
             (_, 0) => return Ok(Some(Piece::Other(end))),
             _ => seen = Seen::Else,

@@ -202,12 +202,13 @@ impl Shared {
 
 /// The modes of BEGIN.
 fn modes(options: TransactionOptions, facts: &ServerFacts) -> String {
-    let isolation = match options.isolation {
+    let wanted = match options.isolation {
         None => "",
         Some(Isolation::ReadCommitted) => " ISOLATION LEVEL READ COMMITTED",
         Some(Isolation::RepeatableRead) => " ISOLATION LEVEL REPEATABLE READ",
         Some(Isolation::Serializable) => " ISOLATION LEVEL SERIALIZABLE",
     };
+    let isolation = cockroach::isolation(facts).unwrap_or(wanted);
     let access = if options.read_only { " READ ONLY" } else { access_of(facts) };
     format!("{isolation}{access}")
 }
