@@ -26,7 +26,7 @@ doc: setup ## the documentation of the code
 audit: ## licences, bans, sources, and advisories where they can be reached
 	@scripts/audit
 
-demo: ## two databases, segue between them, faults, and a proof at the end (two minutes)
+demo: ## two databases, segue between them, every phase, and a proof at the end (four minutes)
 	@scripts/setup --demo
 	cargo build --locked --release
 	@.build/python/bin/python demo/run $(if $(SPOIL),--sabotage $(SPOIL))
