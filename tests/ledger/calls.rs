@@ -45,20 +45,34 @@ pub enum Became {
     Doubtful,
 }
 
-/// Reads the outcome from a status: only segue's own word or a refused connection says that
-/// nothing was applied.
+/// Reads the outcome from a status: only segue's own word, a refused connection, or a request
+/// that never left says that nothing was applied.
 pub fn told(status: &Status) -> Told {
     match sql_error(status).map(|error| error.outcome()) {
         Some(proto::Outcome::NotApplied) => Told::NotApplied,
         Some(proto::Outcome::Applied) => Told::Applied,
-        None if status.code() == Code::Unavailable && never_sent(status) => Told::NotApplied,
+        None if status.code() == Code::Unavailable && never_connected(status) => Told::NotApplied,
+        None if never_left(status) => Told::NotApplied,
         Some(_) | None => Told::Unknown,
     }
 }
 
-fn never_sent(status: &Status) -> bool {
+fn never_connected(status: &Status) -> bool {
     let text = format!("{status:?}");
     text.contains("ConnectionRefused") || text.contains("tcp connect error")
+}
+
+/// Whether the client's own connection ended while the request still stood in its queue.
+fn never_left(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            return error.is_canceled() && why.as_deref() == Some("connection closed");
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A constraint, a deadlock or a serialization failure: the doing of another client.
