@@ -141,7 +141,8 @@ impl Session {
 
     /// Whether some are about to, and one piece has room for more.
     pub(super) fn is_filling(&self) -> bool {
-        (1..MERGED_MAX).contains(&self.watch.unsent.load(Ordering::Relaxed))
+        let unsent = self.watch.unsent.load(Ordering::Relaxed);
+        self.merging.is_some() && (1..MERGED_MAX).contains(&unsent)
     }
 
     /// Says whether many calls use the session at once.

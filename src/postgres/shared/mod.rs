@@ -220,8 +220,8 @@ impl Inner {
     }
 
     /// A place whose session is about to send a piece that has room, or else the least busy
-    /// one: a full piece costs all of its calls less. Where all are busy and there may be more of them,
-    /// another one is made meanwhile.
+    /// one: a full piece costs all of its calls less. Where all are busy and there may be more
+    /// of them, another one is made meanwhile.
     fn find_place(self: &Arc<Self>, set: &mut Set, manner: Manner) -> Option<Ticket> {
         let held = set.places.len() + set.opening;
         let usable = set.places.iter().filter(|place| place.is_usable()).count() + set.opening;
