@@ -156,7 +156,8 @@ impl SqlService {
         let in_transaction = write.transaction.is_some();
         let Written { answer, must_see } = self.stack.write(write).await?;
         let item = answer.items.first().ok_or_else(no_item)?;
-        let returned = answer::returned(item, encoding, self.rows_bytes_max())?;
+        let returned = answer::returned(item, encoding, self.rows_bytes_max())
+            .map_err(|fault| still_to_be_seen(fault, must_see))?;
         Ok(proto::ExecuteResponse {
             affected_rows: item.affected_rows,
             columns: returned.columns,
@@ -192,7 +193,8 @@ impl SqlService {
         let mut bytes_left = self.rows_bytes_max();
         let mut items = Vec::with_capacity(answer.items.len());
         for item in &answer.items {
-            let returned = answer::returned(item, encoding, bytes_left)?;
+            let returned = answer::returned(item, encoding, bytes_left)
+                .map_err(|fault| still_to_be_seen(fault, must_see))?;
             bytes_left = bytes_left.saturating_sub(returned.byte_len());
             items.push(proto::BatchItem {
                 affected_rows: item.affected_rows,
@@ -347,6 +349,11 @@ impl proto::sql_server::Sql for SqlService {
         let call = self.begin_call(Method::Info, &request);
         call.answer(Ok(self.run_info()))
     }
+}
+
+/// A write that is done, though its answer cannot be given, keeps its token.
+fn still_to_be_seen(fault: SqlFault, must_see: Option<WriteId>) -> SqlFault {
+    SqlFault { must_see: must_see.map(Box::new), ..fault }
 }
 
 fn token(must_see: Option<WriteId>) -> String {

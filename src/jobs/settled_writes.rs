@@ -13,9 +13,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::key::WriteId;
-use crate::ports::settled::{OutboxLookup, SettledWrites};
+use crate::ports::settled::{OutboxLookup, SettledWrites, Standing};
 
-/// Questions that may wait to be sent; what is above is answered with no at once.
+/// Questions that may wait to be sent; what is above is left unanswered.
 const QUESTIONS_MAX: usize = 8192;
 /// Writes of one statement.
 const WRITES_MAX: usize = 1000;
@@ -23,7 +23,7 @@ const WRITES_MAX: usize = 1000;
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Least time between two statements: those who come in between share the next one.
 const GATHER: Duration = Duration::from_millis(1);
-/// How long one look may take. The answer after that is no.
+/// How long one look may take. After that it cannot be told.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Asks for callers. Cloning shares it.
@@ -38,7 +38,7 @@ struct Question {
     write: WriteId,
     epoch: u64,
     waits: bool,
-    answer: oneshot::Sender<bool>,
+    answer: oneshot::Sender<Standing>,
 }
 
 /// Asks until it is told to stop.
@@ -64,23 +64,27 @@ impl Settling {
         self.reconciled.notify_one();
     }
 
-    fn ask(&self, write: WriteId, epoch: u64, waits: bool) -> BoxFuture<'_, bool> {
+    fn ask(&self, write: WriteId, epoch: u64, waits: bool) -> BoxFuture<'_, Standing> {
         let (answer, answered) = oneshot::channel();
         let asked = self.questions.try_send(Question { write, epoch, waits, answer });
         Box::pin(async move {
-            // An asker that has stopped knows nothing.
-            asked.is_ok() && answered.await.unwrap_or(false)
+            match asked {
+                // An asker that has stopped knows nothing.
+                Ok(()) => answered.await.unwrap_or(Standing::Unknown),
+                Err(_) => Standing::Unknown,
+            }
         })
     }
 }
 
 impl SettledWrites for Settling {
-    fn is_settled(&self, write: WriteId, epoch: u64) -> BoxFuture<'_, bool> {
+    fn standing(&self, write: WriteId, epoch: u64) -> BoxFuture<'_, Standing> {
         self.ask(write, epoch, false)
     }
 
     fn until_settled(&self, write: WriteId, epoch: u64) -> BoxFuture<'_, bool> {
-        self.ask(write, epoch, true)
+        let asked = self.ask(write, epoch, true);
+        Box::pin(async move { asked.await == Standing::Settled })
     }
 }
 
@@ -144,10 +148,14 @@ impl Asking {
         };
         let mut left = Vec::new();
         for question in asked {
-            let settled = epoch == Some(question.epoch) && !unsettled.contains(&question.write);
-            if settled || !question.waits {
+            let standing = match epoch == Some(question.epoch) {
+                false => Standing::Unknown,
+                true if unsettled.contains(&question.write) => Standing::Waiting,
+                true => Standing::Settled,
+            };
+            if standing == Standing::Settled || !question.waits {
                 // Who does not listen any more has given up waiting.
-                let _ = question.answer.send(settled);
+                let _ = question.answer.send(standing);
             } else {
                 left.push(question);
             }
@@ -211,12 +219,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_has_settled_when_the_outbox_of_its_epoch_says_so() {
         let (outbox, settling, stop) = start();
-        assert!(settling.is_settled(WriteId(2), 4).await);
-        assert!(!settling.is_settled(WriteId(1), 4).await);
+        assert_eq!(settling.standing(WriteId(2), 4).await, Standing::Settled);
+        assert_eq!(settling.standing(WriteId(1), 4).await, Standing::Waiting);
         // The copy was given up, and the outbox emptied by that.
-        assert!(!settling.is_settled(WriteId(2), 3).await);
+        assert_eq!(settling.standing(WriteId(2), 3).await, Standing::Unknown);
         *outbox.away.lock().unwrap() = true;
-        assert!(!settling.is_settled(WriteId(2), 4).await, "who cannot tell says no");
+        assert_eq!(settling.standing(WriteId(2), 4).await, Standing::Unknown);
         *outbox.away.lock().unwrap() = false;
         stop.cancel();
         assert!(!settling.until_settled(WriteId(2), 4).await);

@@ -5,11 +5,22 @@ use futures_util::future::BoxFuture;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 
+/// What the outbox says of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing that it touched waits for its reconcile. It may also have touched nothing.
+    Settled,
+    /// Something that it touched waits.
+    Waiting,
+    /// It cannot be told.
+    Unknown,
+}
+
 /// Looks writes up in the primary's outbox. `epoch` is the one that the asking call runs
-/// under: in another, an empty outbox proves nothing, and the answer is no.
+/// under: in another, an empty outbox proves nothing.
 pub trait SettledWrites: Send + Sync + 'static {
-    /// Whether nothing that the write touched waits for its reconcile.
-    fn is_settled(&self, write: WriteId, epoch: u64) -> BoxFuture<'_, bool>;
+    /// Looks at once.
+    fn standing(&self, write: WriteId, epoch: u64) -> BoxFuture<'_, Standing>;
     /// Waits until it is so: drop it to stop waiting. False where it cannot be told.
     fn until_settled(&self, write: WriteId, epoch: u64) -> BoxFuture<'_, bool>;
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::domain::control::ControlState;
 use crate::domain::fault::{Outcome, SqlFault};
 use crate::domain::key::WriteId;
-use crate::ports::settled::SettledWrites;
+use crate::ports::settled::{SettledWrites, Standing};
 use crate::stack::breaker::{self, Breaker, Permit};
 use crate::telemetry::metrics::Metrics;
 
@@ -42,22 +42,34 @@ impl Awaiting {
     }
 
     /// The token that the answer to a committed write needs, after the wait.
+    ///
+    /// A write that touched no row of the outbox gets none: the caller would take it for newer
+    /// than the one that he has, and it would be taken for settled at once. So where nobody
+    /// waits for the shadow the outbox is still asked, and where it cannot be told, a write that
+    /// by its answer `changed` nothing has no token.
     pub(super) async fn token(
         &self,
         control: ControlState,
         write: WriteId,
+        changed: bool,
         deadline: Option<Instant>,
     ) -> Option<WriteId> {
         if !control.phase.shifts() {
             return None;
         }
-        if self.breaker.permit() != Permit::Go {
-            self.metrics.shift_unsettled("breaker");
-            return Some(write);
-        }
         // Half of what is left: the answer has to get to the caller as well.
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()) / 2);
         let wait = left.map_or(self.wait, |left| left.min(self.wait));
+        // What changed nothing tells nothing of the shadow.
+        if !changed || self.breaker.permit() != Permit::Go {
+            let looked = self.settled.standing(write, control.epoch);
+            let standing = tokio::time::timeout(wait, looked).await.unwrap_or(Standing::Unknown);
+            if standing == Standing::Settled || (standing == Standing::Unknown && !changed) {
+                return None;
+            }
+            self.metrics.shift_unsettled("breaker");
+            return Some(write);
+        }
         let settled = self.settled.until_settled(write, control.epoch);
         if tokio::time::timeout(wait, settled).await == Ok(true) {
             self.breaker.succeeded();
@@ -79,11 +91,8 @@ impl Awaiting {
         write: WriteId,
         fault: SqlFault,
     ) -> SqlFault {
-        if control.phase.shifts() && fault.outcome != Outcome::NotApplied {
-            SqlFault { must_see: Some(Box::new(write)), ..fault }
-        } else {
-            fault
-        }
+        let needed = control.phase.shifts() && fault.outcome != Outcome::NotApplied;
+        SqlFault { must_see: needed.then(|| Box::new(write)), ..fault }
     }
 }
 

@@ -109,7 +109,10 @@ impl Service<Write> for DualWrite {
             // The statement has ended here, and the reconciler is woken.
             drop((watched, wake));
             let must_see = match writes {
-                true => awaiting.token(control, answer.write_id, deadline).await,
+                true => {
+                    let changed = answer.items.iter().any(|item| item.affected_rows > 0);
+                    awaiting.token(control, answer.write_id, changed, deadline).await
+                }
                 false => None,
             };
             Ok(Written { answer, must_see })

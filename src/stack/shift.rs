@@ -17,7 +17,7 @@ use tower::Service;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 use crate::ports::AnswerStream;
-use crate::ports::settled::SettledWrites;
+use crate::ports::settled::{SettledWrites, Standing};
 use crate::stack::breaker::{self, Breaker, Permit};
 use crate::stack::call::{Read, ReadAnswer};
 use crate::telemetry::metrics::{Metrics, Purpose};
@@ -146,7 +146,7 @@ impl Room {
     /// Whether the target has what the read must see, and is not known to be sick.
     async fn may_ask(&self, read: &Read) -> bool {
         if let Some(write) = read.must_see
-            && !self.settled.is_settled(write, read.control.epoch).await
+            && self.settled.standing(write, read.control.epoch).await != Standing::Settled
         {
             self.metrics.shift_fallback("token");
             return false;

@@ -25,7 +25,7 @@ use crate::domain::control::{ControlState, Percentage, Phase};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::side::Side;
-use crate::ports::settled::SettledWrites;
+use crate::ports::settled::{SettledWrites, Standing};
 use crate::ports::{AnswerStream, ControlView, Sample, ShadowReads};
 use crate::statement;
 use crate::telemetry::metrics::Metrics;
@@ -369,12 +369,18 @@ async fn nothing_is_sampled_in_phases_without_shadow_reads() {
 
 // === shift ===
 
-/// Writes that have settled are even.
+/// Writes that have settled are even; of the others every third cannot be told.
 struct Even;
 
 impl SettledWrites for Even {
-    fn is_settled(&self, write: WriteId, _: u64) -> BoxFuture<'_, bool> {
-        Box::pin(async move { write.0.is_multiple_of(2) })
+    fn standing(&self, write: WriteId, _: u64) -> BoxFuture<'_, Standing> {
+        Box::pin(async move {
+            match write.0 {
+                even if even.is_multiple_of(2) => Standing::Settled,
+                odd if odd.is_multiple_of(3) => Standing::Unknown,
+                _ => Standing::Waiting,
+            }
+        })
     }
 
     fn until_settled(&self, write: WriteId, _: u64) -> BoxFuture<'_, bool> {
@@ -608,20 +614,44 @@ async fn an_answer_waits_for_the_shadow_only_while_reads_are_shifted_and_not_for
     let state = |phase| ControlState { epoch: 1, phase };
     let begun = tokio::time::Instant::now();
     for phase in [Phase::SourceOnly, Phase::DualWrite, Phase::ShadowRead, Phase::Reversed] {
-        assert_eq!(awaiting.token(state(phase), WriteId(1), None).await, None, "{phase}");
+        assert_eq!(awaiting.token(state(phase), WriteId(1), true, None).await, None, "{phase}");
     }
-    assert_eq!(awaiting.token(state(Phase::Shift), WriteId(2), None).await, None);
+    assert_eq!(awaiting.token(state(Phase::Shift), WriteId(2), true, None).await, None);
     assert_eq!(begun.elapsed(), Duration::ZERO);
     for _ in 0..2 {
-        let token = awaiting.token(state(Phase::Shift), WriteId(1), None).await;
+        let token = awaiting.token(state(Phase::Shift), WriteId(1), true, None).await;
         assert_eq!(token, Some(WriteId(1)));
     }
     assert_eq!(begun.elapsed(), Duration::from_millis(500));
-    // The shadow is sick: nobody waits for it, and everybody has a token.
-    assert_eq!(awaiting.token(state(Phase::Shift), WriteId(2), None).await, Some(WriteId(2)));
+    // The shadow is sick: nobody waits for it, and what has not settled has a token.
+    let token = awaiting.token(state(Phase::Shift), WriteId(1), true, None).await;
+    assert_eq!(token, Some(WriteId(1)));
+    assert_eq!(awaiting.token(state(Phase::Shift), WriteId(2), true, None).await, None);
     assert_eq!(begun.elapsed(), Duration::from_millis(500));
     tokio::time::advance(BREAKER.pause).await;
-    assert_eq!(awaiting.token(state(Phase::Shift), WriteId(2), None).await, None);
+    assert_eq!(awaiting.token(state(Phase::Shift), WriteId(2), true, None).await, None);
+}
+
+/// Its token would take the place of one that counts, and be settled at once.
+#[tokio::test(start_paused = true)]
+async fn what_changed_nothing_has_no_token_unless_the_outbox_knows_better() {
+    let awaiting = awaiting();
+    let shift = ControlState { epoch: 1, phase: Phase::Shift };
+    let begun = tokio::time::Instant::now();
+    for failures in 0..=2 {
+        for (write, changed, token) in [
+            (2, false, None),
+            (3, false, None),
+            (1, false, Some(WriteId(1))),
+            (1, true, Some(WriteId(1))),
+        ] {
+            let given = awaiting.token(shift, WriteId(write), changed, None).await;
+            assert_eq!(given, token, "write {write} after {failures} failures");
+        }
+    }
+    // What cannot be told of a write that changed something may be waiting.
+    assert_eq!(awaiting.token(shift, WriteId(3), true, None).await, Some(WriteId(3)));
+    assert_eq!(begun.elapsed(), Duration::from_millis(500), "only changes are waited for");
 }
 
 #[tokio::test]
@@ -637,5 +667,7 @@ async fn a_write_in_doubt_brings_its_token_with_the_fault() {
     };
     assert_eq!(of(Phase::Shift, &lost), Some(WriteId(1)));
     assert_eq!(of(Phase::ShadowRead, &lost), None);
+    let named = SqlFault { must_see: Some(Box::new(WriteId(1))), ..lost.clone() };
+    assert_eq!(of(Phase::ShadowRead, &named), None, "whoever named it");
     assert_eq!(of(Phase::Shift, &away()), None, "it was surely not applied");
 }

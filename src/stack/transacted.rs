@@ -176,12 +176,17 @@ impl TransactionControl {
             (answer, wake)
         };
         let (answer, wake) = ToItsEnd::new(commit.instrument(span)).await;
+        let answer = answer.map_err(|fault| match fault.must_see.as_deref().copied() {
+            Some(write) => self.awaiting.in_doubt(control, write, fault),
+            None => fault,
+        });
         let write_id = watched.note(answer)?;
         if wake.is_armed() {
             self.watch.captured(&watched, write_id);
         }
         drop((watched, wake));
-        let must_see = self.awaiting.token(control, write_id, deadline).await;
+        // What its statements changed was told by their answers.
+        let must_see = self.awaiting.token(control, write_id, true, deadline).await;
         Ok(TransactionAnswer::Committed { write_id, must_see })
     }
 

@@ -28,7 +28,7 @@ use segue::grpc::health::Health;
 use segue::grpc::migration::{self, MigrationService};
 use segue::grpc::sql::{self, SqlService};
 use segue::ports::admin::{CutoverAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
-use segue::ports::settled::SettledWrites;
+use segue::ports::settled::{SettledWrites, Standing};
 use segue::ports::{ControlView, MismatchStore, ReconcileWaker, Sample, ShadowReads};
 use segue::postgres::connect::Connector;
 use segue::postgres::database::{self, PostgresDatabase};
@@ -176,8 +176,8 @@ fn stack_params(calls_max: usize, admission: admission::Params) -> stack::Params
 }
 
 impl SettledWrites for Fixed {
-    fn is_settled(&self, _: WriteId, _: u64) -> BoxFuture<'_, bool> {
-        async { false }.boxed()
+    fn standing(&self, _: WriteId, _: u64) -> BoxFuture<'_, Standing> {
+        async { Standing::Waiting }.boxed()
     }
     fn until_settled(&self, _: WriteId, _: u64) -> BoxFuture<'_, bool> {
         async { false }.boxed()

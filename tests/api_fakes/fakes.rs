@@ -22,7 +22,7 @@ use segue::grpc::health::Health;
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::serve::{self, Protocol};
 use segue::grpc::{routes, sql};
-use segue::ports::settled::SettledWrites;
+use segue::ports::settled::{SettledWrites, Standing};
 use segue::ports::{
     AnswerStream, ControlView, Database, Description, ReadRequest, ReconcileWaker, Sample,
     ShadowReads, Transactions, WriteRequest,
@@ -247,8 +247,8 @@ fn stack_params(calls_max: usize, admission: admission::Params) -> stack::Params
 struct NeverSettled;
 
 impl SettledWrites for NeverSettled {
-    fn is_settled(&self, _: WriteId, _: u64) -> BoxFuture<'_, bool> {
-        async { false }.boxed()
+    fn standing(&self, _: WriteId, _: u64) -> BoxFuture<'_, Standing> {
+        async { Standing::Waiting }.boxed()
     }
 
     fn until_settled(&self, _: WriteId, _: u64) -> BoxFuture<'_, bool> {

@@ -83,6 +83,7 @@ async fn a_commit_whose_answer_is_lost_is_looked_up() {
     proxy.cut_after(90);
     let fault = rig.transactions.commit(id, context()).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::ConnectionLost, "{fault}");
+    assert_eq!(fault.must_see.is_some(), fault.outcome != Outcome::NotApplied, "{fault}");
     // Whether COMMIT was still on its way when the cut came is a matter of luck.
     let there = rig.database.rows("SELECT count(*) FROM item").await;
     match fault.outcome {

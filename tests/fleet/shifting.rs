@@ -9,7 +9,9 @@ use segue::grpc::proto::Side;
 use tokio::task::JoinSet;
 
 use crate::support::{Durability, Major, Options, Pair, Segue, Server, eventually};
-use crate::world::{ITEMS, LIMIT, QUICK, client, forced, history, read, serving, until, write};
+use crate::world::{
+    ITEMS, LIMIT, QUICK, client, delete, forced, history, read, serving, until, write,
+};
 
 const CLIENTS: i64 = 6;
 const ALL_AT_ONCE: &str = "[read_routing]
@@ -128,6 +130,43 @@ async fn who_wrote_reads_it_whichever_side_answers_and_whoever_is_asked() {
         more("reads on the target", &seen.on_target, 100, &seen).await;
     }
     end(&stop, clients, &seen).await;
+}
+
+/// Where the shadow is sick and nobody waits for it any more, a delete of what is deleted has
+/// no token that could take the place of the one that counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_changes_nothing_has_no_token() {
+    let pair = Pair::fresh(ITEMS, ITEMS).await;
+    let fleet = serving(&pair, 1, "shadow_read", &format!("{QUICK}{ALL_AT_ONCE}")).await;
+    at_all(&fleet).await;
+    let mut client = client(&fleet[0]);
+    write(&mut client, 1, 1).await.unwrap();
+    eventually("the target answers", LIMIT, || async {
+        let read = read(&mut client.clone(), 1, "").await.unwrap();
+        (read == (Some(1), Side::Target)).then_some(())
+    })
+    .await;
+    let blocker = pair.target.client().await;
+    blocker.batch_execute("BEGIN; LOCK TABLE item IN EXCLUSIVE MODE").await.unwrap();
+    let token = delete(&mut client, 1, false).await;
+    assert!(!token.is_empty());
+    eventually("nobody waits any more", LIMIT, || async {
+        let begun = std::time::Instant::now();
+        write(&mut client.clone(), 2, 2).await.unwrap();
+        (begun.elapsed() < Duration::from_millis(100)).then_some(())
+    })
+    .await;
+    for within in [false, true] {
+        assert_eq!(delete(&mut client, 1, within).await, "", "within a transaction: {within}");
+    }
+    assert_eq!(read(&mut client, 1, &token).await.unwrap(), (None, Side::Source));
+    blocker.batch_execute("COMMIT").await.unwrap();
+    eventually("the token has settled", LIMIT, || async {
+        let read = read(&mut client.clone(), 1, &token).await.unwrap();
+        assert_eq!(read.0, None);
+        (read.1 == Side::Target).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

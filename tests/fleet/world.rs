@@ -55,6 +55,21 @@ pub async fn write(
     Ok(client.execute(request).await?.into_inner().consistency_token)
 }
 
+/// Deletes an item, as one call or within a transaction; gives the token of the answer.
+pub async fn delete(client: &mut SqlClient<Channel>, id: i64, within: bool) -> String {
+    let statement = statement("DELETE FROM item WHERE id = $1", &[id]);
+    let request = proto::ExecuteRequest { statement, ..proto::ExecuteRequest::default() };
+    if !within {
+        return client.execute(request).await.unwrap().into_inner().consistency_token;
+    }
+    let begun = client.begin(proto::BeginRequest::default()).await.unwrap();
+    let transaction_id = begun.into_inner().transaction_id;
+    let request = proto::ExecuteRequest { transaction_id: transaction_id.clone(), ..request };
+    client.execute(request).await.unwrap();
+    let committed = client.commit(proto::CommitRequest { transaction_id }).await.unwrap();
+    committed.into_inner().consistency_token
+}
+
 /// An item's version, and the side that said so.
 pub async fn read(
     client: &mut SqlClient<Channel>,

@@ -91,6 +91,8 @@ pub struct Ledger {
 
 /// Doubts that are kept with their reasons.
 const DOUBTS_MAX: usize = 50;
+/// States of an account that are told of before the one that is settled.
+const STATES_TOLD: usize = 6;
 
 // === impl Ledger ===
 
@@ -143,6 +145,14 @@ impl Ledger {
     pub(super) fn token(&self, key: i64) -> String {
         let book = self.book.lock().unwrap();
         book.accounts.get(&key).map(|account| account.token.clone()).unwrap_or_default()
+    }
+
+    /// What clients were told of an account's last states, for who finds it in none of them.
+    pub(super) fn history(&self, key: i64) -> String {
+        let book = self.book.lock().unwrap();
+        let Some(account) = book.accounts.get(&key) else { return "nobody wrote it".to_owned() };
+        let floor = account.settled.saturating_sub(STATES_TOLD);
+        format!("{}; {:?}", account.told(floor, &book.writes), self.doubts.lock().unwrap())
     }
 
     /// Notes an increment that is about to be sent.

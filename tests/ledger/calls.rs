@@ -160,7 +160,14 @@ impl Ledger {
                 self.keep_token(write, answer.token());
                 Told::Applied
             }
-            Err(status) => told(status),
+            Err(status) => {
+                let told = told(status);
+                if told == Told::Applied {
+                    let error = sql_error(status).unwrap();
+                    self.keep_token(write, &error.consistency_token);
+                }
+                told
+            }
         };
         match answer {
             Err(status) if told == Told::NotApplied && is_conflict(status) => {
@@ -324,8 +331,14 @@ impl Ledger {
         let (encoding, consistency_token) = (encoding.into(), self.token(key));
         let request =
             proto::QueryRequest { statement, encoding, consistency_token, ..Default::default() };
-        if let Ok(found) = versions(sql, request).await {
-            assert_eq!(found, Vec::from_iter(held), "a read of account {key}");
+        let token = request.consistency_token.clone();
+        if let Ok((found, side)) = versions(sql, request).await {
+            let by = format!("the {side:?}, with the token {token:?}");
+            assert!(
+                found == Vec::from_iter(held),
+                "account {key} is {held:?}, and read as {found:?} by {by}; {}",
+                self.history(key)
+            );
             self.reads.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -336,14 +349,17 @@ fn last_of_each(steps: &[(i64, Held)]) -> Vec<(i64, Held)> {
     last.into_iter().collect()
 }
 
-/// The one column of an answer, which must have come to its end.
-async fn versions(sql: &mut Sql, request: proto::QueryRequest) -> Result<Vec<i64>, Status> {
+/// The one column of an answer, which must have come to its end, and the side that gave it.
+async fn versions(
+    sql: &mut Sql,
+    request: proto::QueryRequest,
+) -> Result<(Vec<i64>, proto::Side), Status> {
     let mut stream = sql.query(request).await?.into_inner();
     let (mut found, mut footer) = (Vec::new(), None);
     while let Some(response) = stream.message().await? {
         match response.frame.unwrap() {
             Frame::Header(_) => {}
-            Frame::Footer(end) => footer = Some(end.row_count),
+            Frame::Footer(end) => footer = Some(end),
             Frame::Rows(batch) => {
                 for row in batch.rows().unwrap() {
                     let Some(Kind::Int64(version)) = row.values[0].kind else {
@@ -359,6 +375,7 @@ async fn versions(sql: &mut Sql, request: proto::QueryRequest) -> Result<Vec<i64
             }
         }
     }
-    assert_eq!(footer, Some(found.len() as u64), "an answer was cut short without an error");
-    Ok(found)
+    let end = footer.expect("an answer was cut short without an error");
+    assert_eq!(end.row_count, found.len() as u64, "an answer has not as many rows as it says");
+    Ok((found, end.side()))
 }

@@ -25,6 +25,7 @@ pub mod seed;
 pub mod segue;
 pub mod server;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -73,11 +74,13 @@ pub fn eventually_blocking<T>(
 
 /// A port of the loopback interface that nobody listens on. It lies below the ports
 /// that outgoing connections are given, so that a server that is stopped for a while
-/// finds it free again.
+/// finds it free again; and nobody else is given it, who may not have bound it yet.
 pub fn free_port() -> u16 {
+    static GIVEN: std::sync::Mutex<BTreeSet<u16>> = std::sync::Mutex::new(BTreeSet::new());
     loop {
         let port = rand::random_range(12_000..32_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let mut given = GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
             return port;
         }
     }

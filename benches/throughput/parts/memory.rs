@@ -22,7 +22,6 @@ const MILLION: &str = "SELECT i, 'a text of some length, as rows have them' \
 const WORKING: &str = "SELECT count(*) FROM generate_series(1, 9000000) AS i WHERE i = $1";
 /// Looks like any other point read, and waits as long as somebody has the table locked.
 const WAITING: &str = "SELECT id FROM held WHERE id = $1";
-const SLOW_CALLERS: usize = 4;
 const HELD_FOR: Duration = Duration::from_secs(1);
 /// Between two locks: time in which those that waited go on.
 const FREE_FOR: Duration = Duration::from_millis(20);
@@ -90,6 +89,16 @@ async fn highest<T>(segue: &Segue, work: impl Future<Output = T>) -> u64 {
     }
 }
 
+/// What goes on beside the point reads: a name, a statement of a second, and how many callers
+/// ask for it.
+const BESIDE: [(&str, &str, usize); 5] = [
+    ("", "", 0),
+    (", one works", WORKING, 1),
+    (", four work", WORKING, 4),
+    (", one waits", WAITING, 1),
+    (", four wait", WAITING, 4),
+];
+
 /// Point reads alone and beside statements of about a second, which work or wait: directly,
 /// where each has a connection to itself, and through segue.
 async fn blocking(plan: &Plan, servers: &Servers, sidecar: &Sidecar, count: usize) {
@@ -111,29 +120,22 @@ async fn blocking(plan: &Plan, servers: &Servers, sidecar: &Sidecar, count: usiz
     let through = unary(&address, count, plan, Encoding::Typed).await;
     let mut contenders =
         [("direct", direct), ("direct, 2 connections", shared), ("segue", through)];
-    let beside = [
-        ("", None),
-        (", beside working ones", Some(WORKING)),
-        (", beside waiting ones", Some(WAITING)),
-    ];
     let named = |(name, _): &(&str, Vec<Worker>)| {
         let name = *name;
-        beside.map(|(what, _)| Column { name: format!("{name}{what}"), turns: Vec::new() })
+        BESIDE.map(|(what, ..)| Column { name: format!("{name}{what}"), turns: Vec::new() })
     };
     let mut columns: Vec<Column> = contenders.iter().flat_map(named).collect();
     for _ in 0..plan.repetitions {
         let mut columns = columns.iter_mut();
         for (name, workers) in &mut contenders {
-            for ((_, sql), column) in beside.into_iter().zip(&mut columns) {
+            for ((_, sql, callers), column) in BESIDE.into_iter().zip(&mut columns) {
                 let stop = Arc::new(AtomicBool::new(false));
                 let mut slow = JoinSet::new();
-                if let Some(sql) = sql {
-                    for _ in 0..SLOW_CALLERS {
-                        let address = (*name == "segue").then(|| address.clone());
-                        slow.spawn(slowly(Arc::clone(&stop), sql, dsn.to_owned(), address));
-                    }
+                for _ in 0..callers {
+                    let address = (*name == "segue").then(|| address.clone());
+                    slow.spawn(slowly(Arc::clone(&stop), sql, dsn.to_owned(), address));
                 }
-                if sql == Some(WAITING) {
+                if sql == WAITING {
                     slow.spawn(hold(Arc::clone(&stop), dsn.to_owned()));
                 }
                 let watched = Watched { servers: &[&servers.source], segue: None };
@@ -144,7 +146,7 @@ async fn blocking(plan: &Plan, servers: &Servers, sidecar: &Sidecar, count: usiz
             }
         }
     }
-    let title = format!("point reads beside {SLOW_CALLERS} statements of 1 s, {count} workers");
+    let title = format!("point reads beside statements of 1 s, {count} workers");
     report::table(&title, &columns);
 }
 

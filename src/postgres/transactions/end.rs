@@ -70,6 +70,7 @@ pub(super) async fn commit(
         doubt::outcome_of(pool.connector(), &facts, xid.as_deref(), write_id, context).await
     };
     fault.retryable = fault.outcome == Outcome::NotApplied;
+    fault.must_see = (!fault.retryable).then(|| Box::new(write_id));
     Err(fault)
 }
 
