@@ -100,7 +100,9 @@ const BESIDE: [(&str, &str, usize); 5] = [
 ];
 
 /// Point reads alone and beside statements of about a second, which work or wait: directly,
-/// where each has a connection to itself, and through segue.
+/// where each has a connection to itself, and through segue. There the slow ones go through
+/// segue as well, and once directly: what is the same both times is not the doing of shared
+/// connections.
 async fn blocking(plan: &Plan, servers: &Servers, sidecar: &Sidecar, count: usize) {
     let address = sidecar.segue.sql_address();
     let dsn = sidecar.pair.source.dsn();
@@ -118,28 +120,34 @@ async fn blocking(plan: &Plan, servers: &Servers, sidecar: &Sidecar, count: usiz
         shared.extend(shared[shared.len() - 2].beside());
     }
     let through = unary(&address, count, plan, Encoding::Typed).await;
-    let mut contenders =
-        [("direct", direct), ("direct, 2 connections", shared), ("segue", through)];
-    let named = |(name, _): &(&str, Vec<Worker>)| {
-        let name = *name;
+    let mut workers = [direct, shared, through];
+    // The name, whose point reads they are, and whether the slow ones go through segue.
+    let contenders = [
+        ("direct", 0, false),
+        ("direct, 2 connections", 1, false),
+        ("segue", 2, true),
+        ("segue, the slow directly", 2, false),
+    ];
+    let named = |(name, ..): (&str, usize, bool)| {
         BESIDE.map(|(what, ..)| Column { name: format!("{name}{what}"), turns: Vec::new() })
     };
-    let mut columns: Vec<Column> = contenders.iter().flat_map(named).collect();
+    let mut columns: Vec<Column> = contenders.into_iter().flat_map(named).collect();
     for _ in 0..plan.repetitions {
         let mut columns = columns.iter_mut();
-        for (name, workers) in &mut contenders {
+        for (_, at, through_segue) in contenders {
             for ((_, sql, callers), column) in BESIDE.into_iter().zip(&mut columns) {
                 let stop = Arc::new(AtomicBool::new(false));
                 let mut slow = JoinSet::new();
                 for _ in 0..callers {
-                    let address = (*name == "segue").then(|| address.clone());
+                    let address = through_segue.then(|| address.clone());
                     slow.spawn(slowly(Arc::clone(&stop), sql, dsn.to_owned(), address));
                 }
                 if sql == WAITING {
                     slow.spawn(hold(Arc::clone(&stop), dsn.to_owned()));
                 }
                 let watched = Watched { servers: &[&servers.source], segue: None };
-                let turn = load::run(workers, Workload::Point, plan.seconds, watched).await;
+                let turn =
+                    load::run(&mut workers[at], Workload::Point, plan.seconds, watched).await;
                 stop.store(true, Ordering::Relaxed);
                 slow.join_all().await;
                 column.turns.push(turn);
