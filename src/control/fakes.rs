@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 
 use crate::domain::control::{ControlRow, Version};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -99,6 +100,10 @@ fn record(state: &mut State, side: Side, event: Event, at: Option<SystemTime>) {
 impl ControlStore for Rows {
     fn read(&self, side: Side) -> BoxFuture<'_, Result<Option<ControlRow>, SqlFault>> {
         self.with(|state| state.rows.of(side).clone())
+    }
+
+    fn listen<'a>(&'a self, _: Side, _: &'a Notify) -> BoxFuture<'a, Result<(), SqlFault>> {
+        Box::pin(std::future::pending())
     }
 
     fn compare_and_set(

@@ -1,13 +1,14 @@
-//! Follows the control rows by polling, each side on its own: one that hangs does not keep
-//! the other from being heard.
+//! Follows the control rows by polling, and at once where a side says that its row has changed;
+//! each side on its own: one that hangs does not keep the other from being heard.
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::{Control, Params, timed};
-use crate::domain::side::Side;
+use crate::domain::side::{Side, Sides};
 use crate::ports::ControlView;
 use crate::ports::control::ControlStore;
 
@@ -16,18 +17,35 @@ pub struct Follower {
     control: Control,
     store: Arc<dyn ControlStore>,
     params: Params,
+    changed: Sides<Notify>,
 }
 
 // === impl Follower ===
 
 impl Follower {
     pub(super) fn new(control: Control, store: Arc<dyn ControlStore>, params: Params) -> Self {
-        Self { control, store, params }
+        let changed = Sides { source: Notify::new(), target: Notify::new() };
+        Self { control, store, params, changed }
     }
 
-    /// Polls until it is told to stop.
+    /// Polls and listens until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        tokio::join!(self.follow(Side::Source, &stop), self.follow(Side::Target, &stop));
+        tokio::join!(
+            self.follow(Side::Source, &stop),
+            self.follow(Side::Target, &stop),
+            stop.run_until_cancelled(self.listen(Side::Source)),
+            stop.run_until_cancelled(self.listen(Side::Target)),
+        );
+    }
+
+    /// Listens again and again. What is not heard is read in its turn.
+    async fn listen(&self, side: Side) {
+        loop {
+            if let Err(fault) = self.store.listen(side, self.changed.of(side)).await {
+                tracing::debug!(%side, %fault, "changes of the control row are not heard of");
+            }
+            sleep(self.params.poll_interval).await;
+        }
     }
 
     async fn follow(&self, side: Side, stop: &CancellationToken) {
@@ -37,6 +55,7 @@ impl Follower {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
+                () = self.changed.of(side).notified() => {}
                 () = stop.cancelled() => return,
             }
             tokio::select! {

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 
 use crate::domain::control::{ControlRow, ControlState, Percentage, Version};
 use crate::domain::fault::SqlFault;
@@ -13,6 +14,11 @@ use crate::domain::side::Side;
 pub trait ControlStore: Send + Sync + 'static {
     /// The side's row; nothing where it has none yet.
     fn read(&self, side: Side) -> BoxFuture<'_, Result<Option<ControlRow>, SqlFault>>;
+    /// Listens for changes of the side's row as long as that can be done, and wakes who waits:
+    /// when it begins, and at each change. A change may be missed all the same, so that the row
+    /// must still be read now and then. Where a side cannot tell, it listens for ever.
+    fn listen<'a>(&'a self, side: Side, changed: &'a Notify)
+    -> BoxFuture<'a, Result<(), SqlFault>>;
     /// Makes the side's row this one if its version still is `from` (`None`: if it has no row),
     /// and records the event with it: both or neither. Answers whether it was. *If we crash
     /// before the answer*, the row tells what became of it.

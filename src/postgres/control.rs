@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -16,6 +17,7 @@ use crate::postgres::fence::promote;
 use crate::postgres::history;
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
+use crate::postgres::settings::Purpose;
 
 /// No such table or schema: segue has not been set up in this database.
 const UNDEFINED_TABLE: &str = "42P01";
@@ -25,6 +27,9 @@ pub(in crate::postgres) const READ: &str = "
 SELECT epoch, phase, target_percentage, reason, changed_by, changed_at, revision, held,
     coalesce(phase_since, changed_at), settled_at
 FROM segue.control WHERE id = 1";
+
+/// The channel on which a change of the row is told.
+const CHANNEL: &str = "segue_control";
 
 /// The row and its event, both or neither. `phase_since` stays where the phase does, and
 /// `settled_at` where the epoch does.
@@ -41,12 +46,21 @@ recorded AS (
         to_percentage, forced, changed_by, reason, figures)
     SELECT $10::text::uuid, $11::text, $12::int8, $13::text, $14::text, $15::float8, $16::float8,
         $17::bool, $18::text, $19::text, $20::text
-    FROM changed WHERE $10::text IS NOT NULL ON CONFLICT (event_id) DO NOTHING)
-SELECT pg_catalog.count(*) FROM changed";
+    FROM changed WHERE $10::text IS NOT NULL ON CONFLICT (event_id) DO NOTHING)";
 
 const FIRST: &str = "
 INSERT INTO segue.control (id, epoch, revision, phase, target_percentage, held, reason, changed_by)
 VALUES (1, $1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING";
+
+/// The end of a statement that changes the row in a part named `changed`: counts, and tells who
+/// listens, when it is committed. CockroachDB has no such thing.
+pub(in crate::postgres) fn told(session: &Session, changing: &str) -> String {
+    let each = match session.facts().is_cockroach {
+        true => "*".to_owned(),
+        false => format!("pg_catalog.pg_notify('{CHANNEL}', '')"),
+    };
+    format!("{changing}\nSELECT pg_catalog.count({each}) FROM changed")
+}
 
 /// The control rows behind pools of segue's own sessions.
 #[derive(Debug, Clone)]
@@ -65,6 +79,24 @@ impl ControlTable {
     async fn read_row(&self, side: Side) -> Result<Option<ControlRow>, SqlFault> {
         let session = self.pools.of(side).get().await?;
         read_on(&session).await
+    }
+
+    /// On a session of its own, which does nothing else.
+    async fn hear(&self, side: Side, changed: &Notify) -> Result<(), SqlFault> {
+        let session = self.pools.of(side).connector().connect(Purpose::Own).await?;
+        if session.facts().is_cockroach {
+            drop(session);
+            return std::future::pending().await;
+        }
+        let listening = session.batch_execute(&format!("LISTEN {CHANNEL}")).await;
+        listening.map_err(|error| session.fault(error, true))?;
+        // What was changed before is read now.
+        changed.notify_one();
+        while session.notified().await {
+            changed.notify_one();
+        }
+        let message = "the session that listens for changes has ended";
+        Err(SqlFault::new(FaultKind::ConnectionLost, "control.listen", message).on(side))
     }
 
     async fn change(
@@ -146,7 +178,7 @@ pub async fn change_on(
         &changed_by,
     ];
     params.extend(event.params());
-    let prepared = session.prepared(CHANGE).await?;
+    let prepared = session.prepared(&told(session, CHANGE)).await?;
     let changed = session.query_one(&prepared.statement, &params).await;
     let changed = changed.and_then(|row| row.try_get::<_, i64>(0));
     changed.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
@@ -155,6 +187,14 @@ pub async fn change_on(
 impl ControlStore for ControlTable {
     fn read(&self, side: Side) -> BoxFuture<'_, Result<Option<ControlRow>, SqlFault>> {
         self.read_row(side).boxed()
+    }
+
+    fn listen<'a>(
+        &'a self,
+        side: Side,
+        changed: &'a Notify,
+    ) -> BoxFuture<'a, Result<(), SqlFault>> {
+        self.hear(side, changed).boxed()
     }
 
     fn compare_and_set(

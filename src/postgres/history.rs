@@ -10,7 +10,7 @@ use crate::domain::control::Percentage;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::history::{Event, Recorded, Standing};
 use crate::domain::side::Side;
-use crate::postgres::control::number;
+use crate::postgres::control::{number, told};
 use crate::postgres::pool::Pool;
 
 const RECORD: &str = "
@@ -21,7 +21,7 @@ VALUES ($1::text::uuid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
 ON CONFLICT (event_id) DO NOTHING";
 
 const SETTLED: &str = "
-WITH settled AS (
+WITH changed AS (
     UPDATE segue.control SET settled_at = pg_catalog.clock_timestamp()
     WHERE id = 1 AND epoch = $3 AND settled_at IS NULL RETURNING 1 AS one),
 recorded AS (
@@ -29,8 +29,7 @@ recorded AS (
         to_percentage, forced, changed_by, reason, figures)
     SELECT $1::text::uuid, $2::text, $3::int8, $4::text, $5::text, $6::float8, $7::float8,
         $8::bool, $9::text, $10::text, $11::text
-    FROM settled ON CONFLICT (event_id) DO NOTHING)
-SELECT pg_catalog.count(*) FROM settled";
+    FROM changed ON CONFLICT (event_id) DO NOTHING)";
 
 /// Events of one moment in the order of their epochs.
 const LIST: &str = "
@@ -111,7 +110,7 @@ pub(in crate::postgres) async fn note_settled(
 ) -> Result<bool, SqlFault> {
     let columns = Columns::of(Event { epoch, ..event }, pool.side())?;
     let session = pool.get().await?;
-    let prepared = session.prepared(SETTLED).await?;
+    let prepared = session.prepared(&told(&session, SETTLED)).await?;
     let noted = session.query_one(&prepared.statement, &columns.params()).await;
     let noted = noted.and_then(|row| row.try_get::<_, i64>(0));
     noted.map(|rows| rows == 1).map_err(|error| session.fault(error, true))

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
 
@@ -200,6 +201,12 @@ impl Session {
         *self.share.lock().unwrap_or_else(PoisonError::into_inner) = share;
     }
 
+    /// Waits for a notification, of one caller. False when the connection has ended.
+    pub(super) async fn notified(&self) -> bool {
+        self.watch.notified.notified().await;
+        !self.watch.ended.load(Ordering::Acquire)
+    }
+
     /// Whether another caller may have the session: nothing runs in it, and none of the
     /// settings that the server reports has changed since it was opened.
     pub(super) fn is_clean(&self) -> bool {
@@ -311,7 +318,19 @@ pub(super) struct Watch {
     shared: AtomicBool,
     /// Calls that joined since it last sent something.
     unsent: AtomicUsize,
+    notified: Notify,
+    ended: AtomicBool,
     last_words: OnceLock<String>,
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// Tells who waits for notifications that none will come.
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.notified.notify_one();
+    }
 }
 
 /// Settings that servers report, in which one caller must not find another's. The first is
@@ -380,11 +399,14 @@ where
                     self.look_at_settings();
                     return Poll::Pending;
                 }
-                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(None) => {
+                    self.watch.end();
+                    return Poll::Ready(());
+                }
                 Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => {
                     tracing::debug!(severity = notice.severity(), "{}", notice.message());
                 }
-                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Ok(_))) => self.watch.notified.notify_one(),
                 Poll::Ready(Some(Err(error))) => {
                     let words = error.as_db_error().map_or_else(
                         || error.to_string(),
@@ -392,6 +414,7 @@ where
                     );
                     // The first error ends the loop, so nothing was said before.
                     let _ = self.watch.last_words.set(words);
+                    self.watch.end();
                     return Poll::Ready(());
                 }
             }
