@@ -89,6 +89,15 @@ pub struct WriteItem {
     pub rows: RowBatch,
 }
 
+/// What became of a transaction that was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// What the outbox names its rows by.
+    pub write_id: WriteId,
+    /// Whether it may have written anything. Without a transaction id it surely has not.
+    pub wrote: bool,
+}
+
 /// The answer to a write of one or more statements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteAnswer {

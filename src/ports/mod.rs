@@ -19,7 +19,8 @@ use futures_util::stream::BoxStream;
 use crate::domain::answer::{Observed, RowBatch};
 use crate::domain::budget::{ByteBudget, HeldBytes};
 use crate::domain::call::{
-    BoundStatement, CallContext, Idempotency, TransactionId, TransactionOptions, WriteAnswer,
+    BoundStatement, CallContext, Committed, Idempotency, TransactionId, TransactionOptions,
+    WriteAnswer,
 };
 use crate::domain::control::{ControlState, Percentage};
 use crate::domain::fault::SqlFault;
@@ -115,12 +116,12 @@ pub trait Transactions: Send + Sync + 'static {
         statements: Vec<BoundStatement>,
         context: CallContext,
     ) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>>;
-    /// Commits it; the answer names its write.
+    /// Commits it.
     fn commit(
         &self,
         id: TransactionId,
         context: CallContext,
-    ) -> BoxFuture<'_, Result<WriteId, SqlFault>>;
+    ) -> BoxFuture<'_, Result<Committed, SqlFault>>;
     /// Rolls it back.
     fn rollback(&self, id: TransactionId) -> BoxFuture<'_, Result<(), SqlFault>>;
 }

@@ -28,8 +28,8 @@ SELECT epoch, phase, target_percentage, reason, changed_by, changed_at, revision
     coalesce(phase_since, changed_at), settled_at
 FROM segue.control WHERE id = 1";
 
-/// The channel on which a change of the row is told.
-const CHANNEL: &str = "segue_control";
+/// Of the channel on which a change of the row is told.
+const LISTEN: &str = "LISTEN segue_control";
 
 /// The row and its event, both or neither. `phase_since` stays where the phase does, and
 /// `settled_at` where the epoch does.
@@ -52,14 +52,20 @@ const FIRST: &str = "
 INSERT INTO segue.control (id, epoch, revision, phase, target_percentage, held, reason, changed_by)
 VALUES (1, $1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING";
 
-/// The end of a statement that changes the row in a part named `changed`: counts, and tells who
-/// listens, when it is committed. CockroachDB has no such thing.
+/// Who listens is told when the transaction commits.
+pub(in crate::postgres) const NOTIFY: &str = "pg_catalog.pg_notify('segue_control', '')";
+
+/// A statement that changes the row in a part named `changed`, with an end that counts, and
+/// tells who listens. CockroachDB has no such thing.
 pub(in crate::postgres) fn told(session: &Session, changing: &str) -> String {
-    let each = match session.facts().is_cockroach {
-        true => "*".to_owned(),
-        false => format!("pg_catalog.pg_notify('{CHANNEL}', '')"),
-    };
-    format!("{changing}\nSELECT pg_catalog.count({each}) FROM changed")
+    match session.facts().is_cockroach {
+        true => quietly(changing),
+        false => format!("{changing}\nSELECT pg_catalog.count({NOTIFY}) FROM changed"),
+    }
+}
+
+fn quietly(changing: &str) -> String {
+    format!("{changing}\nSELECT pg_catalog.count(*) FROM changed")
 }
 
 /// The control rows behind pools of segue's own sessions.
@@ -84,11 +90,13 @@ impl ControlTable {
     /// On a session of its own, which does nothing else.
     async fn hear(&self, side: Side, changed: &Notify) -> Result<(), SqlFault> {
         let session = self.pools.of(side).connector().connect(Purpose::Own).await?;
+        // Dropped at any time, it is closed at once.
+        session.set_busy(true);
         if session.facts().is_cockroach {
             drop(session);
             return std::future::pending().await;
         }
-        let listening = session.batch_execute(&format!("LISTEN {CHANNEL}")).await;
+        let listening = session.batch_execute(LISTEN).await;
         listening.map_err(|error| session.fault(error, true))?;
         // What was changed before is read now.
         changed.notify_one();
@@ -147,13 +155,37 @@ async fn first(session: &Session, to: ControlChange) -> Result<bool, SqlFault> {
 }
 
 /// Changes the row of a session's side if it still is of this version, and records the event
-/// with it.
+/// with it. Who listens is told.
 ///
 /// # Errors
 ///
 /// What the database reports. The row tells whether it was changed.
-pub async fn change_on(
+pub(in crate::postgres) async fn change_on(
     session: &Session,
+    from: Version,
+    to: ControlChange,
+) -> Result<bool, SqlFault> {
+    change(session, &told(session, CHANGE), from, to).await
+}
+
+/// As [`change_on`], and nobody is told: that would take a lock at the commit which all
+/// databases of the server share. A cutover's flip must not wait for it, and its members look by
+/// themselves.
+///
+/// # Errors
+///
+/// As there.
+pub async fn change_quietly(
+    session: &Session,
+    from: Version,
+    to: ControlChange,
+) -> Result<bool, SqlFault> {
+    change(session, &quietly(CHANGE), from, to).await
+}
+
+async fn change(
+    session: &Session,
+    sql: &str,
     from: Version,
     to: ControlChange,
 ) -> Result<bool, SqlFault> {
@@ -178,7 +210,7 @@ pub async fn change_on(
         &changed_by,
     ];
     params.extend(event.params());
-    let prepared = session.prepared(&told(session, CHANGE)).await?;
+    let prepared = session.prepared(sql).await?;
     let changed = session.query_one(&prepared.statement, &params).await;
     let changed = changed.and_then(|row| row.try_get::<_, i64>(0));
     changed.map(|rows| rows == 1).map_err(|error| session.fault(error, true))

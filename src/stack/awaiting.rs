@@ -14,6 +14,9 @@ use crate::ports::settled::{SettledWrites, Standing};
 use crate::stack::breaker::{self, Breaker, Permit};
 use crate::telemetry::metrics::Metrics;
 
+/// For a look at the outbox where nobody waits for the shadow any more.
+const GLANCE: Duration = Duration::from_millis(25);
+
 /// The longest wait, and when to stop waiting for a sick shadow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Params {
@@ -46,12 +49,12 @@ impl Awaiting {
     /// A write that touched no row of the outbox gets none: the caller would take it for newer
     /// than the one that he has, and it would be taken for settled at once. So where nobody
     /// waits for the shadow the outbox is still asked, and where it cannot be told, a write that
-    /// by its answer `changed` nothing has no token.
+    /// by its answer `met_no_row` has no token. Where its triggers wrote, the outbox knows.
     pub(super) async fn token(
         &self,
         control: ControlState,
         write: WriteId,
-        changed: bool,
+        met_no_row: bool,
         deadline: Option<Instant>,
     ) -> Option<WriteId> {
         if !control.phase.shifts() {
@@ -60,18 +63,19 @@ impl Awaiting {
         // Half of what is left: the answer has to get to the caller as well.
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()) / 2);
         let wait = left.map_or(self.wait, |left| left.min(self.wait));
-        // What changed nothing tells nothing of the shadow.
-        if !changed || self.breaker.permit() != Permit::Go {
-            let looked = self.settled.standing(write, control.epoch);
-            let standing = tokio::time::timeout(wait, looked).await.unwrap_or(Standing::Unknown);
-            if standing == Standing::Settled || (standing == Standing::Unknown && !changed) {
+        let until = tokio::time::Instant::now() + wait;
+        if met_no_row && self.look(write, control, wait).await != Standing::Waiting {
+            return None;
+        }
+        if self.breaker.permit() != Permit::Go {
+            if self.look(write, control, wait.min(GLANCE)).await == Standing::Settled {
                 return None;
             }
             self.metrics.shift_unsettled("breaker");
             return Some(write);
         }
         let settled = self.settled.until_settled(write, control.epoch);
-        if tokio::time::timeout(wait, settled).await == Ok(true) {
+        if tokio::time::timeout_at(until, settled).await == Ok(true) {
             self.breaker.succeeded();
             return None;
         }
@@ -81,6 +85,11 @@ impl Awaiting {
         }
         self.metrics.shift_unsettled("wait");
         Some(write)
+    }
+
+    async fn look(&self, write: WriteId, control: ControlState, limit: Duration) -> Standing {
+        let looked = self.settled.standing(write, control.epoch);
+        tokio::time::timeout(limit, looked).await.unwrap_or(Standing::Unknown)
     }
 
     /// A write that nobody can say the outcome of: who looks for it afterwards must look on the

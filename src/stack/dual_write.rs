@@ -83,6 +83,7 @@ impl Service<Write> for DualWrite {
         if let [only] = write.statements.as_slice() {
             watched.named(only.name.as_deref());
         }
+        let counted = write.statements.iter().all(|statement| is_counted(&statement.sql));
         let watch = self.watch.clone();
         let mut wake = WakeOnDrop::new(&self.reconciler, pass.control, write.writes);
         let request = WriteRequest {
@@ -110,14 +111,22 @@ impl Service<Write> for DualWrite {
             drop((watched, wake));
             let must_see = match writes {
                 true => {
-                    let changed = answer.items.iter().any(|item| item.affected_rows > 0);
-                    awaiting.token(control, answer.write_id, changed, deadline).await
+                    let met_no_row =
+                        counted && answer.items.iter().all(|item| item.affected_rows == 0);
+                    awaiting.token(control, answer.write_id, met_no_row, deadline).await
                 }
                 false => None,
             };
             Ok(Written { answer, must_see })
         })
     }
+}
+
+/// Whether the rows that the server counts are all that the statement changes, but for what
+/// triggers do: `TRUNCATE`, `CALL` and a `WITH` that writes change rows that it does not count.
+fn is_counted(sql: &str) -> bool {
+    let word = sql.trim_start().split(|it: char| !it.is_ascii_alphabetic()).next();
+    word.is_some_and(|word| ["update", "delete"].iter().any(|it| word.eq_ignore_ascii_case(it)))
 }
 
 // === impl ToItsEnd ===

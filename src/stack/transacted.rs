@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::domain::call::{CallContext, TransactionId, TransactionOptions};
+use crate::domain::call::{CallContext, Committed, TransactionId, TransactionOptions};
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::side::Sides;
@@ -180,13 +180,15 @@ impl TransactionControl {
             Some(write) => self.awaiting.in_doubt(control, write, fault),
             None => fault,
         });
-        let write_id = watched.note(answer)?;
+        let Committed { write_id, wrote } = watched.note(answer)?;
         if wake.is_armed() {
             self.watch.captured(&watched, write_id);
         }
         drop((watched, wake));
-        // What its statements changed was told by their answers.
-        let must_see = self.awaiting.token(control, write_id, true, deadline).await;
+        let must_see = match wrote {
+            true => self.awaiting.token(control, write_id, false, deadline).await,
+            false => None,
+        };
         Ok(TransactionAnswer::Committed { write_id, must_see })
     }
 

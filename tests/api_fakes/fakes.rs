@@ -10,8 +10,8 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use segue::domain::answer::{RowBatch, RowBatchBuilder};
 use segue::domain::call::{
-    BoundStatement, CallContext, ResultLimits, TransactionId, TransactionOptions, WriteAnswer,
-    WriteItem,
+    BoundStatement, CallContext, Committed, ResultLimits, TransactionId, TransactionOptions,
+    WriteAnswer, WriteItem,
 };
 use segue::domain::control::{ControlState, Phase};
 use segue::domain::fault::{FaultKind, SqlFault};
@@ -211,8 +211,9 @@ impl Transactions for FakeTransactions {
         &self,
         id: TransactionId,
         _: CallContext,
-    ) -> BoxFuture<'_, Result<WriteId, SqlFault>> {
-        let answer = self.note("commit", id).map(|()| WriteId(1));
+    ) -> BoxFuture<'_, Result<Committed, SqlFault>> {
+        let committed = Committed { write_id: WriteId(1), wrote: true };
+        let answer = self.note("commit", id).map(|()| committed);
         async move { answer }.boxed()
     }
 

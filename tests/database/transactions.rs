@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use segue::domain::call::{Isolation, TransactionId, TransactionOptions};
+use segue::domain::call::{Committed, Isolation, TransactionId, TransactionOptions};
 use segue::domain::fault::{FaultKind, Outcome};
 use segue::domain::key::WriteId;
 use segue::ports::{ReadRequest, Transactions};
@@ -43,7 +43,8 @@ async fn what_is_committed_is_there_and_the_rest_is_not() {
     let answer = rig.transactions.read(id, query(COUNT, &[])).await.unwrap();
     assert_eq!(rows(answer).await.unwrap(), [row(&["2"])]);
     assert_eq!(rig.database.rows(COUNT).await, ["0"]);
-    assert_eq!(rig.transactions.commit(id, context()).await, Ok(WriteId(1)));
+    let committed = Committed { write_id: WriteId(1), wrote: true };
+    assert_eq!(rig.transactions.commit(id, context()).await, Ok(committed));
     assert_eq!(rig.database.rows(COUNT).await, ["2"]);
 
     let id = begin(&rig).await;

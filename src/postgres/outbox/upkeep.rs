@@ -9,6 +9,7 @@ use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::ports::reconcile::{OutboxSize, Upkeep};
 use crate::postgres::capture;
+use crate::postgres::control::NOTIFY;
 use crate::postgres::outbox::{Outbox, said};
 use crate::postgres::pool::Lease;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
@@ -57,7 +58,8 @@ fn give_up_sql(side: Side) -> String {
         INSERT INTO segue.history (event_id, kind, epoch, from_phase, to_phase, from_percentage, \
             to_percentage, forced, changed_by, reason) \
         SELECT pg_catalog.gen_random_uuid(), 'phase', c.epoch, p.phase, '{alone}', \
-            p.target_percentage, 0, true, 'segue', $1 FROM changed AS c, present AS p"
+            p.target_percentage, 0, true, 'segue', $1 FROM changed AS c, present AS p \
+        RETURNING {NOTIFY}"
     )
 }
 

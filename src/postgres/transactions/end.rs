@@ -3,9 +3,8 @@
 use tokio::sync::watch;
 
 use super::{Held, rollback};
-use crate::domain::call::CallContext;
+use crate::domain::call::{CallContext, Committed};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
-use crate::domain::key::WriteId;
 use crate::postgres::pipeline::{self, Progress, Ran, StepKind};
 use crate::postgres::pool::Pool;
 use crate::postgres::{crash, doubt};
@@ -25,7 +24,7 @@ pub(super) async fn commit(
     pool: &Pool,
     mut held: Held,
     context: &CallContext,
-) -> Result<WriteId, SqlFault> {
+) -> Result<Committed, SqlFault> {
     let side = pool.side();
     if let Some(reason) = held.failed() {
         roll_back(held).await;
@@ -50,7 +49,9 @@ pub(super) async fn commit(
         // If we crash here, the caller is not told of what is done. It is in the outbox.
         pool.crash().reach(crash::BEFORE_ANSWER);
         held.session().set_busy(false);
-        return Ok(held.open().write_id);
+        let knows_xid = pipeline::xid(held.session(), held.session().facts()).is_some();
+        let wrote = !knows_xid || held.xid().is_some() || ran.xid.is_some();
+        return Ok(Committed { write_id: held.open().write_id, wrote });
     };
     if fault.kind != FaultKind::ConnectionLost {
         // After a failed step the server takes COMMIT as ROLLBACK.
@@ -70,7 +71,6 @@ pub(super) async fn commit(
         doubt::outcome_of(pool.connector(), &facts, xid.as_deref(), write_id, context).await
     };
     fault.retryable = fault.outcome == Outcome::NotApplied;
-    fault.must_see = (!fault.retryable).then(|| Box::new(write_id));
     Err(fault)
 }
 

@@ -35,7 +35,8 @@ use super::pool::Pool;
 use super::read::read_in;
 use super::session::ServerFacts;
 use crate::domain::call::{
-    BoundStatement, CallContext, Isolation, TransactionId, TransactionOptions, WriteAnswer,
+    BoundStatement, CallContext, Committed, Isolation, TransactionId, TransactionOptions,
+    WriteAnswer,
 };
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
@@ -317,11 +318,16 @@ impl Transactions for PostgresTransactions {
         &self,
         id: TransactionId,
         context: CallContext,
-    ) -> BoxFuture<'_, Result<WriteId, SqlFault>> {
+    ) -> BoxFuture<'_, Result<Committed, SqlFault>> {
         async move {
             let held = self.shared.registry().hold_to_end(id, "has ended: COMMIT was called")?;
-            let pool = self.shared.writes.clone();
-            self.shared.in_task(async move { end::commit(&pool, held, &context).await }).await
+            let (pool, write_id) = (self.shared.writes.clone(), held.open().write_id);
+            let ended =
+                self.shared.in_task(async move { end::commit(&pool, held, &context).await });
+            ended.await.map_err(|fault| {
+                let in_doubt = fault.outcome != Outcome::NotApplied;
+                SqlFault { must_see: in_doubt.then(|| Box::new(write_id)), ..fault }
+            })
         }
         .boxed()
     }
