@@ -193,3 +193,26 @@ impl Drop for WakeOnDrop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_count_tells_of() {
+        for sql in ["DELETE FROM item", "\n update item SET a = 1", "Update\titem SET a = 1"] {
+            assert!(is_counted(sql), "{sql}");
+        }
+        for sql in [
+            "TRUNCATE item",
+            "CALL update()",
+            "WITH gone AS (DELETE FROM item RETURNING id) SELECT id FROM gone WHERE false",
+            "INSERT INTO item SELECT 1 ON CONFLICT DO NOTHING",
+            "SELECT update()",
+            "updates",
+            "",
+        ] {
+            assert!(!is_counted(sql), "{sql}");
+        }
+    }
+}

@@ -48,6 +48,11 @@ async fn what_is_committed_is_there_and_the_rest_is_not() {
     assert_eq!(rig.database.rows(COUNT).await, ["2"]);
 
     let id = begin(&rig).await;
+    assert_eq!(write(&rig, id, "DELETE FROM item WHERE id > 2").await, Ok(0));
+    let nothing = Committed { wrote: false, ..committed };
+    assert_eq!(rig.transactions.commit(id, context()).await, Ok(nothing));
+
+    let id = begin(&rig).await;
     write(&rig, id, "DELETE FROM item").await.unwrap();
     rig.transactions.rollback(id).await.unwrap();
     assert_eq!(rig.database.rows(COUNT).await, ["2"]);
