@@ -168,13 +168,13 @@ pub(in crate::postgres) async fn change_on(
     change(session, &told(session, CHANGE), from, to).await
 }
 
-/// As [`change_on`], and nobody is told: that would take a lock at the commit which all
-/// databases of the server share. A cutover's flip must not wait for it, and its members look by
-/// themselves.
+/// Changes the row as [`ControlTable`] does, and nobody is told: that would take a lock at the
+/// commit which all databases of the server share. A cutover's flip must not wait for it, and its
+/// members look by themselves.
 ///
 /// # Errors
 ///
-/// As there.
+/// What the database reports. The row tells whether it was changed.
 pub async fn change_quietly(
     session: &Session,
     from: Version,
