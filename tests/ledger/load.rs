@@ -21,6 +21,8 @@ use crate::support::eventually;
 const ACCOUNTS_OF_A_CLIENT: usize = 12;
 /// Room for the keys of one client.
 const KEYS_OF_A_CLIENT: i64 = 10_000_000;
+/// As much of it has each of its generations: a soak goes through a hundred in an hour.
+const KEYS_OF_A_GENERATION: i64 = 10_000;
 const ACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(120);
 /// A call comes to its end within this, whatever became of it.
 const STOP_LIMIT: Duration = Duration::from_secs(180);
@@ -57,11 +59,13 @@ impl Load {
         clients: i64,
         (mix, seed, generation): (Mix, u64, i64),
     ) -> Self {
+        let generations = KEYS_OF_A_CLIENT / KEYS_OF_A_GENERATION;
+        assert!(generation < generations, "a client has keys for {generations} generations");
         let stop = Arc::new(AtomicBool::new(false));
         let (mut tasks, mut longest) = (JoinSet::new(), Vec::new());
         for number in 0..clients {
             let address = addresses[usize::try_from(number).unwrap() % addresses.len()].clone();
-            let first = (1 + number) * KEYS_OF_A_CLIENT + generation * 100_000;
+            let first = (1 + number) * KEYS_OF_A_CLIENT + generation * KEYS_OF_A_GENERATION;
             let client = Client::new(&address, Arc::clone(ledger), first, seed);
             longest.push(Arc::clone(&client.longest));
             tasks.spawn(client.until(Arc::clone(&stop), mix));
@@ -126,6 +130,8 @@ struct Client {
     /// Its accounts and the states that they surely have.
     accounts: BTreeMap<i64, Held>,
     next_key: i64,
+    /// Where the next generation's keys begin.
+    keys_end: i64,
     keyed: u64,
     longest: Arc<AtomicU64>,
 }
@@ -139,6 +145,7 @@ impl Client {
             dice: StdRng::seed_from_u64(seed ^ first_key.unsigned_abs()),
             accounts: BTreeMap::new(),
             next_key: first_key,
+            keys_end: first_key + KEYS_OF_A_GENERATION,
             keyed: 0,
             longest: Arc::default(),
         };
@@ -167,8 +174,15 @@ impl Client {
 
     /// A new account, which is not there yet.
     fn adopt(&mut self) {
-        self.accounts.insert(self.next_key, None);
+        let key = self.fresh_key();
+        self.accounts.insert(key, None);
+    }
+
+    /// A key that no client has had.
+    fn fresh_key(&mut self) -> i64 {
+        assert!(self.next_key < self.keys_end, "a generation has {KEYS_OF_A_GENERATION} keys");
         self.next_key += 1;
+        self.next_key - 1
     }
 
     fn any(&mut self) -> i64 {
@@ -282,8 +296,7 @@ impl Client {
     async fn change_key(&mut self) {
         let there = self.accounts.iter().filter(|(_, held)| held.is_some()).map(|(key, _)| *key);
         let Some(from) = there.min_by_key(|_| self.dice.random::<u32>()) else { return };
-        let (to, version) = (self.next_key, self.ledger.next_version());
-        self.next_key += 1;
+        let (to, version) = (self.fresh_key(), self.ledger.next_version());
         let became = self.ledger.move_account(&mut self.sql, from, to, version).await;
         match became {
             Became::Nothing => {}
