@@ -11,9 +11,10 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::cancel::{Address, Canceller};
+use super::driver::{Driver, Watch};
 use super::dsn::{ChannelBinding, Dsn, Host, SslMode, TargetSession};
 use super::merging::{Merging, MergingTls, Switch};
-use super::session::{Driver, ServerFacts, Session, Watch};
+use super::session::{ServerFacts, Session};
 use super::settings::{Purpose, SessionLimits, session_sql};
 use super::{fault, pooler, socket, tls};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};

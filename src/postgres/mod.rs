@@ -14,6 +14,7 @@ pub mod crash;
 pub mod database;
 mod describe;
 mod doubt;
+mod driver;
 pub mod dsn;
 pub mod evidence;
 mod execute;
