@@ -270,9 +270,7 @@ pub async fn switch_capture_off(databases: &Databases) -> Result<(), AppError> {
 /// Whatever the database says.
 pub(super) async fn stop_capturing(databases: &Databases, side: Side) -> Result<(), AppError> {
     let session = databases.own().of(side).get().await?;
-    if !session.facts().is_cockroach {
-        capture::give_up(&**session).await.map_err(|error| session.fault(error, true))?;
-    }
+    capture::give_up(&**session).await.map_err(|error| session.fault(error, true))?;
     Ok(())
 }
 
@@ -289,9 +287,6 @@ pub async fn remove_capture(databases: &Databases) -> Result<u64, AppError> {
     let taken = capture::remove(&mut session, &capture::Params::new(Side::Source)).await?;
     drop(session);
     let mut session = databases.own().of(Side::Target).get().await?;
-    if session.facts().is_cockroach {
-        return Ok(taken);
-    }
     if captures_now(&session).await? {
         return Err(in_use());
     }

@@ -7,13 +7,14 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use crate::domain::control::{ControlRow, ControlState, Percentage, Phase, Version};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::history::{Event, Recorded};
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
-use crate::postgres::fence::promote;
+use crate::postgres::fence::{cockroach, promote};
 use crate::postgres::history;
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
@@ -168,19 +169,22 @@ pub(in crate::postgres) async fn change_on(
     change(session, &told(session, CHANGE), from, to).await
 }
 
-/// Changes the row as [`ControlTable`] does, and nobody is told: that would take a lock at the
-/// commit which all databases of the server share. A cutover's flip must not wait for it, and its
-/// members look by themselves.
+/// Changes the row under a fence, and nobody is told: that would take a lock at the commit which
+/// all databases of the server share. A cutover's flip must not wait for it, and its members look
+/// by themselves. Where the fence is a mark in the row, it must be the holder's, and is lifted.
 ///
 /// # Errors
 ///
 /// What the database reports. The row tells whether it was changed.
-pub async fn change_quietly(
+pub(in crate::postgres) async fn change_under(
     session: &Session,
+    holder: Option<Uuid>,
     from: Version,
     to: ControlChange,
 ) -> Result<bool, SqlFault> {
-    change(session, &quietly(CHANGE), from, to).await
+    let sql = quietly(CHANGE);
+    let sql = holder.map_or(sql.clone(), |holder| cockroach::under(&sql, holder));
+    change(session, &sql, from, to).await
 }
 
 async fn change(

@@ -39,7 +39,7 @@ const END_PROCESS_OLD: &str = "SELECT pg_catalog.pg_terminate_backend(a.pid), NU
      FROM pg_catalog.pg_stat_activity AS a \
      WHERE a.pid = $1 AND extract(epoch FROM a.backend_start)::text = $2";
 const XACT_STATUS: &str = "SELECT pg_catalog.pg_xact_status($1::text::pg_catalog.xid8)::text";
-const IN_OUTBOX: &str = "SELECT EXISTS (SELECT FROM segue.outbox WHERE write_id = $1::text::uuid \
+const IN_OUTBOX: &str = "SELECT EXISTS (SELECT 1 FROM segue.outbox WHERE write_id = $1::text::uuid \
      AND created_at > pg_catalog.clock_timestamp() - interval '10 minutes')";
 
 /// A session on which nothing of the lost one can happen any more.

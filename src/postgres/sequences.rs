@@ -29,6 +29,24 @@ const SEQUENCES: &str = "\
     LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = u.relation AND a.attnum = u.place \
     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'segue') ORDER BY 1, 2";
 
+/// The same on CockroachDB, which keeps no such dependencies: each with no column.
+const SEQUENCES_OF_COCKROACH: &str = "\
+    SELECT s.schemaname::text, s.sequencename::text, NULL::text, NULL::text, NULL::text, \
+        s.increment_by > 0, s.last_value, pg_catalog.has_sequence_privilege(c.oid, 'UPDATE'), \
+        current_user::text \
+    FROM pg_catalog.pg_sequences AS s \
+    JOIN pg_catalog.pg_namespace AS n ON n.nspname = s.schemaname \
+    JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = s.sequencename \
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'segue') ORDER BY 1, 2";
+/// Columns whose default asks a sequence, with the default.
+const DEFAULTS_OF_COCKROACH: &str = "\
+    SELECT n.nspname::text, t.relname::text, a.attname::text, \
+        pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
+    FROM pg_catalog.pg_attrdef AS d JOIN pg_catalog.pg_class AS t ON t.oid = d.adrelid \
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace \
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum \
+    WHERE pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%'";
+
 type Column = (TableName, String);
 
 /// A sequence of one side.
@@ -120,7 +138,9 @@ async fn outermost(
 
 async fn list(session: &Session) -> Result<Vec<Sequence>, SqlFault> {
     let failed = |error| session.fault(error, false);
-    let prepared = session.prepared(SEQUENCES).await?;
+    let is_cockroach = session.facts().is_cockroach;
+    let sql = if is_cockroach { SEQUENCES_OF_COCKROACH } else { SEQUENCES };
+    let prepared = session.prepared(sql).await?;
     let rows = session.query(&prepared.statement, &[]).await.map_err(failed)?;
     let mut sequences: Vec<Sequence> = Vec::new();
     for row in &rows {
@@ -133,7 +153,32 @@ async fn list(session: &Session) -> Result<Vec<Sequence>, SqlFault> {
             last.columns.push(column);
         }
     }
+    if is_cockroach {
+        let rows = session.query(DEFAULTS_OF_COCKROACH, &[]).await.map_err(failed)?;
+        for row in &rows {
+            let read = || -> Result<(Column, String), tokio_postgres::Error> {
+                let table = TableName { schema: row.try_get(0)?, name: row.try_get(1)? };
+                Ok(((table, row.try_get(2)?), row.try_get(3)?))
+            };
+            let (column, default) = read().map_err(failed)?;
+            let asked = sequences.iter_mut().find(|it| asks(&default, &it.name, &column.0));
+            if let Some(asked) = asked {
+                asked.columns.push(column);
+            }
+        }
+    }
     Ok(sequences)
+}
+
+/// Whether a default, `nextval('schema.name'::REGCLASS)`, asks this sequence. Without a schema it
+/// is one of the table's own; a database may stand before the schema.
+fn asks(default: &str, sequence: &TableName, table: &TableName) -> bool {
+    let Some(named) = default.split('\'').nth(1) else { return false };
+    let bare = |part: &str| part.trim_matches('"').replace("\"\"", "\"");
+    let mut parts = named.rsplit('.').map(bare);
+    let (name, schema) = (parts.next(), parts.next());
+    name.as_deref() == Some(&sequence.name)
+        && schema.unwrap_or_else(|| table.schema.clone()) == sequence.schema
 }
 
 fn read(row: &Row) -> Result<(Sequence, Option<Column>), tokio_postgres::Error> {
@@ -150,4 +195,22 @@ fn read(row: &Row) -> Result<(Sequence, Option<Column>), tokio_postgres::Error> 
         role: row.try_get(8)?,
     };
     Ok((sequence, column))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_names_its_sequence() {
+        let table = TableName::new("shop", "ticket");
+        let sequence = |schema: &str, name: &str| TableName::new(schema, name);
+        let is = |default: &str, sequence: TableName| asks(default, &sequence, &table);
+        assert!(is("nextval('public.t_id_seq'::REGCLASS)", sequence("public", "t_id_seq")));
+        assert!(is("nextval('db.public.t_id_seq'::REGCLASS)", sequence("public", "t_id_seq")));
+        assert!(is("nextval('t_id_seq'::regclass)", sequence("shop", "t_id_seq")));
+        assert!(is("nextval('\"S\".\"T\"\"s\"'::regclass)", sequence("S", "T\"s")));
+        assert!(!is("nextval('t_id_seq'::regclass)", sequence("public", "t_id_seq")));
+        assert!(!is("unique_rowid()", sequence("public", "t_id_seq")));
+    }
 }

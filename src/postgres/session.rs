@@ -225,6 +225,10 @@ impl Session {
         {
             fault.message = format!("{}: {last_words}", fault.message);
         }
+        if self.facts.is_cockroach && fault.sqlstate == fault::READ_ONLY {
+            // Its look has failed: it asks again before it is used.
+            self.set_share(None);
+        }
         fault
     }
 

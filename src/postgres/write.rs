@@ -5,6 +5,7 @@
 //! whether the server is asked to give up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,15 @@ use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::ports::WriteRequest;
 use crate::value::Parameter;
+
+/// `serialization_failure`.
+const CONFLICT: &str = "40001";
+/// CockroachDB makes a statement again by itself that met another transaction, where nothing stands
+/// before it. With the look at the epoch there something does: so it is made again from here, so
+/// many times at most.
+const CONFLICTS_MAX: u32 = 20;
+/// Before the first of them, times one to four.
+const CONFLICT_WAIT: Duration = Duration::from_millis(1);
 
 /// Runs a write on a session of its own, to its end.
 pub(super) async fn write(
@@ -45,19 +55,46 @@ async fn run(pool: &Pool, request: WriteRequest) -> Result<WriteAnswer, SqlFault
     if let Some(idempotency) = &request.idempotency {
         idempotency::check_key(idempotency)?;
     }
-    let lease = unless_stopped(context, side, pool.get_until(context.deadline)).await?;
-    match attempt(pool, lease, &request).await {
-        Ok(answer) => {
+    let mut conflicts = 0;
+    loop {
+        let lease = unless_stopped(context, side, pool.get_until(context.deadline)).await?;
+        let made_again = lease.facts().is_cockroach;
+        let answer = prepared_anew(pool, lease, &request).await;
+        let Err(fault) = &answer else {
             // If we crash here, the caller is not told of what is done. It is in the outbox.
             pool.crash().reach(crash::BEFORE_ANSWER);
-            Ok(answer)
+            return answer;
+        };
+        let conflict = fault.sqlstate == CONFLICT && fault.outcome == Outcome::NotApplied;
+        if !(made_again && conflict) || conflicts == CONFLICTS_MAX {
+            return answer;
         }
+        conflicts += 1;
+        let wait = CONFLICT_WAIT * conflicts * rand::random_range(1..=4);
+        tracing::debug!(%fault, conflicts, "a write met another one, and is made again");
+        let waited = async {
+            tokio::time::sleep(wait).await;
+            Ok(())
+        };
+        unless_stopped(context, side, waited).await?;
+    }
+}
+
+async fn prepared_anew(
+    pool: &Pool,
+    lease: Lease,
+    request: &WriteRequest,
+) -> Result<WriteAnswer, SqlFault> {
+    let context = &request.context;
+    match attempt(pool, lease, request).await {
+        Ok(answer) => Ok(answer),
         // Nothing was applied, and the statements have been forgotten: prepare them anew.
         Err(Failed { fault, again: true }) if fault.outcome == Outcome::NotApplied => {
             tracing::debug!(%fault, "a write is prepared anew");
-            let lease = unless_stopped(context, side, pool.get_until(context.deadline)).await?;
+            let lease = pool.get_until(context.deadline);
+            let lease = unless_stopped(context, pool.side(), lease).await?;
             lease.forget_prepared();
-            attempt(pool, lease, &request).await.map_err(|failed| failed.fault)
+            attempt(pool, lease, request).await.map_err(|failed| failed.fault)
         }
         Err(Failed { fault, .. }) => Err(fault),
     }

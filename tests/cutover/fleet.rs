@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::ledger::{Ledger, Load, Mix, SOURCE_SCHEMA, TARGET_SCHEMA, agree_under};
-use crate::support::{Durability, Major, Options, Pair, Segue, Server, eventually};
+use crate::support::{
+    Durability, Major, Options, Pair, Proxy, Segue, Server, eventually, stand_in,
+};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 const CLIENTS: i64 = 8;
@@ -42,11 +44,21 @@ INSERT INTO ticket (id, note) SELECT i, 'old' FROM generate_series(1, 25) AS i;
 CREATE SEQUENCE numbers START 1000;
 CREATE TABLE coupon (id bigint PRIMARY KEY DEFAULT nextval('numbers'), note text);";
 
+/// There identity columns have a default like others.
+const COCKROACH_EXTRA: &str = "
+CREATE SEQUENCE ticket_numbers START 1;
+CREATE TABLE ticket (id bigint PRIMARY KEY DEFAULT nextval('ticket_numbers'), note text);
+INSERT INTO ticket (id, note) SELECT i, 'old' FROM generate_series(1, 25) AS i;
+CREATE SEQUENCE numbers START 1000;
+CREATE TABLE coupon (id bigint PRIMARY KEY DEFAULT nextval('numbers'), note text);";
+
 pub struct Fleet {
     pub members: Vec<Segue>,
     pub pair: Pair,
     pub source: Server,
     pub target: Server,
+    /// The way of segue to a target that passes for CockroachDB.
+    stand_in: Option<Proxy>,
 }
 
 impl Fleet {
@@ -57,17 +69,41 @@ impl Fleet {
 
     /// The same with more in the last section of the configuration.
     pub async fn in_shift_with(members: usize, more: &str) -> Self {
+        let fleet = Self::of_servers(false, TARGET_EXTRA).await;
+        fleet.begun(members, more).await
+    }
+
+    /// The same with a target that passes for CockroachDB.
+    pub async fn onto_cockroach(members: usize) -> Self {
+        let fleet = Self::of_servers(true, COCKROACH_EXTRA).await;
+        fleet.begun(members, "").await
+    }
+
+    async fn of_servers(cockroach: bool, target_extra: &str) -> Self {
         let durable = Options { durability: Durability::Fsync, ..Options::default() };
         let source = Server::start(Major::V15, &durable);
         let target = Server::start(Major::V18, &durable);
         let (here, there) =
-            (format!("{SOURCE_SCHEMA}{SOURCE_EXTRA}"), format!("{TARGET_SCHEMA}{TARGET_EXTRA}"));
+            (format!("{SOURCE_SCHEMA}{SOURCE_EXTRA}"), format!("{TARGET_SCHEMA}{target_extra}"));
         let pair = Pair::within(&source, &target, &here, &there).await;
-        let mut fleet = Self { members: Vec::new(), pair, source, target };
+        let mut stand_in = None;
+        if cockroach {
+            pair.target.run(&stand_in::sql(pair.target.name())).await;
+            stand_in = Some(stand_in::proxy(&target));
+        }
+        Self { members: Vec::new(), pair, source, target, stand_in }
+    }
+
+    async fn begun(self, members: usize, more: &str) -> Self {
+        let mut fleet = self;
         let sections = format!("{SECTIONS}{more}");
+        let source = fleet.pair.source.dsn();
+        let target = match &fleet.stand_in {
+            Some(proxy) => fleet.target.dsn_by_port(fleet.pair.target.name(), proxy.port()),
+            None => fleet.pair.target.dsn().to_owned(),
+        };
         for _ in 0..members {
-            let (source, target) = (fleet.pair.source.dsn(), fleet.pair.target.dsn());
-            fleet.members.push(Segue::prepare(source, target, &sections));
+            fleet.members.push(Segue::prepare(source, &target, &sections));
         }
         fleet.members[0].succeed(&["init", "--phase", "shadow_read"]);
         for member in &mut fleet.members {

@@ -7,6 +7,7 @@
 //! - [`bouncer`]: pgbouncer in front of a server
 //! - [`hogs`]: whoever takes all connections of a server
 //! - [`seed`]: what a test does at random, so that it can be done again
+//! - [`stand_in`]: PostgreSQL in the place of CockroachDB
 //! - [`guard`]: ends processes and removes folders, whatever becomes of the test
 //! - [`account`]: which user runs the servers, and which binaries
 
@@ -24,6 +25,7 @@ pub mod proxy;
 pub mod seed;
 pub mod segue;
 pub mod server;
+pub mod stand_in;
 
 use std::collections::BTreeSet;
 use std::future::Future;

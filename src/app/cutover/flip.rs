@@ -13,7 +13,7 @@ use crate::domain::history::{Event, EventKind, Standing};
 use crate::domain::side::Side;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
-use crate::postgres::control::{change_quietly, read_on};
+use crate::postgres::control::read_on;
 use crate::postgres::fence::{Exclusive, Standbys};
 use crate::postgres::read_only::Made;
 
@@ -87,7 +87,7 @@ impl Run<'_> {
                 figures: format!("writes were held for {:?} until the flip", self.held_for()),
                 ..Change::phase(phase, &self.request.by, &self.request.reason)
             };
-            if change_quietly(fence.session(), row.version(), change.row_after(&row)).await? {
+            if fence.change(row.version(), change.row_after(&row)).await? {
                 return Ok(true);
             }
         }

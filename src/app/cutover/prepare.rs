@@ -109,9 +109,6 @@ impl Run<'_> {
     pub(super) async fn advance_sequences(&self) -> Result<u64, SqlFault> {
         let own = self.parts.databases.own();
         let (from, to) = (own.of(self.from()).get().await?, own.of(self.request.to).get().await?);
-        if to.facts().is_cockroach || from.facts().is_cockroach {
-            return Ok(0);
-        }
         sequences::advance(&from, &to, &self.tables).await
     }
 

@@ -248,7 +248,10 @@ pub async fn empty_target(
     } else {
         String::new()
     };
-    let share = if has_claims { share_copies() } else { "SELECT".to_owned() };
+    let share = match has_claims {
+        true => share_copies(client.facts()),
+        false => "SELECT 1".to_owned(),
+    };
     let begin = format!(
         "BEGIN; {role}SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; {share}"
     );

@@ -54,7 +54,7 @@ const CLAIM: &str = "\
         JOIN segue.backfill_table AS t USING (table_id) \
         WHERE c.state <> 'done' AND c.table_id = ANY ($3) \
             AND (c.state = 'ready' AND c.next_attempt_at <= pg_catalog.clock_timestamp() \
-                OR c.state = 'claimed' AND NOT EXISTS (SELECT FROM segue.backfill_worker AS w \
+                OR c.state = 'claimed' AND NOT EXISTS (SELECT 1 FROM segue.backfill_worker AS w \
                     WHERE w.owner = c.owner AND w.lease_until > pg_catalog.clock_timestamp())) \
         ORDER BY t.place, c.table_id, c.chunk LIMIT 1 FOR UPDATE OF c SKIP LOCKED) \
     UPDATE segue.backfill AS c SET state = 'claimed', owner = $1::text::uuid, \
@@ -64,7 +64,7 @@ const CLAIM: &str = "\
         first_begun_at = coalesce(c.first_begun_at, \
             '2000-01-01 00:00:00+00'::timestamptz + $2::int8 * '1 microsecond'::interval) \
     FROM free AS f WHERE c.table_id = f.table_id AND c.chunk = f.chunk \
-        AND EXISTS (SELECT FROM segue.backfill_worker AS w WHERE w.owner = $1::text::uuid \
+        AND EXISTS (SELECT 1 FROM segue.backfill_worker AS w WHERE w.owner = $1::text::uuid \
             AND w.lease_until > pg_catalog.clock_timestamp()) \
     RETURNING c.table_id, c.chunk, c.after_key, c.until_key, c.generation, c.attempts, \
         (pg_catalog.date_part('epoch', c.first_begun_at - '2000-01-01 00:00:00+00'::timestamptz) \
@@ -83,7 +83,7 @@ const FINISH: &str = "\
 
 const GIVE_BACK: &str = "\
     UPDATE segue.backfill SET state = 'ready', owner = NULL, last_error = $4, \
-        next_attempt_at = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $5) \
+        next_attempt_at = pg_catalog.clock_timestamp() + $5::float8 * '1 second'::interval \
     WHERE table_id = $1 AND chunk = $2 AND generation = $3 AND state = 'claimed'";
 
 /// The row's lock is the splitter's lease: a process that is stopped loses it with the limit on
@@ -102,13 +102,13 @@ const BEGIN_SPLIT: &str = "\
     SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '5min'";
 
 const LEFT: &str = "\
-    SELECT EXISTS (SELECT FROM segue.backfill WHERE state <> 'done' AND table_id = ANY ($1)) \
-        OR EXISTS (SELECT FROM segue.backfill_table WHERE NOT split_done AND table_id = ANY ($1))";
+    SELECT EXISTS (SELECT 1 FROM segue.backfill WHERE state <> 'done' AND table_id = ANY ($1)) \
+        OR EXISTS (SELECT 1 FROM segue.backfill_table WHERE NOT split_done AND table_id = ANY ($1))";
 
 const RENEW: &str = "\
     INSERT INTO segue.backfill_worker AS w (owner, host, workers, lease_until, throttled, share) \
     VALUES ($1::text::uuid, $2, $3, \
-        pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $4), $5, $6) \
+        pg_catalog.clock_timestamp() + $4::float8 * '1 second'::interval, $5, $6) \
     ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until, \
         throttled = excluded.throttled, share = excluded.share";
 

@@ -125,12 +125,12 @@ impl Stage {
             .collect();
         let matches = matches.join(" AND ");
         let among_them = if reference.parent == table.shape.shadow {
-            format!(" AND NOT EXISTS (SELECT FROM {} AS p WHERE {matches})", self.name)
+            format!(" AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {matches})", self.name)
         } else {
             String::new()
         };
         format!(
-            "DELETE FROM {} AS t WHERE {} AND NOT EXISTS (SELECT FROM {} AS p WHERE {matches})\
+            "DELETE FROM {} AS t WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {matches})\
              {among_them} RETURNING {}",
             self.name,
             given.join(" AND "),

@@ -23,8 +23,9 @@ mod write;
 
 use std::time::Duration;
 
-use crate::postgres::fence::share_copies;
+use crate::postgres::fence::{cockroach, share_copies};
 use crate::postgres::reconcile::session::ForeignKeys;
+use crate::postgres::session::ServerFacts;
 
 /// How long a transaction of a chunk may sit idle before its server ends it: what a process
 /// that is stopped, but not dead, leaves behind.
@@ -66,14 +67,15 @@ fn begin_looking() -> String {
 /// Begins the writing transaction of a chunk. A statement may take as long as the stream that
 /// it is fed from. `fenced` takes the lock of copies to the target, last of all: who waits for it
 /// holds nothing.
-fn begin_writing(foreign_keys: ForeignKeys, fenced: bool) -> String {
+fn begin_writing(facts: &ServerFacts, foreign_keys: ForeignKeys, fenced: bool) -> String {
     let role = match foreign_keys {
         ForeignKeys::Replica => "; SET LOCAL session_replication_role = replica",
         ForeignKeys::Active => "",
     };
-    let share = if fenced { format!("; {}", share_copies()) } else { String::new() };
+    let share = if fenced { format!("; {}", share_copies(facts)) } else { String::new() };
+    let isolation = cockroach::isolation(facts).unwrap_or(" ISOLATION LEVEL READ COMMITTED");
     format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE{role}; \
+        "BEGIN{isolation} READ WRITE{role}; \
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {TEXTS}; \
          SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = 0; \
          SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}{share}",

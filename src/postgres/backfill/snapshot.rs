@@ -16,7 +16,7 @@ use crate::postgres::reconcile::session::Transaction;
 /// *before* the snapshot is taken, since later some of them may have ended. NULL where that
 /// cannot be known: the session may not see when others' transactions began, or one is prepared.
 const CAPTURED_AFTER: &str = "\
-    SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts AS p \
+    SELECT CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_prepared_xacts AS p \
             WHERE p.database = pg_catalog.current_database()) \
         OR pg_catalog.bool_or(a.backend_type = 'client backend' AND a.state IS NULL) THEN NULL \
         ELSE least(pg_catalog.statement_timestamp(), pg_catalog.min(a.xact_start)) END \

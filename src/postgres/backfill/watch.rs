@@ -54,7 +54,7 @@ impl Watch {
             "INSERT INTO segue.outbox_hold (owner, since, until) VALUES ($1::text::uuid, \
              coalesce('2000-01-01 00:00:00+00'::timestamptz + $2::int8 * '1 microsecond'::interval, \
                  pg_catalog.clock_timestamp()) - '{MARGIN}'::interval, \
-             pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3)) \
+             pg_catalog.clock_timestamp() + $3::float8 * '1 second'::interval) \
              ON CONFLICT (owner) DO UPDATE SET since = excluded.since, until = excluded.until"
         );
         let (owner, mark) = (self.owner.to_string(), hold.map(|mark| mark.0));

@@ -28,7 +28,7 @@ const HELD_ROUNDS: usize = 4;
 /// takes the chunk over needs the same lock: after this no other may until the transaction has
 /// ended, and before it none has.
 const LOCK_CLAIM: &str = "\
-    SELECT FROM segue.backfill WHERE table_id = $1 AND chunk = $2 AND generation = $3 \
+    SELECT 1 FROM segue.backfill WHERE table_id = $1 AND chunk = $2 AND generation = $3 \
         AND state = 'claimed' FOR UPDATE";
 
 /// A table as the copy reads and writes it.
@@ -104,7 +104,7 @@ impl CopyTable {
     fn any_row(&self, chunk: &Chunk) -> String {
         let own = KeySql::new(&self.shape, Role::Shadow, Order::Own);
         format!(
-            "SELECT EXISTS (SELECT FROM {} AS t WHERE {})",
+            "SELECT EXISTS (SELECT 1 FROM {} AS t WHERE {})",
             self.shape.shadow.quoted(),
             own.rows_within(&chunk.range)
         )
@@ -122,7 +122,7 @@ pub(super) async fn begin(
     foreign_keys: ForeignKeys,
     fenced: bool,
 ) -> Result<Transaction, NotWritten> {
-    let transaction = Transaction::open(target, &begin_writing(foreign_keys, fenced)).await?;
+    let transaction = Transaction::open_by(target, |facts| begin_writing(facts, foreign_keys, fenced)).await?;
     if fenced {
         follows(transaction.client()?).await?;
     }

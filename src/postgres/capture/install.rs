@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 use super::form::{Event, Form};
-use super::verify::{form_of, key_names, missing};
+use super::verify::{form_of, key_names, missing, row_form_of};
 use super::{Captured, Params, Refusal, Report, on_side, registry, tables};
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
@@ -32,13 +32,17 @@ pub async fn install(
     mappings: &[TableMapping],
 ) -> Result<Report, SetupError> {
     let failed = SetupError::database(params.side);
-    if schema::flavour(client).await.map_err(&failed)? == Flavour::CockroachDb {
+    let flavour = schema::flavour(client).await.map_err(&failed)?;
+    if flavour == Flavour::CockroachDb && params.side == Side::Source {
         return Err(SetupError::Unsupported { side: params.side });
     }
     let (found, refused) = sort_out(client, params.side, mappings).await?;
     let mut captured = Vec::new();
     for (mapping, table) in found {
-        captured.push(install_one(client, params, mapping, &table).await?);
+        captured.push(match flavour {
+            Flavour::PostgreSql => install_one(client, params, mapping, &table).await?,
+            Flavour::CockroachDb => install_rows(client, params, mapping, &table).await?,
+        });
     }
     Ok(Report { captured, refused })
 }
@@ -55,6 +59,7 @@ pub async fn print(
     mappings: &[TableMapping],
 ) -> Result<(String, Vec<Refusal>), SetupError> {
     let failed = SetupError::database(params.side);
+    let flavour = schema::flavour(client).await.map_err(&failed)?;
     let (found, refused) = sort_out(client, params.side, mappings).await?;
     let listed: Vec<TableMapping> = found.iter().map(|(mapping, _)| (*mapping).clone()).collect();
     let ids = if schema::version(client).await.map_err(&failed)? > 0 {
@@ -69,8 +74,14 @@ pub async fn print(
             free += 1;
             free
         });
-        let form = form_of(params.side, table, id);
         sql.push_str(&format!("-- {}\n", table.name));
+        if flavour == Flavour::CockroachDb {
+            let form = row_form_of(params.side, table, id);
+            sql.push_str(&form.create_function());
+            sql.push_str(&form.create_trigger(&table.name));
+            continue;
+        }
+        let form = form_of(params.side, table, id);
         for event in form.events() {
             sql.push_str(&form.function(event).create());
         }
@@ -124,25 +135,10 @@ async fn install_one(
 ) -> Result<Captured, SetupError> {
     let side = params.side;
     let failed = SetupError::database(side);
-    let keys = key_names(table);
     let transaction = client.transaction().await.map_err(&failed)?;
     lock_setup(&transaction).await.map_err(&failed)?;
-    let known = registry::ids(&transaction, side, std::slice::from_ref(mapping))
-        .await
-        .map_err(&failed)?
-        .first()
-        .copied()
-        .flatten();
-    let current = match known {
-        Some(id) => {
-            registry::is_current(&transaction, id, mapping, &keys).await.map_err(&failed)?
-        }
-        None => false,
-    };
-    let table_id = match known {
-        Some(id) if current => id,
-        _ => registry::register(&transaction, side, mapping, &keys).await.map_err(&failed)?,
-    };
+    let (table_id, current) =
+        registered(&transaction, side, mapping, table).await.map_err(&failed)?;
     let form = form_of(side, table, table_id);
     let missing = missing(&transaction, &form, table).await.map_err(&failed)?;
     let functions: String =
@@ -168,6 +164,60 @@ async fn install_one(
     let changed = !current || !functions.is_empty() || !wanted.is_empty();
     for (relation, oid, events) in wanted {
         put_on(client, params, &form, &relation, oid, &events).await?;
+    }
+    Ok(Captured { table_id, mapping: mapping.clone(), changed })
+}
+
+/// The table's id, and whether it had it already.
+async fn registered(
+    transaction: &Transaction<'_>,
+    side: Side,
+    mapping: &TableMapping,
+    table: &Table,
+) -> Result<(i32, bool), tokio_postgres::Error> {
+    let keys = key_names(table);
+    let known = registry::ids(transaction, side, std::slice::from_ref(mapping)).await?;
+    if let Some(id) = known.first().copied().flatten()
+        && registry::is_current(transaction, id, mapping, &keys).await?
+    {
+        return Ok((id, true));
+    }
+    Ok((registry::register(transaction, side, mapping, &keys).await?, false))
+}
+
+/// The same on CockroachDB. The new trigger is put on before the old ones are taken off: a key
+/// that is noted twice does no harm.
+///
+/// *If we crash here*, running it again does the rest.
+async fn install_rows(
+    client: &mut Client,
+    params: &Params,
+    mapping: &TableMapping,
+    table: &Table,
+) -> Result<Captured, SetupError> {
+    let side = params.side;
+    let failed = SetupError::database(side);
+    let transaction = client.transaction().await.map_err(&failed)?;
+    let (table_id, current) =
+        registered(&transaction, side, mapping, table).await.map_err(&failed)?;
+    transaction.commit().await.map_err(&failed)?;
+    let form = row_form_of(side, table, table_id);
+    let standing = form.standing(client, table.oid).await.map_err(&failed)?;
+    let mut statements = Vec::new();
+    if !standing.function {
+        statements.push(form.create_function());
+    }
+    if !standing.trigger {
+        statements.push(form.create_trigger(&table.name));
+    }
+    for old in &standing.others {
+        let (old, table) = (quote_identifier(old), table.name.quoted());
+        statements.push(format!("DROP TRIGGER IF EXISTS {old} ON {table}"));
+    }
+    let changed = !current || !statements.is_empty();
+    // One by one: there each is a change of the schema.
+    for statement in statements {
+        client.batch_execute(&statement).await.map_err(&failed)?;
     }
     Ok(Captured { table_id, mapping: mapping.clone(), changed })
 }

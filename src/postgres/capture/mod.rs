@@ -7,12 +7,15 @@
 //! Putting triggers on takes a lock that waits for writers and lets none pass; it is asked
 //! for with a short timeout, so that writers are never held up for longer than that, and
 //! asked for again until it is had.
+//!
+//! CockroachDB has triggers for single rows only: see [`rows`].
 
 mod form;
 mod install;
 mod key;
 mod registry;
 mod remove;
+mod rows;
 mod tables;
 mod verify;
 

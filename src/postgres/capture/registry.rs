@@ -119,7 +119,7 @@ pub(super) async fn is_current<C: GenericClient>(
 ) -> Result<bool, Error> {
     let row = client
         .query_one(
-            "SELECT EXISTS (SELECT FROM segue.migrated_table WHERE table_id = $1
+            "SELECT EXISTS (SELECT 1 FROM segue.migrated_table WHERE table_id = $1
                 AND source_schema = $2 AND source_name = $3
                 AND target_schema = $4 AND target_name = $5 AND key_columns = $6)",
             &[

@@ -3,10 +3,12 @@
 use tokio_postgres::{Error, GenericClient};
 
 use super::form::{Event, Form, Function};
+use super::rows::RowForm;
 use super::{Params, on_side, registry, tables};
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::catalog::{self, Table, TableKind};
+use crate::postgres::schema::{self, Flavour};
 
 /// Something that is not as [`super::install`] would make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,7 @@ pub async fn verify_installed<C: GenericClient>(
         mappings.iter().map(|mapping| on_side(mapping, params.side).clone()).collect();
     let found = catalog::load(client, &names).await?;
     let ids = registry::ids(client, params.side, mappings).await?;
+    let flavour = schema::flavour(client).await?;
     let mut drifts = Vec::new();
     for (mapping, id) in mappings.iter().zip(ids) {
         let name = on_side(mapping, params.side);
@@ -60,6 +63,13 @@ pub async fn verify_installed<C: GenericClient>(
         let keys = key_names(table);
         if !registry::is_current(client, id, mapping, &keys).await? {
             drift(name, "the mapping or the primary key has changed".to_owned());
+        }
+        if flavour == Flavour::CockroachDb {
+            let form = row_form_of(params.side, table, id);
+            if let Some(what) = form.standing(client, table.oid).await?.fault() {
+                drift(name, format!("trigger {} is {what}", form.trigger()));
+            }
+            continue;
         }
         let missing = missing(client, &form_of(params.side, table, id), table).await?;
         for (event, what) in missing.functions {
@@ -97,6 +107,12 @@ pub async fn ids_of<C: GenericClient>(
         all.any(|name| drifts.iter().any(|drift| drift.table == *name))
     };
     Ok(names.iter().zip(ids).filter(|(name, _)| drifted(name)).filter_map(|(_, id)| id).collect())
+}
+
+/// The form that a table's capture has on CockroachDB.
+pub(super) fn row_form_of(side: Side, table: &Table, table_id: i32) -> RowForm<'_> {
+    let key = table.primary_key.as_ref().map_or(&[][..], |key| key.columns.as_slice());
+    RowForm { side, table_id, key }
 }
 
 /// The form that a table's capture has.

@@ -10,16 +10,17 @@ use super::{
 };
 use crate::domain::relation::text_equality;
 use crate::domain::table::TableName;
+use crate::postgres::schema::{self, Flavour};
 
 const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
     pg_catalog.pg_get_userbyid(c.relowner)::text, c.relispartition,
-    EXISTS (SELECT FROM pg_catalog.pg_inherits AS i
+    EXISTS (SELECT 1 FROM pg_catalog.pg_inherits AS i
         JOIN pg_catalog.pg_class AS p ON p.oid = i.inhparent
         WHERE (i.inhrelid = c.oid OR i.inhparent = c.oid) AND p.relkind <> 'p'),
-    EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+    EXISTS (SELECT 1 FROM pg_catalog.pg_depend AS d
         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'),
-    EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS s WHERE s.srrelid = c.oid),
+    EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel AS s WHERE s.srrelid = c.oid),
     c.relrowsecurity, c.relforcerowsecurity
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -28,7 +29,7 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 // Several arguments make of `unnest` a form of the grammar, which takes no schema and which
 // no function of an application can shadow.
 const NAMED: &str = "
-WHERE EXISTS (SELECT FROM unnest($1::text[], $2::text[]) AS w (schema, name)
+WHERE EXISTS (SELECT 1 FROM unnest($1::text[], $2::text[]) AS w (schema, name)
     WHERE w.schema = n.nspname AND w.name = c.relname)
 ORDER BY 2, 3";
 
@@ -39,20 +40,24 @@ WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
 ORDER BY 2, 3";
 
 const COLUMNS: &str = "
+WITH RECURSIVE under (type, oid, typmod, depth) AS (
+    SELECT DISTINCT b.atttypid, b.atttypid, -1, 0
+    FROM pg_catalog.pg_attribute AS b WHERE b.attrelid = ANY ($1)
+    UNION ALL
+    SELECT under.type, t.typbasetype, coalesce(nullif(t.typtypmod, -1), under.typmod),
+        under.depth + 1
+    FROM under JOIN pg_catalog.pg_type AS t ON t.oid = under.oid AND t.typtype = 'd'
+), base AS (
+    SELECT DISTINCT ON (type) type, oid, nullif(typmod, -1) AS typmod FROM under
+    ORDER BY type, depth DESC
+)
 SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid,
     pg_catalog.format_type(a.atttypid, a.atttypmod), b.typname::text, bn.nspname::text,
     coalesce(nullif(a.atttypmod, -1), u.typmod, -1), a.attnotnull, a.attgenerated::text,
     a.attidentity::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
     coalesce(l.collisdeterministic, true), b.typtype = 'e'
 FROM pg_catalog.pg_attribute AS a
-CROSS JOIN LATERAL (
-    WITH RECURSIVE under (oid, typmod, depth) AS (
-        SELECT a.atttypid, -1, 0
-        UNION ALL
-        SELECT t.typbasetype, coalesce(nullif(t.typtypmod, -1), under.typmod), under.depth + 1
-        FROM under JOIN pg_catalog.pg_type AS t ON t.oid = under.oid AND t.typtype = 'd'
-    ) SELECT oid, nullif(typmod, -1) AS typmod FROM under ORDER BY depth DESC LIMIT 1
-) AS u
+JOIN base AS u ON u.type = a.atttypid
 JOIN pg_catalog.pg_type AS b ON b.oid = u.oid
 JOIN pg_catalog.pg_namespace AS bn ON bn.oid = b.typnamespace
 LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -104,7 +109,7 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 ORDER BY 1, 3, 4";
 
 const TRIGGERS: &str = "
-SELECT t.tgrelid, t.tgname::text, t.tgenabled::text, pg_catalog.pg_get_triggerdef(t.oid)
+SELECT t.tgrelid, t.tgname::text, t.tgenabled::text, {definition}
 FROM pg_catalog.pg_trigger AS t
 WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal ORDER BY t.tgrelid, t.tgname";
 
@@ -189,7 +194,11 @@ async fn complete<C: GenericClient>(client: &C, rows: &[Row]) -> Result<Vec<Tabl
             persistence: persistence_of(row.try_get(5)?),
         });
     }
-    for row in client.query(TRIGGERS, &[&oids]).await? {
+    // Not every CockroachDB can tell what a trigger is made by, and it has no rules.
+    let is_cockroach = schema::flavour(client).await? == Flavour::CockroachDb;
+    let definition = if is_cockroach { "''::text" } else { "pg_catalog.pg_get_triggerdef(t.oid)" };
+    let triggers = TRIGGERS.replace("{definition}", definition);
+    for row in client.query(&triggers, &[&oids]).await? {
         let Some(index) = at(&row)? else { continue };
         let enabled: &str = row.try_get(2)?;
         tables[index].triggers.push(Trigger {
@@ -197,6 +206,9 @@ async fn complete<C: GenericClient>(client: &C, rows: &[Row]) -> Result<Vec<Tabl
             enabled: enabled.chars().next().unwrap_or('O'),
             definition: row.try_get(3)?,
         });
+    }
+    if is_cockroach {
+        return Ok(tables);
     }
     for row in client.query(RULES, &[&oids]).await? {
         let Some(index) = at(&row)? else { continue };

@@ -1,16 +1,53 @@
-//! The fence of CockroachDB, which has no advisory locks that hold: each write reads the epoch
-//! row in its own SERIALIZABLE transaction, so that it comes before the change of epoch as a
-//! whole, or after it, and is refused then.
+//! The fence of CockroachDB, where advisory locks do nothing: a mark in the control row. Each write
+//! reads the row in its own SERIALIZABLE transaction, so that it comes before the mark as a whole,
+//! or after it, and is refused then.
 //!
-//! That is an order, not a time: a transaction that has looked may still commit when the epoch
-//! has been changed, as one that came before. What stops it is a look at all that such
-//! transactions note, in a transaction after the change: one that saw nothing of it comes before
-//! it, and so cannot come before the change. So a drain there must read the whole outbox.
+//! That is an order, not a time: a transaction that has looked may still commit when the mark is
+//! there, as one that came before. What stops it is a look at all that such transactions note, in
+//! a transaction after the mark: one that saw nothing of it comes before it, and so cannot come
+//! before the mark. So whoever raises the fence reads the whole outbox.
+//!
+//! The mark has a holder and an end. Nobody passes it by the clock alone: past its end it is
+//! *taken off*, by a change of the row, and the flip is made only where the holder's mark is still
+//! there. So of a holder that slept too long and of who went on without it one is refused.
 //!
 //! It has never been run on CockroachDB: there was none at hand. `tests/fence/epoch_row.rs`
-//! shows it on PostgreSQL with serializable transactions.
+//! and `tests/cutover/cockroach.rs` show it on PostgreSQL with serializable transactions.
 
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::domain::fault::SqlFault;
+use crate::postgres::control::number;
 use crate::postgres::session::{ServerFacts, Session};
+
+/// Before it counts as the fence, it must be followed by a look at the whole outbox.
+const RAISE: &str = "\
+    UPDATE segue.control SET fenced_by = $1::text::uuid, \
+        fenced_until = pg_catalog.clock_timestamp() + $2::float8 * '1 second'::interval \
+    WHERE id = 1 AND epoch = $3 AND (fenced_by IS NULL OR fenced_by = $1::text::uuid \
+        OR fenced_until < pg_catalog.clock_timestamp())";
+
+const RENEW: &str = "\
+    UPDATE segue.control SET \
+        fenced_until = pg_catalog.clock_timestamp() + $2::float8 * '1 second'::interval \
+    WHERE id = 1 AND fenced_by = $1::text::uuid";
+
+const LIFT: &str = "\
+    UPDATE segue.control SET fenced_by = NULL, fenced_until = NULL \
+    WHERE id = 1 AND fenced_by = $1::text::uuid";
+
+/// Its holder is lost, or slept too long.
+const LIFT_LAPSED: &str = "\
+    UPDATE segue.control SET fenced_by = NULL, fenced_until = NULL \
+    WHERE id = 1 AND fenced_until < pg_catalog.clock_timestamp()";
+
+/// The row as a session looks at it that is about to write for callers: what is asked of the
+/// other fence, whether there is a mark, and whether that is past its end.
+pub(super) const LOOK: &str = "\
+    SELECT epoch, phase, fenced_by IS NOT NULL, fenced_until < pg_catalog.clock_timestamp() \
+    FROM segue.control WHERE id = 1";
 
 /// What BEGIN must say there of a transaction that may write, whatever its caller asked for:
 /// in any other isolation nothing orders its look.
@@ -24,12 +61,77 @@ pub(in crate::postgres) fn look(session: &Session) -> Option<String> {
     Some(look_for(epoch))
 }
 
-/// Fails with `25006` where the epoch is another one.
+/// Fails with `25006` where the epoch is another one, or writers are fenced.
 fn look_for(epoch: u64) -> String {
     format!(
-        "SELECT CASE WHEN (SELECT epoch FROM segue.control WHERE id = 1) = {epoch} THEN 0 \
+        "SELECT CASE WHEN (SELECT epoch FROM segue.control WHERE id = 1 AND fenced_by IS NULL) \
+         = {epoch} THEN 0 \
          ELSE crdb_internal.force_error('25006', 'the epoch is not {epoch} any more') END"
     )
+}
+
+/// The condition and the end of a change of the control row that is made under the fence: it is
+/// lifted by it.
+pub(in crate::postgres) fn under(changing: &str, holder: Uuid) -> String {
+    changing
+        .replacen("SET ", "SET fenced_by = NULL, fenced_until = NULL, ", 1)
+        .replacen("WHERE id = 1", &format!("WHERE id = 1 AND fenced_by = '{holder}'"), 1)
+}
+
+/// Puts the holder's mark on, where the row has this epoch and no other mark.
+///
+/// # Errors
+///
+/// What the database reports.
+pub(super) async fn raise(
+    session: &Session,
+    holder: Uuid,
+    epoch: u64,
+    lease: Duration,
+) -> Result<bool, SqlFault> {
+    let epoch = number(epoch, session.side())?;
+    let prepared = session.prepared(RAISE).await?;
+    let (holder, lease_s) = (holder.to_string(), lease.as_secs_f64());
+    let raised = session.execute(&prepared.statement, &[&holder, &lease_s, &epoch]).await;
+    raised.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+}
+
+/// Puts its end off; says whether it is still there.
+///
+/// # Errors
+///
+/// What the database reports.
+pub(super) async fn renew(
+    session: &Session,
+    holder: Uuid,
+    lease: Duration,
+) -> Result<bool, SqlFault> {
+    let prepared = session.prepared(RENEW).await?;
+    let (holder, lease_s) = (holder.to_string(), lease.as_secs_f64());
+    let renewed = session.execute(&prepared.statement, &[&holder, &lease_s]).await;
+    renewed.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+}
+
+/// Takes the holder's mark off.
+///
+/// # Errors
+///
+/// What the database reports; it has an end.
+pub(super) async fn lift(session: &Session, holder: Uuid) -> Result<(), SqlFault> {
+    let prepared = session.prepared(LIFT).await?;
+    let lifted = session.execute(&prepared.statement, &[&holder.to_string()]).await;
+    lifted.map(drop).map_err(|error| session.fault(error, true))
+}
+
+/// Takes a mark off that is past its end. Where it cannot, another one does, or the next look.
+pub(super) async fn lift_lapsed(session: &Session) {
+    // A session's own guard refuses what does not say that it writes.
+    let sql = format!("BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; {LIFT_LAPSED}; COMMIT");
+    if let Err(error) = session.batch_execute(&sql).await {
+        tracing::debug!(%error, "a fence whose holder is lost cannot be lifted yet");
+        // Whatever that says is said again by what comes next.
+        let _ = session.batch_execute("ROLLBACK").await;
+    }
 }
 
 #[cfg(test)]
@@ -39,6 +141,20 @@ mod tests {
     #[test]
     fn another_epoch_is_refused_as_a_database_that_takes_no_writes() {
         let sql = look_for(7);
-        assert!(sql.contains("WHERE id = 1) = 7 THEN 0") && sql.contains("'25006'"), "{sql}");
+        assert!(sql.contains("fenced_by IS NULL) = 7 THEN 0"), "{sql}");
+        assert!(sql.contains("'25006'"), "{sql}");
+    }
+
+    #[test]
+    fn a_change_under_the_fence_is_the_holders_and_lifts_it() {
+        let holder = Uuid::from_u128(1);
+        let sql = under("UPDATE t SET a = 1 WHERE id = 1 AND epoch = $1", holder);
+        assert_eq!(
+            sql,
+            format!(
+                "UPDATE t SET fenced_by = NULL, fenced_until = NULL, a = 1 \
+                 WHERE id = 1 AND fenced_by = '{holder}' AND epoch = $1"
+            )
+        );
     }
 }

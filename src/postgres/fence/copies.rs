@@ -5,11 +5,11 @@
 //! the shadow for its transaction, under which it sees that this side still follows; and a side
 //! is made the primary only by whoever holds that lock exclusively.
 
-use super::{CLASS, COPIES};
+use super::{CLASS, COPIES, COPYING};
 use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
-use crate::postgres::session::Session;
+use crate::postgres::session::{ServerFacts, Session};
 
 /// The reason of a fault: the side is the primary, or nobody can tell that it is not.
 pub const NOT_SHADOW: &str = "fence.not_shadow";
@@ -18,8 +18,14 @@ pub const NOT_SHADOW: &str = "fence.not_shadow";
 const LOOK: &str = "SELECT phase FROM segue.control WHERE id = 1";
 
 /// Takes the shared lock for the transaction. It stands in a statement before the look.
-pub fn share_copies() -> String {
-    format!("SELECT pg_catalog.pg_advisory_xact_lock_shared({CLASS}, {COPIES})")
+///
+/// On CockroachDB, where there is no such lock, the look alone orders a SERIALIZABLE transaction;
+/// it says there that it copies, since the triggers of capture know no other sign of it.
+pub fn share_copies(facts: &ServerFacts) -> String {
+    match facts.is_cockroach {
+        true => format!("SELECT pg_catalog.set_config('{COPYING}', 'on', true)"),
+        false => format!("SELECT pg_catalog.pg_advisory_xact_lock_shared({CLASS}, {COPIES})"),
+    }
 }
 
 /// Looks, under the lock, whether the session's side is still one to copy to.

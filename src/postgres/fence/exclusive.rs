@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use super::writers::{self, Writer};
-use super::{CLASS, TRANSACTIONS, key_of};
-use crate::domain::fault::{FaultKind, SqlFault};
+use super::{CLASS, TRANSACTIONS, cockroach, key_of};
+use uuid::Uuid;
+
+use crate::domain::control::Version;
+use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
+use crate::ports::control::ControlChange;
 use crate::postgres::connect::Connector;
+use crate::postgres::control::change_under;
 use crate::postgres::session::Session;
 use crate::postgres::settings::Purpose;
 
@@ -22,7 +27,7 @@ const PREPARED: &str = "\
 
 /// Counted no further than is of use.
 const OUTBOX: &str = "\
-    SELECT pg_catalog.count(*) FROM (SELECT FROM segue.outbox WHERE forgotten_at IS NULL \
+    SELECT pg_catalog.count(*) FROM (SELECT 1 FROM segue.outbox WHERE forgotten_at IS NULL \
         LIMIT 100000) AS o";
 
 /// Servers that stream from this one, and those that have not written all of the log yet. Of
@@ -42,10 +47,14 @@ pub struct Standbys {
 }
 
 /// A session that asks for the fence, and holds it. The server ends it, and with it the fence,
-/// when nothing was heard of it for its lease: a holder that is stopped holds nobody up.
+/// when nothing was heard of it for its lease: a holder that is stopped holds nobody up. On
+/// CockroachDB it is a mark that ends with the lease.
 #[derive(Debug)]
 pub struct Exclusive {
     session: Session,
+    /// Whose mark it is, where the fence is one.
+    holder: Option<Uuid>,
+    lease: Duration,
 }
 
 // === impl Exclusive ===
@@ -58,12 +67,6 @@ impl Exclusive {
     /// `Unavailable` where there is none to be had.
     pub async fn open(connector: &Connector, lease: Duration) -> Result<Self, SqlFault> {
         let session = connector.connect(Purpose::Own).await?;
-        if session.facts().is_cockroach {
-            let message = "the fence of CockroachDB is not there yet";
-            return Err(SqlFault::new(FaultKind::Refused, "refused.fence", message)
-                .with_hint("only PostgreSQL can be left, or gone back from, today")
-                .on(connector.side()));
-        }
         // The setting came with PostgreSQL 14, which capture needs as well.
         let lease_ms = lease.as_millis().max(1);
         let sql = format!(
@@ -73,7 +76,8 @@ impl Exclusive {
         );
         let set = session.batch_execute(&sql).await;
         set.map_err(|error| session.fault(error, false))?;
-        Ok(Self { session })
+        let holder = session.facts().is_cockroach.then(Uuid::new_v4);
+        Ok(Self { session, holder, lease })
     }
 
     /// Its side.
@@ -95,6 +99,14 @@ impl Exclusive {
     ///
     /// What the database reports; the lock is gone with the session then.
     pub async fn acquire(&self, epoch: u64, attempt: Duration) -> Result<bool, SqlFault> {
+        if let Some(holder) = self.holder {
+            let raised = cockroach::raise(&self.session, holder, epoch, self.lease).await?;
+            if raised {
+                // Whoever has looked before, and not committed, cannot any more.
+                self.outbox_rows().await?;
+            }
+            return Ok(raised);
+        }
         let limit = format!("SET lock_timeout = {}", attempt.as_millis().max(1));
         self.run(&limit).await?;
         for key in [TRANSACTIONS, key_of(epoch)] {
@@ -117,6 +129,9 @@ impl Exclusive {
     ///
     /// What the database reports; the lock is gone with the session then.
     pub async fn release(&self) -> Result<(), SqlFault> {
+        if let Some(holder) = self.holder {
+            return cockroach::lift(&self.session, holder).await;
+        }
         // The session has no other advisory locks.
         self.run("SELECT pg_catalog.pg_advisory_unlock_all()").await
     }
@@ -126,7 +141,11 @@ impl Exclusive {
     pub async fn be_heard(&self, interval: Duration) {
         loop {
             tokio::time::sleep(interval).await;
-            if self.run("SELECT 1").await.is_err() {
+            let heard = match self.holder {
+                Some(holder) => cockroach::renew(&self.session, holder, self.lease).await.map(drop),
+                None => self.run("SELECT 1").await,
+            };
+            if heard.is_err() {
                 return std::future::pending().await;
             }
         }
@@ -138,6 +157,10 @@ impl Exclusive {
     ///
     /// What the database reports.
     pub async fn writers(&self) -> Result<Vec<Writer>, SqlFault> {
+        if self.holder.is_some() {
+            // Who has looked too early fails at its commit.
+            return Ok(Vec::new());
+        }
         writers::shared(&self.session).await
     }
 
@@ -156,10 +179,22 @@ impl Exclusive {
     ///
     /// What the database reports.
     pub async fn prepared_transactions(&self) -> Result<Vec<String>, SqlFault> {
+        if self.holder.is_some() {
+            return Ok(Vec::new());
+        }
         let prepared = self.session.prepared(PREPARED).await?;
         let rows = self.session.query(&prepared.statement, &[]).await;
         let failed = |error| self.session.fault(error, false);
         rows.map_err(failed)?.iter().map(|row| row.try_get(0).map_err(failed)).collect()
+    }
+
+    /// Changes the control row under the fence, and tells nobody; whether it was changed.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports. The row tells whether it was changed.
+    pub async fn change(&self, from: Version, to: ControlChange) -> Result<bool, SqlFault> {
+        change_under(&self.session, self.holder, from, to).await
     }
 
     /// Rows of the outbox that are not forgotten, by a plain read: those that somebody has
@@ -183,6 +218,10 @@ impl Exclusive {
     ///
     /// What the database reports.
     pub async fn standbys(&self, wait_max: Duration) -> Result<Standbys, SqlFault> {
+        if self.holder.is_some() {
+            // A commit there is on most replicas of each range.
+            return Ok(Standbys::default());
+        }
         let failed = |error| self.session.fault(error, false);
         let written = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text";
         let row = self.session.query_one(written, &[]).await.map_err(failed)?;

@@ -30,6 +30,10 @@ pub const TRANSACTIONS: i32 = 0;
 /// Shared by every reconcile, and every chunk of a backfill, that writes to this side.
 pub const COPIES: i32 = -1;
 
+/// Set to `on` by transactions that copy to CockroachDB, where no setting of the server tells
+/// them from others: what they write is neither captured nor refused.
+pub const COPYING: &str = "segue.copies";
+
 /// Second half of the key of the sessions of an epoch: a positive number. Two epochs that are
 /// two thousand millions apart share one, which nobody will live to see.
 pub fn key_of(epoch: u64) -> i32 {

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::{CLASS, key_of};
+use super::{CLASS, cockroach, key_of};
 use crate::domain::control::{ControlState, Phase};
 use crate::domain::fault::{FaultKind, NOT_PRIMARY, Outcome, SqlFault};
 use crate::domain::side::Side;
@@ -170,7 +170,8 @@ impl Fence {
     /// Lock and look in one round trip, each a transaction of its own: the look's snapshot is
     /// taken when the lock is held, whatever the database's default isolation is.
     async fn attempt(&self, session: &Session, state: ControlState) -> Result<Attempt, SqlFault> {
-        let lock = match session.facts().is_cockroach {
+        let is_cockroach = session.facts().is_cockroach;
+        let lock = match is_cockroach {
             // Each of its transactions looks at the epoch itself.
             true => "SELECT 't'".to_owned(),
             false => format!(
@@ -178,7 +179,10 @@ impl Fence {
                 key_of(state.epoch)
             ),
         };
-        let look = "SELECT epoch, phase FROM segue.control WHERE id = 1";
+        let look = match is_cockroach {
+            true => cockroach::LOOK,
+            false => "SELECT epoch, phase FROM segue.control WHERE id = 1",
+        };
         // Polled in this order, they are sent in this order.
         let (locked, row) = tokio::join!(
             biased;
@@ -190,6 +194,12 @@ impl Fence {
         let locked = first(&locked.map_err(failed)?, 0).as_deref() == Some("t");
         let row = row.map_err(failed)?;
         if !locked {
+            return Ok(Attempt::Held);
+        }
+        if is_cockroach && first(&row, 2).as_deref() == Some("t") {
+            if first(&row, 3).as_deref() == Some("t") {
+                cockroach::lift_lapsed(session).await;
+            }
             return Ok(Attempt::Held);
         }
         let epoch = first(&row, 0).and_then(|epoch| epoch.parse::<u64>().ok());

@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::postgres::cell::Raw;
-use crate::postgres::outbox::{RowKey, said};
+use crate::postgres::outbox::{RowKey, place_of, said};
 use crate::postgres::pool::Lease;
 
 /// Where an outbox row is, as long as the claim holds its lock.
@@ -16,7 +16,7 @@ use crate::postgres::pool::Lease;
 pub struct RowPlace {
     /// The part of the ring.
     pub slot: i16,
-    /// `ctid` in it, as text.
+    /// `ctid` in it, as text; the row's id on CockroachDB.
     pub ctid: String,
 }
 
@@ -100,7 +100,7 @@ impl ClaimedRows {
 /// Due rows, oldest first. `statement_timestamp()` and not the volatile clock, so that the
 /// partial index bounds the scan. What another member holds is passed over.
 const CLAIM: &str = "\
-    SELECT slot, ctid::text, table_id, key, attempts, next_attempt_at, write_id FROM segue.outbox \
+    SELECT slot, {place}::text, table_id, key, attempts, next_attempt_at, write_id FROM segue.outbox \
     WHERE forgotten_at IS NULL AND next_attempt_at <= pg_catalog.statement_timestamp() \
         AND next_attempt_at >= coalesce($3, '-infinity'::timestamptz) AND (key IS NOT NULL OR $2) \
     ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED";
@@ -108,7 +108,7 @@ const CLAIM: &str = "\
 /// The rows of one truncated table. Each is named by its time as well, since its place may be
 /// another row's later.
 const CLAIM_TABLE: &str = "\
-    SELECT slot, ctid::text, attempts, created_at FROM segue.outbox \
+    SELECT slot, {place}::text, attempts, created_at FROM segue.outbox \
     WHERE forgotten_at IS NULL AND next_attempt_at <= pg_catalog.statement_timestamp() \
         AND key IS NULL AND table_id = $1 \
     ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED";
@@ -124,7 +124,7 @@ const TABLE_ROWS_MAX: i64 = 1000;
 /// What the database reports.
 // Modelled as `Action::Claim` in tests/model.
 pub async fn claim(client: &Lease, limits: ClaimLimits) -> Result<Claimed, SqlFault> {
-    let claim = client.prepared(CLAIM).await?;
+    let claim = client.prepared(&placed(client, CLAIM)).await?;
     let params: [&(dyn ToSql + Sync); 3] = [&limits.rows_max, &limits.whole_tables, &limits.from];
     let rows = client.query(&claim.statement, &params).await.map_err(said(client))?;
     let due = rows.iter().map(due_row).collect::<Result<Vec<_>, _>>().map_err(said(client))?;
@@ -149,7 +149,7 @@ pub struct TableRow {
 ///
 /// What the database reports.
 pub async fn claim_table(client: &Lease, table_id: i32) -> Result<Vec<TableRow>, SqlFault> {
-    let claim = client.prepared(CLAIM_TABLE).await?;
+    let claim = client.prepared(&placed(client, CLAIM_TABLE)).await?;
     let rows = client.query(&claim.statement, &[&table_id, &TABLE_ROWS_MAX]).await;
     let table_row = |row: &tokio_postgres::Row| -> Result<TableRow, tokio_postgres::Error> {
         Ok(TableRow {
@@ -160,6 +160,10 @@ pub async fn claim_table(client: &Lease, table_id: i32) -> Result<Vec<TableRow>,
     };
     let rows = rows.map_err(said(client))?;
     rows.iter().map(table_row).collect::<Result<_, _>>().map_err(said(client))
+}
+
+fn placed(client: &Lease, sql: &str) -> String {
+    sql.replace("{place}", place_of(client).0)
 }
 
 fn due_row(row: &tokio_postgres::Row) -> Result<DueRow, tokio_postgres::Error> {

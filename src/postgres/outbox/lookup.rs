@@ -16,7 +16,7 @@ use crate::postgres::pool::Pool;
 const WAITING: &str = "
 SELECT (SELECT epoch FROM segue.control WHERE id = 1), ARRAY(
     SELECT w.id FROM pg_catalog.unnest($1::text[]) AS w (id) WHERE EXISTS (
-        SELECT FROM segue.outbox AS o
+        SELECT 1 FROM segue.outbox AS o
         WHERE o.write_id = w.id::uuid AND o.forgotten_at IS NULL))";
 
 /// The outbox of whichever side is the primary, behind pools that reconciles do not use.

@@ -2,7 +2,8 @@
 //!
 //! Rows are written by capture in the transaction of the application's write, and leave
 //! only by being forgotten after the shadow's commit. A row is named by `(slot, ctid)`: the
-//! claim holds its lock, so nobody can move it before it is settled.
+//! claim holds its lock, so nobody can move it before it is settled. On CockroachDB, which has
+//! no `ctid`, rows have an id of their own.
 //!
 //! - [`claim`]: takes what is due, locked for one transaction
 //! - [`settle`]: forgets exactly the claimed rows, or gives them back with the reason
@@ -28,6 +29,14 @@ use crate::domain::side::Side;
 /// against the ring's figures.
 const SLOT_NOW: &str = "pg_catalog.mod(pg_catalog.floor(pg_catalog.date_part('epoch', \
     pg_catalog.clock_timestamp()) / 600)::int8, 12)::int2";
+
+/// The column that tells outbox rows apart while they are claimed, and its type.
+fn place_of(client: &Lease) -> (&'static str, &'static str) {
+    match client.facts().is_cockroach {
+        true => ("row_id", "uuid"),
+        false => ("ctid", "tid"),
+    }
+}
 
 /// Primary-key values of one row of a migrated table, by the table's small id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

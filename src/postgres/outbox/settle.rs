@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::domain::fault::SqlFault;
 use crate::postgres::outbox::claim::RowPlace;
-use crate::postgres::outbox::{RowKey, SLOT_NOW, said};
+use crate::postgres::outbox::{RowKey, SLOT_NOW, place_of, said};
 use crate::postgres::pool::Lease;
 
 /// Bytes of a reason that are kept: enough to act on, little enough to keep for many rows.
@@ -29,11 +29,12 @@ pub async fn forget(
     places: impl IntoIterator<Item = &RowPlace>,
 ) -> Result<u64, SqlFault> {
     let by_slot = by_slot(places);
+    let (place, of) = place_of(client);
     let updates = by_slot.into_iter().map(|(slot, ctids)| async move {
         // The slot stands in the text, so that only its leaf is planned and locked.
         let sql = format!(
             "UPDATE segue.outbox SET forgotten_at = pg_catalog.clock_timestamp() \
-             WHERE slot = {slot} AND ctid = ANY ($1::text::tid[])"
+             WHERE slot = {slot} AND {place} = ANY ($1::text::{of}[])"
         );
         let forget = client.prepared(&sql).await?;
         client.execute(&forget.statement, &[&ctids]).await.map_err(said(client))
@@ -58,12 +59,13 @@ pub async fn fail(
     let mut rows = 0;
     let wait_s = wait.as_secs_f64();
     let reason = clipped(reason);
+    let (place, of) = place_of(client);
     for (slot, ctids) in by_slot(places) {
         let sql = format!(
             "UPDATE segue.outbox SET attempts = attempts + 1, last_error = $2, \
              next_attempt_at = pg_catalog.clock_timestamp() \
-                 + pg_catalog.make_interval(secs => $3) \
-             WHERE slot = {slot} AND ctid = ANY ($1::text::tid[])"
+                 + $3::float8 * '1 second'::interval \
+             WHERE slot = {slot} AND {place} = ANY ($1::text::{of}[])"
         );
         let fail = client.prepared(&sql).await?;
         let given_back = client.execute(&fail.statement, &[&ctids, &reason, &wait_s]).await;
@@ -86,7 +88,7 @@ pub async fn note_failed(
     let sql = format!(
         "INSERT INTO segue.outbox (slot, table_id, key, attempts, last_error, next_attempt_at) \
          VALUES ({SLOT_NOW}, $1, $2, 1, $3, \
-             pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $4))"
+             pg_catalog.clock_timestamp() + $4::float8 * '1 second'::interval)"
     );
     let insert = client.prepared(&sql).await?;
     let (reason, wait_s) = (clipped(reason), wait.as_secs_f64());
@@ -95,7 +97,7 @@ pub async fn note_failed(
     Ok(())
 }
 
-/// PostgreSQL's text of a `tid[]` for each slot.
+/// PostgreSQL's text of an array for each slot.
 fn by_slot<'a>(places: impl IntoIterator<Item = &'a RowPlace>) -> BTreeMap<i16, String> {
     let mut slots: BTreeMap<i16, String> = BTreeMap::new();
     for place in places {

@@ -10,7 +10,7 @@ use crate::domain::side::Side;
 use crate::ports::reconcile::{OutboxSize, Upkeep};
 use crate::postgres::capture;
 use crate::postgres::control::NOTIFY;
-use crate::postgres::outbox::{Outbox, said};
+use crate::postgres::outbox::{Outbox, place_of, said};
 use crate::postgres::pool::Lease;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
@@ -41,8 +41,9 @@ const WAITING_ROW_BYTES: u64 = 200;
 
 /// Nobody is asked: the next write could fill the disk.
 /// Only where this side is the primary by its own row: one that is not has nothing to give up.
-fn give_up_sql(side: Side) -> String {
+fn give_up_sql(side: Side, is_cockroach: bool) -> String {
     let alone = alone(side);
+    let told = if is_cockroach { "1" } else { NOTIFY };
     let here: Vec<_> =
         Phase::ALL.into_iter().filter(|it| it.primary() == side && *it != alone).collect();
     let here: Vec<_> = here.iter().map(|phase| format!("'{phase}'")).collect();
@@ -59,7 +60,7 @@ fn give_up_sql(side: Side) -> String {
             to_percentage, forced, changed_by, reason) \
         SELECT pg_catalog.gen_random_uuid(), 'phase', c.epoch, p.phase, '{alone}', \
             p.target_percentage, 0, true, 'segue', $1 FROM changed AS c, present AS p \
-        RETURNING {NOTIFY}"
+        RETURNING {told}"
     )
 }
 
@@ -90,10 +91,10 @@ const HELD_SINCE: &str = "(SELECT pg_catalog.min(h.since) FROM segue.outbox_hold
 /// Whether a part has rows, and whether one of them must stay.
 fn state_of(slot: i16) -> String {
     format!(
-        "SELECT EXISTS (SELECT FROM segue.outbox_{slot}), \
-         EXISTS (SELECT FROM segue.outbox_{slot} WHERE forgotten_at IS NULL) \
-         OR EXISTS (SELECT FROM segue.outbox_{slot} WHERE forgotten_at > \
-             least(pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $1), {HELD_SINCE}))"
+        "SELECT EXISTS (SELECT 1 FROM segue.outbox_{slot}), \
+         EXISTS (SELECT 1 FROM segue.outbox_{slot} WHERE forgotten_at IS NULL) \
+         OR EXISTS (SELECT 1 FROM segue.outbox_{slot} WHERE forgotten_at > \
+             least(pg_catalog.clock_timestamp() - $1::float8 * '1 second'::interval, {HELD_SINCE}))"
     )
 }
 
@@ -105,6 +106,20 @@ fn note_removed(slot: i16) -> String {
     )
 }
 
+/// Removes some of the rows that were forgotten longer ago than may be asked for, and notes it;
+/// changes a row where there were any.
+fn remove_sql(table: &str, place: &str) -> String {
+    format!(
+        "WITH gone AS (DELETE FROM {table} WHERE {place} = ANY (ARRAY(SELECT {place} \
+         FROM {table} WHERE forgotten_at < least(pg_catalog.clock_timestamp() \
+             - $1::float8 * '1 second'::interval, {HELD_SINCE}) \
+         LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING forgotten_at) \
+         UPDATE segue.outbox_state SET removed_until = greatest(removed_until, \
+             (SELECT pg_catalog.max(forgotten_at) FROM gone)) \
+         WHERE id = 1 AND EXISTS (SELECT 1 FROM gone)"
+    )
+}
+
 impl OutboxUpkeep {
     /// The upkeep of one outbox.
     pub fn new(outbox: Outbox, params: UpkeepParams) -> Self {
@@ -113,6 +128,9 @@ impl OutboxUpkeep {
 
     async fn truncate(&self, window: Duration) -> Result<u64, SqlFault> {
         let client = self.outbox.client().await?;
+        if client.facts().is_cockroach {
+            return self.remove_forgotten(&client, window).await;
+        }
         let slots = client.query(&resting_slots(), &[]).await.map_err(said(&client))?;
         let mut emptied = 0;
         for row in slots {
@@ -160,26 +178,30 @@ impl OutboxUpkeep {
     /// A stuck row keeps its part from being emptied; what is old and forgotten beside it
     /// goes row by row, so that the part does not grow at each turn of the ring.
     async fn thin_out(&self, client: &Lease, slot: i16) -> Result<(), SqlFault> {
-        let sql = format!(
-            "WITH gone AS (DELETE FROM segue.outbox_{slot} WHERE ctid = ANY (ARRAY(SELECT ctid \
-             FROM segue.outbox_{slot} WHERE forgotten_at < least(pg_catalog.clock_timestamp() \
-                 - pg_catalog.make_interval(secs => $1), {HELD_SINCE}) \
-             LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING forgotten_at) \
-             UPDATE segue.outbox_state SET removed_until = greatest(removed_until, \
-                 (SELECT pg_catalog.max(forgotten_at) FROM gone)) \
-             WHERE id = 1 AND EXISTS (SELECT FROM gone)"
-        );
+        let sql = remove_sql(&format!("segue.outbox_{slot}"), place_of(client).0);
         // Three windows: time enough for the whole part to be emptied at once instead.
         let age_s = self.params.window.as_secs_f64() * 3.0;
         client.execute(&sql, &[&age_s, &self.params.rows_max]).await.map_err(said(client))?;
         Ok(())
     }
 
+    /// Where there is no ring: what is past the window goes row by row. Answers how many
+    /// statements that took.
+    async fn remove_forgotten(&self, client: &Lease, window: Duration) -> Result<u64, SqlFault> {
+        let sql = remove_sql("segue.outbox", place_of(client).0);
+        let (age_s, rows_max) = (window.as_secs_f64(), self.params.rows_max);
+        let mut statements = 0;
+        while client.execute(&sql, &[&age_s, &rows_max]).await.map_err(said(client))? > 0 {
+            statements += 1;
+        }
+        Ok(statements)
+    }
+
     async fn expire(&self) -> Result<u64, SqlFault> {
         let client = self.outbox.client().await?;
         let sql = "DELETE FROM segue.idempotency WHERE key = ANY (ARRAY(SELECT key \
             FROM segue.idempotency WHERE created_at < pg_catalog.clock_timestamp() \
-                - pg_catalog.make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))";
+                - $1::float8 * '1 second'::interval LIMIT $2 FOR UPDATE SKIP LOCKED))";
         let kept_s = self.params.idempotency_kept.as_secs_f64();
         client.execute(sql, &[&kept_s, &self.params.rows_max]).await.map_err(said(&client))
     }
@@ -228,7 +250,9 @@ impl OutboxUpkeep {
         client.batch_execute("BEGIN").await.map_err(said(&client))?;
         capture::give_up(&**client).await.map_err(said(&client))?;
         let side = self.outbox.side();
-        client.execute(&give_up_sql(side), &[&reason]).await.map_err(said(&client))?;
+        let is_cockroach = client.facts().is_cockroach;
+        let given_up = client.execute(&give_up_sql(side, is_cockroach), &[&reason]).await;
+        given_up.map_err(said(&client))?;
         let row = client.query_opt("SELECT phase FROM segue.control WHERE id = 1", &[]).await;
         let phase = row.map_err(said(&client))?.and_then(|row| row.try_get::<_, String>(0).ok());
         if phase.as_deref() != Some(alone(side).as_str()) {
@@ -236,6 +260,9 @@ impl OutboxUpkeep {
             return client.batch_execute("ROLLBACK").await.map_err(said(&client));
         }
         client.batch_execute("COMMIT").await.map_err(said(&client))?;
+        if is_cockroach {
+            return self.remove_all(&client).await;
+        }
         for slot in 0..OUTBOX_SLOTS {
             let sql = format!(
                 "BEGIN; SET LOCAL lock_timeout = {}; UPDATE segue.outbox_state \
@@ -248,6 +275,20 @@ impl OutboxUpkeep {
                 tracing::warn!(slot, %error, "part of the outbox is in use and is emptied later");
             }
         }
+        Ok(())
+    }
+}
+
+impl OutboxUpkeep {
+    /// Empties an outbox without a ring, whose copy has been given up.
+    async fn remove_all(&self, client: &Lease) -> Result<(), SqlFault> {
+        let note = "UPDATE segue.outbox_state SET removed_until = pg_catalog.clock_timestamp() \
+            WHERE id = 1";
+        client.execute(note, &[]).await.map_err(said(client))?;
+        let remove = "DELETE FROM segue.outbox WHERE row_id = ANY (ARRAY(SELECT row_id \
+            FROM segue.outbox LIMIT $1))";
+        let rows_max = self.params.rows_max;
+        while client.execute(remove, &[&rows_max]).await.map_err(said(client))? > 0 {}
         Ok(())
     }
 }

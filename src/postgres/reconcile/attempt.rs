@@ -14,7 +14,9 @@ use crate::postgres::reconcile::cells::equal;
 use crate::postgres::reconcile::conflict;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::image::Image;
-use crate::postgres::reconcile::lock::{LOCK_KEYS, SHARE_TABLES, TABLE_LOCK_CLASS, slot};
+use crate::postgres::reconcile::lock::{
+    LOCK_KEYS, SHARE_TABLES, SHARE_TABLES_BY_ROW, TABLE_LOCK_CLASS, slot,
+};
 use crate::postgres::reconcile::plan::{Removal, plan};
 use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::session::{ForeignKeys, Transaction, begin_primary};
@@ -43,7 +45,7 @@ impl Reconciler {
     ) -> Result<u64, Halt> {
         let shapes = self.shapes().await?;
         let tables = group(keys, &shapes)?;
-        let (keys_as, deadline) = (self.params.foreign_keys, self.params.deadline);
+        let (keys_as, deadline) = (self.foreign_keys().await?, self.params.deadline);
         let shadow = Transaction::open_shadow(&self.shadow, keys_as, deadline).await?;
         lock(&shadow, &tables).await?;
         self.params.crash.pass(crash::AFTER_LOCK)?;
@@ -69,7 +71,7 @@ impl Reconciler {
 
     pub(in crate::postgres) async fn shapes(&self) -> Result<Arc<ShapeMap>, Halt> {
         let ignored = &self.params.ignored_columns;
-        let copied = self.params.foreign_keys == ForeignKeys::Replica;
+        let copied = self.foreign_keys().await? == ForeignKeys::Replica;
         self.shapes.get(&self.primary, &self.shadow, self.primary_side, ignored, copied).await
     }
 
@@ -108,6 +110,7 @@ impl Reconciler {
         holders_first: bool,
         shapes: &ShapeMap,
     ) -> Result<Vec<Planned<'a>>, Halt> {
+        let keys_as = self.foreign_keys().await?;
         let mut forced: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         loop {
             let nothing = BTreeSet::new();
@@ -122,7 +125,7 @@ impl Reconciler {
                     Planned { table, primary, shadow: on_shadow, plan }
                 })
                 .collect();
-            if self.params.foreign_keys == ForeignKeys::Replica {
+            if keys_as == ForeignKeys::Replica {
                 return Ok(planned);
             }
             let children = children_of_removed(shadow, &planned, shapes).await?;
@@ -262,7 +265,11 @@ async fn lock(shadow: &Transaction, tables: &[TableKeys]) -> Result<(), Halt> {
     }
     let on = on(shadow.side());
     let client = shadow.client()?;
-    let share = client.prepared(SHARE_TABLES).await.map_err(of_fault)?;
+    let share = match client.facts().is_cockroach {
+        true => SHARE_TABLES_BY_ROW,
+        false => SHARE_TABLES,
+    };
+    let share = client.prepared(share).await.map_err(of_fault)?;
     let keys = client.prepared(LOCK_KEYS).await.map_err(of_fault)?;
     let (ids, slots): (Vec<i32>, Vec<i32>) =
         (ids.into_iter().collect(), slots.into_iter().collect());

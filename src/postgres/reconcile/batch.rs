@@ -24,6 +24,7 @@ use crate::postgres::reconcile::place::Place;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::whole_table::Cursor;
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
+use crate::postgres::session::ServerFacts;
 use crate::telemetry::names;
 use crate::telemetry::spans::{self, Writers};
 
@@ -35,9 +36,17 @@ use crate::telemetry::spans::{self, Writers};
 // Its end without the member's knowing is modelled as `Action::LoseClaim` in tests/model.
 const BEGIN: &str = "\
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path = pg_catalog; \
-    SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '90s'; \
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
-    SET LOCAL enable_sort = off; SAVEPOINT claim";
+    SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '90s'";
+const FOLLOW_THE_INDEX: &str = "; SET LOCAL enable_seqscan = off; \
+    SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off";
+const SAVE: &str = "; SAVEPOINT claim";
+/// CockroachDB has no such settings, and no such need: there the index is partial and not a part
+/// of a ring.
+fn begin(facts: &ServerFacts) -> String {
+    let plan = if facts.is_cockroach { "" } else { FOLLOW_THE_INDEX };
+    format!("{BEGIN}{plan}{SAVE}")
+}
+
 const UNCLAIM: &str = "ROLLBACK TO claim";
 
 /// Bounds of a batch.
@@ -138,7 +147,7 @@ impl OutboxWorker {
 
     async fn batch(&self) -> Result<BatchDone, Halt> {
         self.reconciler.params.crash.pass(crash::BEFORE_CLAIM)?;
-        let transaction = Transaction::open(self.outbox.pool(), BEGIN).await?;
+        let transaction = Transaction::open_by(self.outbox.pool(), begin).await?;
         let keys_max = self.keys.load(Ordering::Relaxed).max(1);
         let rows_now = self.rows.load(Ordering::Relaxed).max(keys_max);
         let rows_max = i64::try_from(rows_now).unwrap_or(i64::MAX);

@@ -34,7 +34,7 @@ pub mod whole_table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::postgres::crash::CrashPoints;
@@ -64,7 +64,7 @@ pub struct Params {
     pub turn_max: Duration,
     /// Attempts on one set, for deadlocks, conflicts and growth together.
     pub attempts_max: u32,
-    /// What foreign keys of the shadow mean.
+    /// What foreign keys of the shadow mean, where its server can leave them alone.
     pub foreign_keys: ForeignKeys,
     /// Columns of the primary that are knowingly not copied.
     pub ignored_columns: IgnoredColumns,
@@ -113,6 +113,8 @@ pub struct Reconciler {
     primary_side: Side,
     shapes: Shapes,
     params: Params,
+    /// Of the shadow's server, once it has been seen.
+    is_cockroach: OnceLock<bool>,
 }
 
 /// What became of keys.
@@ -154,7 +156,8 @@ struct Learned {
 impl Reconciler {
     /// A reconciler from one side to the other.
     pub fn new(primary: Pool, shadow: Pool, primary_side: Side, params: Params) -> Self {
-        Self { primary, shadow, primary_side, shapes: Shapes::default(), params }
+        let (shapes, is_cockroach) = (Shapes::default(), OnceLock::new());
+        Self { primary, shadow, primary_side, shapes, params, is_cockroach }
     }
 
     /// Sessions on a side.
@@ -163,6 +166,21 @@ impl Reconciler {
             Role::Primary => &self.primary,
             Role::Shadow => &self.shadow,
         }
+    }
+
+    /// What foreign keys of the shadow mean: on CockroachDB they stay active, whatever was asked.
+    async fn foreign_keys(&self) -> Result<ForeignKeys, Halt> {
+        if self.params.foreign_keys == ForeignKeys::Active {
+            return Ok(ForeignKeys::Active);
+        }
+        let is_cockroach = match self.is_cockroach.get() {
+            Some(known) => *known,
+            None => {
+                let session = self.shadow.get().await.map_err(Halt::Away)?;
+                *self.is_cockroach.get_or_init(|| session.facts().is_cockroach)
+            }
+        };
+        Ok(if is_cockroach { ForeignKeys::Active } else { ForeignKeys::Replica })
     }
 
     /// The next use reads the tables' shapes anew.

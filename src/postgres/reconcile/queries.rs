@@ -53,7 +53,7 @@ pub(super) const UNIQUES: &str = "\
         coalesce(pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct' = 'true', false), \
         ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a \
             WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey) \
-                OR EXISTS (SELECT FROM pg_catalog.pg_depend AS d WHERE d.objid = i.indexrelid \
+                OR EXISTS (SELECT 1 FROM pg_catalog.pg_depend AS d WHERE d.objid = i.indexrelid \
                     AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))), \
         ARRAY(SELECT CASE WHEN n.nspname = 'pg_catalog' THEN o.oprname::text ELSE 'OPERATOR(' \
                 || pg_catalog.quote_ident(n.nspname) || '.' || o.oprname || ')' END \

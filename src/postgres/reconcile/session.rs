@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use crate::postgres::fence::{check_follows, share_copies};
+use crate::postgres::fence::{check_follows, cockroach, share_copies};
 use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::session::ServerFacts;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
@@ -35,6 +36,18 @@ impl Transaction {
     ///
     /// [`Halt::Away`] where no connection is to be had, or what the database reports.
     pub async fn open(pool: &Pool, begin: &str) -> Result<Self, Halt> {
+        Self::open_by(pool, |_| begin.to_owned()).await
+    }
+
+    /// The same by statements that depend on the server.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transaction::open`].
+    pub async fn open_by(
+        pool: &Pool,
+        begin: impl FnOnce(&ServerFacts) -> String + Send,
+    ) -> Result<Self, Halt> {
         let client = pool.get().await.map_err(Halt::Away)?;
         if client.facts().in_recovery {
             // It may lag behind: what is read there would be forgotten as if it were the truth.
@@ -45,7 +58,8 @@ impl Transaction {
             return Err(Halt::Away(fault.on(pool.side())));
         }
         let transaction = Self { client: Some(client), side: pool.side() };
-        transaction.client()?.batch_execute(begin).await.map_err(on(pool.side()))?;
+        let begin = begin(transaction.client()?.facts());
+        transaction.client()?.batch_execute(&begin).await.map_err(on(pool.side()))?;
         Ok(transaction)
     }
 
@@ -61,7 +75,8 @@ impl Transaction {
         foreign_keys: ForeignKeys,
         deadline: Duration,
     ) -> Result<Self, Halt> {
-        let transaction = Self::open(pool, &begin_shadow(foreign_keys, deadline)).await?;
+        let begin = |facts: &ServerFacts| begin_shadow(facts, foreign_keys, deadline);
+        let transaction = Self::open_by(pool, begin).await?;
         check_follows(transaction.client()?).await.map_err(Halt::Away)?;
         Ok(transaction)
     }
@@ -110,20 +125,24 @@ const KEY_TEXTS: &str = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL TimeZone = 
 /// Begins the shadow's transaction. READ COMMITTED, so that what is read after the lock was
 /// waited for is what its last holder committed. [`Transaction::open_shadow`] looks whether it
 /// is a shadow still.
-fn begin_shadow(foreign_keys: ForeignKeys, deadline: Duration) -> String {
+///
+/// CockroachDB has no lock of copies: there its look is ordered against the change of the control
+/// row, as long as the transaction is SERIALIZABLE.
+fn begin_shadow(facts: &ServerFacts, foreign_keys: ForeignKeys, deadline: Duration) -> String {
     let deadline_ms = deadline.as_millis().max(1);
     let role = match foreign_keys {
         ForeignKeys::Replica => "; SET LOCAL session_replication_role = replica",
         ForeignKeys::Active => "",
     };
+    let isolation = cockroach::isolation(facts).unwrap_or(" ISOLATION LEVEL READ COMMITTED");
     format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE{role}; \
+        "BEGIN{isolation} READ WRITE{role}; \
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {KEY_TEXTS}; \
          SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = {deadline_ms}; \
          SET LOCAL lock_timeout = {deadline_ms}; \
          SET LOCAL idle_in_transaction_session_timeout = {idle_ms}; {share}",
         idle_ms = deadline_ms * 4,
-        share = share_copies()
+        share = share_copies(facts)
     )
 }
 
@@ -133,10 +152,21 @@ fn begin_shadow(foreign_keys: ForeignKeys, deadline: Duration) -> String {
 /// does. PostgreSQL ends one of two that wait for each other after `deadlock_timeout`, a second
 /// by default: long before that this one gives way, so that it is never the application's.
 pub fn begin_primary(deadline: Duration) -> String {
+    begin_reading(" ISOLATION LEVEL REPEATABLE READ", deadline)
+}
+
+/// Begins a transaction that lists keys. On CockroachDB it is ordered against those that write
+/// what it did not find.
+pub fn begin_listing(facts: &ServerFacts, deadline: Duration) -> String {
+    let isolation = cockroach::isolation(facts).unwrap_or(" ISOLATION LEVEL REPEATABLE READ");
+    begin_reading(isolation, deadline)
+}
+
+fn begin_reading(isolation: &str, deadline: Duration) -> String {
     let deadline_ms = deadline.as_millis().max(1);
     let give_way_ms = GIVE_WAY.as_millis();
     format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+        "BEGIN{isolation} READ ONLY; \
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {KEY_TEXTS}; \
          SET LOCAL statement_timeout = {deadline_ms}; SET LOCAL lock_timeout = {give_way_ms}"
     )

@@ -8,10 +8,11 @@ use tokio_postgres::types::ToSql;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
-use crate::postgres::reconcile::lock::{PASS_TABLE, TABLE_LOCK_CLASS};
-use crate::postgres::reconcile::session::{Transaction, begin_primary};
+use crate::postgres::reconcile::lock::{PASS_TABLE, PASS_TABLE_BY_ROW, TABLE_LOCK_CLASS};
+use crate::postgres::reconcile::session::{Transaction, begin_listing};
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
+use crate::postgres::session::ServerFacts;
 
 /// Keys of one page.
 const PAGE_KEYS: i64 = 500;
@@ -83,10 +84,14 @@ impl Reconciler {
             }
         };
         if *cursor == Cursor::default() {
-            let (keys_as, deadline) = (self.params.foreign_keys, self.params.deadline);
+            let (keys_as, deadline) = (self.foreign_keys().await?, self.params.deadline);
             let barrier = Transaction::open_shadow(&self.shadow, keys_as, deadline).await?;
             let params: [&(dyn ToSql + Sync); 2] = [&TABLE_LOCK_CLASS, &table_id];
-            barrier.client()?.query(PASS_TABLE, &params).await.map_err(on(barrier.side()))?;
+            let pass = match barrier.client()?.facts().is_cockroach {
+                true => PASS_TABLE_BY_ROW,
+                false => PASS_TABLE,
+            };
+            barrier.client()?.query(pass, &params).await.map_err(on(barrier.side()))?;
             barrier.end("COMMIT").await?;
         }
         loop {
@@ -125,11 +130,13 @@ impl Reconciler {
         role: Role,
         after: Option<&[String]>,
     ) -> Result<Vec<Vec<String>>, Halt> {
-        let (pool, begin): (&Pool, String) = match role {
-            Role::Primary => (&self.primary, begin_primary(self.params.deadline)),
-            Role::Shadow => (&self.shadow, begin_primary(self.params.deadline)),
+        let pool: &Pool = match role {
+            Role::Primary => &self.primary,
+            Role::Shadow => &self.shadow,
         };
-        let transaction = Transaction::open(pool, &begin).await?;
+        let deadline = self.params.deadline;
+        let begin = |facts: &ServerFacts| begin_listing(facts, deadline);
+        let transaction = Transaction::open_by(pool, begin).await?;
         let client = transaction.client()?;
         let listing =
             client.prepared(&page_sql(shape, role, after.is_some())).await.map_err(of_fault)?;

@@ -63,8 +63,10 @@ pub enum SetupError {
         /// Processes that hold it and what they do.
         holders: String,
     },
-    /// This kind of server has no capture yet.
-    #[error("{side}: capture is not available on CockroachDB yet")]
+    /// This kind of server can be moved to, and come back from, but not be left.
+    #[error(
+        "{side}: CockroachDB can be the target of a migration, and not its source: capture there cannot be switched off as the source's must be"
+    )]
     Unsupported {
         /// Where.
         side: Side,

@@ -7,7 +7,7 @@ use std::fmt::Write;
 pub enum Flavour {
     /// PostgreSQL.
     PostgreSql,
-    /// CockroachDB: has no outbox yet, so that it can be a target but not turned back from.
+    /// CockroachDB: its outbox has no ring, and its control row has the fence.
     CockroachDb,
 }
 
@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 8] = [
+pub(super) const MIGRATIONS: [Migration; 9] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -53,6 +53,7 @@ pub(super) const MIGRATIONS: [Migration; 8] = [
     Migration { version: 6, sql: fleet },
     Migration { version: 7, sql: |_| include_str!("v7.sql").to_owned() },
     Migration { version: 8, sql: |_| include_str!("v8.sql").to_owned() },
+    Migration { version: 9, sql: cockroach },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.
@@ -76,6 +77,16 @@ fn fleet(flavour: Flavour) -> String {
         );
     }
     sql
+}
+
+/// What CockroachDB needs in order to be a primary. Its outbox is one table, whose forgotten rows
+/// are deleted: there a `TRUNCATE` is a change of the schema. The fence is a mark in the control
+/// row, since advisory locks do nothing there.
+fn cockroach(flavour: Flavour) -> String {
+    match flavour {
+        Flavour::PostgreSql => String::new(),
+        Flavour::CockroachDb => include_str!("v9_cockroach.sql").to_owned(),
+    }
 }
 
 /// What must be there before versions can be noted.

@@ -17,6 +17,9 @@ pub use migrations::{Flavour, OUTBOX_SLOTS, SLOT_SECONDS};
 /// Holds off other sidecars that set up the same database: `segue` and a number.
 pub(in crate::postgres) const SETUP_LOCK: i64 = 0x7365_6775_6500_0001;
 
+/// The version that has `segue.outbox_state`.
+pub(in crate::postgres) const OUTBOX_STATE_SINCE: i32 = 4;
+
 /// Attempts where the server asks to try again, as CockroachDB does.
 const ATTEMPTS_MAX: u32 = 5;
 
@@ -150,7 +153,7 @@ pub async fn flavour<C: GenericClient>(client: &C) -> Result<Flavour, tokio_post
 pub async fn version<C: GenericClient>(client: &C) -> Result<i32, tokio_postgres::Error> {
     let exists = client
         .query_one(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
+            "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c
                 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                 WHERE n.nspname = 'segue' AND c.relname = 'schema_version')",
             &[],
@@ -168,7 +171,7 @@ pub async fn version<C: GenericClient>(client: &C) -> Result<i32, tokio_postgres
 async fn schema_exists<C: GenericClient>(client: &C) -> Result<bool, tokio_postgres::Error> {
     let row = client
         .query_one(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'segue')",
+            "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'segue')",
             &[],
         )
         .await?;
@@ -193,7 +196,7 @@ async fn privilege(client: &Client, side: Side, source: &tokio_postgres::Error) 
     let row = client
         .query_one(
             "SELECT current_user::text,
-                EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'segue')",
+                EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'segue')",
             &[],
         )
         .await;

@@ -28,7 +28,7 @@ SELECT u.relid, a.attname::text, n.nspname::text, c.relname::text,
     CASE WHEN pg_catalog.has_sequence_privilege(c.oid, 'USAGE')
             OR pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
         THEN pg_catalog.pg_sequence_last_value(c.oid) END,
-    EXISTS (SELECT FROM pg_catalog.pg_depend AS o WHERE o.objid = c.oid AND o.refobjid = u.relid
+    EXISTS (SELECT 1 FROM pg_catalog.pg_depend AS o WHERE o.objid = c.oid AND o.refobjid = u.relid
         AND o.refobjsubid = u.attnum AND o.classid = 'pg_catalog.pg_class'::regclass
         AND o.refclassid = 'pg_catalog.pg_class'::regclass AND o.deptype IN ('a', 'i')),
     ARRAY(SELECT p FROM pg_catalog.unnest(ARRAY['SELECT', 'UPDATE']) AS w (p)

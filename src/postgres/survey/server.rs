@@ -128,7 +128,7 @@ pub(super) async fn has_large_objects(asker: &mut Asker<'_>) -> Result<bool, Sql
     if asker.lease().facts().is_cockroach {
         return Ok(false);
     }
-    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_largeobject_metadata)";
     let rows = asker.rows("large objects (pg_largeobject_metadata)", sql, &[]).await?;
     match rows.first() {
         Some(row) => of(asker, || row.try_get(0)),

@@ -43,9 +43,6 @@ pub(super) async fn noted(
     keys: &[KeyValues],
     depth: Depth,
 ) -> Result<Vec<Noted>, Halt> {
-    if client.facts().is_cockroach {
-        return Ok(vec![Noted::default(); keys.len()]);
-    }
     let on = on(client.side());
     let sql = sql(shape, depth);
     let asked = client.prepared(&sql).await.map_err(of_fault)?;

@@ -34,7 +34,7 @@ const PROVE: &str = "UPDATE segue.verify SET rows = $3, \
     proven_at = CASE WHEN $4 THEN pg_catalog.clock_timestamp() END, written_at = NULL, \
     horizon = $5, read_at = $6, capture_gaps = $7, source_server = $8, target_server = $9, differs = $10 \
     WHERE table_id = $1 AND chunk = $2 \
-        AND EXISTS (SELECT FROM segue.control WHERE id = 1 AND phase = ANY ($11))";
+        AND EXISTS (SELECT 1 FROM segue.control WHERE id = 1 AND phase = ANY ($11))";
 /// Asked before anything of a chunk is read.
 const NOW: &str = "SELECT pg_catalog.clock_timestamp(), capture_gaps \
     FROM segue.outbox_state WHERE id = 1";
@@ -263,7 +263,11 @@ async fn look_through(
     // By the clock of before the snapshot that sees the outbox.
     let row = client.query_one(NOW, &[]).await?;
     let now: SystemTime = row.try_get(0)?;
-    client.execute(&written_since(table), &[&table_id]).await?;
+    let written = match client.facts().is_cockroach {
+        true => ALL_WRITTEN.to_owned(),
+        false => written_since(table),
+    };
+    client.execute(&written, &[&table_id]).await?;
     let unseen = "UPDATE segue.verify AS v SET written_at = pg_catalog.clock_timestamp() \
         FROM segue.outbox_state AS s WHERE v.table_id = $1 AND v.written_at IS NULL AND s.id = 1 \
         AND (s.removed_until >= greatest(v.read_at, (SELECT t.looked_at FROM segue.verify_table AS t \
@@ -272,6 +276,11 @@ async fn look_through(
     client.execute(LOOKED, &[&table_id, &now]).await?;
     Ok(())
 }
+
+/// CockroachDB tells no row's transaction by a number that a snapshot could be held against: there
+/// every proof is looked at again.
+const ALL_WRITTEN: &str = "UPDATE segue.verify SET written_at = pg_catalog.clock_timestamp() \
+    WHERE table_id = $1 AND proven_at IS NOT NULL AND written_at IS NULL";
 
 /// Marks chunks that have a row in the outbox which their snapshot may not have seen. `age`
 /// compares transactions across the wrap of their numbers.
@@ -287,7 +296,7 @@ fn written_since(table: &Table) -> String {
              FROM segue.outbox AS o WHERE o.table_id = $1 \
              AND pg_catalog.age(o.xmin) <= (SELECT pg_catalog.max(age) FROM open) GROUP BY o.key) \
          UPDATE segue.verify AS w SET written_at = pg_catalog.clock_timestamp() FROM open AS v \
-         WHERE w.table_id = $1 AND w.chunk = v.chunk AND (v.too_old OR EXISTS (SELECT FROM new AS n WHERE n.age <= v.age \
+         WHERE w.table_id = $1 AND w.chunk = v.chunk AND (v.too_old OR EXISTS (SELECT 1 FROM new AS n WHERE n.age <= v.age \
                  AND CASE WHEN n.key IS NULL THEN true ELSE {within} END))"
     )
 }

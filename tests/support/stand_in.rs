@@ -1,0 +1,58 @@
+//! A stand-in for CockroachDB, where none is at hand: PostgreSQL that says it is one, whose
+//! transactions are serializable, and which lacks what CockroachDB lacks, as far as that can be
+//! taken away. Its triggers, its PL/pgSQL and its catalogue are PostgreSQL's: what passes here is
+//! right about the order of transactions, and may still be wrong about the dialect.
+
+use super::{Proxy, Server};
+
+/// Functions that CockroachDB does not have, of those that segue calls on PostgreSQL.
+const ABSENT: [&str; 11] = [
+    "pg_notify",
+    "pg_partition_tree",
+    "pg_terminate_backend",
+    "pg_current_xact_id",
+    "pg_xact_status",
+    "pg_current_wal_lsn",
+    "pg_current_wal_insert_lsn",
+    "pg_walfile_name",
+    "record_image_ne",
+    "pg_sequence_last_value",
+    "make_interval",
+];
+
+/// Makes a database of PostgreSQL into one, as its superuser. Whoever connects by a [`proxy`] is
+/// told so at login.
+pub fn sql(database: &str) -> String {
+    let absent = ABSENT.map(|name| format!("'{name}'")).join(", ");
+    format!(
+        "
+ALTER DATABASE {database} SET default_transaction_isolation = 'serializable';
+CREATE SCHEMA crdb_internal;
+CREATE FUNCTION crdb_internal.force_error(code text, message text) RETURNS int
+LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '%', message USING ERRCODE = code; END $$;
+DO $$ DECLARE f record; BEGIN
+    FOR f IN SELECT p.proname, pg_get_function_identity_arguments(p.oid) AS arguments,
+            pg_get_function_result(p.oid) AS result
+        FROM pg_proc AS p WHERE p.pronamespace = 'pg_catalog'::regnamespace
+            AND (p.proname IN ('version', {absent}) OR p.proname ~ '^pg_(try_)?advisory_')
+    LOOP
+        EXECUTE format('ALTER FUNCTION pg_catalog.%I(%s) RENAME TO %I',
+            f.proname, f.arguments, 'postgres_' || f.proname);
+        -- There they are, and do nothing.
+        IF f.proname ~ 'advisory' THEN
+            EXECUTE format('CREATE FUNCTION pg_catalog.%I(%s) RETURNS %s LANGUAGE sql AS %L',
+                f.proname, f.arguments, f.result,
+                CASE f.result WHEN 'void' THEN 'SELECT' ELSE 'SELECT true' END);
+        END IF;
+    END LOOP;
+END $$;
+CREATE FUNCTION pg_catalog.version() RETURNS text LANGUAGE sql AS
+    $$ SELECT 'a stand-in for CockroachDB' $$;
+"
+    )
+}
+
+/// The way to a stand-in.
+pub fn proxy(server: &Server) -> Proxy {
+    Proxy::reporting(server.port(), "crdb_version", "a stand-in for CockroachDB")
+}
