@@ -16,6 +16,12 @@ const PENDING: &str = "\
     SELECT DISTINCT table_id, key FROM segue.outbox \
     WHERE forgotten_at IS NULL AND key IS NOT NULL LIMIT $1";
 
+/// Rows that stand for all keys of their table.
+const WHOLE_TABLES: &str = "\
+    SELECT pg_catalog.count(*) FROM segue.outbox WHERE forgotten_at IS NULL AND key IS NULL";
+/// Keys that are taken in hand at once: more than one claim has.
+const ALL_MAX: i64 = 50_000;
+
 const ESTIMATE: &str =
     "SELECT reltuples::float8 FROM pg_catalog.pg_class WHERE oid = $1::text::pg_catalog.regclass";
 
@@ -25,9 +31,27 @@ const ESTIMATE: &str =
 ///
 /// What the database reports.
 pub async fn pending(session: &Session) -> Result<BTreeSet<RowKey>, SqlFault> {
+    keys(session, KEYS_MAX).await
+}
+
+/// All keys that wait, claimed or not; nothing where they are too many to be taken in hand, or
+/// are not named one by one.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn all_pending(session: &Session) -> Result<Option<BTreeSet<RowKey>>, SqlFault> {
+    let failed = |error| session.fault(error, false);
+    let whole = session.query_one(WHOLE_TABLES, &[]).await.map_err(failed)?;
+    let keys = keys(session, ALL_MAX).await?;
+    let some = whole.try_get::<_, i64>(0).map_err(failed)? > 0;
+    Ok((!some && (keys.len() as u64) < ALL_MAX.unsigned_abs()).then_some(keys))
+}
+
+async fn keys(session: &Session, keys_max: i64) -> Result<BTreeSet<RowKey>, SqlFault> {
     let failed = |error| session.fault(error, false);
     let prepared = session.prepared(PENDING).await?;
-    let rows = session.query(&prepared.statement, &[&KEYS_MAX]).await.map_err(failed)?;
+    let rows = session.query(&prepared.statement, &[&keys_max]).await.map_err(failed)?;
     let key = |row: &tokio_postgres::Row| {
         Ok(RowKey { table_id: row.try_get(0)?, values: row.try_get(1)? })
     };

@@ -1,9 +1,15 @@
 //! To CockroachDB and back, on a stand-in for it (`support/stand_in.rs`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use segue::app::cutover::CRASH_POINTS;
+
+use crate::crashes::lost_at_each;
 use crate::fleet::{Fleet, load, said};
 use crate::ledger::Ledger;
+use crate::stopped::stopped_at_each;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_cockroach_and_back_and_there_again_under_load() {
@@ -39,4 +45,113 @@ async fn to_cockroach_and_back_and_there_again_under_load() {
     fleet.everything_agrees(&ledger).await;
     let tickets = "SELECT count(*), max(id) FROM ticket";
     assert_eq!(fleet.pair.source.rows(tickets).await, fleet.pair.target.rows(tickets).await);
+}
+
+async fn reversed() -> Fleet {
+    let fleet = Fleet::onto_cockroach(3).await;
+    fleet.changed("cutover").await;
+    assert_eq!(fleet.phase().await, "reversed");
+    fleet
+}
+
+/// Stopped under load, with writes on their way; woken when all is over. No lock keeps it out, and
+/// nobody can end its sessions: only the row that each of its writes reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_stopped_cannot_write_to_cockroach_afterwards() {
+    let fleet = reversed().await;
+    let ledger = Arc::new(Ledger::default());
+    let clients = load(&ledger, &fleet.addresses(), 0);
+    clients.acknowledged(200).await;
+    fleet.members[2].signal("STOP");
+    fleet.changed("rollback").await;
+    assert_eq!(fleet.phase().await, "shift");
+    clients.acknowledged(200).await;
+
+    // From here on the target may change by the copy alone.
+    fleet.pair.target.run(WATCH).await;
+    fleet.members[2].signal("CONT");
+    clients.acknowledged(400).await;
+    clients.stop().await;
+    assert_eq!(fleet.pair.target.rows("SELECT count(*) FROM intruder").await, ["0"]);
+    fleet.everything_agrees(&ledger).await;
+}
+
+/// Notes every change of an account that is not a copy.
+const WATCH: &str = "
+CREATE TABLE intruder (at timestamptz DEFAULT clock_timestamp());
+CREATE FUNCTION note_intruder() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF current_setting('segue.copies', true) IS DISTINCT FROM 'on' THEN
+        INSERT INTO intruder DEFAULT VALUES;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER watch AFTER INSERT OR UPDATE OR DELETE ON account
+    FOR EACH ROW EXECUTE FUNCTION note_intruder();";
+
+/// Serializable transactions of others are captured until the fence, and refused from then on;
+/// those that nothing orders are refused all along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_go_round_segue_are_fenced_there_as_well() {
+    let fleet = reversed().await;
+    let ledger = Arc::new(Ledger::default());
+    let clients = load(&ledger, &fleet.addresses(), 0);
+    clients.acknowledged(100).await;
+    let unordered = fleet.pair.target.client().await;
+    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; INSERT INTO ticket (note) VALUES ('x')";
+    let error = unordered.batch_execute(begin).await.unwrap_err();
+    let said = error.as_db_error().unwrap();
+    assert_eq!(said.code().code(), "25006");
+    assert!(said.hint().unwrap().contains("SERIALIZABLE"), "{said:?}");
+    drop(unordered);
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let (client, stopped) = (fleet.pair.target.client().await, Arc::clone(&stop));
+    let outsider = tokio::spawn(async move {
+        let (mut written, mut refused) = (Vec::new(), 0_u64);
+        while !stopped.load(Ordering::Relaxed) {
+            client.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1").await.unwrap();
+            let insert = "INSERT INTO ticket (note) VALUES ('round') RETURNING id";
+            match client.query_one(insert, &[]).await {
+                Ok(row) => {
+                    if client.batch_execute("COMMIT").await.is_ok() {
+                        written.push(row.get::<_, i64>(0));
+                    }
+                }
+                Err(error) => {
+                    let code = error.code().map(|code| code.code().to_owned());
+                    let expected = ["25006", "40001"];
+                    assert!(code.is_some_and(|it| expected.contains(&&*it)), "{error:?}");
+                    client.batch_execute("ROLLBACK").await.unwrap();
+                    refused += 1;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        (written, refused)
+    });
+    fleet.changed("rollback").await;
+    clients.acknowledged(100).await;
+    stop.store(true, Ordering::Relaxed);
+    let (mut written, refused) = outsider.await.unwrap();
+    println!("written {}, refused {refused}", written.len());
+    assert!(!written.is_empty() && refused > 0);
+    clients.stop().await;
+    fleet.everything_agrees(&ledger).await;
+    written.sort_unstable();
+    let ids = "SELECT id FROM ticket WHERE note = 'round' ORDER BY id";
+    let expected: Vec<String> = written.iter().map(ToString::to_string).collect();
+    assert_eq!(fleet.pair.target.rows(ids).await, expected);
+    assert_eq!(fleet.pair.source.rows(ids).await, expected);
+}
+
+/// Whoever rolls back is lost at each place; its mark is taken off, or its work is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_coordinator_of_a_rollback_is_lost_at_every_step() {
+    lost_at_each(reversed().await, &CRASH_POINTS, 2).await;
+}
+
+/// It sleeps past the end of its mark, and wakes to a flip that it may not make any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_coordinator_of_a_rollback_is_stopped_and_wakes() {
+    stopped_at_each(reversed().await).await;
 }

@@ -15,18 +15,19 @@ const FORCED: [&str; 7] =
 /// and another one finds it done or does it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_coordinator_is_lost_at_every_step() {
-    lost_at_each(&CRASH_POINTS, 2).await;
+    lost_at_each(Fleet::in_shift(3).await, &CRASH_POINTS, 2).await;
 }
 
 /// The same with a member that only takes part; the cutover goes on without it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_lost_at_every_step() {
-    lost_at_each(&MEMBER_CRASH_POINTS, 0).await;
+    lost_at_each(Fleet::in_shift(3).await, &MEMBER_CRASH_POINTS, 0).await;
 }
 
-/// The third member is lost at each place while member `who` runs the cutover.
-async fn lost_at_each(places: &[&str], who: usize) {
-    let mut fleet = Fleet::in_shift(3).await;
+/// The third member is lost at each place while member `who` makes the way from the phase that the
+/// fleet is in.
+pub async fn lost_at_each(mut fleet: Fleet, places: &[&str], who: usize) {
+    let [there, back] = fleet.ways().await;
     let doomed = 2;
     // One ledger for all of it: nothing of an earlier round may be lost in a later one.
     let ledger = Arc::new(Ledger::default());
@@ -37,7 +38,7 @@ async fn lost_at_each(places: &[&str], who: usize) {
         let clients = load(&ledger, &fleet.addresses()[..2], generation);
         clients.acknowledged(60).await;
         fleet.settled_at_all().await;
-        let output = fleet.change(who, "cutover", &[]);
+        let output = fleet.change(who, there.command, &[]);
         assert_eq!(output.status.success(), who != doomed, "{place}: {}", said(&output));
         eventually(&format!("{place}: it has crashed"), LIMIT, || async {
             (!fleet.members[doomed].is_running()).then_some(())
@@ -47,12 +48,12 @@ async fn lost_at_each(places: &[&str], who: usize) {
         clients.acknowledged(60).await;
         let phase = fleet.phase().await;
         println!("{place}: {phase}");
-        if phase == "shift" {
-            fleet.changed("cutover").await;
+        if phase == there.from {
+            fleet.changed(there.command).await;
         }
         clients.acknowledged(60).await;
-        assert_eq!(fleet.phase().await, "reversed", "{place}");
-        fleet.changed("rollback").await;
+        assert_eq!(fleet.phase().await, back.from, "{place}");
+        fleet.changed(back.command).await;
         clients.stop().await;
         ledger.no_errors(place);
         fleet.everything_agrees(&ledger).await;
@@ -79,7 +80,7 @@ async fn database_lost_at_each(which: fn(&Fleet) -> &Server) {
         let clients = load(&ledger, &fleet.addresses()[..2], generation);
         clients.acknowledged(40).await;
         fleet.settled_at_all().await;
-        let running = fleet.stopped_within(2, place).await;
+        let running = fleet.stopped_within(2, "cutover", place).await;
         which(&fleet).stop_immediate();
         fleet.members[2].signal("CONT");
         which(&fleet).restart();

@@ -128,6 +128,16 @@ impl Fleet {
         self.members.push(member);
     }
 
+    /// The way on from the phase that stands, and the way back.
+    pub async fn ways(&self) -> [Way; 2] {
+        let cutover = Way { command: "cutover", from: "shift" };
+        let rollback = Way { command: "rollback", from: "reversed" };
+        match self.phase().await.as_str() {
+            "shift" => [cutover, rollback],
+            _ => [rollback, cutover],
+        }
+    }
+
     /// Runs a command at the first member until it succeeds; gives what it printed.
     pub async fn until_done(&self, arguments: &[&str]) -> String {
         eventually(&format!("{arguments:?}"), LIMIT, || async {
@@ -151,10 +161,7 @@ impl Fleet {
 
     /// A cutover or a rollback by a member's command.
     pub fn change(&self, member: usize, command: &str, more: &[&str]) -> Output {
-        let mut arguments = vec![command, "--yes", "--max-pause", "30s"];
-        if command == "cutover" {
-            arguments.extend(["--force", "--reason", "a test"]);
-        }
+        let mut arguments = asked(command);
         arguments.extend(more);
         self.members[member].run(&arguments)
     }
@@ -169,10 +176,10 @@ impl Fleet {
         said(&output).split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Runs a cutover by a member that stops at `place`, until it has; gives the command.
-    pub async fn stopped_within(&self, member: usize, place: &str) -> Child {
+    /// Runs a cutover or a rollback by a member that stops at `place`, until it has; gives the command.
+    pub async fn stopped_within(&self, member: usize, command: &str, place: &str) -> Child {
         let member = &self.members[member];
-        let arguments = ["cutover", "--yes", "--max-pause", "30s", "--force", "--reason", "a test"];
+        let arguments = asked(command);
         let running = Mutex::new(member.start_piped(&arguments));
         eventually(&format!("{place}: it has stopped"), LIMIT, || async {
             let mut running = running.lock().unwrap();
@@ -226,6 +233,21 @@ impl Fleet {
         let primary = if phase == "reversed" { &self.pair.target } else { &self.pair.source };
         agree_under(ledger, &self.pair, primary).await;
     }
+}
+
+/// The arguments of a cutover or a rollback.
+fn asked(command: &str) -> Vec<&str> {
+    let mut arguments = vec![command, "--yes", "--max-pause", "30s"];
+    if command == "cutover" {
+        arguments.extend(["--force", "--reason", "a test"]);
+    }
+    arguments
+}
+
+/// A change of the primary, and the phase that it begins in.
+pub struct Way {
+    pub command: &'static str,
+    pub from: &'static str,
 }
 
 /// All that a command printed.

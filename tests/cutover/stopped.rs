@@ -19,7 +19,11 @@ const PLACES: [&str; 5] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_that_was_stopped_wakes_when_another_has_done_its_work() {
-    let mut fleet = Fleet::in_shift(3).await;
+    stopped_at_each(Fleet::in_shift(3).await).await;
+}
+
+pub async fn stopped_at_each(mut fleet: Fleet) {
+    let [there, back] = fleet.ways().await;
     let ledger = Arc::new(Ledger::default());
     for (generation, place) in (0..).zip(PLACES) {
         fleet.members[2].kill();
@@ -27,19 +31,19 @@ async fn a_coordinator_that_was_stopped_wakes_when_another_has_done_its_work() {
         let clients = load(&ledger, &fleet.addresses()[..2], generation);
         clients.acknowledged(60).await;
         fleet.settled_at_all().await;
-        let running = fleet.stopped_within(2, place).await;
+        let running = fleet.stopped_within(2, there.command, place).await;
         // Whatever it holds is over with its lease: writes go on, here or there.
         clients.acknowledged(60).await;
-        if fleet.phase().await == "shift" {
-            fleet.changed("cutover").await;
+        if fleet.phase().await == there.from {
+            fleet.changed(there.command).await;
         }
         clients.acknowledged(60).await;
         fleet.members[2].signal("CONT");
         let output = running.wait_with_output().unwrap();
         println!("{place}: {}", said(&output));
         clients.acknowledged(60).await;
-        assert_eq!(fleet.phase().await, "reversed", "{place}");
-        fleet.changed("rollback").await;
+        assert_eq!(fleet.phase().await, back.from, "{place}");
+        fleet.changed(back.command).await;
         clients.acknowledged(60).await;
         clients.stop().await;
         ledger.no_errors(place);

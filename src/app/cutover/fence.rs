@@ -19,6 +19,8 @@ const ATTEMPT: Duration = Duration::from_millis(150);
 /// A reconcile of which nothing is heard for so long belongs to a process that is stopped, cut
 /// off or lost. To end it does no harm: its keys are due again.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
+/// Keys of one transaction, of those that are copied by the cutover itself.
+const KEYS_AT_ONCE: usize = 500;
 /// Between two attempts.
 const BREATH: Duration = Duration::from_millis(20);
 
@@ -106,7 +108,10 @@ impl Run<'_> {
             if Instant::now() >= self.limit() {
                 fence.release().await?;
                 let left: Vec<String> = writers.iter().map(ToString::to_string).collect();
-                let message = format!("writers are left: {}", left.join("; "));
+                let message = match left.is_empty() {
+                    true => "the primary has another epoch, or the fence of another cutover".into(),
+                    false => format!("writers are left: {}", left.join("; ")),
+                };
                 return Err(SqlFault::new(FaultKind::Unavailable, "cutover.writers", message)
                     .on(fence.side())
                     .with_hint(
@@ -158,11 +163,31 @@ impl Run<'_> {
             }
             if looked.elapsed() >= SILENCE_MAX {
                 self.end_silent_copies(fence).await?;
+                if fence.is_mark() && self.copy_claimed(fence).await? {
+                    return Ok(most);
+                }
                 looked = Instant::now();
             }
             self.parts.replayer.wake();
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Copies what waits, whoever has claimed it: CockroachDB has nobody end the session of a lost
+    /// member. Under the fence nothing comes after it, so that what is left in the outbox then says
+    /// nothing new. Answers whether that was all.
+    async fn copy_claimed(&self, fence: &Exclusive) -> Result<bool, SqlFault> {
+        let Some(keys) = tally::all_pending(fence.session()).await? else { return Ok(false) };
+        let reconciler = self.parts.reconcilers.of(self.from());
+        let keys: Vec<_> = keys.into_iter().collect();
+        tracing::warn!(keys = keys.len(), "keys that a lost member has claimed are copied");
+        for some in keys.chunks(KEYS_AT_ONCE) {
+            let report = reconciler.reconcile(some.iter().cloned().collect()).await;
+            if report.stopped.is_some() || !report.failed.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Frees the keys that lost members have claimed, on the one side, and locked, on the other.

@@ -85,6 +85,12 @@ impl Exclusive {
         self.session.side()
     }
 
+    /// Whether it is a mark in the control row, and no lock: then nobody's session can be ended for
+    /// it, nor need be.
+    pub fn is_mark(&self) -> bool {
+        self.holder.is_some()
+    }
+
     /// The session: what is done on it is done under the fence, or not at all.
     pub fn session(&self) -> &Session {
         &self.session
