@@ -221,8 +221,7 @@ async fn what_is_printed_is_what_is_installed() {
     let mut c = Captured::new("CREATE TABLE t (id int PRIMARY KEY)").await;
     let params = Params::new(PARAMS_SIDE);
     capture::remove(&mut c.owner, &params).await.expect("taken away");
-    let (sql, refused) =
-        capture::print(&c.owner, &params, &c.tables).await.expect("it is printed");
+    let (sql, refused) = capture::print(&c.owner, &params, &c.tables).await.expect("it is printed");
     assert!(refused.is_empty(), "{refused:?}");
     c.owner.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     assert_eq!(c.drift().await, [""; 0]);

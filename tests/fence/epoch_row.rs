@@ -1,5 +1,4 @@
-//! The fence of CockroachDB, on a stand-in: PostgreSQL whose transactions are serializable, which
-//! says at login that it is CockroachDB, and has the one function that the fence calls.
+//! The fence of CockroachDB, on a stand-in for it (`support/stand_in.rs`).
 //!
 //! Both databases give the same promise, that transactions come one after the other in some
 //! order. What the fence needs of it is shown here; that CockroachDB keeps it is not.
@@ -8,17 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue::domain::call::{
-    BoundStatement, CallContext, Isolation, ResultLimits, TransactionOptions,
+    BoundStatement, CallContext, Isolation, ResultLimits, TransactionId, TransactionOptions,
 };
-use segue::domain::control::{ControlState, Phase};
+use segue::domain::control::Phase;
 use segue::domain::fault::{Outcome, SqlFault};
 use segue::domain::key::WriteId;
-use segue::domain::side::Side;
+use segue::domain::side::{Side, Sides};
+use segue::ports::control::{ControlChange, ControlStore as _};
 use segue::ports::{Database as _, Transactions as _, WriteRequest};
+use segue::postgres::capture::{self, Params};
 use segue::postgres::connect::Connector;
+use segue::postgres::control::{ControlTable, read_on};
 use segue::postgres::database::{self, PostgresDatabase};
 use segue::postgres::dsn::Dsn;
-use segue::postgres::fence::FenceControl;
+use segue::postgres::fence::{Exclusive, FenceControl};
 use segue::postgres::pool::{self, Pool};
 use segue::postgres::read::ReadConnections;
 use segue::postgres::schema::{self, Permission};
@@ -27,20 +29,18 @@ use segue::postgres::transactions::{self, PostgresTransactions};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::set;
-use crate::support::{Database, Major, Proxy, shared};
+use crate::support::{Database, Major, Proxy, eventually, shared, stand_in};
+use crate::{ATTEMPT, LEASE, set};
 
-/// `noted` is what a capture trigger writes to.
-const SCHEMA: &str = "CREATE TABLE item (id int PRIMARY KEY); CREATE TABLE noted (id int);
-    CREATE SCHEMA crdb_internal;
-    CREATE FUNCTION crdb_internal.force_error(code text, message text) RETURNS int
-    LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '%', message USING ERRCODE = code; END $$;";
 const WAIT: Duration = Duration::from_secs(10);
-const WRITE: [&str; 2] = ["INSERT INTO item VALUES (1)", "INSERT INTO noted VALUES (1)"];
+const WRITE: &str = "INSERT INTO item VALUES (1)";
+/// Of the fence that lapses.
+const SHORT: Duration = Duration::from_millis(300);
 
-/// A member that knows of epoch 2.
+/// A member that knows of epoch 2, in which the stand-in is the primary.
 struct Member {
     database: Database,
+    connector: Connector,
     segue: PostgresDatabase,
     transactions: PostgresTransactions,
     writes: Pool,
@@ -49,22 +49,23 @@ struct Member {
 
 impl Member {
     async fn new() -> Self {
-        let server = shared(Major::V15);
-        let database = Database::create(server, SCHEMA).await;
-        let isolation = "default_transaction_isolation = 'serializable'";
-        database.run(&format!("ALTER DATABASE {} SET {isolation}", database.name())).await;
+        let (server, side) = (shared(Major::V15), Side::Target);
+        let database = Database::create(server, "CREATE TABLE item (id int PRIMARY KEY)").await;
+        database.run(&stand_in::sql(database.name())).await;
         let mut owner = database.client().await;
-        schema::migrate(&mut owner, Side::Source, Permission::Change).await.unwrap();
-        let known = set(&database, 2, Phase::Shift).await;
-        let proxy = Proxy::reporting(server.port(), "crdb_version", "a stand-in for CockroachDB");
+        schema::migrate(&mut owner, side, Permission::Change).await.unwrap();
+        let (tables, _) = capture::default_tables(&owner).await.unwrap();
+        capture::install(&mut owner, &Params::new(side), &tables).await.unwrap();
+        let known = set(&database, 2, Phase::Reversed).await;
+        let proxy = stand_in::proxy(server);
         let dsn = Dsn::parse(&server.dsn_by_port(database.name(), proxy.port()), |_| None).unwrap();
-        let connector = Connector::new(Side::Source, dsn).unwrap();
+        let connector = Connector::new(side, dsn).unwrap();
         let control = FenceControl::default();
         control.set(Some(known));
-        let fence = control.fence(Side::Source, WAIT);
+        let fence = control.fence(side, WAIT);
         let params = |purpose| pool::Params::new(purpose, 4, WAIT);
         let writes = Pool::fenced(connector.clone(), params(Purpose::Write), fence).unwrap();
-        let reads = Pool::new(connector, params(Purpose::Read)).unwrap();
+        let reads = Pool::new(connector.clone(), params(Purpose::Read)).unwrap();
         let tasks = TaskTracker::new();
         let transactions = PostgresTransactions::new(transactions::Params {
             writes: writes.clone(),
@@ -74,7 +75,7 @@ impl Member {
         let reads = ReadConnections::new(reads);
         let segue =
             PostgresDatabase::new(database::Params { reads, writes: writes.clone(), tasks });
-        Self { database, segue, transactions, writes, _proxy: proxy }
+        Self { database, connector, segue, transactions, writes, _proxy: proxy }
     }
 
     async fn write(&self) -> Result<(), SqlFault> {
@@ -87,21 +88,33 @@ impl Member {
         self.segue.write(request).await.map(drop)
     }
 
-    async fn is_untouched(&self) {
-        assert_eq!(self.database.rows("SELECT id FROM item").await, [""; 0]);
+    async fn begin(&self, isolation: Option<Isolation>) -> TransactionId {
+        let options =
+            TransactionOptions { isolation, read_only: false, idle_max: WAIT, total_max: WAIT };
+        self.transactions.begin(options, WriteId(1), context()).await.unwrap()
     }
 
-    /// What a cutover does there: it takes the epoch on, and then looks at all that was noted.
-    async fn fence_and_look(&self) -> ControlState {
-        let next = set(&self.database, 3, Phase::Shift).await;
-        assert_eq!(self.database.rows("SELECT count(*) FROM noted").await, ["0"]);
-        next
+    async fn items(&self) -> Vec<String> {
+        self.database.rows("SELECT id FROM item ORDER BY id").await
+    }
+
+    async fn exclusive(&self, lease: Duration) -> Exclusive {
+        Exclusive::open(&self.connector, lease).await.unwrap()
+    }
+
+    /// What a flip makes of the row, and whether it could.
+    async fn flip(&self, fence: &Exclusive) -> bool {
+        let mut row = read_on(fence.session()).await.unwrap().unwrap();
+        let from = row.version();
+        row.state.epoch += 1;
+        row.state.phase = Phase::Shift;
+        row.revision += 1;
+        fence.change(from, ControlChange::to(&row)).await.unwrap()
     }
 }
 
 fn statements() -> Vec<BoundStatement> {
-    let bound = |sql: &str| BoundStatement { sql: Arc::from(sql), name: None, params: [].into() };
-    WRITE.map(bound).into()
+    vec![BoundStatement { sql: Arc::from(WRITE), name: None, params: [].into() }]
 }
 
 fn context() -> CallContext {
@@ -120,24 +133,24 @@ async fn a_write_under_an_older_epoch_is_refused() {
     // Its session was opened in time, and is not told.
     let old = member.writes.get().await.unwrap();
     drop(old);
-    set(&member.database, 3, Phase::Shift).await;
+    set(&member.database, 3, Phase::Reversed).await;
     let fault = member.write().await.unwrap_err();
     assert!(fault.says_look_again(), "{fault:?}");
     assert_eq!(fault.outcome, Outcome::NotApplied);
-    member.is_untouched().await;
-    set(&member.database, 2, Phase::Shift).await;
+    assert_eq!(member.items().await, [""; 0]);
+    set(&member.database, 2, Phase::Reversed).await;
     member.write().await.unwrap();
-    assert_eq!(member.database.rows("SELECT id FROM item").await, ["1"]);
+    assert_eq!(member.items().await, ["1"]);
 }
 
-/// Why the look at what was noted is part of the fence.
+/// Why the look at the whole outbox is part of the fence.
 #[tokio::test]
-async fn a_change_of_the_epoch_alone_does_not_stop_who_has_looked() {
+async fn the_mark_alone_does_not_stop_who_has_looked() {
     let member = Member::new().await;
-    let options =
-        TransactionOptions { isolation: None, read_only: false, idle_max: WAIT, total_max: WAIT };
-    let id = member.transactions.begin(options, WriteId(1), context()).await.unwrap();
-    set(&member.database, 3, Phase::Shift).await;
+    let id = member.begin(None).await;
+    let mark = "UPDATE segue.control SET fenced_by = '7d5f0d9e-1111-4222-8333-444455556666'";
+    member.database.run(mark).await;
+    // The capture trigger looks in the same snapshot.
     member.transactions.write(id, statements(), context()).await.unwrap();
     member.transactions.commit(id, context()).await.unwrap();
 }
@@ -145,20 +158,19 @@ async fn a_change_of_the_epoch_alone_does_not_stop_who_has_looked() {
 /// A member that stands still between its look and its commit, whatever isolation its caller
 /// asked for.
 #[tokio::test]
-async fn nothing_commits_behind_the_look_at_what_was_noted() {
+async fn nothing_commits_behind_the_fence() {
     let isolations = [None, Some(Isolation::ReadCommitted), Some(Isolation::RepeatableRead)];
     for isolation in isolations {
         for written_before in [false, true] {
             let member = Member::new().await;
-            let options =
-                TransactionOptions { isolation, read_only: false, idle_max: WAIT, total_max: WAIT };
-            let id = member.transactions.begin(options, WriteId(1), context()).await.unwrap();
+            let id = member.begin(isolation).await;
             let write = || member.transactions.write(id, statements(), context());
             let mut written = Ok(());
             if written_before {
                 write().await.unwrap();
             }
-            member.fence_and_look().await;
+            let fence = member.exclusive(LEASE).await;
+            assert!(fence.acquire(2, ATTEMPT).await.unwrap());
             if !written_before {
                 written = write().await.map(drop);
             }
@@ -166,7 +178,112 @@ async fn nothing_commits_behind_the_look_at_what_was_noted() {
             let case = format!("{isolation:?}, written before: {written_before}");
             let fault = written.and(committed.map(drop)).expect_err(&case);
             assert_eq!((&*fault.sqlstate, fault.outcome), ("40001", Outcome::NotApplied), "{case}");
-            member.is_untouched().await;
+            assert_eq!(member.items().await, [""; 0]);
+            assert!(member.flip(&fence).await, "{case}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_fence_keeps_writers_and_others_out_until_it_is_lifted() {
+    let member = Member::new().await;
+    let (one, other) = (member.exclusive(LEASE).await, member.exclusive(LEASE).await);
+    assert!(!one.acquire(1, ATTEMPT).await.unwrap(), "the epoch is another one");
+    assert!(one.acquire(2, ATTEMPT).await.unwrap());
+    assert!(one.acquire(2, ATTEMPT).await.unwrap(), "it has it already");
+    assert!(!other.acquire(2, ATTEMPT).await.unwrap());
+    assert!(!member.flip(&other).await, "the flip is the holder's");
+    let waiting = member.write();
+    tokio::pin!(waiting);
+    let held = tokio::time::timeout(SHORT, &mut waiting).await;
+    assert!(held.is_err(), "a new session waits: {held:?}");
+    // Not the other one's to lift.
+    other.release().await.unwrap();
+    assert!(!other.acquire(2, ATTEMPT).await.unwrap());
+    one.release().await.unwrap();
+    waiting.await.unwrap();
+    assert_eq!(member.items().await, ["1"]);
+    assert!(!member.flip(&one).await, "it has lifted it");
+    assert!(other.acquire(2, ATTEMPT).await.unwrap());
+    assert!(member.flip(&other).await);
+    // It went with the flip.
+    let row =
+        member.database.rows("SELECT phase, fenced_by, fenced_until FROM segue.control").await;
+    assert_eq!(row, ["shift|NULL|NULL"]);
+}
+
+/// A holder that sleeps past the end of its mark, while nobody changes the epoch: whoever wants
+/// to write takes the mark off, and the flip that the holder wakes up to is refused.
+#[tokio::test]
+async fn a_holder_that_slept_too_long_cannot_flip() {
+    let member = Member::new().await;
+    let fence = member.exclusive(SHORT).await;
+    assert!(fence.acquire(2, ATTEMPT).await.unwrap());
+    member.write().await.unwrap();
+    assert_eq!(member.items().await, ["1"]);
+    assert!(!member.flip(&fence).await);
+    let row = member.database.rows("SELECT epoch, phase FROM segue.control").await;
+    assert_eq!(row, ["2|reversed"]);
+}
+
+/// As long as it is heard of, the mark stays.
+#[tokio::test]
+async fn a_holder_that_is_heard_of_keeps_its_mark() {
+    let member = Member::new().await;
+    let fence = member.exclusive(SHORT).await;
+    assert!(fence.acquire(2, ATTEMPT).await.unwrap());
+    tokio::select! {
+        () = fence.be_heard(SHORT / 5) => panic!("it never ends"),
+        written = member.write() => panic!("written under the fence: {written:?}"),
+        () = tokio::time::sleep(SHORT * 4) => {}
+    }
+    assert!(member.flip(&fence).await);
+}
+
+/// Another one's mark that is past its end is no hindrance either.
+#[tokio::test]
+async fn a_lapsed_fence_is_taken_over() {
+    let member = Member::new().await;
+    let (lost, next) = (member.exclusive(SHORT).await, member.exclusive(LEASE).await);
+    assert!(lost.acquire(2, ATTEMPT).await.unwrap());
+    eventually("the mark has ended", WAIT, || async {
+        next.acquire(2, ATTEMPT).await.unwrap().then_some(())
+    })
+    .await;
+    assert!(!member.flip(&lost).await);
+    assert!(member.flip(&next).await);
+}
+
+/// A reconcile that has looked, and sleeps when its side is made the primary: callers change or
+/// only read what it is about to delete.
+#[tokio::test]
+async fn a_copy_that_has_looked_cannot_undo_what_was_written_since() {
+    for callers in [
+        "UPDATE item SET id = 8 WHERE id = 7",
+        "INSERT INTO item SELECT max(id) + 1 FROM item WHERE id = 7",
+    ] {
+        let member = Member::new().await;
+        member.database.run("INSERT INTO item VALUES (7)").await;
+        set(&member.database, 2, Phase::Shift).await;
+        let copy = member.database.client().await;
+        copy.batch_execute(
+            "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT set_config('segue.copies', 'on', true); \
+             SELECT phase FROM segue.control WHERE id = 1; SELECT * FROM item WHERE id = 7",
+        )
+        .await
+        .unwrap();
+        let params = pool::Params::new(Purpose::Own, 2, WAIT);
+        let pool = Pool::new(member.connector.clone(), params).unwrap();
+        let store = ControlTable::new(Sides { source: pool.clone(), target: pool });
+        let row = store.read(Side::Target).await.unwrap().unwrap();
+        let mut next = row.clone();
+        (next.state.phase, next.revision) = (Phase::Reversed, row.revision + 1);
+        let to = ControlChange::to(&next);
+        assert!(store.compare_and_set(Side::Target, Some(row.version()), to).await.unwrap());
+        member.database.run(callers).await;
+        let late = copy.batch_execute("DELETE FROM item WHERE id = 7; COMMIT").await;
+        let code = late.expect_err(callers).code().map(|code| code.code().to_owned());
+        assert_eq!(code.as_deref(), Some("40001"), "{callers}");
+        assert!(member.items().await.contains(&"8".to_owned()), "{callers}");
     }
 }

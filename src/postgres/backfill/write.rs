@@ -122,7 +122,8 @@ pub(super) async fn begin(
     foreign_keys: ForeignKeys,
     fenced: bool,
 ) -> Result<Transaction, NotWritten> {
-    let transaction = Transaction::open_by(target, |facts| begin_writing(facts, foreign_keys, fenced)).await?;
+    let transaction =
+        Transaction::open_by(target, |facts| begin_writing(facts, foreign_keys, fenced)).await?;
     if fenced {
         follows(transaction.client()?).await?;
     }

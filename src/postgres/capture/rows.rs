@@ -242,7 +242,8 @@ END
 
 /// A row's key as the outbox has it.
 fn key_of(row: &str, key: &[KeyColumn]) -> String {
-    let values = key.iter().map(|column| format!("({row}).{}::text", quote_identifier(&column.name)));
+    let values =
+        key.iter().map(|column| format!("({row}).{}::text", quote_identifier(&column.name)));
     format!("ARRAY[{}]", values.collect::<Vec<_>>().join(", "))
 }
 

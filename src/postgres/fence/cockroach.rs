@@ -73,9 +73,11 @@ fn look_for(epoch: u64) -> String {
 /// The condition and the end of a change of the control row that is made under the fence: it is
 /// lifted by it.
 pub(in crate::postgres) fn under(changing: &str, holder: Uuid) -> String {
-    changing
-        .replacen("SET ", "SET fenced_by = NULL, fenced_until = NULL, ", 1)
-        .replacen("WHERE id = 1", &format!("WHERE id = 1 AND fenced_by = '{holder}'"), 1)
+    changing.replacen("SET ", "SET fenced_by = NULL, fenced_until = NULL, ", 1).replacen(
+        "WHERE id = 1",
+        &format!("WHERE id = 1 AND fenced_by = '{holder}'"),
+        1,
+    )
 }
 
 /// Puts the holder's mark on, where the row has this epoch and no other mark.

@@ -67,11 +67,16 @@ impl Exclusive {
     /// `Unavailable` where there is none to be had.
     pub async fn open(connector: &Connector, lease: Duration) -> Result<Self, SqlFault> {
         let session = connector.connect(Purpose::Own).await?;
-        // The setting came with PostgreSQL 14, which capture needs as well.
         let lease_ms = lease.as_millis().max(1);
+        let ends = match session.facts().is_cockroach {
+            // The mark has an end of its own. What is looked at under it is ordered against those
+            // who have looked.
+            true => "SET default_transaction_isolation = 'serializable'".to_owned(),
+            // The setting came with PostgreSQL 14, which capture needs as well.
+            false => format!("SET idle_session_timeout = {lease_ms}"),
+        };
         let sql = format!(
-            "SET idle_session_timeout = {lease_ms}; \
-             SET idle_in_transaction_session_timeout = {lease_ms}; \
+            "{ends}; SET idle_in_transaction_session_timeout = {lease_ms}; \
              SET statement_timeout = {lease_ms}"
         );
         let set = session.batch_execute(&sql).await;
