@@ -126,15 +126,19 @@ async fn settled(pair: &Pair, limit: Duration) {
 
 async fn converge(params: Params, seconds: u64) {
     let pair = world::pair().await;
-    let members = members(&Way::forth(&pair), 3, &params);
-    let writers = writers(&pair, 4);
+    converge_by(&pair, &Way::forth(&pair), params, seconds).await;
+}
+
+pub async fn converge_by(pair: &Pair, way: &Way, params: Params, seconds: u64) {
+    let members = members(way, 3, &params);
+    let writers = writers(pair, 4);
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end {
         members[0].0.wake();
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let committed = writers.end().await;
-    settled(&pair, Duration::from_secs(60)).await;
+    settled(pair, Duration::from_secs(60)).await;
     eprintln!(
         "{committed} transactions; members: {:?}",
         members.iter().map(|m| m.0.stats()).collect::<Vec<_>>()

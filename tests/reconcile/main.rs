@@ -7,6 +7,7 @@
 mod support;
 
 mod basics;
+mod cockroach;
 mod convergence;
 mod failover;
 mod gives_way;

@@ -1,0 +1,94 @@
+//! Reconciles to CockroachDB, and its outbox, on a stand-in for it (`support/stand_in.rs`).
+
+use std::time::Duration;
+
+use segue::domain::side::Side;
+use segue::ports::reconcile::{OutboxSize, Upkeep};
+use segue::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
+
+use crate::convergence::converge_by;
+use crate::world::{self, Way, assert_equal, drain, waiting};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_members_and_four_writers_converge() {
+    let (pair, _proxy, way) = world::onto_cockroach().await;
+    converge_by(&pair, &way, world::params(), 6).await;
+}
+
+/// No lock of the table makes a reconcile wait that has read the primary before it was emptied:
+/// what it then inserts is ordered before the look that did not find it, and cannot be.
+#[tokio::test]
+async fn a_reconcile_of_before_a_truncate_cannot_bring_a_row_back() {
+    let (pair, _proxy, way) = world::onto_cockroach().await;
+    pair.source.run("INSERT INTO app.parent VALUES (5, 'five'), (6, 'six')").await;
+    drain(&way.worker()).await;
+    pair.target.run("DELETE FROM moved.parent WHERE id = 5").await;
+    let late = pair.target.client().await;
+    late.batch_execute(
+        "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT held FROM segue.key_lock WHERE slot = -1; \
+         SELECT * FROM moved.parent WHERE id = 5",
+    )
+    .await
+    .unwrap();
+    pair.source.run("TRUNCATE app.parent CASCADE").await;
+    drain(&way.worker()).await;
+    let late = late.batch_execute("INSERT INTO moved.parent VALUES (5, 'five'); COMMIT").await;
+    let code = late.unwrap_err().code().map(|code| code.code().to_owned());
+    assert_eq!(code.as_deref(), Some("40001"));
+    assert_equal(&pair).await;
+    assert_eq!(pair.target.rows("SELECT count(*) FROM moved.parent").await, ["0"]);
+}
+
+fn upkeep(way: &Way, bytes_max: u64) -> OutboxUpkeep {
+    let params = UpkeepParams {
+        window: Duration::from_secs(3600),
+        lock_wait: Duration::from_millis(200),
+        bytes_max,
+        idempotency_kept: Duration::from_secs(24 * 3600),
+        rows_max: 2,
+    };
+    OutboxUpkeep::new(Way { primary: Side::Target, ..way.clone() }.outbox(), params)
+}
+
+const ROWS: &str = "
+INSERT INTO segue.outbox (slot, table_id, key, forgotten_at) VALUES
+    (0, 1, '{1}', now() - '3 hours'::interval), (5, 1, '{2}', now() - '2 hours'::interval),
+    (5, 1, '{3}', now() - '2 hours'::interval), (5, 1, '{4}', now()), (0, 1, '{5}', NULL)";
+
+#[tokio::test]
+async fn what_was_forgotten_long_ago_goes_and_nothing_else() {
+    let (pair, _proxy, way) = world::onto_cockroach().await;
+    pair.target.run(ROWS).await;
+    // Two statements, since one removes two rows at most.
+    assert_eq!(upkeep(&way, 1 << 30).truncate_ring().await.unwrap(), 2);
+    let left = pair.target.rows("SELECT key FROM segue.outbox ORDER BY key").await;
+    assert_eq!(left, ["{4}", "{5}"]);
+    let noted = "SELECT removed_until < now() - '1 hour'::interval FROM segue.outbox_state";
+    assert_eq!(pair.target.rows(noted).await, ["t"]);
+    assert_eq!(upkeep(&way, 1 << 30).truncate_ring().await.unwrap(), 0);
+    // What a chunk of a backfill asks for stays.
+    pair.target.run("DELETE FROM segue.outbox").await;
+    pair.target.run(ROWS).await;
+    let hold = "INSERT INTO segue.outbox_hold VALUES (gen_random_uuid(), \
+        now() - '150 minutes'::interval, now() + '1 hour'::interval)";
+    pair.target.run(hold).await;
+    assert_eq!(upkeep(&way, 1 << 30).truncate_ring().await.unwrap(), 1);
+    assert_eq!(pair.target.rows("SELECT count(*) FROM segue.outbox").await, ["4"]);
+}
+
+#[tokio::test]
+async fn the_copy_is_given_up_before_the_outbox_fills_the_primary() {
+    let (pair, _proxy, way) = world::onto_cockroach().await;
+    pair.target.run("UPDATE segue.control SET phase = 'reversed'").await;
+    let rows = "INSERT INTO segue.outbox (slot, table_id, key) \
+        SELECT 0, 1, ARRAY[i::text] FROM generate_series(1, 40) AS i";
+    pair.target.run(rows).await;
+    let size = upkeep(&way, 1 << 20).check_size().await.unwrap();
+    assert_eq!(size, OutboxSize::Within { bytes: 40 * 200 });
+    let size = upkeep(&way, 1000).check_size().await.unwrap();
+    assert_eq!(size, OutboxSize::GivenUp { bytes: 40 * 200 });
+    assert_eq!(pair.target.rows("SELECT phase FROM segue.control").await, ["target_only"]);
+    assert_eq!(waiting(&pair.target).await, [""; 0]);
+    let gaps = "SELECT capture_gaps FROM segue.outbox_state";
+    assert_eq!(pair.target.rows(gaps).await, ["1"]);
+}
