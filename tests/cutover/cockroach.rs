@@ -155,3 +155,57 @@ async fn the_coordinator_of_a_rollback_is_lost_at_every_step() {
 async fn the_coordinator_of_a_rollback_is_stopped_and_wakes() {
     stopped_at_each(reversed().await).await;
 }
+
+/// Labels of seats are never as long as a seat's may be.
+const BACKFILL: [&str; 6] =
+    ["backfill", "--empty-target", "--chunk-rows", "1000", "--accept", "column.narrower"];
+
+/// From the first command to the way back: a history is copied, both sides are verified in either
+/// direction, and what was planted is found and mended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_whole_way_by_its_commands() {
+    let mut fleet = Fleet::before_cockroach().await;
+    let history = "INSERT INTO account (id, version, note, body) SELECT i, 1, 'n' || i, \
+        json_build_object('n', i) FROM generate_series(-5000, -1) AS i; \
+        INSERT INTO line SELECT i, 1 FROM generate_series(-5000, -1) AS i";
+    fleet.pair.source.run(history).await;
+    fleet.members[0].succeed(&["init"]);
+    fleet.members[0].serve().await;
+    fleet.advance("dual_write").await;
+    let told = fleet.members[0].succeed(&BACKFILL);
+    println!("{told}");
+    let rows = "SELECT count(*) FROM account";
+    assert_eq!(fleet.pair.target.rows(rows).await, ["5000"]);
+    println!("{}", fleet.members[0].succeed(&["verify"]));
+
+    // What is not a copy is refused; planted as one, it is found.
+    let spoil = "BEGIN; SELECT set_config('segue.copies', 'on', true); \
+        UPDATE account SET note = 'spoilt' WHERE id = -2000; COMMIT";
+    fleet.pair.target.run(spoil).await;
+    let found = fleet.members[0].run(&["verify"]);
+    assert_eq!(found.status.code(), Some(3), "{}", said(&found));
+    fleet.members[0].succeed(&["verify", "--repair"]);
+
+    fleet.advance("shadow_read").await;
+    fleet.advance("shift").await;
+    let ledger = Arc::new(Ledger::default());
+    let clients = load(&ledger, &fleet.addresses(), 0);
+    clients.acknowledged(100).await;
+    fleet.changed("cutover").await;
+    assert_eq!(fleet.phase().await, "reversed");
+    clients.acknowledged(100).await;
+    println!("{}", fleet.members[0].succeed(&["verify"]));
+    let spoil = "SET session_replication_role = replica; \
+        UPDATE account SET note = 'spoilt' WHERE id = -3000";
+    fleet.pair.source.run(spoil).await;
+    let refused = fleet.change(0, "rollback", &[]);
+    assert!(said(&refused).contains("account differs"), "{}", said(&refused));
+    fleet.members[0].succeed(&["verify", "--repair"]);
+    fleet.changed("rollback").await;
+    clients.acknowledged(100).await;
+    clients.stop().await;
+    ledger.no_errors("in the end");
+    // The ledger knows of nothing that was there before.
+    fleet.pair.source.run("DELETE FROM account WHERE id < 0").await;
+    fleet.everything_agrees(&ledger).await;
+}

@@ -94,29 +94,38 @@ impl Fleet {
         Self { members: Vec::new(), pair, source, target, stand_in }
     }
 
-    async fn begun(self, members: usize, more: &str) -> Self {
-        let mut fleet = self;
+    /// One member with such a target that has begun nothing yet.
+    pub async fn before_cockroach() -> Self {
+        Self::of_servers(true, COCKROACH_EXTRA).await.prepared(1, "")
+    }
+
+    fn prepared(mut self, members: usize, more: &str) -> Self {
         let sections = format!("{SECTIONS}{more}");
-        let source = fleet.pair.source.dsn();
-        let target = match &fleet.stand_in {
-            Some(proxy) => fleet.target.dsn_by_port(fleet.pair.target.name(), proxy.port()),
-            None => fleet.pair.target.dsn().to_owned(),
+        let source = self.pair.source.dsn();
+        let target = match &self.stand_in {
+            Some(proxy) => self.target.dsn_by_port(self.pair.target.name(), proxy.port()),
+            None => self.pair.target.dsn().to_owned(),
         };
-        for _ in 0..members {
-            fleet.members.push(Segue::prepare(source, &target, &sections));
-        }
+        let member = || Segue::prepare(source, &target, &sections);
+        self.members.extend(std::iter::repeat_with(member).take(members));
+        self
+    }
+
+    async fn begun(self, members: usize, more: &str) -> Self {
+        let mut fleet = self.prepared(members, more);
         fleet.members[0].succeed(&["init", "--phase", "shadow_read"]);
         for member in &mut fleet.members {
             member.serve().await;
         }
-        fleet.shift().await;
+        fleet.advance("shift").await;
         fleet
     }
 
-    async fn shift(&self) {
-        let forced = ["phase", "advance", "--to", "shift", "--force", "--reason", "a test"];
-        self.until_done(&forced).await;
-        self.settled("shift").await;
+    /// The next phase, settled.
+    pub async fn advance(&self, phase: &str) {
+        self.until_done(&["phase", "advance", "--to", phase, "--force", "--reason", "a test"])
+            .await;
+        self.settled(phase).await;
     }
 
     /// One more member, whose connections go through these ports.
