@@ -8,6 +8,7 @@ use crate::domain::call::BoundStatement;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 use crate::domain::value::Value;
+use crate::statement::{StatementKind, analyse};
 use crate::value;
 
 /// A statement with its parameters, ready to be sent.
@@ -33,6 +34,11 @@ impl Ready {
         {
             return Ok(Self { prepared, params, was_known: true });
         }
+        if session.facts().is_cockroach
+            && let Some(fault) = uncaptured(&statement.sql)
+        {
+            return Err(fault.on(session.side()));
+        }
         let prepared = session.prepare_anew(&statement.sql).await?;
         let params = bind(&prepared, &statement.params, session.side())?;
         Ok(Self { prepared, params, was_known: false })
@@ -42,6 +48,17 @@ impl Ready {
     pub(super) fn returns_rows(&self) -> bool {
         !self.prepared.columns.is_empty()
     }
+}
+
+/// The refusal of a statement that CockroachDB's triggers do not see: `TRUNCATE` changes the schema
+/// there.
+fn uncaptured(sql: &str) -> Option<SqlFault> {
+    let truncates = analyse(sql).is_ok_and(|it| it.kind == StatementKind::Truncate);
+    truncates.then(|| {
+        let message = "TRUNCATE is not captured on CockroachDB";
+        SqlFault::new(FaultKind::Refused, "refused.truncate", message)
+            .with_hint("use DELETE, in parts where the table is large")
+    })
 }
 
 /// Whether the server has seen something of the call that failed.

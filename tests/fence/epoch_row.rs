@@ -79,8 +79,12 @@ impl Member {
     }
 
     async fn write(&self) -> Result<(), SqlFault> {
+        self.write_by(WRITE).await
+    }
+
+    async fn write_by(&self, sql: &str) -> Result<(), SqlFault> {
         let request = WriteRequest {
-            statements: statements(),
+            statements: statements(sql),
             write_id: WriteId(rand::random()),
             idempotency: None,
             context: context(),
@@ -113,8 +117,8 @@ impl Member {
     }
 }
 
-fn statements() -> Vec<BoundStatement> {
-    vec![BoundStatement { sql: Arc::from(WRITE), name: None, params: [].into() }]
+fn statements(sql: &str) -> Vec<BoundStatement> {
+    vec![BoundStatement { sql: Arc::from(sql), name: None, params: [].into() }]
 }
 
 fn context() -> CallContext {
@@ -143,6 +147,20 @@ async fn a_write_under_an_older_epoch_is_refused() {
     assert_eq!(member.items().await, ["1"]);
 }
 
+/// No trigger sees it there.
+#[tokio::test]
+async fn a_truncate_is_refused() {
+    let member = Member::new().await;
+    member.write().await.unwrap();
+    for sql in ["TRUNCATE item", "/* all */ truncate table item"] {
+        let fault = member.write_by(sql).await.unwrap_err();
+        assert_eq!((fault.reason, fault.outcome), ("refused.truncate", Outcome::NotApplied));
+    }
+    assert_eq!(member.items().await, ["1"]);
+    member.write_by("DELETE FROM item").await.unwrap();
+    assert_eq!(member.items().await, [""; 0]);
+}
+
 /// Why the look at the whole outbox is part of the fence.
 #[tokio::test]
 async fn the_mark_alone_does_not_stop_who_has_looked() {
@@ -151,7 +169,7 @@ async fn the_mark_alone_does_not_stop_who_has_looked() {
     let mark = "UPDATE segue.control SET fenced_by = '7d5f0d9e-1111-4222-8333-444455556666'";
     member.database.run(mark).await;
     // The capture trigger looks in the same snapshot.
-    member.transactions.write(id, statements(), context()).await.unwrap();
+    member.transactions.write(id, statements(WRITE), context()).await.unwrap();
     member.transactions.commit(id, context()).await.unwrap();
 }
 
@@ -164,7 +182,7 @@ async fn nothing_commits_behind_the_fence() {
         for written_before in [false, true] {
             let member = Member::new().await;
             let id = member.begin(isolation).await;
-            let write = || member.transactions.write(id, statements(), context());
+            let write = || member.transactions.write(id, statements(WRITE), context());
             let mut written = Ok(());
             if written_before {
                 write().await.unwrap();
