@@ -8,7 +8,7 @@
 //! for with a short timeout, so that writers are never held up for longer than that, and
 //! asked for again until it is had.
 //!
-//! CockroachDB has triggers for single rows only: see [`rows`].
+//! CockroachDB has triggers for single rows only, and a form of its own (`rows`).
 
 mod form;
 mod install;
