@@ -13,6 +13,7 @@
 
 #![allow(clippy::print_stdout, reason = "figures and counterexamples are shown with --nocapture")]
 
+mod mark;
 mod state;
 mod step;
 

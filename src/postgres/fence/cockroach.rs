@@ -38,6 +38,9 @@ const LIFT: &str = "\
     UPDATE segue.control SET fenced_by = NULL, fenced_until = NULL \
     WHERE id = 1 AND fenced_by = $1::text::uuid";
 
+/// All of it: what a limit left out would not be looked at.
+const READ_OUTBOX: &str = "SELECT pg_catalog.count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
+
 /// Its holder is lost, or slept too long.
 const LIFT_LAPSED: &str = "\
     UPDATE segue.control SET fenced_by = NULL, fenced_until = NULL \
@@ -96,6 +99,18 @@ pub(super) async fn raise(
     let (holder, lease_s) = (holder.to_string(), lease.as_secs_f64());
     let raised = session.execute(&prepared.statement, &[&holder, &lease_s, &epoch]).await;
     raised.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+}
+
+/// Looks at the whole outbox: of those who have looked at the row before, nobody can commit what
+/// this has not seen.
+///
+/// # Errors
+///
+/// What the database reports.
+// Modelled as `Action::Read` in tests/model_cutover/mark.rs, as what stands beside it is.
+pub(super) async fn read_outbox(session: &Session) -> Result<(), SqlFault> {
+    let read = session.query_one(READ_OUTBOX, &[]).await;
+    read.map(drop).map_err(|error| session.fault(error, true))
 }
 
 /// Puts its end off; says whether it is still there.

@@ -114,7 +114,7 @@ impl Exclusive {
             let raised = cockroach::raise(&self.session, holder, epoch, self.lease).await?;
             if raised {
                 // Whoever has looked before, and not committed, cannot any more.
-                self.outbox_rows().await?;
+                cockroach::read_outbox(&self.session).await?;
             }
             return Ok(raised);
         }
