@@ -109,7 +109,7 @@ impl Connector {
     ) -> Result<Session, SqlFault> {
         let opened = Box::pin(self.open_wanted(purpose)).await?;
         self.check_pooler(&opened).await?;
-        let sql = session_sql(purpose, limits);
+        let sql = session_sql(purpose, limits, opened.facts.is_cockroach);
         opened.client.simple_query(&sql).await.map_err(|error| {
             self.connect_fault(fault::from_error(error, self.side, false), "a session's settings")
         })?;

@@ -7,6 +7,10 @@ use crate::domain::table::quote_literal;
 /// How often a server looks whether its client is still there while it runs a statement.
 const CLIENT_CHECK: Duration = Duration::from_secs(5);
 
+/// How long a caller's transaction may stand still on CockroachDB, beside what
+/// `transactions.idle_max` says: it is what a sidecar that is stopped leaves behind.
+const LEFT_ALONE: Duration = Duration::from_secs(90);
+
 /// What a session is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
@@ -57,7 +61,11 @@ impl SessionLimits {
 ///
 /// The time zone and the order of days and months stay the server's, as the application
 /// knows them; what the text form of parameters depends on is fixed.
-pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits) -> String {
+///
+/// On CockroachDB sessions that may write are SERIALIZABLE where nothing else is said: in any other
+/// isolation nothing orders their look at the control row. Nobody can end a session there, so those
+/// of callers end by themselves where their transaction is left alone.
+pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach: bool) -> String {
     let mut settings = vec![
         ("DateStyle", "ISO".to_owned()),
         ("IntervalStyle", "postgres".to_owned()),
@@ -69,6 +77,12 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits) -> String {
         Purpose::Read => settings.push(("default_transaction_read_only", "on".to_owned())),
         Purpose::Write => {}
         Purpose::Own => settings.push(("row_security", "off".to_owned())),
+    }
+    if is_cockroach && purpose != Purpose::Read {
+        settings.push(("default_transaction_isolation", "serializable".to_owned()));
+    }
+    if is_cockroach && purpose == Purpose::Write {
+        settings.push(("idle_in_transaction_session_timeout", milliseconds(LEFT_ALONE)));
     }
     if let Some(limit) = limits.statement_timeout {
         settings.push(("statement_timeout", milliseconds(limit)));

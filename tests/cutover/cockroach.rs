@@ -209,3 +209,53 @@ async fn the_whole_way_by_its_commands() {
     fleet.pair.source.run("DELETE FROM account WHERE id < 0").await;
     fleet.everything_agrees(&ledger).await;
 }
+
+/// Whoever has claimed it is stopped, and nobody can end its session: the rollback copies what is
+/// left by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_member_has_claimed_is_copied_by_the_rollback() {
+    let fleet = reversed().await;
+    let (source, target) = (&fleet.pair.source, &fleet.pair.target);
+    let claim = waiting_key(
+        &fleet,
+        "(SELECT table_id FROM segue.migrated_table \
+        WHERE target_name = 'ticket')",
+    )
+    .await;
+    claim.batch_execute("BEGIN; SELECT * FROM segue.outbox FOR UPDATE").await.unwrap();
+    fleet.changed("rollback").await;
+    assert_eq!(fleet.phase().await, "shift");
+    let note = "SELECT note FROM ticket WHERE id = 7";
+    assert_eq!(source.rows(note).await, ["uncaptured"]);
+    assert_eq!(target.rows(note).await, ["uncaptured"]);
+    drop(claim);
+}
+
+/// Called off with the fence standing: it is lifted at once, and not when it comes to its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_that_is_called_off_leaves_no_fence_behind() {
+    let fleet = reversed().await;
+    drop(waiting_key(&fleet, "4711").await);
+    let output = fleet.members[0].run(&["rollback", "--yes", "--max-pause", "2s"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("1 keys are not on the source yet"), "{}", said(&output));
+    let fence = "SELECT phase, fenced_by FROM segue.control";
+    assert_eq!(fleet.pair.target.rows(fence).await, ["reversed|NULL"]);
+    // Nobody need come by for it.
+    fleet.pair.target.run("INSERT INTO ticket (note) VALUES ('at once')").await;
+}
+
+/// A change that nobody captured, with its key in the outbox for later; answers a session there.
+async fn waiting_key(fleet: &Fleet, table_id: &str) -> tokio_postgres::Client {
+    let target = &fleet.pair.target;
+    let uncaptured = "BEGIN; SELECT set_config('segue.copies', 'on', true); \
+        UPDATE ticket SET note = 'uncaptured' WHERE id = 7; COMMIT";
+    let key = format!(
+        "INSERT INTO segue.outbox (slot, table_id, key, next_attempt_at) \
+         VALUES (0, {table_id}, '{{7}}', now() + '1 hour'::interval)"
+    );
+    target.run("DELETE FROM segue.outbox").await;
+    target.run(uncaptured).await;
+    target.run(&key).await;
+    target.client().await
+}

@@ -1,10 +1,16 @@
 //! Reconciles to CockroachDB, and its outbox, on a stand-in for it (`support/stand_in.rs`).
 
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use segue::domain::side::Side;
 use segue::ports::reconcile::{OutboxSize, Upkeep};
+use segue::postgres::crash::{AFTER_READ, CrashPoints};
+use segue::postgres::outbox::RowKey;
 use segue::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
+use segue::postgres::reconcile::{Params, Report};
 
 use crate::convergence::converge_by;
 use crate::world::{self, Way, assert_equal, drain, waiting};
@@ -15,28 +21,89 @@ async fn three_members_and_four_writers_converge() {
     converge_by(&pair, &way, world::params(), 6).await;
 }
 
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A reconcile of a key that has read both sides and sleeps until it is told to go on.
+struct Asleep {
+    wake: Sender<()>,
+    done: JoinHandle<Report>,
+}
+
+impl Asleep {
+    async fn begin(way: &Way, table_id: i32, key: &str) -> Self {
+        let (tell, asleep) = channel();
+        let (wake, told) = channel::<()>();
+        let told = Mutex::new(Some(told));
+        let crash = CrashPoints::armed(Arc::new(move |at| {
+            // The first time only: it may begin again.
+            if at == AFTER_READ
+                && let Some(told) = told.lock().unwrap().take()
+            {
+                tell.send(()).unwrap();
+                told.recv_timeout(LIMIT).unwrap();
+            }
+            false
+        }));
+        let (way, values) = (way.clone(), vec![key.to_owned()]);
+        // All that it has sleeps with it, as in a process that is stopped.
+        let done = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let reconciler = way.reconciler(Params { crash, ..world::params() });
+                reconciler.reconcile([RowKey { table_id, values }].into()).await
+            })
+        });
+        let told = tokio::task::spawn_blocking(move || asleep.recv_timeout(LIMIT));
+        told.await.unwrap().unwrap();
+        Self { wake, done }
+    }
+
+    async fn wake(self) -> Report {
+        self.wake.send(()).unwrap();
+        tokio::task::spawn_blocking(|| self.done.join().unwrap()).await.unwrap()
+    }
+}
+
 /// No lock of the table makes a reconcile wait that has read the primary before it was emptied:
 /// what it then inserts is ordered before the look that did not find it, and cannot be.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_reconcile_of_before_a_truncate_cannot_bring_a_row_back() {
     let (pair, _proxy, way) = world::onto_cockroach().await;
     pair.source.run("INSERT INTO app.parent VALUES (5, 'five'), (6, 'six')").await;
     drain(&way.worker()).await;
     pair.target.run("DELETE FROM moved.parent WHERE id = 5").await;
-    let late = pair.target.client().await;
-    late.batch_execute(
-        "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT held FROM segue.key_lock WHERE slot = -1; \
-         SELECT * FROM moved.parent WHERE id = 5",
-    )
-    .await
-    .unwrap();
+    let asleep = Asleep::begin(&way, 1, "5").await;
     pair.source.run("TRUNCATE app.parent CASCADE").await;
     drain(&way.worker()).await;
-    let late = late.batch_execute("INSERT INTO moved.parent VALUES (5, 'five'); COMMIT").await;
-    let code = late.unwrap_err().code().map(|code| code.code().to_owned());
-    assert_eq!(code.as_deref(), Some("40001"));
+    assert_eq!(pair.target.rows("SELECT count(*) FROM moved.parent").await, ["0"]);
+    let report = asleep.wake().await;
+    assert!(report.failed.is_empty() && report.stopped.is_none(), "{report:?}");
     assert_equal(&pair).await;
     assert_eq!(pair.target.rows("SELECT count(*) FROM moved.parent").await, ["0"]);
+}
+
+/// It has seen that its side follows, and sleeps when that becomes the primary: callers change,
+/// or only read, what it is about to take back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reconcile_that_sleeps_through_the_promotion_undoes_nothing() {
+    for callers in [
+        "UPDATE moved.parent SET name = 'theirs' WHERE id = 5",
+        "INSERT INTO moved.pair SELECT name, gen_random_uuid(), id FROM moved.parent WHERE id = 5",
+    ] {
+        let (pair, _proxy, way) = world::onto_cockroach().await;
+        pair.source.run("INSERT INTO app.parent VALUES (5, 'five')").await;
+        drain(&way.worker()).await;
+        pair.source.run("UPDATE app.parent SET name = 'late' WHERE id = 5").await;
+        pair.target.run("UPDATE segue.control SET phase = 'shift'").await;
+        let asleep = Asleep::begin(&way, 1, "5").await;
+        let promoted = "UPDATE segue.control SET phase = 'reversed', epoch = epoch + 1";
+        pair.target.run(promoted).await;
+        pair.target.run(callers).await;
+        let found = pair.target.rows("SELECT name FROM moved.parent").await;
+        let report = asleep.wake().await;
+        assert!(report.done.is_empty() && report.changed == 0, "{callers}: {report:?}");
+        assert_eq!(pair.target.rows("SELECT name FROM moved.parent").await, found, "{callers}");
+    }
 }
 
 fn upkeep(way: &Way, bytes_max: u64) -> OutboxUpkeep {

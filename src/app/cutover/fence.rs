@@ -147,7 +147,7 @@ impl Run<'_> {
     }
 
     async fn wait_until_drained(&self, fence: &Exclusive) -> Result<u64, SqlFault> {
-        let (mut most, mut looked) = (0, Instant::now());
+        let (mut most, mut looked, mut silent) = (0, Instant::now(), None);
         // What failed before need not wait for its turn.
         self.parts.outbox.replay(None).await?;
         loop {
@@ -163,9 +163,11 @@ impl Run<'_> {
             }
             if looked.elapsed() >= SILENCE_MAX {
                 self.end_silent_copies(fence).await?;
-                if fence.is_mark() && self.copy_claimed(fence).await? {
+                let stuck = silent == Some(left);
+                if stuck && fence.is_mark() && self.copy_claimed(fence).await? {
                     return Ok(most);
                 }
+                silent = Some(left);
                 looked = Instant::now();
             }
             self.parts.replayer.wake();
@@ -180,8 +182,14 @@ impl Run<'_> {
         let Some(keys) = tally::all_pending(fence.session()).await? else { return Ok(false) };
         let reconciler = self.parts.reconcilers.of(self.from());
         let keys: Vec<_> = keys.into_iter().collect();
-        tracing::warn!(keys = keys.len(), "keys that a lost member has claimed are copied");
+        tracing::warn!(
+            keys = keys.len(),
+            "keys that nobody gets on with are copied by the cutover"
+        );
         for some in keys.chunks(KEYS_AT_ONCE) {
+            if Instant::now() >= self.limit() {
+                return Ok(false);
+            }
             let report = reconciler.reconcile(some.iter().cloned().collect()).await;
             if report.stopped.is_some() || !report.failed.is_empty() {
                 return Ok(false);

@@ -45,7 +45,7 @@ use crate::jobs::replayer::Replayer;
 use crate::ports::ControlView;
 use crate::ports::admin::{CutoverAdmin, OutboxAdmin};
 use crate::postgres::control::ControlTable;
-use crate::postgres::fence::Exclusive;
+use crate::postgres::fence::{Exclusive, fence_lost};
 use crate::postgres::fleet::FleetTable;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pause::PauseTable;
@@ -227,7 +227,15 @@ impl<'a> Run<'a> {
         let lease = self.parts.config.cutover.pause_lease;
         let fence = self.parts.databases.exclusive(self.from(), lease).await?;
         tokio::select! {
-            ended = self.under_fence(&fence, row) => ended,
+            ended = self.under_fence(&fence, row) => {
+                if ended.is_err() && fence.is_mark() {
+                    // A lock would go with the session; a flip in doubt that comes late finds no
+                    // mark. Where this fails, the mark comes to its end.
+                    let lifted = fence.release().await;
+                    tracing::info!(?lifted, "the fence is lifted");
+                }
+                ended
+            }
             // It never ends: this process being stopped is what the server is to notice.
             () = fence.be_heard(lease / HEARD_SHARE) => Ok(CutoverEnd::Done),
         }
@@ -250,7 +258,9 @@ impl<'a> Run<'a> {
         crash::pass("cutover_after_sequences");
         self.within_limit()?;
         if self.request.rehearse {
-            fence.release().await?;
+            if !fence.release().await? {
+                return Err(fence_lost(self.from()).into());
+            }
             self.note_rehearsal(row).await?;
             return Ok(CutoverEnd::Rehearsed);
         }

@@ -22,10 +22,12 @@ const CATALOGUE_TYPE: i16 = 1 | 4 | 8 | 16;
 const DIGEST_LENGTH: usize = 12;
 
 /// Types whose text depends on a setting in such a way that it could be read as another value,
-/// with the setting and how it must begin.
-const AMBIGUOUS: [(&[&str], &str, &str); 2] = [
-    (&["date", "timestamp", "timestamptz"], "DateStyle", "ISO"),
-    (&["interval"], "IntervalStyle", "postgres"),
+/// with the setting, what it must be like, and in words.
+const AMBIGUOUS: [(&[&str], &str, &str, &str); 4] = [
+    (&["date", "timestamp", "timestamptz"], "DateStyle", "LIKE 'iso%'", "ISO"),
+    (&["interval"], "IntervalStyle", "= 'postgres'", "postgres"),
+    (&["bytea"], "bytea_output", "= 'hex'", "hex"),
+    (&["float4", "float8"], "extra_float_digits", "IN ('1', '2', '3')", "1"),
 ];
 
 /// What one table's function is made from.
@@ -97,16 +99,14 @@ impl RowForm<'_> {
              begin a SERIALIZABLE transaction, or write through segue",
         );
         let mut settings = String::new();
-        for (types, setting, begins) in AMBIGUOUS {
+        for (types, setting, like, wanted) in AMBIGUOUS {
             if key.iter().any(|column| types.contains(&column.base_type.as_str())) {
                 settings.push_str(&refuse(
                     &format!(
-                        "pg_catalog.lower(pg_catalog.current_setting('{setting}')) NOT LIKE \
-                         '{}%'",
-                        begins.to_ascii_lowercase()
+                        "NOT pg_catalog.lower(pg_catalog.current_setting('{setting}')) {like}"
                     ),
                     &format!("the key of the row cannot be noted under this {setting}"),
-                    &format!("set {setting} to {begins}, or write through segue"),
+                    &format!("set {setting} to {wanted}, or write through segue"),
                 ));
             }
         }

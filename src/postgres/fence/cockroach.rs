@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::domain::fault::SqlFault;
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::side::Side;
 use crate::postgres::control::number;
 use crate::postgres::session::{ServerFacts, Session};
 
@@ -37,6 +38,16 @@ const RENEW: &str = "\
 const LIFT: &str = "\
     UPDATE segue.control SET fenced_by = NULL, fenced_until = NULL \
     WHERE id = 1 AND fenced_by = $1::text::uuid";
+
+const STANDS: &str = "SELECT fenced_by = $1::text::uuid FROM segue.control WHERE id = 1";
+
+/// Of the session that holds it: what it looks at is ordered against those who have looked, and
+/// does not wait for them, but pushes them behind itself, where they find the row changed. A server
+/// without priorities does so by itself.
+pub(super) const HOLDERS_SETTINGS: &str = "\
+    SELECT pg_catalog.set_config('default_transaction_isolation', 'serializable', false); \
+    SELECT pg_catalog.set_config(s.name, 'high', false) FROM pg_catalog.pg_settings AS s \
+    WHERE s.name = 'default_transaction_priority'";
 
 /// All of it: what a limit left out would not be looked at.
 const READ_OUTBOX: &str = "SELECT pg_catalog.count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
@@ -129,15 +140,38 @@ pub(super) async fn renew(
     renewed.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
 }
 
-/// Takes the holder's mark off.
+/// Takes the holder's mark off; says whether it was there.
 ///
 /// # Errors
 ///
 /// What the database reports; it has an end.
-pub(super) async fn lift(session: &Session, holder: Uuid) -> Result<(), SqlFault> {
+pub(super) async fn lift(session: &Session, holder: Uuid) -> Result<bool, SqlFault> {
     let prepared = session.prepared(LIFT).await?;
     let lifted = session.execute(&prepared.statement, &[&holder.to_string()]).await;
-    lifted.map(drop).map_err(|error| session.fault(error, true))
+    lifted.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+}
+
+/// Whether the holder's mark is there.
+///
+/// # Errors
+///
+/// What the database reports, or that it is not.
+pub(super) async fn check_stands(session: &Session, holder: Uuid) -> Result<(), SqlFault> {
+    let prepared = session.prepared(STANDS).await?;
+    let row = session.query_one(&prepared.statement, &[&holder.to_string()]).await;
+    let stands = row.and_then(|row| row.try_get::<_, Option<bool>>(0));
+    match stands.map_err(|error| session.fault(error, true))? {
+        Some(true) => Ok(()),
+        _ => Err(lost(session.side())),
+    }
+}
+
+/// The fault of a fence whose mark somebody has taken off.
+pub fn lost(side: Side) -> SqlFault {
+    let message = "the fence was not renewed in time, and has been taken off";
+    SqlFault::new(FaultKind::Unavailable, "cutover.fence_lost", message)
+        .with_hint("nothing has changed; try again")
+        .on(side)
 }
 
 /// Takes a mark off that is past its end. Where it cannot, another one does, or the next look.

@@ -69,9 +69,8 @@ impl Exclusive {
         let session = connector.connect(Purpose::Own).await?;
         let lease_ms = lease.as_millis().max(1);
         let ends = match session.facts().is_cockroach {
-            // The mark has an end of its own. What is looked at under it is ordered against those
-            // who have looked.
-            true => "SET default_transaction_isolation = 'serializable'".to_owned(),
+            // The mark has an end of its own.
+            true => cockroach::HOLDERS_SETTINGS.to_owned(),
             // The setting came with PostgreSQL 14, which capture needs as well.
             false => format!("SET idle_session_timeout = {lease_ms}"),
         };
@@ -134,17 +133,18 @@ impl Exclusive {
         Ok(true)
     }
 
-    /// Lifts the fence.
+    /// Lifts the fence; says whether it stood until now, as far as that can be lost without the
+    /// session.
     ///
     /// # Errors
     ///
     /// What the database reports; the lock is gone with the session then.
-    pub async fn release(&self) -> Result<(), SqlFault> {
+    pub async fn release(&self) -> Result<bool, SqlFault> {
         if let Some(holder) = self.holder {
             return cockroach::lift(&self.session, holder).await;
         }
         // The session has no other advisory locks.
-        self.run("SELECT pg_catalog.pg_advisory_unlock_all()").await
+        self.run("SELECT pg_catalog.pg_advisory_unlock_all()").await.map(|()| true)
     }
 
     /// Lets itself be heard of at intervals, for ever: to be run beside what is done under the
@@ -152,12 +152,18 @@ impl Exclusive {
     pub async fn be_heard(&self, interval: Duration) {
         loop {
             tokio::time::sleep(interval).await;
-            let heard = match self.holder {
-                Some(holder) => cockroach::renew(&self.session, holder, self.lease).await.map(drop),
-                None => self.run("SELECT 1").await,
-            };
-            if heard.is_err() {
-                return std::future::pending().await;
+            match self.holder {
+                Some(holder) => {
+                    let renewed = cockroach::renew(&self.session, holder, self.lease).await;
+                    // The next one may come through before the mark's end.
+                    if !renewed.is_ok_and(|stands| stands) {
+                        tracing::warn!(side = %self.side(), "the fence's mark was not renewed");
+                    }
+                }
+                None if self.run("SELECT 1").await.is_err() => {
+                    return std::future::pending().await;
+                }
+                None => {}
             }
         }
     }
@@ -209,12 +215,15 @@ impl Exclusive {
     }
 
     /// Rows of the outbox that are not forgotten, by a plain read: those that somebody has
-    /// claimed count as well.
+    /// claimed count as well. The fence still stood before it was read.
     ///
     /// # Errors
     ///
-    /// What the database reports.
+    /// What the database reports, or that the fence was lost.
     pub async fn outbox_rows(&self) -> Result<u64, SqlFault> {
+        if let Some(holder) = self.holder {
+            cockroach::check_stands(&self.session, holder).await?;
+        }
         let prepared = self.session.prepared(OUTBOX).await?;
         let row = self.session.query_one(&prepared.statement, &[]).await;
         let failed = |error| self.session.fault(error, false);

@@ -17,6 +17,7 @@ mod promote;
 mod session;
 pub mod writers;
 
+pub use cockroach::lost as fence_lost;
 pub use copies::{NOT_SHADOW, check_follows, share_copies};
 pub use exclusive::{Exclusive, Standbys};
 pub(in crate::postgres) use promote::promote;

@@ -15,7 +15,7 @@ use crate::postgres::reconcile::conflict;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::lock::{
-    LOCK_KEYS, SHARE_TABLES, SHARE_TABLES_BY_ROW, TABLE_LOCK_CLASS, slot,
+    LOCK_KEYS, SHARE_TABLES, SHARE_TABLES_BY_ROW, TABLE_LOCK_CLASS, slot, slot_of_table,
 };
 use crate::postgres::reconcile::plan::{Removal, plan};
 use crate::postgres::reconcile::read::{TableKeys, read_all};
@@ -265,15 +265,19 @@ async fn lock(shadow: &Transaction, tables: &[TableKeys]) -> Result<(), Halt> {
     }
     let on = on(shadow.side());
     let client = shadow.client()?;
-    let share = match client.facts().is_cockroach {
-        true => SHARE_TABLES_BY_ROW,
-        false => SHARE_TABLES,
-    };
+    let by_row = client.facts().is_cockroach;
+    let share = if by_row { SHARE_TABLES_BY_ROW } else { SHARE_TABLES };
     let share = client.prepared(share).await.map_err(of_fault)?;
     let keys = client.prepared(LOCK_KEYS).await.map_err(of_fault)?;
     let (ids, slots): (Vec<i32>, Vec<i32>) =
         (ids.into_iter().collect(), slots.into_iter().collect());
-    client.query(&share.statement, &[&TABLE_LOCK_CLASS, &ids]).await.map_err(on)?;
+    let shared = if by_row {
+        let rows: Vec<i32> = ids.iter().copied().map(slot_of_table).collect();
+        client.query(&share.statement, &[&rows]).await
+    } else {
+        client.query(&share.statement, &[&TABLE_LOCK_CLASS, &ids]).await
+    };
+    shared.map_err(on)?;
     client.execute(&keys.statement, &[&slots]).await.map_err(on)?;
     Ok(())
 }

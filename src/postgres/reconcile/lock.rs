@@ -30,14 +30,17 @@ pub const PASS_TABLE: &str = "SELECT pg_catalog.pg_advisory_xact_lock($1, $2)";
 /// The same on CockroachDB, which has no such lock: a row stands for the table, which reconciles
 /// of its keys read. One that has read it before it was changed cannot commit what a later one
 /// has looked for and not found.
-pub const SHARE_TABLES_BY_ROW: &str = "\
-    SELECT l.held FROM segue.key_lock AS l \
-    JOIN pg_catalog.unnest($2::int4[]) AS u(t) ON l.slot = -t WHERE $1::int4 IS NOT NULL";
+pub const SHARE_TABLES_BY_ROW: &str =
+    "SELECT held FROM segue.key_lock WHERE slot = ANY ($1::int4[])";
+
+/// The slot of a table's row: those of keys are not negative.
+pub fn slot_of_table(table_id: i32) -> i32 {
+    -table_id
+}
 
 /// See [`SHARE_TABLES_BY_ROW`].
 pub const PASS_TABLE_BY_ROW: &str = "\
-    INSERT INTO segue.key_lock AS l (slot, held) SELECT -$2::int4, 1 WHERE $1::int4 IS NOT NULL \
-    ON CONFLICT (slot) DO UPDATE SET held = l.held + 1";
+    INSERT INTO segue.key_lock AS l (slot, held) VALUES ($1::int4, 1) ON CONFLICT (slot) DO UPDATE SET held = l.held + 1";
 
 /// How a key column's text is made canonical.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

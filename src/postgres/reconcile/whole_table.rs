@@ -8,7 +8,9 @@ use tokio_postgres::types::ToSql;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
-use crate::postgres::reconcile::lock::{PASS_TABLE, PASS_TABLE_BY_ROW, TABLE_LOCK_CLASS};
+use crate::postgres::reconcile::lock::{
+    PASS_TABLE, PASS_TABLE_BY_ROW, SHARE_TABLES_BY_ROW, TABLE_LOCK_CLASS, slot_of_table,
+};
 use crate::postgres::reconcile::session::{Transaction, begin_listing};
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
@@ -86,12 +88,12 @@ impl Reconciler {
         if *cursor == Cursor::default() {
             let (keys_as, deadline) = (self.foreign_keys().await?, self.params.deadline);
             let barrier = Transaction::open_shadow(&self.shadow, keys_as, deadline).await?;
-            let params: [&(dyn ToSql + Sync); 2] = [&TABLE_LOCK_CLASS, &table_id];
-            let pass = match barrier.client()?.facts().is_cockroach {
-                true => PASS_TABLE_BY_ROW,
-                false => PASS_TABLE,
+            let client = barrier.client()?;
+            let passed = match client.facts().is_cockroach {
+                true => client.query(PASS_TABLE_BY_ROW, &[&slot_of_table(table_id)]).await,
+                false => client.query(PASS_TABLE, &[&TABLE_LOCK_CLASS, &table_id]).await,
             };
-            barrier.client()?.query(pass, &params).await.map_err(on(barrier.side()))?;
+            passed.map_err(on(barrier.side()))?;
             barrier.end("COMMIT").await?;
         }
         loop {
@@ -138,6 +140,13 @@ impl Reconciler {
         let begin = |facts: &ServerFacts| begin_listing(facts, deadline);
         let transaction = Transaction::open_by(pool, begin).await?;
         let client = transaction.client()?;
+        if role == Role::Shadow && client.facts().is_cockroach {
+            // Of two transactions that touch nothing in common the later one may be put first: this
+            // reads the row of the barrier, and so comes after it.
+            let row = [slot_of_table(shape.table_id)];
+            let read = client.query(SHARE_TABLES_BY_ROW, &[&&row[..]]).await;
+            read.map_err(on(transaction.side()))?;
+        }
         let listing =
             client.prepared(&page_sql(shape, role, after.is_some())).await.map_err(of_fault)?;
         let params: Vec<&(dyn ToSql + Sync)> =
