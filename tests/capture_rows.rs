@@ -131,6 +131,26 @@ async fn cascades_are_captured_and_keys_of_several_columns() {
     c.check(&format!("SET DateStyle = 'ISO, DMY'; {insert}"), &["child:2,2026-01-02"]).await;
 }
 
+/// Noted as another key, a write would be missing on the other side in silence.
+#[tokio::test]
+async fn keys_whose_text_a_setting_changes_are_refused_under_it() {
+    for (of, value, setting) in [
+        ("bytea", "'\\xff'", "bytea_output = 'escape'"),
+        ("float8", "0.1", "extra_float_digits = 0"),
+        ("interval", "'1 day'", "IntervalStyle = 'sql_standard'"),
+        ("timestamptz", "now()", "DateStyle = 'German'"),
+    ] {
+        let c = Captured::new(&format!("CREATE TABLE t (id {of} PRIMARY KEY)")).await;
+        let insert = format!("INSERT INTO t VALUES ({value})");
+        let (code, hint) = c.refused(&format!("SET {setting}; {insert}")).await;
+        let (name, _) = setting.split_once(' ').expect("a setting");
+        assert_eq!(code, "25006", "{of}");
+        assert!(hint.contains(name), "{of}: {hint}");
+        c.database.run(&insert).await;
+        assert_eq!(c.take().await.len(), 1, "{of}");
+    }
+}
+
 #[tokio::test]
 async fn a_write_is_named_and_a_copy_is_neither_captured_nor_refused() {
     let c = Captured::new("CREATE TABLE t (id int PRIMARY KEY)").await;

@@ -1,7 +1,5 @@
 //! Segue's own tables, capture, and the phase set by hand.
 
-use tokio_postgres::error::SqlState;
-
 use crate::app::AppError;
 use crate::app::databases::Databases;
 use crate::config::{Config, Excluded};
@@ -106,14 +104,15 @@ pub async fn install_capture(
 }
 
 /// No such table, or schema.
-const ABSENT: [SqlState; 2] = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME];
+const ABSENT: [&str; 2] = ["42P01", "3F000"];
 
 async fn captures_now(session: &Lease) -> Result<bool, AppError> {
-    let row = match session.query_opt("SELECT phase FROM segue.control WHERE id = 1", &[]).await {
+    let row = session.query_opt("SELECT phase FROM segue.control WHERE id = 1", &[]).await;
+    let row = match row.map_err(|error| session.fault(error, true)) {
         Ok(row) => row,
         // Nothing of segue's is there.
-        Err(error) if error.code().is_some_and(|code| ABSENT.contains(code)) => return Ok(false),
-        Err(error) => return Err(session.fault(error, true).into()),
+        Err(fault) if ABSENT.contains(&&*fault.sqlstate) => return Ok(false),
+        Err(fault) => return Err(fault.into()),
     };
     let phase = row.and_then(|row| row.try_get::<_, String>(0).ok());
     let phase = phase.and_then(|phase| phase.parse::<Phase>().ok());

@@ -46,6 +46,10 @@ const REPORTS: &str =
 const FORGET: &str = "
 DELETE FROM segue.pause_report WHERE at < pg_catalog.clock_timestamp() - '1 day'::interval";
 
+/// `serialization_failure`.
+const CONFLICT: &str = "40001";
+const ATTEMPTS_MAX: u32 = 5;
+
 /// The pause behind pools of their own.
 #[derive(Debug, Clone)]
 pub struct PauseTable {
@@ -165,8 +169,15 @@ impl PauseTable {
     ) -> Result<u64, SqlFault> {
         let session = self.pools.of(side).get().await?;
         let prepared = session.prepared(sql).await?;
-        let ran = session.execute(&prepared.statement, params).await;
-        ran.map_err(|error| session.fault(error, true))
+        let mut attempt = 1;
+        loop {
+            let ran = session.execute(&prepared.statement, params).await;
+            match ran.map_err(|error| session.fault(error, true)) {
+                // In a serializable database it may meet another one, and is undone.
+                Err(fault) if fault.sqlstate == CONFLICT && attempt < ATTEMPTS_MAX => attempt += 1,
+                ran => return ran,
+            }
+        }
     }
 }
 

@@ -222,7 +222,8 @@ async fn what_a_lost_member_has_claimed_is_copied_by_the_rollback() {
         WHERE target_name = 'ticket')",
     )
     .await;
-    claim.batch_execute("BEGIN; SELECT * FROM segue.outbox FOR UPDATE").await.unwrap();
+    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT * FROM segue.outbox FOR UPDATE";
+    claim.batch_execute(begin).await.unwrap();
     fleet.changed("rollback").await;
     assert_eq!(fleet.phase().await, "shift");
     let note = "SELECT note FROM ticket WHERE id = 7";

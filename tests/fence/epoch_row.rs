@@ -216,9 +216,9 @@ async fn a_fence_keeps_writers_and_others_out_until_it_is_lifted() {
     let held = tokio::time::timeout(SHORT, &mut waiting).await;
     assert!(held.is_err(), "a new session waits: {held:?}");
     // Not the other one's to lift.
-    other.release().await.unwrap();
+    assert!(!other.release().await.unwrap());
     assert!(!other.acquire(2, ATTEMPT).await.unwrap());
-    one.release().await.unwrap();
+    assert!(one.release().await.unwrap());
     waiting.await.unwrap();
     assert_eq!(member.items().await, ["1"]);
     assert!(!member.flip(&one).await, "it has lifted it");
@@ -239,7 +239,10 @@ async fn a_holder_that_slept_too_long_cannot_flip() {
     assert!(fence.acquire(2, ATTEMPT).await.unwrap());
     member.write().await.unwrap();
     assert_eq!(member.items().await, ["1"]);
+    let fault = fence.outbox_rows().await.unwrap_err();
+    assert_eq!(fault.reason, "cutover.fence_lost");
     assert!(!member.flip(&fence).await);
+    assert!(!fence.release().await.unwrap(), "what it would rehearse was not fenced");
     let row = member.database.rows("SELECT epoch, phase FROM segue.control").await;
     assert_eq!(row, ["2|reversed"]);
 }

@@ -21,8 +21,11 @@ use crate::postgres::read_only::Made;
 const AFTER_FLIP: Duration = Duration::from_secs(10);
 /// For standbys to confirm it.
 const STANDBYS_WAIT: Duration = Duration::from_secs(1);
-/// Attempts at the flip, where only the revision of the row has changed.
-const FLIPS_MAX: u32 = 3;
+/// Attempts at the flip, where only the revision of the row has changed, or it met a transaction
+/// that reads the row.
+const FLIPS_MAX: u32 = 8;
+/// `serialization_failure`.
+const CONFLICT: &str = "40001";
 
 impl Run<'_> {
     /// One compare-and-set of the row, from the epoch that the fence was raised under, on the
@@ -87,8 +90,14 @@ impl Run<'_> {
                 figures: format!("writes were held for {:?} until the flip", self.held_for()),
                 ..Change::phase(phase, &self.request.by, &self.request.reason)
             };
-            if fence.change(row.version(), change.row_after(&row)).await? {
-                return Ok(true);
+            match fence.change(row.version(), change.row_after(&row)).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                // It met another transaction, and is undone.
+                Err(fault) if fault.sqlstate == CONFLICT => {
+                    tracing::debug!(%fault, "the flip is made again");
+                }
+                Err(fault) => return Err(fault),
             }
         }
         Ok(false)
