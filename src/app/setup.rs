@@ -103,21 +103,21 @@ pub async fn install_capture(
     Ok(report)
 }
 
-/// No such table, or schema.
+/// No such table, or schema: nothing of segue's is there.
 const ABSENT: [&str; 2] = ["42P01", "3F000"];
 
 async fn captures_now(session: &Lease) -> Result<bool, AppError> {
-    let row = session.query_opt("SELECT phase FROM segue.control WHERE id = 1", &[]).await;
-    let row = match row.map_err(|error| session.fault(error, true)) {
-        Ok(row) => row,
-        // Nothing of segue's is there.
-        Err(fault) if ABSENT.contains(&&*fault.sqlstate) => return Ok(false),
-        Err(fault) => return Err(fault.into()),
-    };
-    let phase = row.and_then(|row| row.try_get::<_, String>(0).ok());
-    let phase = phase.and_then(|phase| phase.parse::<Phase>().ok());
+    let phase = phase_of(session).await?;
     // Each direction has its capture on the side that it starts from.
     Ok(phase.is_some_and(|phase| phase.captures() && phase.primary() == session.side()))
+}
+
+/// What a side's own row says.
+async fn phase_of(session: &Lease) -> Result<Option<Phase>, SqlFault> {
+    let row = session.query_opt("SELECT phase FROM segue.control WHERE id = 1", &[]).await;
+    let row = row.map_err(|error| session.fault(error, true))?;
+    let phase = row.and_then(|row| row.try_get::<_, String>(0).ok());
+    Ok(phase.and_then(|phase| phase.parse::<Phase>().ok()))
 }
 
 /// The tables of the migration as a side knows them: once the target is the primary, the
@@ -288,17 +288,20 @@ pub(super) async fn stop_capturing(databases: &Databases, side: Side) -> Result<
 ///
 /// [`AppError`], with the SQL to run where privileges are missing.
 pub async fn remove_capture(databases: &Databases) -> Result<u64, AppError> {
-    let mut session = databases.own().of(Side::Source).get().await?;
-    if captures_now(&session).await? {
-        return Err(in_use());
+    let mut taken = 0;
+    for side in [Side::Source, Side::Target] {
+        let mut session = databases.own().of(side).get().await?;
+        let phase = match phase_of(&session).await {
+            Err(fault) if ABSENT.contains(&&*fault.sqlstate) => None,
+            phase => phase?,
+        };
+        // On the side that follows it is the fence.
+        if phase.is_some_and(Phase::captures) {
+            return Err(in_use());
+        }
+        taken += capture::remove(&mut session, &capture::Params::new(side)).await?;
     }
-    let taken = capture::remove(&mut session, &capture::Params::new(Side::Source)).await?;
-    drop(session);
-    let mut session = databases.own().of(Side::Target).get().await?;
-    if captures_now(&session).await? {
-        return Err(in_use());
-    }
-    Ok(taken + capture::remove(&mut session, &capture::Params::new(Side::Target)).await?)
+    Ok(taken)
 }
 
 fn in_use() -> AppError {

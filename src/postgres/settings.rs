@@ -78,6 +78,10 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach:
         Purpose::Write => {}
         Purpose::Own => settings.push(("row_security", "off".to_owned())),
     }
+    if is_cockroach {
+        // Capture notes keys as the session writes them.
+        settings.push(("bytea_output", "hex".to_owned()));
+    }
     if is_cockroach && purpose != Purpose::Read {
         settings.push(("default_transaction_isolation", "serializable".to_owned()));
     }

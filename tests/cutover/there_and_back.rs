@@ -60,6 +60,12 @@ async fn microseconds_of_the_source_survive_the_way_there_and_back() {
         .await;
     let before = fleet.pair.source.rows(exact).await;
     fleet.changed("cutover").await;
+    // What stays of capture on the old primary is its fence.
+    let refused = fleet.members[0].run(&["capture", "remove"]);
+    assert!(said(&refused).contains("relies on capture"), "{}", said(&refused));
+    let round = fleet.pair.source.client().await;
+    let error = round.batch_execute("UPDATE account SET note = 'c'").await.unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("25006"));
     fleet.pair.target.run("UPDATE account SET note = 'b' WHERE id = 7").await;
     fleet.changed("rollback").await;
     assert_eq!(fleet.phase().await, "shift");

@@ -196,6 +196,13 @@ impl Model for Mark {
                 next.changes += 1;
                 next.coordinators[at] = Coordinator::Marked;
             }
+            // Both see the mark in what they read, and so come after it, or say that it is lost.
+            Action::Read(at) if state.mark.is_none_or(|(holder, _)| holder != at) => {
+                next.coordinators[at] = Coordinator::CalledOff;
+            }
+            Action::Drain(at) if state.mark.is_none_or(|(holder, _)| holder != at) => {
+                next.coordinators[at] = Coordinator::CalledOff;
+            }
             Action::Read(at) => {
                 self.read_outbox(&mut next);
                 next.coordinators[at] = Coordinator::Looked;

@@ -96,6 +96,7 @@ impl Run<'_> {
                 // It met another transaction, and is undone.
                 Err(fault) if fault.sqlstate == CONFLICT => {
                     tracing::debug!(%fault, "the flip is made again");
+                    tokio::time::sleep(LOOK).await;
                 }
                 Err(fault) => return Err(fault),
             }

@@ -230,8 +230,8 @@ impl<'a> Run<'a> {
             ended = self.under_fence(&fence, row) => {
                 if ended.is_err() && fence.is_mark() {
                     // A lock would go with the session; a flip in doubt that comes late finds no
-                    // mark. Where this fails, the mark comes to its end.
-                    let lifted = fence.release().await;
+                    // mark. Where this fails, members take the mark off when it has lapsed.
+                    let lifted = tokio::time::timeout(lease, fence.release()).await;
                     tracing::info!(?lifted, "the fence is lifted");
                 }
                 ended

@@ -16,6 +16,11 @@ use crate::postgres::catalog::KeyColumn;
 use crate::postgres::fence::COPYING;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
+/// SQLSTATE that says to look the primary up again.
+const NOT_PRIMARY: &str = "25006";
+/// `object_not_in_prerequisite_state`: the session is to be set otherwise.
+const UNFIT: &str = "55000";
+
 /// `pg_trigger.tgtype`: after a row's insert, delete or update.
 const CATALOGUE_TYPE: i16 = 1 | 4 | 8 | 16;
 /// Of the digest, in hexadecimal.
@@ -73,19 +78,20 @@ impl RowForm<'_> {
     ///
     /// The look at the control row stands before the outbox rows, in the transaction that is
     /// captured: CockroachDB orders it as a whole against a change of the row, as long as it is
-    /// SERIALIZABLE. One that is not is refused, since nothing orders it.
+    /// SERIALIZABLE. One that is not is refused, since nothing orders it; but for the last phase,
+    /// after which there is no change.
     // Modelled as `Action::Write` in tests/model.
     fn body(&self) -> String {
         let Self { side, table_id, key } = self;
         let here = Phase::ALL.into_iter().filter(|phase| phase.primary() == *side);
         let here: Vec<String> = here.map(|phase| quote_literal(phase.as_str())).collect();
         let here = here.join(", ");
-        let alone = [Phase::SourceOnly, Phase::TargetOnly].map(|it| quote_literal(it.as_str()));
-        let alone = alone.join(", ");
-        let refuse = |condition: &str, message: &str, hint: &str| {
+        let [before, ended] =
+            [Phase::SourceOnly, Phase::TargetOnly].map(|it| quote_literal(it.as_str()));
+        let refuse = |condition: &str, code: &str, message: &str, hint: &str| {
             format!(
                 "    IF {condition} THEN
-        RAISE EXCEPTION {message} USING ERRCODE = '25006', HINT = {hint};
+        RAISE EXCEPTION {message} USING ERRCODE = '{code}', HINT = {hint};
     END IF;
 ",
                 message = quote_literal(message),
@@ -94,6 +100,7 @@ impl RowForm<'_> {
         };
         let isolation = refuse(
             "pg_catalog.current_setting('transaction_isolation') <> 'serializable'",
+            UNFIT,
             "a table of the migration is written to in SERIALIZABLE transactions only",
             "in any other isolation nothing orders a write against a change of the primary: \
              begin a SERIALIZABLE transaction, or write through segue",
@@ -105,6 +112,7 @@ impl RowForm<'_> {
                     &format!(
                         "NOT pg_catalog.lower(pg_catalog.current_setting('{setting}')) {like}"
                     ),
+                    UNFIT,
                     &format!("the key of the row cannot be noted under this {setting}"),
                     &format!("set {setting} to {wanted}, or write through segue"),
                 ));
@@ -112,6 +120,7 @@ impl RowForm<'_> {
         }
         let primary = refuse(
             &format!("segue_phase IS NULL OR segue_phase NOT IN ({here})"),
+            NOT_PRIMARY,
             &format!("the {side} is not the primary, and takes no writes"),
             "segue has changed the primary, or does so now: write to the other database, or \
              through segue",
@@ -140,9 +149,12 @@ BEGIN
     IF pg_catalog.current_setting('{COPYING}', true) = 'on' THEN
         RETURN NULL;
     END IF;
-{isolation}{settings}    SELECT c.phase INTO segue_phase FROM segue.control AS c
+    SELECT c.phase INTO segue_phase FROM segue.control AS c
     WHERE c.id = 1 AND c.fenced_by IS NULL;
-    IF segue_phase IN ({alone}) THEN
+    IF segue_phase = {ended} THEN
+        RETURN NULL;
+    END IF;
+{isolation}{settings}    IF segue_phase = {before} THEN
         RETURN NULL;
     END IF;
 {primary}    segue_slot := pg_catalog.mod(pg_catalog.floor(

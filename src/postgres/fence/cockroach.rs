@@ -39,8 +39,6 @@ const LIFT: &str = "\
     UPDATE segue.control SET fenced_by = NULL, fenced_until = NULL \
     WHERE id = 1 AND fenced_by = $1::text::uuid";
 
-const STANDS: &str = "SELECT fenced_by = $1::text::uuid FROM segue.control WHERE id = 1";
-
 /// Of the session that holds it: what it looks at is ordered against those who have looked, and
 /// does not wait for them, but pushes them behind itself, where they find the row changed. A server
 /// without priorities does so by itself.
@@ -49,13 +47,19 @@ pub(super) const HOLDERS_SETTINGS: &str = "\
     SELECT pg_catalog.set_config(s.name, 'high', false) FROM pg_catalog.pg_settings AS s \
     WHERE s.name = 'default_transaction_priority'";
 
-/// All of it: what a limit left out would not be looked at.
-const READ_OUTBOX: &str = "SELECT pg_catalog.count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
+/// All of it: what a limit left out would not be looked at. It sees the mark as well, and so comes
+/// after it: two transactions that have nothing in common may be put in either order.
+const READ_OUTBOX: &str = "\
+    SELECT (SELECT fenced_by = $1::text::uuid FROM segue.control WHERE id = 1), \
+        pg_catalog.count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
 
 /// Its holder is lost, or slept too long.
 const LIFT_LAPSED: &str = "\
     UPDATE segue.control SET fenced_by = NULL, fenced_until = NULL \
     WHERE id = 1 AND fenced_until < pg_catalog.clock_timestamp()";
+
+const LAPSED: &str = "\
+    SELECT 1 FROM segue.control WHERE id = 1 AND fenced_until < pg_catalog.clock_timestamp()";
 
 /// The row as a session looks at it that is about to write for callers: what is asked of the
 /// other fence, whether there is a mark, and whether that is past its end.
@@ -112,16 +116,22 @@ pub(super) async fn raise(
     raised.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
 }
 
-/// Looks at the whole outbox: of those who have looked at the row before, nobody can commit what
-/// this has not seen.
+/// Looks at the whole outbox under the mark: of those who have looked at the row before it, nobody
+/// can commit what this has not seen. Answers how many rows are not forgotten.
 ///
 /// # Errors
 ///
-/// What the database reports.
+/// What the database reports, or that the mark is gone.
 // Modelled as `Action::Read` in tests/model_cutover/mark.rs, as what stands beside it is.
-pub(super) async fn read_outbox(session: &Session) -> Result<(), SqlFault> {
-    let read = session.query_one(READ_OUTBOX, &[]).await;
-    read.map(drop).map_err(|error| session.fault(error, true))
+pub(super) async fn read_outbox(session: &Session, holder: Uuid) -> Result<u64, SqlFault> {
+    let prepared = session.prepared(READ_OUTBOX).await?;
+    let row = session.query_one(&prepared.statement, &[&holder.to_string()]).await;
+    let failed = |error| session.fault(error, true);
+    let row = row.map_err(failed)?;
+    match row.try_get(0).map_err(failed)? {
+        Some(true) => Ok(row.try_get::<_, i64>(1).map_err(failed)?.unsigned_abs()),
+        _ => Err(lost(session.side())),
+    }
 }
 
 /// Puts its end off; says whether it is still there.
@@ -151,21 +161,6 @@ pub(super) async fn lift(session: &Session, holder: Uuid) -> Result<bool, SqlFau
     lifted.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
 }
 
-/// Whether the holder's mark is there.
-///
-/// # Errors
-///
-/// What the database reports, or that it is not.
-pub(super) async fn check_stands(session: &Session, holder: Uuid) -> Result<(), SqlFault> {
-    let prepared = session.prepared(STANDS).await?;
-    let row = session.query_one(&prepared.statement, &[&holder.to_string()]).await;
-    let stands = row.and_then(|row| row.try_get::<_, Option<bool>>(0));
-    match stands.map_err(|error| session.fault(error, true))? {
-        Some(true) => Ok(()),
-        _ => Err(lost(session.side())),
-    }
-}
-
 /// The fault of a fence whose mark somebody has taken off.
 pub fn lost(side: Side) -> SqlFault {
     let message = "the fence was not renewed in time, and has been taken off";
@@ -174,14 +169,29 @@ pub fn lost(side: Side) -> SqlFault {
         .on(side)
 }
 
-/// Takes a mark off that is past its end. Where it cannot, another one does, or the next look.
+/// Takes a mark off that is past its end, where there is one. Where it cannot, another one does, or
+/// the next look.
+pub(in crate::postgres) async fn lift_if_lapsed(session: &Session) {
+    if !session.facts().is_cockroach {
+        return;
+    }
+    let lapsed = session.query_opt(LAPSED, &[]).await;
+    if lapsed.is_ok_and(|row| row.is_some()) {
+        lift_lapsed(session).await;
+    }
+}
+
+/// Takes a mark off that is past its end.
 pub(super) async fn lift_lapsed(session: &Session) {
     // A session's own guard refuses what does not say that it writes.
     let sql = format!("BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; {LIFT_LAPSED}; COMMIT");
-    if let Err(error) = session.batch_execute(&sql).await {
-        tracing::debug!(%error, "a fence whose holder is lost cannot be lifted yet");
-        // Whatever that says is said again by what comes next.
-        let _ = session.batch_execute("ROLLBACK").await;
+    match session.batch_execute(&sql).await {
+        Ok(()) => tracing::info!("a fence is lifted whose holder is lost"),
+        Err(error) => {
+            tracing::debug!(%error, "a fence whose holder is lost cannot be lifted yet");
+            // Whatever that says is said again by what comes next.
+            let _ = session.batch_execute("ROLLBACK").await;
+        }
     }
 }
 

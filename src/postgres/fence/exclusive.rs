@@ -113,7 +113,7 @@ impl Exclusive {
             let raised = cockroach::raise(&self.session, holder, epoch, self.lease).await?;
             if raised {
                 // Whoever has looked before, and not committed, cannot any more.
-                cockroach::read_outbox(&self.session).await?;
+                cockroach::read_outbox(&self.session, holder).await?;
             }
             return Ok(raised);
         }
@@ -154,10 +154,12 @@ impl Exclusive {
             tokio::time::sleep(interval).await;
             match self.holder {
                 Some(holder) => {
-                    let renewed = cockroach::renew(&self.session, holder, self.lease).await;
-                    // The next one may come through before the mark's end.
-                    if !renewed.is_ok_and(|stands| stands) {
-                        tracing::warn!(side = %self.side(), "the fence's mark was not renewed");
+                    match cockroach::renew(&self.session, holder, self.lease).await {
+                        Ok(true) => {}
+                        // Gone with the flip, or lost: whatever is done under it says so.
+                        Ok(false) => return std::future::pending().await,
+                        // The next one may come through before the mark's end.
+                        Err(fault) => tracing::warn!(%fault, "the fence could not be renewed"),
                     }
                 }
                 None if self.run("SELECT 1").await.is_err() => {
@@ -215,14 +217,14 @@ impl Exclusive {
     }
 
     /// Rows of the outbox that are not forgotten, by a plain read: those that somebody has
-    /// claimed count as well. The fence still stood before it was read.
+    /// claimed count as well. The fence still stood when they were read.
     ///
     /// # Errors
     ///
     /// What the database reports, or that the fence was lost.
     pub async fn outbox_rows(&self) -> Result<u64, SqlFault> {
         if let Some(holder) = self.holder {
-            cockroach::check_stands(&self.session, holder).await?;
+            return cockroach::read_outbox(&self.session, holder).await;
         }
         let prepared = self.session.prepared(OUTBOX).await?;
         let row = self.session.query_one(&prepared.statement, &[]).await;

@@ -158,7 +158,8 @@ impl Reconciler {
             let values = (0..row.len()).map(|index| row.try_get(index)).collect::<Result<_, _>>();
             keys.push(values.map_err(on(transaction.side()))?);
         }
-        transaction.end("ROLLBACK").await?;
+        // Committed, so that what it has read counts.
+        transaction.end("COMMIT").await?;
         Ok(keys)
     }
 }
