@@ -65,7 +65,7 @@ async fn microseconds_of_the_source_survive_the_way_there_and_back() {
     assert!(said(&refused).contains("relies on capture"), "{}", said(&refused));
     let round = fleet.pair.source.client().await;
     let error = round.batch_execute("UPDATE account SET note = 'c'").await.unwrap_err();
-    assert_eq!(error.code().map(|code| code.code()), Some("25006"));
+    assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("25006"));
     fleet.pair.target.run("UPDATE account SET note = 'b' WHERE id = 7").await;
     fleet.changed("rollback").await;
     assert_eq!(fleet.phase().await, "shift");
