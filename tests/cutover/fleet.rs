@@ -255,7 +255,9 @@ impl Fleet {
 }
 
 fn was_in_conflict(output: &Output) -> bool {
-    !output.status.success() && said(output).contains("SQLSTATE 40001")
+    // Lines are wrapped.
+    let words: Vec<String> = said(output).split_whitespace().map(str::to_owned).collect();
+    !output.status.success() && words.join(" ").contains("SQLSTATE 40001")
 }
 
 /// The arguments of a cutover or a rollback.
