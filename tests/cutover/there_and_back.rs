@@ -7,7 +7,11 @@ use crate::ledger::Ledger;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_and_back_and_there_again_under_load() {
-    let fleet = Fleet::in_shift(3).await;
+    there_and_back(Fleet::in_shift(3).await).await;
+}
+
+/// With no error, and nothing lost.
+pub async fn there_and_back(fleet: Fleet) {
     let ledger = Arc::new(Ledger::default());
     let clients = load(&ledger, &fleet.addresses(), 0);
     clients.acknowledged(200).await;

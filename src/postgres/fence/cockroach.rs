@@ -3,8 +3,8 @@
 //! or after it, and is refused then.
 //!
 //! That is an order, not a time: a transaction that has looked may still commit when the mark is
-//! there, as one that came before. What stops it is a look at all that such transactions note, in
-//! a transaction after the mark: one that saw nothing of it comes before it, and so cannot come
+//! there, as one that came before. What stops it is a look at all that such transactions note, in a
+//! transaction that sees the mark: one of which it saw nothing would have to come after it, and
 //! before the mark. So whoever raises the fence reads the whole outbox.
 //!
 //! The mark has a holder and an end. Nobody passes it by the clock alone: past its end it is
