@@ -9,7 +9,8 @@ use segue::domain::side::Side;
 use segue::domain::table::TableMapping;
 use segue::postgres::capture::{self, Params};
 use segue::postgres::schema::{self, Flavour, Permission, SetupError};
-use support::{Database, Major, shared, stand_in};
+use support::stand_in::Cockroach;
+use support::{Database, Major, shared};
 use tokio_postgres::Client;
 
 const PARAMS_SIDE: Side = Side::Target;
@@ -23,8 +24,7 @@ struct Captured {
 
 impl Captured {
     async fn new(sql: &str) -> Self {
-        let database = Database::create(shared(Major::V18), sql).await;
-        database.run(&stand_in::sql(database.name())).await;
+        let Cockroach { database, .. } = Cockroach::create(shared(Major::V18), sql).await;
         let mut owner = database.client().await;
         let migrated = schema::migrate(&mut owner, PARAMS_SIDE, Permission::Change).await;
         assert_eq!(migrated.expect("schema is made").flavour, Flavour::CockroachDb);

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::ledger::{Ledger, Load, Mix, SOURCE_SCHEMA, TARGET_SCHEMA, agree_under};
+use crate::support::stand_in::Cockroach;
 use crate::support::{
-    Durability, Major, Options, Pair, Proxy, Segue, Server, eventually, stand_in,
+    Database, Durability, Major, Options, Pair, Proxy, Segue, Server, eventually,
 };
 
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -57,8 +58,8 @@ pub struct Fleet {
     pub pair: Pair,
     pub source: Server,
     pub target: Server,
-    /// The way of segue to a target that passes for CockroachDB.
-    stand_in: Option<Proxy>,
+    /// The way of segue to a target that is CockroachDB, or passes for it.
+    cockroach: Option<(String, Option<Proxy>)>,
 }
 
 impl Fleet {
@@ -85,13 +86,15 @@ impl Fleet {
         let target = Server::start(Major::V18, &durable);
         let (here, there) =
             (format!("{SOURCE_SCHEMA}{SOURCE_EXTRA}"), format!("{TARGET_SCHEMA}{target_extra}"));
-        let pair = Pair::within(&source, &target, &here, &there).await;
-        let mut stand_in = None;
         if cockroach {
-            pair.target.run(&stand_in::sql(pair.target.name())).await;
-            stand_in = Some(stand_in::proxy(&target));
+            let of_source = Database::create(&source, &here).await;
+            let Cockroach { database, dsn, proxy } = Cockroach::create(&target, &there).await;
+            let pair = Pair { source: of_source, target: database };
+            let cockroach = Some((dsn, proxy));
+            return Self { members: Vec::new(), pair, source, target, cockroach };
         }
-        Self { members: Vec::new(), pair, source, target, stand_in }
+        let pair = Pair::within(&source, &target, &here, &there).await;
+        Self { members: Vec::new(), pair, source, target, cockroach: None }
     }
 
     /// One member with such a target that has begun nothing yet.
@@ -102,8 +105,8 @@ impl Fleet {
     fn prepared(mut self, members: usize, more: &str) -> Self {
         let sections = format!("{SECTIONS}{more}");
         let source = self.pair.source.dsn();
-        let target = match &self.stand_in {
-            Some(proxy) => self.target.dsn_by_port(self.pair.target.name(), proxy.port()),
+        let target = match &self.cockroach {
+            Some((dsn, _)) => dsn.clone(),
             None => self.pair.target.dsn().to_owned(),
         };
         let member = || Segue::prepare(source, &target, &sections);
@@ -180,7 +183,7 @@ impl Fleet {
     pub async fn changed(&self, command: &str) -> String {
         self.until_settled().await;
         let mut output = self.change(0, command, &[]);
-        if self.stand_in.is_some() && was_in_conflict(&output) {
+        if self.cockroach.is_some() && was_in_conflict(&output) {
             println!("{}", said(&output));
             output = self.change(0, command, &[]);
         }
@@ -209,7 +212,7 @@ impl Fleet {
 
     /// Whether a member still runs, since its command was called off before it came so far.
     pub fn called_off_by_conflict(&self, member: usize, output: &Output) -> bool {
-        self.stand_in.is_some() && self.members[member].is_running() && was_in_conflict(output)
+        self.cockroach.is_some() && self.members[member].is_running() && was_in_conflict(output)
     }
 
     /// Waits until nothing of the source waits to be copied.

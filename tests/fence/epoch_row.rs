@@ -29,7 +29,8 @@ use segue::postgres::transactions::{self, PostgresTransactions};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::support::{Database, Major, Proxy, eventually, shared, stand_in};
+use crate::support::stand_in::Cockroach;
+use crate::support::{Database, Major, Proxy, eventually, shared};
 use crate::{ATTEMPT, LEASE, set};
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -44,21 +45,20 @@ struct Member {
     segue: PostgresDatabase,
     transactions: PostgresTransactions,
     writes: Pool,
-    _proxy: Proxy,
+    _proxy: Option<Proxy>,
 }
 
 impl Member {
     async fn new() -> Self {
-        let (server, side) = (shared(Major::V15), Side::Target);
-        let database = Database::create(server, "CREATE TABLE item (id int PRIMARY KEY)").await;
-        database.run(&stand_in::sql(database.name())).await;
+        let side = Side::Target;
+        let item = "CREATE TABLE item (id int PRIMARY KEY)";
+        let Cockroach { database, dsn, proxy } = Cockroach::create(shared(Major::V15), item).await;
         let mut owner = database.client().await;
         schema::migrate(&mut owner, side, Permission::Change).await.unwrap();
         let (tables, _) = capture::default_tables(&owner).await.unwrap();
         capture::install(&mut owner, &Params::new(side), &tables).await.unwrap();
         let known = set(&database, 2, Phase::Reversed).await;
-        let proxy = stand_in::proxy(server);
-        let dsn = Dsn::parse(&server.dsn_by_port(database.name(), proxy.port()), |_| None).unwrap();
+        let dsn = Dsn::parse(&dsn, |_| None).unwrap();
         let connector = Connector::new(side, dsn).unwrap();
         let control = FenceControl::default();
         control.set(Some(known));

@@ -16,7 +16,8 @@ use segue::postgres::reconcile::{Params, Reconciler};
 use segue::postgres::schema::{Flavour, script};
 use segue::postgres::settings::Purpose;
 
-use crate::support::{Major, Pair, Proxy, shared, stand_in};
+use crate::support::stand_in::Cockroach;
+use crate::support::{Database, Major, Pair, Proxy, shared};
 
 const SOURCE: &str = "
 CREATE SCHEMA app;
@@ -115,17 +116,15 @@ fn setup(side: Side) -> String {
 
 /// A target that passes for CockroachDB, with the tables of the migration known and nothing of
 /// its own captured, and the way of segue to it.
-pub async fn onto_cockroach() -> (Pair, Proxy, Way) {
-    let (source, target) = (shared(Major::V15), shared(Major::V18));
+pub async fn onto_cockroach() -> (Pair, Option<Proxy>, Way) {
     let schema = script(Side::Target, Flavour::CockroachDb);
-    let pair =
-        Pair::within(source, target, &setup(Side::Source), &format!("{TARGET} {schema}")).await;
+    let source = Database::create(shared(Major::V15), &setup(Side::Source)).await;
+    let target = Cockroach::create(shared(Major::V18), &format!("{TARGET} {schema}")).await;
+    let Cockroach { database, dsn, proxy } = target;
+    let pair = Pair { source, target: database };
     let (_, registered) = CAPTURE.split_once("INSERT INTO segue.migrated_table").unwrap();
     pair.target.run(&format!("INSERT INTO segue.migrated_table{registered}")).await;
-    pair.target.run(&stand_in::sql(pair.target.name())).await;
-    let proxy = stand_in::proxy(target);
-    let by_proxy = target.dsn_by_port(pair.target.name(), proxy.port());
-    let way = Way { target: by_proxy, ..Way::forth(&pair) };
+    let way = Way { target: dsn, ..Way::forth(&pair) };
     (pair, proxy, way)
 }
 

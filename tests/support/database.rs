@@ -139,9 +139,9 @@ impl Pair {
     /// Databases in the servers that all tests of the binary share.
     pub async fn fresh(source_sql: &str, target_sql: &str) -> Self {
         let source = Database::create(shared(Major::V15), source_sql).await;
-        let target = match std::env::var(COCKROACH_URL) {
-            Ok(url) => cockroach(&url, target_sql).await,
-            Err(_) => Database::create(shared(Major::V18), target_sql).await,
+        let target = match cockroach(target_sql).await {
+            Some(database) => database,
+            None => Database::create(shared(Major::V18), target_sql).await,
         };
         Self { source, target }
     }
@@ -160,10 +160,12 @@ impl Pair {
     }
 }
 
-async fn cockroach(url: &str, sql: &str) -> Database {
+/// A database in the CockroachDB that is at hand, where one is.
+pub(super) async fn cockroach(sql: &str) -> Option<Database> {
+    let url = std::env::var(COCKROACH_URL).ok()?;
     let (base, options) = url
         .split_once('?')
-        .map_or((url, String::new()), |(base, options)| (base, format!("?{options}")));
+        .map_or((&*url, String::new()), |(base, options)| (base, format!("?{options}")));
     let authority_at = base.find("://").map_or(0, |at| at + 3);
     let base = match base[authority_at..].find('/') {
         Some(at) => &base[..authority_at + at],
@@ -171,7 +173,7 @@ async fn cockroach(url: &str, sql: &str) -> Database {
     };
     let name = unique_name();
     let (admin, own) = (format!("{base}/defaultdb{options}"), format!("{base}/{name}{options}"));
-    Database::create_at(admin, own, name, sql).await
+    Some(Database::create_at(admin, own, name, sql).await)
 }
 
 fn unique_name() -> String {

@@ -1,9 +1,10 @@
-//! A stand-in for CockroachDB, where none is at hand: PostgreSQL that says it is one, whose
+//! A stand-in for CockroachDB. Where `COCKROACH_URL` names one, that is used. The other is PostgreSQL that says it is one, whose
 //! transactions are serializable, and which lacks what CockroachDB lacks, as far as that can be
 //! taken away. Its triggers, its PL/pgSQL and its catalogue are PostgreSQL's: what passes here is
 //! right about the order of transactions, and may still be wrong about the dialect.
 
-use super::{Proxy, Server};
+use super::database::cockroach;
+use super::{Database, Proxy, Server};
 
 /// Functions that CockroachDB does not have, of those that segue calls on PostgreSQL.
 const ABSENT: [&str; 11] = [
@@ -20,9 +21,35 @@ const ABSENT: [&str; 11] = [
     "make_interval",
 ];
 
-/// Makes a database of PostgreSQL into one, as its superuser. Whoever connects by a [`proxy`] is
+/// A database of one, and the way of segue to it.
+#[derive(Debug)]
+pub struct Cockroach {
+    /// By itself.
+    pub database: Database,
+    /// As segue connects to it.
+    pub dsn: String,
+    /// Goes with the stand-in.
+    pub proxy: Option<Proxy>,
+}
+
+impl Cockroach {
+    /// Makes a database, on CockroachDB or in this server, and runs `sql` in it.
+    pub async fn create(server: &Server, sql: &str) -> Self {
+        if let Some(database) = cockroach(sql).await {
+            let dsn = database.dsn().to_owned();
+            return Self { database, dsn, proxy: None };
+        }
+        let database = Database::create(server, sql).await;
+        database.run(&made_of(database.name())).await;
+        let proxy = proxy(server);
+        let dsn = server.dsn_by_port(database.name(), proxy.port());
+        Self { database, dsn, proxy: Some(proxy) }
+    }
+}
+
+/// Makes a database of PostgreSQL into one, as its superuser. Whoever connects by the proxy is
 /// told so at login.
-pub fn sql(database: &str) -> String {
+fn made_of(database: &str) -> String {
     let absent = ABSENT.map(|name| format!("'{name}'")).join(", ");
     format!(
         "
@@ -52,7 +79,6 @@ CREATE FUNCTION pg_catalog.version() RETURNS text LANGUAGE sql AS
     )
 }
 
-/// The way to a stand-in.
-pub fn proxy(server: &Server) -> Proxy {
+fn proxy(server: &Server) -> Proxy {
     Proxy::reporting(server.port(), "crdb_version", "a stand-in for CockroachDB")
 }
