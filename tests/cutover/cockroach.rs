@@ -169,8 +169,13 @@ async fn the_whole_way_by_its_commands() {
     let spoil = "SET session_replication_role = replica; \
         UPDATE account SET note = 'spoilt' WHERE id = -3000";
     fleet.pair.source.run(spoil).await;
-    let refused = fleet.change(0, "rollback", &[]);
-    assert!(said(&refused).contains("account differs"), "{}", said(&refused));
+    eventually("it is found", LIMIT, || async {
+        let refused = said(&fleet.change(0, "rollback", &[]));
+        assert_eq!(fleet.phase().await, "reversed", "{refused}");
+        println!("{refused}");
+        refused.contains("account differs").then_some(())
+    })
+    .await;
     fleet.members[0].succeed(&["verify", "--repair"]);
     fleet.changed("rollback").await;
     clients.acknowledged(100).await;
@@ -208,9 +213,14 @@ async fn what_a_lost_member_has_claimed_is_copied_by_the_rollback() {
 async fn a_rollback_that_is_called_off_leaves_no_fence_behind() {
     let fleet = reversed().await;
     drop(waiting_key(&fleet, "4711").await);
-    let output = fleet.members[0].run(&["rollback", "--yes", "--max-pause", "2s"]);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains("1 keys are not on the source yet"), "{}", said(&output));
+    eventually("it comes so far", LIMIT, || async {
+        let output = fleet.members[0].run(&["rollback", "--yes", "--max-pause", "2s"]);
+        let said = said(&output);
+        assert!(!output.status.success(), "{said}");
+        println!("{said}");
+        said.contains("1 keys are not on the source yet").then_some(())
+    })
+    .await;
     let fence = "SELECT phase, fenced_by FROM segue.control";
     assert_eq!(fleet.pair.target.rows(fence).await, ["reversed|NULL"]);
     // Nobody need come by for it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use segue::app::cutover::{CRASH_POINTS, MEMBER_CRASH_POINTS};
 
-use crate::fleet::{Fleet, LIMIT, load, said};
+use crate::fleet::{AGAIN_MAX, Fleet, LIMIT, load, said};
 use crate::ledger::Ledger;
 use crate::support::{Server, eventually};
 
@@ -40,8 +40,11 @@ pub async fn lost_at_each(mut fleet: Fleet, places: &[&str], who: usize) {
         fleet.settled_at_all().await;
         let mut output = fleet.change(who, there.command, &[]);
         assert_eq!(output.status.success(), who != doomed, "{place}: {}", said(&output));
-        while who == doomed && fleet.called_off_by_conflict(doomed, &output) {
-            println!("{place}: {}", said(&output));
+        for _ in 0..AGAIN_MAX {
+            if who != doomed || !fleet.is_to_be_given_again(doomed) {
+                break;
+            }
+            println!("{place}, given again: {}", said(&output));
             output = fleet.change(who, there.command, &[]);
         }
         eventually(&format!("{place}: it has crashed"), LIMIT, || async {
