@@ -46,7 +46,7 @@ def _lost(story):
 
 def _row(story):
     # As a superuser can, past the fence.
-    _on(story.source, "SET session_replication_role = replica",
+    _on(story.source, "SELECT set_config('segue.copies', token, false) FROM segue.copy_token",
         "UPDATE orders SET qty = qty + 1 WHERE id = 7")
 
 

@@ -105,6 +105,58 @@ async fn statements_leave_the_keys_of_the_rows_they_touched() {
     c.check("BEGIN; INSERT INTO t VALUES (50); ROLLBACK", &[]).await;
 }
 
+/// An application may set it: in a function, or by a tool that imports.
+#[tokio::test]
+async fn a_session_in_replica_mode_is_captured_as_any_other() {
+    let c = captured(
+        "CREATE TABLE t (id int PRIMARY KEY, v int);
+         CREATE TABLE p (id int PRIMARY KEY) PARTITION BY LIST (id);
+         CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
+         CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2)",
+    )
+    .await;
+    for mode in ["replica", "local"] {
+        c.owner.batch_execute(&format!("SET session_replication_role = {mode}")).await.expect(mode);
+        c.check("INSERT INTO t VALUES (1, 1), (2, 2)", &["t:1", "t:2"]).await;
+        c.check("UPDATE t SET v = 5 WHERE id = 1", &["t:1"]).await;
+        c.check("UPDATE t SET id = 7 WHERE id = 2", &["t:2", "t:7"]).await;
+        c.check("DELETE FROM t WHERE id = 7", &["t:7"]).await;
+        c.check("TRUNCATE t", &["t:*"]).await;
+        c.check("INSERT INTO p VALUES (1)", &["p:1"]).await;
+        c.check("UPDATE p SET id = 2", &["p:1", "p:2"]).await;
+        c.check("DELETE FROM p2", &["p:2"]).await;
+    }
+}
+
+/// Nobody but segue's role can read what its copies say of themselves.
+#[tokio::test]
+async fn a_copy_is_told_by_what_segues_role_alone_can_say() {
+    let c = captured("CREATE TABLE t (id int PRIMARY KEY, v int); GRANT ALL ON t TO PUBLIC").await;
+    for said in ["on", "1", "00000000-0000-0000-0000-000000000000"] {
+        c.owner.batch_execute(&format!("SET segue.copies = '{said}'")).await.expect("set");
+        c.check("INSERT INTO t VALUES (1, 1)", &["t:1"]).await;
+        c.check("UPDATE t SET id = 2", &["t:1", "t:2"]).await;
+        c.check("TRUNCATE t", &["t:*"]).await;
+    }
+    c.owner.batch_execute("RESET segue.copies").await.expect("reset");
+    c.database
+        .run_as_copy("INSERT INTO t VALUES (1, 1); UPDATE t SET id = 2; UPDATE t SET v = 3")
+        .await;
+    c.database.run_as_copy("DELETE FROM t; TRUNCATE t").await;
+    assert_eq!(c.take().await, [""; 0]);
+    let role = format!("caller_{}", c.database.name());
+    let tries = format!(
+        "CREATE ROLE {role}; GRANT USAGE ON SCHEMA segue TO {role}; SET ROLE {role};
+         SELECT token FROM segue.copy_token"
+    );
+    let refused = c.database.client().await.batch_execute(&tries).await.expect_err("it may not");
+    assert_eq!(
+        refused.code().map(tokio_postgres::error::SqlState::code),
+        Some("42501"),
+        "{refused:?}"
+    );
+}
+
 #[tokio::test]
 async fn copy_and_a_million_rows_are_captured_in_bounded_time() {
     let c = captured("CREATE TABLE t (id int PRIMARY KEY, v int)").await;

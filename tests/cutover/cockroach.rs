@@ -166,9 +166,8 @@ async fn the_whole_way_by_its_commands() {
     assert_eq!(fleet.phase().await, "reversed");
     clients.acknowledged(100).await;
     println!("{}", fleet.members[0].succeed(&["verify"]));
-    let spoil = "SET session_replication_role = replica; \
-        UPDATE account SET note = 'spoilt' WHERE id = -3000";
-    fleet.pair.source.run(spoil).await;
+    let spoil = "UPDATE account SET note = 'spoilt' WHERE id = -3000";
+    fleet.pair.source.run_as_copy(spoil).await;
     eventually("it is found", LIMIT, || async {
         let refused = said(&fleet.change(0, "rollback", &[]));
         assert_eq!(fleet.phase().await, "reversed", "{refused}");

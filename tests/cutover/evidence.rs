@@ -10,9 +10,7 @@ async fn a_row_that_differs_is_found_before_anything_is_held() {
     fleet.members[0].succeed(&["verify"]);
     source.run("INSERT INTO ticket (note) VALUES ('new')").await;
     fleet.drained().await;
-    let spoil =
-        "SET session_replication_role = replica; UPDATE ticket SET note = 'spoilt' WHERE id = 7";
-    target.run(spoil).await;
+    target.run_as_copy("UPDATE ticket SET note = 'spoilt' WHERE id = 7").await;
 
     let output = fleet.change(0, "cutover", &[]);
     let told = said(&output);

@@ -58,11 +58,7 @@ async fn a_row_that_is_spoilt_on_either_side_is_noticed() {
         agree(&ledger, &pair).await;
     }
     // Without capture, so that the outbox stays empty.
-    pair.source
-        .run(&format!(
-            "SET session_replication_role = replica; DELETE FROM account WHERE id = {one}"
-        ))
-        .await;
+    pair.source.run_as_copy(&format!("DELETE FROM account WHERE id = {one}")).await;
     let told = panics(&ledger, &pair).await;
     assert!(told.contains("source: account"), "{told}");
 }

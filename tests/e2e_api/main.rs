@@ -13,6 +13,7 @@ mod deadlines;
 mod errors;
 mod hostile;
 mod idempotency;
+mod left_behind;
 mod limits;
 mod refused;
 mod session;

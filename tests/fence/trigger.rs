@@ -35,8 +35,15 @@ async fn a_side_takes_writes_only_while_its_own_row_names_it() {
         let nothing = client.batch_execute("UPDATE item SET n = 0 WHERE false").await;
         assert_eq!(sqlstate(&nothing.unwrap_err()), "25006");
         // Copies are no writes of an application.
-        let copy = format!("SET session_replication_role = replica; {WRITE}");
-        client.batch_execute(&copy).await.unwrap();
+        database.run_as_copy(WRITE).await;
+        // What tells them is not what anyone can set.
+        for setting in ["session_replication_role = replica", "segue.copies = 'on'"] {
+            client.batch_execute(&format!("SET {setting}")).await.unwrap();
+            for sql in [WRITE, "UPDATE item SET id = 3 WHERE id = 2", "TRUNCATE item"] {
+                let refused = client.batch_execute(sql).await.unwrap_err();
+                assert_eq!(sqlstate(&refused), "25006", "{where_} {setting} {sql}");
+            }
+        }
     }
 }
 

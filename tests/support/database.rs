@@ -82,6 +82,12 @@ impl Database {
             .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
+    /// Runs statements as a copy of segue's own: past capture and the fence.
+    pub async fn run_as_copy(&self, sql: &str) {
+        let copying = "SELECT set_config('segue.copies', token, true) FROM segue.copy_token";
+        self.run(&format!("BEGIN; {copying}; {sql}; COMMIT")).await;
+    }
+
     /// Rows as text, each cell as PostgreSQL prints it and `NULL` for NULL, joined by `|`.
     pub async fn rows(&self, sql: &str) -> Vec<String> {
         let client = self.client().await;

@@ -10,7 +10,7 @@ use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
 use crate::postgres::backfill::plan::Plan;
 use crate::postgres::backfill::snapshot::Captured;
-use crate::postgres::fence::{check_follows, share_copies};
+use crate::postgres::fence::{check_follows, say_copying, share_copies};
 use crate::postgres::outbox::said;
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::shape::Role;
@@ -250,7 +250,7 @@ pub async fn empty_target(
     };
     let share = match has_claims {
         true => share_copies(client.facts()),
-        false => "SELECT 1".to_owned(),
+        false => say_copying(client.facts()),
     };
     let begin = format!(
         "BEGIN; {role}SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; {share}"

@@ -23,7 +23,7 @@ mod write;
 
 use std::time::Duration;
 
-use crate::postgres::fence::{cockroach, share_copies};
+use crate::postgres::fence::{cockroach, say_copying, share_copies};
 use crate::postgres::reconcile::session::ForeignKeys;
 use crate::postgres::session::ServerFacts;
 
@@ -72,13 +72,13 @@ fn begin_writing(facts: &ServerFacts, foreign_keys: ForeignKeys, fenced: bool) -
         ForeignKeys::Replica => "; SET LOCAL session_replication_role = replica",
         ForeignKeys::Active => "",
     };
-    let share = if fenced { format!("; {}", share_copies(facts)) } else { String::new() };
+    let share = if fenced { share_copies(facts) } else { say_copying(facts) };
     let isolation = cockroach::isolation(facts).unwrap_or(" ISOLATION LEVEL READ COMMITTED");
     format!(
         "BEGIN{isolation} READ WRITE{role}; \
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {TEXTS}; \
          SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = 0; \
-         SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}{share}",
+         SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}; {share}",
         LOCK_WAIT.as_millis(),
         IDLE_MAX.as_millis()
     )

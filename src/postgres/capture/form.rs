@@ -8,7 +8,7 @@ use crate::domain::control::Phase;
 use crate::domain::side::Side;
 use crate::domain::table::{TableName, quote_identifier, quote_literal};
 use crate::postgres::catalog::KeyColumn;
-use crate::postgres::fence::{CLASS, TRANSACTIONS};
+use crate::postgres::fence::{CLASS, TRANSACTIONS, when_copying};
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
 use super::key;
@@ -160,6 +160,8 @@ impl Form<'_> {
         format!("SELECT {} FROM {rows} AS r", key::expression("r", self.key))
     }
 
+    /// A copy of segue's own passes: it is neither an application's write nor fenced.
+    ///
     /// The transaction's outbox rows are due at once. They have the time of the trigger, not
     /// of the transaction's begin, so that they go to the partition of the present window.
     /// When each is due is its own moment: claims of a million rows can go on from where the
@@ -176,8 +178,11 @@ impl Form<'_> {
         let here: Vec<String> = here.map(|phase| quote_literal(phase.as_str())).collect();
         let here = here.join(", ");
         let side = self.side;
+        let copying = when_copying("RETURN NULL;");
         format!(
             "
+BEGIN
+{copying}
 DECLARE
     segue_lock CONSTANT pg_catalog.text :=
         pg_catalog.pg_advisory_xact_lock_shared({CLASS}, {TRANSACTIONS})::pg_catalog.text;
@@ -201,6 +206,7 @@ BEGIN
             USING ERRCODE = '25006', HINT = 'segue has changed the primary: write to the other database, or through segue';
     END IF;
     RETURN NULL;
+END;
 END",
             self.table_id
         )
@@ -216,7 +222,8 @@ END",
         settings
     }
 
-    /// The statement that puts an event's trigger on a relation.
+    /// The statements that put an event's trigger on a relation. It fires whatever
+    /// `session_replication_role` says ([`Self::always`]), since applications can change that.
     pub(super) fn trigger(&self, event: Event, relation: &TableName) -> String {
         let (when, rows) = match event {
             Event::Insert => ("INSERT", " REFERENCING NEW TABLE AS segue_new"),
@@ -238,6 +245,17 @@ END",
             event.trigger(),
             relation.quoted(),
             self.function_name(event)
+        )
+    }
+
+    /// The statement that lets an event's trigger fire in every session. Only the table's owner
+    /// may say so, see [`super::always`].
+    pub(super) fn always(&self, event: Event, relation: &TableName) -> String {
+        // Partitions have triggers of their own.
+        format!(
+            "ALTER TABLE ONLY {} ENABLE ALWAYS TRIGGER {};\n",
+            relation.quoted(),
+            event.trigger()
         )
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
+use super::always::Rights;
 use super::form::{Event, Form};
 use super::verify::{form_of, key_names, missing, row_form_of};
 use super::{Captured, Params, Refusal, Report, on_side, registry, tables};
@@ -88,6 +89,7 @@ pub async fn print(
         for relation in relations(table) {
             for event in form.events() {
                 sql.push_str(&form.trigger(event, &relation));
+                sql.push_str(&form.always(event, &relation));
             }
         }
     }
@@ -230,7 +232,9 @@ async fn put_on(
     oid: u32,
     events: &[Event],
 ) -> Result<(), SetupError> {
-    let sql: String = events.iter().map(|event| form.trigger(*event, relation)).collect();
+    let mut sql: String = events.iter().map(|event| form.trigger(*event, relation)).collect();
+    let rights = Rights::on(client, oid).await.map_err(SetupError::database(params.side))?;
+    sql.push_str(&rights.statements(form, params.side, relation, oid, events)?);
     match under_lock(client, params, relation, oid, &sql).await {
         Err(SetupError::Database { source, .. })
             if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>

@@ -10,6 +10,7 @@
 //!
 //! CockroachDB has triggers for single rows only, and a form of its own (`rows`).
 
+mod always;
 mod form;
 mod install;
 mod key;

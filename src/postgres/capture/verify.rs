@@ -10,6 +10,9 @@ use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::catalog::{self, Table, TableKind};
 use crate::postgres::schema::{self, Flavour};
 
+/// `pg_trigger.tgenabled` of a trigger that fires in every session.
+const ALWAYS: &str = "A";
+
 /// Something that is not as [`super::install`] would make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
@@ -169,8 +172,11 @@ pub(super) async fn missing<C: GenericClient>(
                 {
                     continue;
                 }
-                fault = if row.try_get::<_, &str>(4)? != "O" {
+                let enabled = row.try_get::<_, &str>(4)?;
+                fault = if enabled == "D" {
                     Some("disabled")
+                } else if enabled != ALWAYS {
+                    Some("silent in some sessions, by their session_replication_role")
                 } else if row.try_get::<_, &str>(2)? == form.function_name(event)
                     && row.try_get::<_, i16>(3)? == event.catalogue_type()
                     && row.try_get::<_, Option<&str>>(5)? == old

@@ -17,14 +17,47 @@ pub const NOT_SHADOW: &str = "fence.not_shadow";
 /// What the control row of the side says.
 const LOOK: &str = "SELECT phase FROM segue.control WHERE id = 1";
 
-/// Takes the shared lock for the transaction. It stands in a statement before the look.
-///
-/// On CockroachDB, where there is no such lock, the look alone orders a SERIALIZABLE transaction;
-/// it says there that it copies, since the triggers of capture know no other sign of it.
-pub fn share_copies(facts: &ServerFacts) -> String {
+/// Says for the transaction that it is a copy of segue's own, so that capture lets it pass. The
+/// token does not leave the server. Where its table is not there yet, neither is a trigger that
+/// asks for it.
+pub fn say_copying(facts: &ServerFacts) -> String {
     match facts.is_cockroach {
         true => format!("SELECT pg_catalog.set_config('{COPYING}', 'on', true)"),
-        false => format!("SELECT pg_catalog.pg_advisory_xact_lock_shared({CLASS}, {COPIES})"),
+        false => format!(
+            "DO $segue$ BEGIN \
+             IF pg_catalog.to_regclass('segue.copy_token') IS NOT NULL THEN \
+             PERFORM pg_catalog.set_config('{COPYING}', c.token, true) \
+             FROM segue.copy_token AS c WHERE c.id = 1; END IF; END $segue$"
+        ),
+    }
+}
+
+/// PL/pgSQL that does `this` where the transaction is a copy of segue's own: for functions that
+/// run as segue's role. A transaction that says nothing pays for the look at a setting; one that
+/// says something else counts as anyone's.
+pub fn when_copying(this: &str) -> String {
+    format!(
+        "    IF pg_catalog.current_setting('{COPYING}', true) <> '' THEN
+        IF EXISTS (SELECT FROM segue.copy_token AS c
+            WHERE c.token = pg_catalog.current_setting('{COPYING}', true))
+        THEN
+            {this}
+        END IF;
+    END IF;"
+    )
+}
+
+/// Says that the transaction copies, and takes the shared lock for it. It stands in a statement
+/// before the look.
+///
+/// On CockroachDB, where there is no such lock, the look alone orders a SERIALIZABLE transaction.
+pub fn share_copies(facts: &ServerFacts) -> String {
+    let copying = say_copying(facts);
+    match facts.is_cockroach {
+        true => copying,
+        false => {
+            format!("{copying}; SELECT pg_catalog.pg_advisory_xact_lock_shared({CLASS}, {COPIES})")
+        }
     }
 }
 

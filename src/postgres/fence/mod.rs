@@ -18,7 +18,7 @@ mod session;
 pub mod writers;
 
 pub use cockroach::lost as fence_lost;
-pub use copies::{NOT_SHADOW, check_follows, share_copies};
+pub use copies::{NOT_SHADOW, check_follows, say_copying, share_copies, when_copying};
 pub use exclusive::{Exclusive, Standbys};
 pub(in crate::postgres) use promote::promote;
 pub use session::{Fence, FenceControl};
@@ -31,8 +31,10 @@ pub const TRANSACTIONS: i32 = 0;
 /// Shared by every reconcile, and every chunk of a backfill, that writes to this side.
 pub const COPIES: i32 = -1;
 
-/// Set to `on` by transactions that copy to CockroachDB, where no setting of the server tells
-/// them from others: what they write is neither captured nor refused.
+/// Set by transactions that copy: what they write is neither captured nor refused. Its value is
+/// that of `segue.copy_token`, which nobody but segue's role may read, so that no setting which an
+/// application can change tells a copy from its writes; on CockroachDB, whose trigger functions run
+/// as their caller, it is `on`.
 pub const COPYING: &str = "segue.copies";
 
 /// Second half of the key of the sessions of an epoch: a positive number. Two epochs that are

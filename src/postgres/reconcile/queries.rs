@@ -70,13 +70,15 @@ pub(super) const UNIQUES: &str = "\
         AND NOT i.indisprimary";
 
 /// What would make something else of a row than what reconcile writes, or lose it: rules and
-/// triggers that fire even for a replica's writes, and tables that a crash empties.
+/// triggers that fire even for a replica's writes (but for capture's, which know a copy), and tables that a crash empties.
 pub(super) const UNFIT: &str = "\
     WITH parts AS (SELECT $1::text::regclass::oid AS oid \
         UNION SELECT p.relid FROM pg_catalog.pg_partition_tree($1::text::regclass) AS p) \
     SELECT 'trigger ' || t.tgname || ' fires even for copied rows; run ALTER TABLE ' \
         || t.tgrelid::regclass || ' ENABLE TRIGGER ' || pg_catalog.quote_ident(t.tgname) \
         FROM pg_catalog.pg_trigger AS t JOIN parts AS p ON p.oid = t.tgrelid \
+        JOIN pg_catalog.pg_proc AS f ON f.oid = t.tgfoid \
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = f.pronamespace AND n.nspname <> 'segue' \
         WHERE NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') \
     UNION ALL SELECT 'rule ' || r.rulename || ' holds even for copied rows; run ALTER TABLE ' \
         || r.ev_class::regclass || ' ENABLE RULE ' || pg_catalog.quote_ident(r.rulename) \

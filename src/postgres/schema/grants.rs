@@ -48,7 +48,37 @@ pub fn grants(params: &GrantParams<'_>) -> String {
             table.quoted()
         ));
     }
+    sql.push_str(&always_for(params.role));
     sql
+}
+
+/// A function that lets segue's triggers on a table fire in every session, for a role that does
+/// not own the table. It runs as who makes it, and does nothing to any other trigger.
+pub fn always_for(role: &str) -> String {
+    format!(
+        "-- Segue's triggers fire whatever session_replication_role says, which the owner of a table\n\
+         -- must say of each. This says it for segue, as the role that runs this: one that owns the\n\
+         -- tables, a member of their owners, or a superuser.\n\
+         CREATE OR REPLACE FUNCTION segue.enable_always(relation pg_catalog.oid)\n\
+         RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $segue$\n\
+         DECLARE\n    \
+             segue_trigger pg_catalog.name;\n\
+         BEGIN\n    \
+             FOR segue_trigger IN\n        \
+                 SELECT t.tgname FROM pg_catalog.pg_trigger AS t\n        \
+                 JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid\n        \
+                 JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace AND n.nspname = 'segue'\n        \
+                 WHERE t.tgrelid = relation AND NOT t.tgisinternal AND t.tgenabled <> 'A'\n            \
+                     AND pg_catalog.starts_with(t.tgname::pg_catalog.text, 'segue_capture_')\n    \
+             LOOP\n        \
+                 EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I',\n            \
+                     relation::pg_catalog.regclass, segue_trigger);\n    \
+             END LOOP;\n\
+         END $segue$;\n\
+         REVOKE ALL ON FUNCTION segue.enable_always(pg_catalog.oid) FROM PUBLIC;\n\
+         GRANT EXECUTE ON FUNCTION segue.enable_always(pg_catalog.oid) TO {role};\n",
+        role = quote_identifier(role)
+    )
 }
 
 /// What to run for a role that may not make the schema.

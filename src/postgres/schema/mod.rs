@@ -10,7 +10,7 @@ use tokio_postgres::{Client, GenericClient};
 use crate::domain::side::Side;
 
 pub use error::SetupError;
-pub use grants::{GrantParams, grants};
+pub use grants::{GrantParams, always_for, grants};
 use migrations::{FOUNDATION, MIGRATIONS, note};
 pub use migrations::{Flavour, OUTBOX_SLOTS, SLOT_SECONDS};
 

@@ -27,12 +27,14 @@ SELECT k.conrelid, k.conname::text, pg_catalog.concat_ws(' ',
     CASE WHEN k.condeferred THEN 'INITIALLY DEFERRED' END)
 FROM pg_catalog.pg_constraint AS k WHERE k.conrelid = ANY ($1) AND k.contype = 'f'";
 
-/// Of partitions as well: the first column is the table that a partition belongs to.
+/// Capture's own know a copy by themselves. Of partitions as well: the first column is the table that a partition belongs to.
 const ALWAYS: &str = "
 SELECT w.root, 'trigger ' || t.tgname, 'ALTER TABLE ' || t.tgrelid::regclass
     || ' ENABLE TRIGGER ' || pg_catalog.quote_ident(t.tgname)
 FROM unnest($1::oid[], $2::oid[]) AS w (root, oid)
 JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = w.oid
+JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace AND n.nspname <> 'segue'
 WHERE NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') AND t.tgparentid = 0
 UNION ALL
 SELECT w.root, 'rule ' || r.rulename, 'ALTER TABLE ' || r.ev_class::regclass
