@@ -25,11 +25,6 @@ const SAMPLE_SESSIONS_MAX: usize = 8;
 /// Sessions for the control row, the lease and the fleet: the follower, the member, the leader,
 /// an operator, and who asks whether writes have settled. Reconciles that wait for a shadow never hold one.
 const CONTROL_SESSIONS_MAX: usize = 5;
-/// The server gives these up early: the next attempt is due soon.
-const CONTROL_LIMITS: SessionLimits = SessionLimits {
-    statement_timeout: Some(Duration::from_secs(5)),
-    lock_timeout: Some(Duration::from_secs(2)),
-};
 
 /// Pools of one side. Each kind of work has its own, so that none takes another's sessions.
 #[derive(Debug, Clone)]
@@ -59,7 +54,8 @@ impl Databases {
     pub fn open(config: &Config) -> Result<Self, SqlFault> {
         let samples = config.sampling.concurrency.min(SAMPLE_SESSIONS_MAX);
         let fence = FenceControl::default();
-        let open = |side| Pools::open(side, config.database(side), samples, &fence);
+        let lease = config.control.lease;
+        let open = |side| Pools::open(side, config.database(side), (samples, lease), &fence);
         let pools = Sides { source: open(Side::Source)?, target: open(Side::Target)? };
         Ok(Self { pools, fence })
     }
@@ -106,7 +102,9 @@ impl Databases {
             dsn.application_name = name;
         }
         let connector = Connector::new(side, dsn).map_err(|message| unusable(side, message))?;
-        Pool::new(connector, pool::Params::new(Purpose::Own, size_max, database.pool_wait_max))
+        let params = pool::Params::new(Purpose::Own, size_max, database.pool_wait_max);
+        let limits = SessionLimits::own(config.control.lease);
+        Pool::new(connector, pool::Params { limits, ..params })
     }
 
     /// Segue's own sessions.
@@ -162,7 +160,7 @@ impl Pools {
     fn open(
         side: Side,
         config: &config::Database,
-        samples: usize,
+        (samples, lease): (usize, Duration),
         fence: &FenceControl,
     ) -> Result<Self, SqlFault> {
         let unusable = |message: String| {
@@ -171,15 +169,19 @@ impl Pools {
         let dsn = dsn(config).map_err(&unusable)?;
         let connector = Connector::new(side, dsn).map_err(&unusable)?;
         let pool = |purpose, size_max| {
-            let params = pool::Params::new(purpose, size_max, config.pool_wait_max);
-            Pool::new(connector.clone(), params)
+            let limits = match purpose {
+                Purpose::Own => SessionLimits::own(lease),
+                Purpose::Read | Purpose::Write => SessionLimits::of_callers(lease),
+            };
+            pool::Params { limits, ..pool::Params::new(purpose, size_max, config.pool_wait_max) }
         };
         let control = pool::Params {
-            limits: CONTROL_LIMITS,
-            ..pool::Params::new(Purpose::Own, CONTROL_SESSIONS_MAX, config.pool_wait_max)
+            limits: SessionLimits::control(lease),
+            ..pool(Purpose::Own, CONTROL_SESSIONS_MAX)
         };
-        let writes = pool::Params::new(Purpose::Write, config.write_pool_max, config.pool_wait_max);
         let fence = fence.fence(side, config.pool_wait_max);
+        let writes = pool(Purpose::Write, config.write_pool_max);
+        let pool = |purpose, size_max| Pool::new(connector.clone(), pool(purpose, size_max));
         Ok(Self {
             control: Pool::new(connector.clone(), control)?,
             reads: pool(Purpose::Read, config.read_pool_max)?,

@@ -8,6 +8,7 @@ mod directed;
 mod fenced;
 mod fleet;
 mod leading;
+mod left_behind;
 pub mod listen;
 mod params;
 mod phases;
@@ -169,6 +170,7 @@ pub async fn run(
     let transactions: Sides<Arc<dyn Transactions>> =
         Sides { source: Arc::new(open.source.clone()), target: Arc::new(open.target.clone()) };
     fenced::follow(&databases, &fleet, &background);
+    left_behind::watch(config, &databases, &metrics, &background);
     let samples = start_shadow_reads(config, &databases, &background, &metrics, &control);
     let uncaptured = Uncaptured::default();
     watch_capture(config, &databases, &background, &metrics, &uncaptured);

@@ -2,10 +2,20 @@
 
 use std::time::Duration;
 
+use super::own::{DEFAULT_LEASE, silence_max};
 use crate::domain::table::quote_literal;
 
-/// How often a server looks whether its client is still there while it runs a statement.
-const CLIENT_CHECK: Duration = Duration::from_secs(5);
+/// How often a server asks a client that is silent on the network whether it is there, once it has
+/// begun to ask, and how often in vain.
+const KEEPALIVE_INTERVAL_S: u64 = 1;
+const KEEPALIVE_COUNT: u64 = 2;
+/// For any one of segue's own statements; those that may take longer say so themselves.
+const OWN_STATEMENT: Duration = Duration::from_secs(60);
+/// For a lock that one of segue's own statements waits for.
+const OWN_LOCK: Duration = Duration::from_secs(5);
+/// The same for the control row, the lease and the fleet: the next attempt is due soon.
+const CONTROL_STATEMENT: Duration = Duration::from_secs(5);
+const CONTROL_LOCK: Duration = Duration::from_secs(2);
 
 /// How long a caller's transaction may stand still on CockroachDB, beside what
 /// `transactions.idle_max` says: it is what a sidecar that is stopped leaves behind.
@@ -41,17 +51,62 @@ pub struct SessionLimits {
     pub statement_timeout: Option<Duration>,
     /// For waiting on a lock; `None` leaves the server's default.
     pub lock_timeout: Option<Duration>,
+    /// For a client that says nothing in the middle of a transaction; `None` leaves the server's
+    /// default.
+    pub silence: Option<Duration>,
+    /// For a whole transaction, where the server knows such a limit; zero is none, and `None`
+    /// leaves the server's default.
+    pub transaction_timeout: Option<Duration>,
+    /// After which the server takes a client for gone that does not answer on the network.
+    pub unreachable: Duration,
+    /// For an answer that the client's machine does not take; `None` leaves the server's default,
+    /// as where a client may take its time with a large one.
+    pub unacknowledged: Option<Duration>,
 }
 
 impl SessionLimits {
-    /// What fits most: calls bring their own deadlines, segue's own work does not.
+    /// What fits most: calls bring their own deadlines, segue's own work does not. By the lease
+    /// of a fleet that has not said otherwise.
     pub fn for_purpose(purpose: Purpose) -> Self {
         match purpose {
-            Purpose::Read | Purpose::Write => Self { statement_timeout: None, lock_timeout: None },
-            Purpose::Own => Self {
-                statement_timeout: Some(Duration::from_secs(60)),
-                lock_timeout: Some(Duration::from_secs(5)),
-            },
+            Purpose::Read | Purpose::Write => Self::of_callers(DEFAULT_LEASE),
+            Purpose::Own => Self::own(DEFAULT_LEASE),
+        }
+    }
+
+    /// For sessions that run statements of callers.
+    pub fn of_callers(lease: Duration) -> Self {
+        Self {
+            statement_timeout: None,
+            lock_timeout: None,
+            silence: None,
+            transaction_timeout: None,
+            unreachable: silence_max(lease),
+            unacknowledged: None,
+        }
+    }
+
+    /// For segue's own work: see [`crate::postgres::own`].
+    pub fn own(lease: Duration) -> Self {
+        Self {
+            statement_timeout: Some(OWN_STATEMENT),
+            lock_timeout: Some(OWN_LOCK),
+            silence: Some(silence_max(lease)),
+            transaction_timeout: Some(Duration::ZERO),
+            unreachable: silence_max(lease),
+            unacknowledged: None,
+        }
+    }
+
+    /// For the control row, the lease and the fleet. The server gives these up early: the next
+    /// attempt is due soon.
+    pub fn control(lease: Duration) -> Self {
+        Self {
+            statement_timeout: Some(CONTROL_STATEMENT.min(silence_max(lease))),
+            lock_timeout: Some(CONTROL_LOCK.min(silence_max(lease))),
+            transaction_timeout: Some(lease),
+            unacknowledged: Some(silence_max(lease)),
+            ..Self::own(lease)
         }
     }
 }
@@ -71,8 +126,9 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach:
         ("IntervalStyle", "postgres".to_owned()),
         ("extra_float_digits", "1".to_owned()),
         ("synchronous_commit", "on".to_owned()),
-        ("client_connection_check_interval", milliseconds(CLIENT_CHECK)),
+        ("client_connection_check_interval", milliseconds(limits.unreachable)),
     ];
+    settings.extend(reachability(limits.unreachable));
     match purpose {
         Purpose::Read => settings.push(("default_transaction_read_only", "on".to_owned())),
         Purpose::Write => {}
@@ -94,6 +150,15 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach:
     if let Some(limit) = limits.lock_timeout {
         settings.push(("lock_timeout", milliseconds(limit)));
     }
+    if let Some(limit) = limits.silence {
+        settings.push(("idle_in_transaction_session_timeout", milliseconds(limit)));
+    }
+    if let Some(limit) = limits.unacknowledged {
+        settings.push(("tcp_user_timeout", milliseconds(limit)));
+    }
+    if let Some(limit) = limits.transaction_timeout {
+        settings.push(("transaction_timeout", limit.as_millis().to_string()));
+    }
     let values: Vec<_> = settings
         .iter()
         .map(|(name, value)| format!("({}, {})", quote_literal(name), quote_literal(value)))
@@ -105,6 +170,18 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach:
          WHERE NOT (s.name = 'synchronous_commit' AND s.setting = 'remote_apply')",
         values.join(", ")
     )
+}
+
+/// How a server notices that a client is gone without a word: what a connection leaves behind that
+/// was cut off. A Unix socket has nothing of the kind, and needs none.
+fn reachability(unreachable: Duration) -> [(&'static str, String); 3] {
+    let asking_s = KEEPALIVE_INTERVAL_S * KEEPALIVE_COUNT;
+    let idle_s = unreachable.as_secs().saturating_sub(asking_s).max(1);
+    [
+        ("tcp_keepalives_idle", idle_s.to_string()),
+        ("tcp_keepalives_interval", KEEPALIVE_INTERVAL_S.to_string()),
+        ("tcp_keepalives_count", KEEPALIVE_COUNT.to_string()),
+    ]
 }
 
 fn milliseconds(duration: Duration) -> String {

@@ -9,7 +9,7 @@ use segue::app::cutover::CRASH_POINTS;
 use crate::crashes::lost_at_each;
 use crate::fleet::{Fleet, LIMIT, load, said};
 use crate::ledger::Ledger;
-use crate::stopped::stopped_at_each;
+use crate::stopped::{PLACES, stopped_at_each};
 use crate::support::eventually;
 use crate::there_and_back::there_and_back;
 
@@ -124,7 +124,7 @@ async fn the_coordinator_of_a_rollback_is_lost_at_every_step() {
 /// It sleeps past the end of its mark, and wakes to a flip that it may not make any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_coordinator_of_a_rollback_is_stopped_and_wakes() {
-    stopped_at_each(reversed().await).await;
+    stopped_at_each(reversed().await, &PLACES).await;
 }
 
 /// Labels of seats are never as long as a seat's may be.

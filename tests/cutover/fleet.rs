@@ -216,6 +216,20 @@ impl Fleet {
         running.into_inner().unwrap()
     }
 
+    /// Lets a member go on that was stopped, as often as it stops, until its command has ended.
+    pub async fn woken(&self, member: usize, running: Child, place: &str) {
+        let running = Mutex::new(running);
+        eventually(&format!("{place}: its command ends"), LIMIT, || async {
+            if self.members[member].is_stopped() {
+                self.members[member].signal("CONT");
+            }
+            running.lock().unwrap().try_wait().unwrap()
+        })
+        .await;
+        let output = running.into_inner().unwrap().wait_with_output().unwrap();
+        println!("{place}: {}", said(&output));
+    }
+
     /// Whether a member still runs, since its command ended before it came so far: see
     /// [`Fleet::changed`].
     pub fn is_to_be_given_again(&self, member: usize) -> bool {

@@ -2,14 +2,20 @@
 //! and back when all is over.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::fleet::{Fleet, load, said};
-use crate::ledger::Ledger;
-use crate::support::Proxy;
+use segue::app::cutover::{CRASH_POINTS, PROMOTION_CRASH_POINTS};
 
-/// Each of these places in turn: whoever runs the cutover stops there, another one does it, and
-/// the first one wakes up and goes on with what it believes.
-const PLACES: [&str; 5] = [
+use crate::fleet::{Fleet, load};
+use crate::ledger::{Ledger, Load};
+use crate::support::{Proxy, Server};
+
+/// The lease of these fleets, and what segue promises beyond it: writes go on, whatever one
+/// stopped process holds.
+const OUTAGE_MAX: Duration = Duration::from_secs(4 + 2);
+
+/// Places at which a coordinator of a way to or from CockroachDB is stopped.
+pub const PLACES: [&str; 5] = [
     "cutover_after_prepare",
     "cutover_after_announcing",
     "cutover_after_fence",
@@ -17,15 +23,17 @@ const PLACES: [&str; 5] = [
     "cutover_after_flip",
 ];
 
+/// Each place in turn: whoever runs the cutover stops there, another one does it, and the first one
+/// wakes up and goes on with what it believes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_that_was_stopped_wakes_when_another_has_done_its_work() {
-    stopped_at_each(Fleet::in_shift(3).await).await;
+    stopped_at_each(Fleet::in_shift(3).await, &CRASH_POINTS).await;
 }
 
-pub async fn stopped_at_each(mut fleet: Fleet) {
+pub async fn stopped_at_each(mut fleet: Fleet, places: &[&str]) {
     let [there, back] = fleet.ways().await;
     let ledger = Arc::new(Ledger::default());
-    for (generation, place) in (0..).zip(PLACES) {
+    for (generation, place) in (0..).zip(places) {
         fleet.members[2].kill();
         fleet.members[2].serve_with(&[("SEGUE_STOP_AT", place)]).await;
         let clients = load(&ledger, &fleet.addresses()[..2], generation);
@@ -33,14 +41,12 @@ pub async fn stopped_at_each(mut fleet: Fleet) {
         fleet.settled_at_all().await;
         let running = fleet.stopped_within(2, there.command, place).await;
         // Whatever it holds is over with its lease: writes go on, here or there.
-        clients.acknowledged(60).await;
+        goes_on(&clients, place).await;
         if fleet.phase().await == there.from {
             fleet.changed(there.command).await;
         }
         clients.acknowledged(60).await;
-        fleet.members[2].signal("CONT");
-        let output = running.wait_with_output().unwrap();
-        println!("{place}: {}", said(&output));
+        fleet.woken(2, running, place).await;
         clients.acknowledged(60).await;
         assert_eq!(fleet.phase().await, back.from, "{place}");
         fleet.changed(back.command).await;
@@ -49,6 +55,83 @@ pub async fn stopped_at_each(mut fleet: Fleet) {
         ledger.no_errors(place);
         fleet.everything_agrees(&ledger).await;
     }
+}
+
+/// How a member is lost that comes back later.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Loss {
+    /// Its process is stopped.
+    Stopped,
+    /// From there on its packets go nowhere.
+    CutOff,
+}
+
+/// Within the transaction that makes a side the primary, whose locks the others need.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_stopped_within_a_promotion_stops_no_writes() {
+    lost_for_a_while(Loss::Stopped, &PROMOTION_CRASH_POINTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_cut_off_within_a_change_of_the_primary_stops_no_writes() {
+    let others = ["cutover_after_pause", "cutover_after_fence", "cutover_after_sequences"];
+    lost_for_a_while(Loss::CutOff, &[&PROMOTION_CRASH_POINTS[..], &others].concat()).await;
+}
+
+/// The third member runs the change of the primary, and is lost at each place with all that it holds
+/// there. The others are told so late that it is the first to promote.
+async fn lost_for_a_while(loss: Loss, places: &[&str]) {
+    const LATE: Duration = Duration::from_millis(100);
+    let mut fleet = Fleet::in_shift(1).await;
+    let proxy = |server: &Server| Proxy::start(server.port());
+    let late = (proxy(&fleet.source), proxy(&fleet.target));
+    let cut = (proxy(&fleet.source), proxy(&fleet.target));
+    for (source, target) in [&late, &late, &cut] {
+        fleet.join_by(source.port(), target.port()).await;
+    }
+    fleet.members.remove(0);
+    let [there, back] = fleet.ways().await;
+    let ledger = Arc::new(Ledger::default());
+    for (generation, place) in (0..).zip(places) {
+        fleet.members[2].kill();
+        fleet.members[2].serve_with(&[("SEGUE_STOP_AT", place)]).await;
+        let clients = load(&ledger, &fleet.addresses()[..2], generation);
+        clients.acknowledged(60).await;
+        fleet.settled_at_all().await;
+        late.1.delay(LATE);
+        let running = fleet.stopped_within(2, there.command, place).await;
+        late.1.delay(Duration::ZERO);
+        if loss == Loss::CutOff {
+            cut.0.pause();
+            cut.1.pause();
+            fleet.members[2].signal("CONT");
+        }
+        goes_on(&clients, place).await;
+        if fleet.phase().await == there.from {
+            fleet.changed(there.command).await;
+        }
+        cut.0.resume();
+        cut.1.resume();
+        fleet.woken(2, running, place).await;
+        clients.acknowledged(60).await;
+        assert_eq!(fleet.phase().await, back.from, "{place}");
+        fleet.changed(back.command).await;
+        clients.acknowledged(60).await;
+        clients.stop().await;
+        ledger.no_errors(place);
+        fleet.everything_agrees(&ledger).await;
+    }
+}
+
+/// Writes of clients at the other members are acknowledged again in time.
+async fn goes_on(clients: &Load, place: &str) {
+    let begun = Instant::now();
+    // One of each client: what was under way at that moment may have had its answer already.
+    clients.acknowledged(16).await;
+    let took = begun.elapsed();
+    println!("{place}: writes go on after {took:?}");
+    assert!(took < OUTAGE_MAX, "{place}: no writes for {took:?}");
+    clients.acknowledged(60).await;
 }
 
 /// Its packets go nowhere, with sessions open and writes on their way, and arrive in the end.

@@ -7,6 +7,7 @@
 mod support;
 
 mod epoch_row;
+mod own;
 mod sessions;
 mod trigger;
 

@@ -17,6 +17,7 @@ mod mark;
 mod state;
 mod step;
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model, Path, Property};
@@ -30,6 +31,10 @@ const KEPT: &str = "what is acknowledged is on the primary";
 const FOLLOWS: &str = "what the shadow lacks is in the outbox";
 /// Always: never may a write be committed on either side.
 const ONE: &str = "one database accepts writes";
+
+/// At rest, when nothing but the flip is left to follow: somebody takes up the new primary, or can
+/// still.
+const TAKEN_UP: &str = "a stopped promoter holds nobody up";
 
 /// A counterexample that is longer is not looked for.
 const STEPS_MAX: usize = 30;
@@ -53,6 +58,7 @@ impl Model for Exploration {
             copies: vec![None; self.scenario.copies],
             outsider: Outsider::Idle,
             coordinator: None,
+            promoter: None,
             writes: 0,
         }]
     }
@@ -75,6 +81,10 @@ impl Model for Exploration {
                 lacks(s, 1 - primary) & !s.on(primary).outbox == 0
             }),
             always(ONE, |_, s| !(s.accepts(SOURCE) && s.accepts(TARGET))),
+            always(TAKEN_UP, |model, s| {
+                let stopped = s.promoter.is_some_and(|it| it.stopped);
+                !stopped || can_be_taken_up(model, s)
+            }),
             // Were these never seen, the others would say little.
             sometimes("the target takes a write", |_, s| s.on(TARGET).outbox != 0),
             sometimes("the source is primary again, and has what the target took", |model, s| {
@@ -92,6 +102,34 @@ impl Model for Exploration {
         properties.retain(|property| self.only.is_none_or(|only| only == property.name));
         properties
     }
+}
+
+/// Whether by steps of others alone, whatever they are, the primary that counts gets to be named by
+/// its own row: what its writers wait for.
+fn can_be_taken_up(model: &Exploration, from: &State) -> bool {
+    let taken_up = |state: &State| state.on(state.counts().primary).control == state.counts();
+    let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
+    while let Some(state) = open.pop() {
+        if taken_up(&state) {
+            return true;
+        }
+        let mut actions = Vec::new();
+        model.scenario.enabled(&state, &mut actions);
+        // Only the steps that bear on it: who is in the way may go, and who is not may act.
+        actions.retain(|action| {
+            matches!(
+                action,
+                Action::Promote(_) | Action::BringUp | Action::EndPromoter | Action::DropCopy(_)
+            )
+        });
+        for action in actions {
+            let Some(next) = model.scenario.step(&state, action) else { continue };
+            if seen.insert(format!("{:?}{:?}{:?}", next.databases, next.promoter, next.copies)) {
+                open.push(next);
+            }
+        }
+    }
+    false
 }
 
 /// Committed writes that a side has not.
@@ -186,4 +224,9 @@ fn a_trigger_that_reads_an_old_snapshot_lets_writes_through() {
 #[test]
 fn a_reconcile_that_sleeps_through_the_flip_undoes_a_write() {
     fails(Flaw::NoFenceForReconciles, &[KEPT]);
+}
+
+#[test]
+fn a_stopped_promoter_whose_lock_stays_stops_all_writes() {
+    fails(Flaw::StoppedPromoterStays, &[TAKEN_UP]);
 }

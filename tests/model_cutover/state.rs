@@ -95,6 +95,17 @@ pub(crate) struct Coordinator {
     pub(crate) drained: bool,
 }
 
+/// The transaction in which somebody brings a side's row up to a flip: it holds the exclusive lock
+/// of copies to that side. Its process may be stopped, and then does nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Promoter {
+    /// The side that it makes the primary.
+    pub(crate) side: u8,
+    /// What it writes into the row.
+    pub(crate) to: Control,
+    pub(crate) stopped: bool,
+}
+
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct State {
@@ -103,6 +114,7 @@ pub(crate) struct State {
     pub(crate) copies: Vec<Option<Copy>>,
     pub(crate) outsider: Outsider,
     pub(crate) coordinator: Option<Coordinator>,
+    pub(crate) promoter: Option<Promoter>,
     /// Writes committed, wherever.
     pub(crate) writes: u8,
 }

@@ -1,7 +1,7 @@
 //! What can happen, when, and what comes of it.
 
 use crate::state::{
-    Control, Coordinator, Copy, CopyStep, Outsider, SOURCE, Session, State, TARGET,
+    Control, Coordinator, Copy, CopyStep, Outsider, Promoter, SOURCE, Session, State, TARGET,
 };
 
 /// What is done wrong, to see that the model notices.
@@ -26,6 +26,9 @@ pub(crate) enum Flaw {
     StaleSnapshot,
     /// A side becomes the primary while reconciles onto it are under way.
     NoFenceForReconciles,
+    /// Who waits for the exclusive lock of copies ends holders of the shared one only, and the
+    /// server ends nobody.
+    StoppedPromoterStays,
 }
 
 /// One model to be explored.
@@ -71,8 +74,15 @@ pub(crate) enum Action {
     Forget(Which),
     /// The reconcile breaks off, or is terminated.
     DropCopy(Which),
-    /// Whoever heard of the flip brings the new primary's row up to it.
-    BringUp(u8),
+    /// Whoever heard of the flip takes the exclusive lock of copies to the new primary, in order to
+    /// bring its row up.
+    Promote(u8),
+    /// The row is brought up to the flip, if it still is behind, and that is committed.
+    BringUp,
+    /// The promoter's process stops in the middle, holding the lock.
+    StopPromoter,
+    /// The promoter's session is ended: by the server, or by who waits for it.
+    EndPromoter,
     /// The outsider's transaction begins.
     Outside(u8),
     /// Its write fires the trigger, which takes the lock.
@@ -113,8 +123,16 @@ impl Scenario {
             let row = state.on(1 - side).control;
             let behind = row.primary == side && state.on(side).control.epoch < row.epoch;
             let busy = state.is_copied_onto(side) && self.flaw != Flaw::NoFenceForReconciles;
-            if behind && !busy {
-                actions.push(Action::BringUp(side));
+            if behind && !busy && state.promoter.is_none() {
+                actions.push(Action::Promote(side));
+            }
+        }
+        if let Some(promoter) = state.promoter {
+            if !promoter.stopped {
+                actions.extend([Action::BringUp, Action::StopPromoter]);
+            }
+            if self.flaw != Flaw::StoppedPromoterStays {
+                actions.push(Action::EndPromoter);
             }
         }
         let counts = state.counts();
@@ -168,12 +186,19 @@ impl Scenario {
             actions.push(Action::DropCopy(which));
             match copy.step {
                 CopyStep::Claimed if state.is_copied_onto(1 - copy.from) => {}
+                CopyStep::Claimed if self.is_promoted(state, 1 - copy.from) => {}
                 CopyStep::Claimed => actions.push(Action::LockShadow(which)),
                 CopyStep::Locked => actions.push(Action::ReadPrimary(which)),
                 CopyStep::Read(_) => actions.push(Action::Apply(which)),
                 CopyStep::Committed => actions.push(Action::Forget(which)),
             }
         }
+    }
+
+    /// A promotion to this side holds the lock of copies exclusively.
+    fn is_promoted(&self, state: &State, side: u8) -> bool {
+        self.flaw != Flaw::NoFenceForReconciles
+            && state.promoter.is_some_and(|promoter| promoter.side == side)
     }
 
     fn of_outsider(&self, state: &State, actions: &mut Vec<Action>) {
@@ -257,7 +282,18 @@ impl Scenario {
             | Action::OutsideCheck
             | Action::OutsideCommit
             | Action::OutsideRollback => self.outside(&mut state, action),
-            Action::BringUp(side) => state.on_mut(side).control = before.on(1 - side).control,
+            Action::Promote(side) => {
+                let to = before.on(1 - side).control;
+                state.promoter = Some(Promoter { side, to, stopped: false });
+            }
+            Action::BringUp => {
+                let Promoter { side, to, .. } = state.promoter.take()?;
+                if before.on(side).control.epoch < to.epoch {
+                    state.on_mut(side).control = to;
+                }
+            }
+            Action::StopPromoter => state.promoter.as_mut()?.stopped = true,
+            Action::EndPromoter => state.promoter = None,
             Action::Advance => {
                 let Control { epoch, primary } = before.counts();
                 state.on_mut(primary).control = Control { epoch: epoch + 1, primary };

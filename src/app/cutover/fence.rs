@@ -5,12 +5,13 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{CutoverStep, LOOK, Run, Stop, crash, verify};
+use super::{CutoverStep, LOOK, Run, Stop, verify};
 use crate::domain::control::ControlRow;
 use crate::domain::cutover::Stage;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::ports::ReconcileWaker;
 use crate::postgres::fence::{Exclusive, writers};
+use crate::postgres::places as crash;
 use crate::postgres::tally;
 
 /// One attempt at the exclusive lock: shorter than the time after which PostgreSQL looks for

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{CutoverStep, LOOK, Run, Stop, crash, member};
+use super::{CutoverStep, LOOK, Run, Stop, member};
 use crate::control::change::Change;
 use crate::domain::control::{ControlRow, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -15,6 +15,7 @@ use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
 use crate::postgres::control::read_on;
 use crate::postgres::fence::{Exclusive, Standbys};
+use crate::postgres::places as crash;
 use crate::postgres::read_only::Made;
 
 /// For the flip's fate to be found out, and for members to follow it.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::cutover::crash;
 use crate::app::databases::Databases;
 use crate::app::fleet::{Fleet, Refresher};
 use crate::control::Control;
@@ -23,7 +22,9 @@ use crate::domain::side::Sides;
 use crate::ports::ControlView;
 use crate::ports::control::{ControlChange, ControlStore};
 use crate::postgres::control::ControlTable;
+use crate::postgres::own::end_silent;
 use crate::postgres::pause::PauseTable;
+use crate::postgres::places as crash;
 use crate::postgres::transactions::PostgresTransactions;
 use crate::telemetry::metrics::Metrics;
 
@@ -41,6 +42,8 @@ pub(super) struct Params {
     pub(super) look_interval: Duration,
     /// The longest that a call may be held.
     pub(super) hold_limit: Duration,
+    /// Of this fleet's members.
+    pub(super) lease: Duration,
 }
 
 /// Follows pauses.
@@ -198,6 +201,7 @@ impl Follower {
             // Calls wait meanwhile, up to their limit; without the primary nothing can be done.
             self.metrics.fault("cutover_waits");
             tracing::warn!(%fault, "the new primary cannot be taken up yet");
+            self.end_silent().await;
             sleep(CLOSE_LOOK * 10).await;
             self.refresher.refresh().await;
         }
@@ -209,6 +213,20 @@ impl Follower {
             after_ms = begun.elapsed().as_millis(),
             "writes go on"
         );
+    }
+
+    /// Another process may have been stopped with what this one waits for.
+    async fn end_silent(&self) {
+        let primary = self.control.current().phase.primary();
+        let ended = async {
+            let session = self.databases.control().of(primary).get().await?;
+            end_silent(&session, self.params.lease).await
+        };
+        match tokio::time::timeout(LOOK_LIMIT, ended).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(fault)) => tracing::warn!(%fault, "what is in the way cannot be ended"),
+            Err(_) => tracing::warn!("the new primary does not answer"),
+        }
     }
 
     async fn take_up(&self) -> Result<(), SqlFault> {

@@ -7,7 +7,6 @@
 //! *If we crash here*: before the flip the fence ends with its session, and the pause with its
 //! lease; after it the control row says so, and whoever reads it goes on.
 
-mod crash;
 mod fence;
 mod flip;
 mod member;
@@ -49,11 +48,14 @@ use crate::postgres::fence::{Exclusive, fence_lost};
 use crate::postgres::fleet::FleetTable;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pause::PauseTable;
+use crate::postgres::places as crash;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::transactions::PostgresTransactions;
 use crate::telemetry::metrics::Metrics;
 
-pub use crash::{ALL as CRASH_POINTS, OF_MEMBERS as MEMBER_CRASH_POINTS};
+pub use crash::{
+    ALL as CRASH_POINTS, OF_MEMBERS as MEMBER_CRASH_POINTS, OF_PROMOTION as PROMOTION_CRASH_POINTS,
+};
 
 /// Events that wait for whoever watches.
 const EVENTS_MAX: usize = 256;
@@ -122,6 +124,7 @@ pub(super) fn start(
     let params = member::Params {
         look_interval: config.control.poll_interval.min(Duration::from_millis(250)),
         hold_limit: config.cutover.hold_limit,
+        lease: config.control.lease,
     };
     let follower = member::Follower::new(params, databases, fleet, transactions, metrics);
     tasks.spawn(follower.run(stop.clone()));
@@ -224,7 +227,8 @@ impl<'a> Run<'a> {
 
     /// From the first held write to the last released one. The fence is lifted with its session.
     async fn under_pause(&mut self, row: &ControlRow) -> Result<CutoverEnd, Stop> {
-        let lease = self.parts.config.cutover.pause_lease;
+        let config = &self.parts.config;
+        let lease = config.cutover.pause_lease.min(config.control.lease);
         let fence = self.parts.databases.exclusive(self.from(), lease).await?;
         tokio::select! {
             ended = self.under_fence(&fence, row) => {

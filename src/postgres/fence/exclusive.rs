@@ -13,7 +13,7 @@ use crate::ports::control::ControlChange;
 use crate::postgres::connect::Connector;
 use crate::postgres::control::change_under;
 use crate::postgres::session::Session;
-use crate::postgres::settings::Purpose;
+use crate::postgres::settings::{Purpose, SessionLimits};
 
 /// Between two looks at standbys.
 const STANDBY_LOOK: Duration = Duration::from_millis(5);
@@ -66,7 +66,8 @@ impl Exclusive {
     ///
     /// `Unavailable` where there is none to be had.
     pub async fn open(connector: &Connector, lease: Duration) -> Result<Self, SqlFault> {
-        let session = connector.connect(Purpose::Own).await?;
+        let limits = SessionLimits::control(lease);
+        let session = connector.connect_with(Purpose::Own, limits).await?;
         let lease_ms = lease.as_millis().max(1);
         let ends = match session.facts().is_cockroach {
             // The mark has an end of its own.

@@ -8,54 +8,93 @@ use crate::domain::control::Version;
 use crate::domain::fault::SqlFault;
 use crate::ports::control::ControlChange;
 use crate::postgres::control::change_on;
+use crate::postgres::own::{PROMOTION_SILENCE_MAX, end_silent_changes};
+use crate::postgres::places::{self, PROMOTION_CHANGED, PROMOTION_COMMITTED, PROMOTION_LOCKED};
 use crate::postgres::session::Session;
 
 /// Reconciles that are under way may end for so long.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Then they are ended, which does no harm: their keys are due again, on whichever side the
-/// outbox is. So many times, for those that begin meanwhile.
-const ATTEMPTS_MAX: u32 = 5;
+/// For the row, under the lock: whoever changes it has it for one statement.
+const ROW_WAIT: Duration = Duration::from_secs(1);
+/// Then reconciles are ended, which does no harm: their keys are due again, on whichever side the
+/// outbox is. So are those who promote or change the row and of whom nothing is heard. So many
+/// times, for those that begin meanwhile; that is longer than a promotion may be silent.
+const ATTEMPTS_MAX: u32 = 8;
 /// `lock_not_available`.
 const LOCK_TIMEOUT: &str = "55P03";
 
 /// Changes the control row of a side that this makes the primary, or that is it already, in a
 /// transaction under the exclusive lock of copies to that side.
 ///
-/// *If we crash here*, the row is changed or it is not.
+/// *If we crash here*, or are stopped, the row is changed or it is not. The server ends the
+/// transaction soon, and whoever promotes next does not wait for that.
 ///
 /// # Errors
 ///
 /// What the database reports; the row tells what became of it.
+// Modelled as `Action::Promote` and those after it in tests/model_cutover.
 pub(in crate::postgres) async fn promote(
     session: &Session,
     from: Version,
     to: ControlChange,
 ) -> Result<bool, SqlFault> {
-    // Dropped in the middle, the session is closed rather than used again.
-    session.set_busy(true);
     let mut attempt = 1;
-    while let Err(fault) = begin(session).await {
-        run(session, "ROLLBACK").await?;
-        if fault.sqlstate != LOCK_TIMEOUT || attempt == ATTEMPTS_MAX {
-            session.set_busy(false);
-            return Err(fault);
+    let changed = loop {
+        // Dropped in the middle, the session is closed rather than used again.
+        session.set_busy(true);
+        let changed = attempt_once(session, from, to.clone()).await;
+        match changed {
+            Err(fault) if fault.sqlstate == LOCK_TIMEOUT && attempt < ATTEMPTS_MAX => {
+                attempt += 1;
+                end_copies(session).await?;
+                end_silent_changes(session, PROMOTION_SILENCE_MAX).await?;
+            }
+            changed => break changed,
         }
-        attempt += 1;
-        end_copies(session).await?;
-    }
-    let changed = change_on(session, from, to).await;
-    let end = if changed.is_ok() { "COMMIT" } else { "ROLLBACK" };
-    run(session, end).await?;
+    };
     session.set_busy(false);
     changed
+}
+
+/// Leaves no transaction open, or a session that is lost.
+async fn attempt_once(
+    session: &Session,
+    from: Version,
+    to: ControlChange,
+) -> Result<bool, SqlFault> {
+    let new_epoch = to.state.epoch > from.epoch;
+    let changed = match begin(session).await {
+        Ok(()) => {
+            pass(new_epoch, PROMOTION_LOCKED);
+            change_on(session, from, to).await
+        }
+        Err(fault) => Err(fault),
+    };
+    if changed.is_ok() {
+        pass(new_epoch, PROMOTION_CHANGED);
+    }
+    let end = if changed.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    run(session, end).await?;
+    if changed.is_ok() {
+        pass(new_epoch, PROMOTION_COMMITTED);
+    }
+    changed
+}
+
+/// Other changes of the row are not what a test of a change of the primary waits for.
+fn pass(new_epoch: bool, place: &'static str) {
+    if new_epoch {
+        places::pass(place);
+    }
 }
 
 async fn begin(session: &Session) -> Result<(), SqlFault> {
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; \
          SET LOCAL lock_timeout = {}; SELECT pg_catalog.pg_advisory_xact_lock({CLASS}, {COPIES}); \
-         SET LOCAL lock_timeout = '5s'",
-        PATIENCE.as_millis()
+         SET LOCAL lock_timeout = {}",
+        PATIENCE.as_millis(),
+        ROW_WAIT.as_millis()
     );
     run(session, &begin).await
 }

@@ -168,6 +168,8 @@ fn begin_reading(isolation: &str, deadline: Duration) -> String {
     format!(
         "BEGIN{isolation} READ ONLY; \
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {KEY_TEXTS}; \
-         SET LOCAL statement_timeout = {deadline_ms}; SET LOCAL lock_timeout = {give_way_ms}"
+         SET LOCAL statement_timeout = {deadline_ms}; SET LOCAL lock_timeout = {give_way_ms}; \
+         SET LOCAL idle_in_transaction_session_timeout = {idle_ms}",
+        idle_ms = deadline_ms * 4
     )
 }

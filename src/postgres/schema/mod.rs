@@ -178,12 +178,13 @@ async fn schema_exists<C: GenericClient>(client: &C) -> Result<bool, tokio_postg
     row.try_get(0)
 }
 
-/// Serialization failures, and the collisions of `IF NOT EXISTS` with a concurrent start
+/// Serialization failures, a lock that another sidecar has for longer than it should, and the collisions of `IF NOT EXISTS` with a concurrent start
 /// where no advisory lock holds it off.
 fn may_retry(error: &SetupError) -> bool {
     let retryable = [
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::LOCK_NOT_AVAILABLE,
         SqlState::UNIQUE_VIOLATION,
         SqlState::DUPLICATE_TABLE,
         SqlState::DUPLICATE_SCHEMA,

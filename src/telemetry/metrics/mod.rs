@@ -36,7 +36,7 @@ pub use snapshot::{CallTotals, OutboxState, SideTotals, Snapshot, Totals};
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What [`Metrics::fault`] is told of.
-const FAULTS: [&str; 8] = [
+const FAULTS: [&str; 9] = [
     "control_unreadable",
     "outbox_unreadable",
     "copy_given_up",
@@ -45,6 +45,7 @@ const FAULTS: [&str; 8] = [
     "sweep_difference",
     "lease_unrenewed",
     "fleet_unreadable",
+    "silent_ended",
 ];
 
 /// All counters of one process. Cloning shares them.

@@ -1,4 +1,5 @@
-//! Places where a test may end or stop whoever runs a cutover, or takes part in it.
+//! Places where a test may end or stop the process that changes the primary, or takes part in it.
+//! What happens to a single write or batch there is in [`crate::postgres::crash`].
 
 use std::process::Command;
 
@@ -31,9 +32,19 @@ pub const OF_MEMBERS: [&str; 5] = [
     "member_after_raising",
 ];
 
+/// The lock of copies is held, and the new primary's row not changed yet.
+pub const PROMOTION_LOCKED: &str = "promotion_locked";
+/// The row is changed, and that is not committed.
+pub const PROMOTION_CHANGED: &str = "promotion_changed";
+/// It is, and nobody has been told.
+pub const PROMOTION_COMMITTED: &str = "promotion_committed";
+/// Places within the transaction that makes a side the primary, whoever runs it.
+pub const OF_PROMOTION: [&str; 3] = [PROMOTION_LOCKED, PROMOTION_CHANGED, PROMOTION_COMMITTED];
+
 /// Ends or stops the process where that is what a test asked for.
-pub(super) fn pass(place: &'static str) {
-    debug_assert!(ALL.contains(&place) || OF_MEMBERS.contains(&place), "{place} is not listed");
+pub(crate) fn pass(place: &'static str) {
+    let known = [&ALL[..], &OF_MEMBERS[..], &OF_PROMOTION[..]].concat();
+    debug_assert!(known.contains(&place), "{place} is not listed");
     let is_wanted = |variable| std::env::var(variable).is_ok_and(|wanted| wanted == place);
     if is_wanted(CRASH_AT) {
         std::process::abort();

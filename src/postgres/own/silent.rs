@@ -1,0 +1,89 @@
+//! Ending what a process has left behind that is stopped or cut off.
+
+use std::time::Duration;
+
+use super::{Held, OWN, silence_max};
+use crate::domain::fault::SqlFault;
+use crate::postgres::session::Session;
+
+/// Sessions of this database that hold one of the locks while the server waits for their client:
+/// between two statements, within one request, or with an answer that nobody takes. What runs, or
+/// waits for a lock itself, is ended by its own limits. One whose state segue's role may not see is
+/// left alone.
+fn sql(locks: &[Held]) -> String {
+    let silent = |held: &Held| {
+        let limit = if *held == Held::Fence { "$2" } else { "$1" };
+        format!(
+            "({}) AND a.state_change < pg_catalog.clock_timestamp() \
+                 - {limit}::float8 * '1 second'::interval",
+            held.condition()
+        )
+    };
+    let silent: Vec<String> = locks.iter().map(silent).collect();
+    format!(
+        "WITH silent AS MATERIALIZED (SELECT DISTINCT a.pid, \
+                pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), \
+                    a.client_addr::text) AS who, \
+                extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)::float8 AS silent_s \
+            FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid \
+            WHERE l.granted AND a.pid <> pg_catalog.pg_backend_pid() \
+                AND a.wait_event_type = 'Client' AND a.datname = pg_catalog.current_database() \
+                AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
+                    WHERE d.datname = pg_catalog.current_database()) AND ({})) \
+         SELECT pid, who, silent_s, pg_catalog.pg_terminate_backend(pid) FROM silent",
+        silent.join(" OR ")
+    )
+}
+
+/// Ends every transaction and session of segue's own on the session's side that others may have
+/// to wait for and of whose client nothing was heard for too long, by the lease of the fleet.
+/// Answers how many. CockroachDB has nobody end a session, and its marks and claims have ends of
+/// their own.
+///
+/// # Errors
+///
+/// What the database reports: the right to end another role's session may be missing.
+pub async fn end_silent(session: &Session, lease: Duration) -> Result<usize, SqlFault> {
+    let locks: Vec<Held> = OWN.iter().flat_map(|it| it.locks).copied().collect();
+    end(session, &locks, silence_max(lease), lease).await
+}
+
+/// The same for those in the way of a promotion, who are silent for so long.
+///
+/// # Errors
+///
+/// As [`end_silent`].
+pub async fn end_silent_changes(session: &Session, silence: Duration) -> Result<usize, SqlFault> {
+    end(session, &[Held::Copies, Held::Changes("segue.control")], silence, silence).await
+}
+
+async fn end(
+    session: &Session,
+    locks: &[Held],
+    silence: Duration,
+    lease: Duration,
+) -> Result<usize, SqlFault> {
+    if session.facts().is_cockroach {
+        return Ok(0);
+    }
+    // Dropped in the middle, the session is closed rather than used again.
+    session.set_busy(true);
+    let prepared = session.prepared(&sql(locks)).await?;
+    let failed = |error| session.fault(error, false);
+    let (silence_s, lease_s) = (silence.as_secs_f64(), lease.as_secs_f64());
+    let has_fence = locks.contains(&Held::Fence);
+    let params: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+        if has_fence { &[&silence_s, &lease_s] } else { &[&silence_s] };
+    let rows = session.query(&prepared.statement, params).await.map_err(failed)?;
+    session.set_busy(false);
+    for row in &rows {
+        let (pid, who): (i32, String) =
+            (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+        let silent_s: f64 = row.try_get(2).map_err(failed)?;
+        tracing::warn!(
+            side = %session.side(), pid, who, silent_s,
+            "a transaction of segue's own is ended: nothing was heard of its client, and others wait"
+        );
+    }
+    Ok(rows.len())
+}
