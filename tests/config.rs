@@ -343,6 +343,7 @@ fn every_key_reaches_something() {
                 "exclude" => "excluded",
                 "otlp_protocol" => "otlp_http",
                 "log_format" => "log_json",
+                "proof_max_age" | "proof_max_age_of" => "proof_ages",
                 // Of a connection string, which travels as one.
                 "dsn" | "host" | "port" | "dbname" | "user" | "password" | "passfile"
                 | "sslmode" | "sslrootcert" | "sslcert" | "sslkey" | "connect_timeout" => {
@@ -353,6 +354,7 @@ fn every_key_reaches_something() {
             let section = match key.section {
                 // Handed on under the name of what they configure.
                 "source" | "target" | "telemetry" => "config",
+                "gates" if field == "proof_ages" => "config",
                 other => other,
             };
             !text.contains(&format!("{section}.{field}"))
@@ -393,6 +395,35 @@ fn reads_are_shifted_as_the_playbook_says_unless_the_file_says_otherwise() {
     assert_eq!((trigger.error_rate_threshold, trigger.min_samples), (0.01, 7));
     let none = given(&format!("{DATABASES}[read_routing]\nescalation_schedule = []\n")).config();
     assert_eq!(shares(&none), []);
+}
+
+#[test]
+fn a_table_may_have_a_proof_age_of_its_own_and_be_compared_whole() {
+    let file = "[gates]\nproof_max_age = \"12h\"\n\
+        proof_max_age_of = { \"public.audit\" = \"7d\", \"archive.*\" = \"30d\" }\n\
+        [cutover]\nfull_verify = [\"public.accounts\", \"ledger.*\"]\n";
+    let config = given(&format!("{DATABASES}{file}")).config();
+    let hours = |schema: &str, table: &str| {
+        config.proof_ages.max_of(&TableName::new(schema, table)).as_secs() / 3600
+    };
+    assert_eq!(hours("public", "orders"), 12);
+    assert_eq!(hours("public", "audit"), 7 * 24);
+    assert_eq!(hours("archive", "orders"), 30 * 24);
+    let named: Vec<String> = config.cutover.full_verify.iter().map(ToString::to_string).collect();
+    assert_eq!(named, ["public.accounts", "ledger.*"]);
+    let wrong = "[gates]\nproof_max_age = \"0s\"\n\
+        proof_max_age_of = { audit = \"7d\", \"public.audit\" = \"soon\" }\n\
+        [cutover]\nfull_verify = [\"accounts\"]\n";
+    let faults = given(&format!("{DATABASES}{wrong}")).faults();
+    assert_eq!(faults.len(), 4, "{faults:#?}");
+    for part in [
+        "gates.proof_max_age = \"0s\": must be above zero",
+        "\"audit\" is not schema.table",
+        "soon",
+        "\"accounts\" is not",
+    ] {
+        assert!(faults.iter().any(|fault| fault.contains(part)), "{part}: {faults:#?}");
+    }
 }
 
 #[test]

@@ -101,7 +101,8 @@ impl Fleet {
         );
         background.tasks.spawn(leader.run(background.stop.clone()));
         let view = Arc::new(self.control.clone());
-        let evidence = CopyEvidence::new(databases.own(), view, EVIDENCE_LIMIT);
+        let evidence =
+            CopyEvidence::new(databases.own(), view, EVIDENCE_LIMIT, config.proof_ages.clone());
         Steps::new(
             params::steps(config),
             steps::Parts {

@@ -27,7 +27,7 @@ use crate::postgres::outbox::servers::Servers;
 use crate::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use crate::postgres::reconcile::batch::{BatchParams, OutboxWorker};
 use crate::postgres::reconcile::{self, Dice, Reconciler};
-use crate::postgres::verify::proof::ProofTable;
+use crate::postgres::verify::proven::ProofTable;
 use crate::telemetry::metrics::{Metrics, OutboxState};
 use crate::telemetry::spans::Writers;
 use tokio::time::MissedTickBehavior;

@@ -11,6 +11,7 @@ use crate::app::verifying::{Event, Options, Pace, Totals, chosen, open};
 use crate::config::Config;
 use crate::domain::fault::SqlFault;
 use crate::domain::key_range::KeyRange;
+use crate::domain::proof_age::{is_urgent, renewed_after};
 use crate::domain::table::TableName;
 use crate::postgres::verify::chunk::ChunkDone;
 use crate::postgres::verify::proof::{Proof, Standing};
@@ -18,6 +19,9 @@ use crate::postgres::verify::{Table, Verifier};
 
 /// A chunk that has grown to so many times its size is cut anew, with its table.
 const GROWN: u64 = 4;
+/// Chunks of one table before the others have their turn: a table that is written all the time
+/// does not keep the proofs of others from being renewed.
+const TURN_CHUNKS: usize = 64;
 /// After a fault.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -42,7 +46,7 @@ pub(super) async fn keep(
 }
 
 /// Sweeps until `stop` is cancelled. Chunks that were never proven, or were written since, come
-/// before those whose proof is old.
+/// before those whose proof grows old, and after those whose proof is nearly too old for a gate.
 ///
 /// # Errors
 ///
@@ -68,7 +72,10 @@ pub async fn run(
                 }) else {
                     continue;
                 };
-                let sweep = Sweep { verifier: &verifier, name: &name, table: &table, pace, stop };
+                let source_name = table.source_name(verifier.primary());
+                let age_max = config.proof_ages.max_of(source_name);
+                let (verifier, name, table) = (&verifier, &name, &table);
+                let sweep = Sweep { verifier, name, table, pace, age_max, stop };
                 busy |= sweep.turn(&mut totals, tell).await?;
             }
             Ok::<_, SqlFault>(busy)
@@ -103,6 +110,8 @@ struct Sweep<'a> {
     name: &'a TableName,
     table: &'a Table,
     pace: Pace,
+    /// Of a proof that a gate goes by.
+    age_max: Duration,
     stop: &'a CancellationToken,
 }
 
@@ -126,7 +135,8 @@ impl Sweep<'_> {
         let now = SystemTime::now();
         let mut due: Vec<Proof> =
             proofs.into_iter().filter(|proof| self.is_due(proof, now)).collect();
-        due.sort_by_key(|proof| (proof.stands(), proof.proven_at));
+        due.sort_by_key(|proof| (!self.is_urgent(proof, now), proof.stands(), proof.proven_at));
+        due.truncate(TURN_CHUNKS);
         let busy = !due.is_empty();
         for proof in due {
             if self.stop.is_cancelled() {
@@ -151,8 +161,16 @@ impl Sweep<'_> {
     }
 
     fn is_due(&self, proof: &Proof, now: SystemTime) -> bool {
-        let wait = if proof.stands() { self.pace.again_after } else { self.pace.open_after };
         let Some(read_at) = proof.read_at else { return true };
-        now.duration_since(read_at).is_ok_and(|age| age >= wait)
+        let age = now.duration_since(read_at).unwrap_or_default();
+        // One that is written all the time is read often enough to stay fresh as well.
+        let renewed = self.pace.again_after.min(renewed_after(self.age_max, proof.chunk));
+        let wait = if proof.stands() { renewed } else { renewed.min(self.pace.open_after) };
+        age >= wait
+    }
+
+    fn is_urgent(&self, proof: &Proof, now: SystemTime) -> bool {
+        let age = proof.read_at.and_then(|read_at| now.duration_since(read_at).ok());
+        proof.proven_at.is_some() && age.is_some_and(|age| is_urgent(self.age_max, age))
     }
 }

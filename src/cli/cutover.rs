@@ -10,6 +10,7 @@ use crate::cli::admin::Client;
 use crate::cli::phase;
 use crate::cli::phase_args::{AskedArgs, CutoverArgs};
 use crate::cli::print::{self, indented, wrapped};
+use crate::cli::proofs;
 use crate::grpc::proto::change_phase_request::Step;
 use crate::grpc::proto::cutover_event::Event;
 use crate::grpc::proto::{
@@ -43,7 +44,10 @@ pub(super) async fn run(client: &mut Client, to: &str, args: CutoverArgs) -> Res
     let Some(end) = ended else {
         bail!("the sidecar ended in the middle; `segue status` says which database is the primary")
     };
-    print::out(&if json { format!("{}\n", end_document(&end)) } else { told_end(&end) });
+    print::out(&match json {
+        true => format!("{}\n", end_document(&end)),
+        false => proofs::of_cutover(&end.proofs) + &told_end(&end),
+    });
     Ok(match (end.outcome.as_str(), end.mark.as_str()) {
         ("done" | "rehearsed", _) => Ending::Done,
         ("refused", "inconclusive") => Ending::Inconclusive,
@@ -137,5 +141,6 @@ fn end_document(end: &CutoverEnd) -> Value {
         "paused_ms": end.paused_ms,
         "phase": end.phase,
         "epoch": end.epoch,
+        "proofs": proofs::document(&end.proofs),
     })
 }

@@ -11,6 +11,7 @@ mod outbox;
 mod phase;
 mod phase_args;
 mod print;
+mod proofs;
 mod serve;
 mod setup;
 mod signals;

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use crate::cli::admin::Client;
 use crate::cli::phase;
 use crate::cli::print::{self, bytes, count, counted, indented, seconds, time, wrapped};
+use crate::cli::proofs;
 use crate::grpc::proto::{
     BackfillTable, CallStatus, FleetStatus, GetStatusRequest, Member, OutboxStatus, Progress,
-    SamplingStatus, SideCalls, Status, VerifyStatus, WatchStatusRequest,
+    SamplingStatus, SideCalls, Status, WatchStatusRequest,
 };
 
 /// Beside the titles, within 80 columns.
@@ -59,7 +60,8 @@ fn page(status: &Status) -> String {
     page += &format!("          {}\n", calls("write", status.writes));
     page += &outbox(&status.outbox.unwrap_or_default());
     page += &backfill(status);
-    page += &proven(&status.verify.unwrap_or_default());
+    let proven = status.verify.as_ref().and_then(proofs::of_status);
+    page += &entry("verified", proven.as_deref().unwrap_or("never"));
     page += &sampling(&status.sampling.clone().unwrap_or_default());
     let verdicts: Vec<String> = status
         .verdicts
@@ -235,23 +237,6 @@ fn backfill(status: &Status) -> String {
     entry("backfill", &lines.join("\n"))
 }
 
-fn proven(verify: &VerifyStatus) -> String {
-    if verify.chunks == 0 {
-        return entry("verified", "never");
-    }
-    let share = verify.proven as f64 / verify.chunks as f64 * 100.0;
-    let written = match verify.written {
-        0 => String::new(),
-        written => format!(", {} written since", count(written)),
-    };
-    let oldest = seconds(verify.oldest_age_s);
-    let content = format!(
-        "{share:.1} % of {} proven when last looked at{written}; the oldest proof is {oldest} old",
-        counted(verify.chunks, "chunk")
-    );
-    entry("verified", &content)
-}
-
 fn sampling(sampling: &SamplingStatus) -> String {
     let rate = sampling.rate * 100.0;
     let mut dropped: Vec<_> = sampling.dropped.iter().filter(|(_, count)| **count > 0).collect();
@@ -271,7 +256,7 @@ fn sampling(sampling: &SamplingStatus) -> String {
 fn document(status: &Status) -> Value {
     let outbox = status.outbox.unwrap_or_default();
     let sampling = status.sampling.clone().unwrap_or_default();
-    let verify = status.verify.unwrap_or_default();
+    let verify = status.verify.clone().unwrap_or_default();
     let verdicts = status.verdicts.iter().map(|it| (it.verdict.clone(), json!(it.count)));
     let calls = |calls: Option<CallStatus>| {
         let calls = calls.unwrap_or_default();
@@ -307,7 +292,7 @@ fn document(status: &Status) -> Value {
         })).collect::<Vec<_>>(),
         "verify": {
             "chunks": verify.chunks, "proven": verify.proven, "written": verify.written,
-            "oldest_age_s": verify.oldest_age_s,
+            "oldest_age_s": verify.oldest_age_s, "tables": proofs::document(&verify.tables),
         },
         "sampling": {
             "rate": sampling.rate, "sampled_total": sampling.sampled_total,

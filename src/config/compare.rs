@@ -2,6 +2,7 @@
 
 use crate::config::layers::RawTable;
 use crate::config::reader::Reader;
+use crate::domain::pattern::TablePattern;
 use crate::domain::table::TableName;
 
 /// One rule: what it is about, and what it says. Absent parts of the first match everything.
@@ -82,6 +83,21 @@ impl CompareRule {
             }
         }
         Ok(())
+    }
+}
+
+/// `schema.table`, `schema.*` or `*`.
+pub(super) fn table_pattern(text: &str) -> Result<TablePattern, String> {
+    if text == "*" {
+        return Ok(TablePattern::All);
+    }
+    match split_quoted(text).as_slice() {
+        [schema, name] if name == "*" && !schema.is_empty() && !text.ends_with('"') => {
+            Ok(TablePattern::Schema(schema.clone()))
+        }
+        _ => table_name(text)
+            .map(TablePattern::Table)
+            .map_err(|_| "is not schema.table, schema.* or *; write \"public.orders\"".to_owned()),
     }
 }
 

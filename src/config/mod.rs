@@ -37,6 +37,7 @@ pub use sections::{
 pub use verify::Verify;
 
 use crate::domain::gate;
+use crate::domain::proof_age::ProofAges;
 use crate::domain::routing::Routing;
 use crate::domain::side::Side;
 use layers::Layers;
@@ -77,6 +78,8 @@ pub struct Config {
     pub shift: Shift,
     /// What the gates ask for.
     pub gates: gate::Limits,
+    /// How old proofs may be that a gate goes by.
+    pub proof_ages: ProofAges,
     /// How the primary is changed.
     pub cutover: Cutover,
     /// How both sides are verified in the background.
@@ -111,6 +114,7 @@ impl Config {
             read_routing: routing::routing(&mut reader),
             shift: Shift::read(&mut reader),
             gates: routing::gates(&mut reader),
+            proof_ages: routing::proof_ages(&mut reader),
             cutover: Cutover::read(&mut reader),
             verify: Verify::read(&mut reader),
             effective: reader.effective(),

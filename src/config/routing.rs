@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use crate::config::compare::table_pattern;
 use crate::config::fault::{Origin, nearest};
 use crate::config::layers::{RawTable, unknown};
 use crate::config::reader::{self, Reader};
 use crate::config::units;
 use crate::domain::control::Percentage;
 use crate::domain::gate::Limits;
+use crate::domain::proof_age::ProofAges;
 use crate::domain::routing::{Routing, Step, Trigger};
 
 const SCHEDULE: &str = "read_routing.escalation_schedule";
+const AGES: &str = "gates.proof_max_age_of";
 const TRIGGER: &str = "read_routing.rollback_trigger";
 const STEP_FIELDS: [&str; 2] = ["after", "percentage"];
 const TRIGGER_FIELDS: [&str; 6] = [
@@ -62,6 +65,24 @@ pub(super) fn gates(reader: &mut Reader) -> Limits {
         rehearsals_min: reader.count("gates.rehearsals_min") as u64,
         reversed_min: reader.duration("gates.reversed_min"),
     }
+}
+
+/// How old the proofs may be that the gates go by.
+pub(super) fn proof_ages(reader: &mut Reader) -> ProofAges {
+    let max = reader.duration("gates.proof_max_age");
+    let mut of = Vec::new();
+    for (name, value) in reader.map(AGES) {
+        let age = units::duration(&value).and_then(|age| match age.is_zero() {
+            true => Err("is no age; write a time above 0".to_owned()),
+            false => Ok(age),
+        });
+        match (table_pattern(&name), age) {
+            (Ok(pattern), Ok(age)) => of.push((pattern, age)),
+            (Err(message), _) => reader.fault(AGES, format!("{name:?} {message}")),
+            (_, Err(message)) => reader.fault(AGES, format!("{name} = {value} {message}")),
+        }
+    }
+    ProofAges { max, of }
 }
 
 pub(super) fn routing(reader: &mut Reader) -> Routing {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::domain::backfill::{BackfillProgress, TableProgress};
 use crate::domain::gate::{Progress, told};
+use crate::domain::proof_age::ProofAges;
+use crate::domain::table::TableName;
 
 /// Tables that are named before the rest is counted.
 const NAMED_MAX: usize = 3;
@@ -22,10 +24,10 @@ pub struct CopyFigures {
 }
 
 /// What is known of the proof of one table.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TableProof {
-    /// Its name on the primary.
-    pub table: String,
+    /// Its name on the source.
+    pub table: TableName,
     /// Its chunks; none where it was never verified.
     pub chunks: u64,
     /// Of these, proven equal by a proof that is not void.
@@ -34,7 +36,7 @@ pub struct TableProof {
     pub written: u64,
     /// Chunks in which a row differed when they were last read.
     pub differing: u64,
-    /// Of the oldest proof.
+    /// Since the chunk of the oldest proof was read.
     pub age: Duration,
 }
 
@@ -97,13 +99,14 @@ pub fn copied(figures: &CopyFigures) -> Progress {
     Progress::Done(format!("{all} tables, {rows} rows{unfit}"))
 }
 
-/// Whether every chunk of every table of the migration was proven equal. What was written since
-/// is the outbox's, and looked at again by whoever verifies next; it does not undo the proof.
-pub fn proven(tables: &[TableProof]) -> Progress {
+/// Whether every chunk of every table of the migration was proven equal, and not too long ago: a
+/// proof says nothing of what was changed since without being captured. What was captured since is
+/// the outbox's, and looked at again by whoever verifies next; it does not undo the proof.
+pub fn proven(tables: &[TableProof], ages: &ProofAges) -> Progress {
     let sum = |of: fn(&TableProof) -> u64| tables.iter().map(of).sum::<u64>();
     let (chunks, proven) = (sum(|it| it.chunks), sum(|it| it.proven));
     let named = |of: fn(&TableProof) -> bool| {
-        names(tables.iter().filter(|it| of(it)).map(|it| it.table.clone()).collect())
+        names(tables.iter().filter(|it| of(it)).map(|it| it.table.to_string()).collect())
     };
     let differing = sum(|it| it.differing);
     if differing > 0 {
@@ -120,6 +123,20 @@ pub fn proven(tables: &[TableProof]) -> Progress {
         return Progress::Running(format!(
             "{proven} of {chunks} chunks proven; not all of {}",
             named(is_open)
+        ));
+    }
+    let is_stale = |it: &&TableProof| it.age > ages.max_of(&it.table);
+    let mut stale: Vec<&TableProof> = tables.iter().filter(is_stale).collect();
+    if !stale.is_empty() {
+        stale.sort_by_key(|it| std::cmp::Reverse(it.age));
+        let old = |it: &&TableProof| {
+            let max = ages.max_of(&it.table);
+            format!("{} is {} old, and may be {}", it.table, told(it.age), told(max))
+        };
+        return Progress::Running(format!(
+            "the oldest proof of {}: `segue verify` proves again (gates.proof_max_age; verify.sweep \
+             keeps proofs fresh)",
+            names(stale.iter().map(old).collect())
         ));
     }
     let age = tables.iter().map(|it| it.age).max().unwrap_or_default();
@@ -144,6 +161,9 @@ fn names(mut all: Vec<String>) -> String {
 mod tests {
     use super::*;
     use crate::domain::backfill::WorkerProgress;
+    use crate::domain::pattern::TablePattern;
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     fn table(id: i32, chunks: u64, done: u64) -> TableProgress {
         TableProgress {
@@ -219,12 +239,14 @@ mod tests {
     #[test]
     fn every_chunk_of_every_table_must_be_proven() {
         let proof = |chunks, proven| TableProof {
-            table: format!("app.t{chunks}"),
+            table: TableName::new("app", format!("t{chunks}")),
             chunks,
             proven,
-            age: Duration::from_secs(3600),
-            ..TableProof::default()
+            written: 0,
+            differing: 0,
+            age: HOUR,
         };
+        let proven = |tables: &[TableProof]| proven(tables, &ages());
         let all = [proof(3, 3), TableProof { written: 1, ..proof(2, 2) }];
         let found = "5 chunks of 2 tables, 1 of them written since; the oldest proof is 1 h old";
         assert_eq!(proven(&all), Progress::Done(found.to_owned()));
@@ -236,5 +258,30 @@ mod tests {
         let differs = [proof(3, 3), TableProof { differing: 1, ..proof(2, 1) }];
         let Progress::Failed(why) = proven(&differs) else { panic!("{differs:?}") };
         assert!(why.contains("1 chunks differed when they were last read, of app.t2"), "{why}");
+    }
+
+    fn ages() -> ProofAges {
+        ProofAges { max: HOUR * 24, of: Vec::new() }
+    }
+
+    #[test]
+    fn a_proof_that_is_too_old_is_none_and_its_table_is_named() {
+        let proof = |name: &str, hours| TableProof {
+            table: TableName::new("app", name),
+            chunks: 1,
+            proven: 1,
+            written: 0,
+            differing: 0,
+            age: HOUR * hours,
+        };
+        let tables = [proof("audit", 49), proof("orders", 1)];
+        let Progress::Running(found) = proven(&tables, &ages()) else { panic!("not refused") };
+        assert!(found.contains("app.audit is 2 d 1 h old, and may be 1 d"), "{found}");
+        assert!(!found.contains("app.orders"), "{found}");
+        let of = vec![(TablePattern::Table(TableName::new("app", "audit")), HOUR * 50)];
+        let ages = ProofAges { of, ..ages() };
+        assert!(matches!(proven(&tables, &ages), Progress::Done(_)));
+        // To the second: at the limit it still counts.
+        assert!(matches!(proven(&[proof("orders", 24)], &ages), Progress::Done(_)));
     }
 }

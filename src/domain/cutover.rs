@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::domain::control::Phase;
 use crate::domain::gate::{Gate, Mark};
 use crate::domain::side::Side;
+use crate::domain::status::TableProven;
 
 /// How far members are asked to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -108,7 +109,7 @@ pub enum CutoverEnd {
 }
 
 /// Something to show.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum CutoverEvent {
     /// A step began or ended.
     Step {
@@ -131,6 +132,9 @@ pub enum CutoverEvent {
         phase: Phase,
         /// Its epoch.
         epoch: u64,
+        /// Which table was proven when, as it stood before writes were held; empty where it did
+        /// not come so far.
+        proofs: Vec<TableProven>,
     },
 }
 

@@ -211,7 +211,7 @@ fn backfill(evidence: &Evidence) -> Gate {
 }
 
 fn verify(evidence: &Evidence) -> Gate {
-    progress("verify", &evidence.verify, "every chunk proven equal")
+    progress("verify", &evidence.verify, "every chunk proven equal, within gates.proof_max_age")
 }
 
 fn progress(name: &'static str, progress: &Progress, wanted: &str) -> Gate {

@@ -11,6 +11,7 @@ use crate::domain::gate::Progress;
 use crate::domain::history::Recorded;
 use crate::domain::key::{Key, WriteId};
 use crate::domain::step::PhaseReport;
+use crate::domain::table::TableName;
 use crate::domain::verdict::Verdict;
 
 /// One look at everything an operator asks for first.
@@ -81,7 +82,7 @@ pub struct OutboxStatus {
 }
 
 /// How much of the migration verify has proven, and how long ago.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct VerifyStatus {
     /// Chunks of all tables that were ever cut for it.
     pub chunks: u64,
@@ -92,6 +93,25 @@ pub struct VerifyStatus {
     pub written: u64,
     /// Seconds since the oldest proof.
     pub oldest_age_s: f64,
+    /// Each table of the migration, those first that were never proven, then the oldest proof.
+    pub tables: Vec<TableProven>,
+}
+
+/// How much of a table is proven, and since when.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableProven {
+    /// Its name on the source.
+    pub table: TableName,
+    /// Its chunks; none where it was never verified.
+    pub chunks: u64,
+    /// Of these, equal when they were last read, whatever was written to them since.
+    pub proven: u64,
+    /// When the chunk of the oldest proof was read; `None` where there is none.
+    pub oldest: Option<SystemTime>,
+    /// Seconds since then.
+    pub oldest_age_s: f64,
+    /// Rows that were compared while no one could write, where a cutover did that.
+    pub rows_under_fence: Option<u64>,
 }
 
 /// What is sampled, and what was dropped by which reason.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::domain::cutover::{CutoverEnd, CutoverEvent, CutoverRequest, StepState};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
+use crate::domain::status::TableProven;
 use crate::grpc::{phases, proto};
 
 /// Where the request names none.
@@ -52,13 +53,20 @@ pub(super) fn event(event: CutoverEvent) -> proto::CutoverEvent {
             took_ms: took.as_secs_f64() * 1000.0,
             detail,
         }),
-        CutoverEvent::End { end, paused, phase, epoch } => {
+        CutoverEvent::End { end, paused, phase, epoch, proofs } => {
             let end = ended(end);
             let (paused_ms, phase) = (paused.as_secs_f64() * 1000.0, phase.to_string());
-            Event::End(proto::CutoverEnd { paused_ms, phase, epoch, ..end })
+            let proofs = proofs.into_iter().map(table_proven).collect();
+            Event::End(proto::CutoverEnd { paused_ms, phase, epoch, proofs, ..end })
         }
     };
     proto::CutoverEvent { event: Some(event) }
+}
+
+pub(super) fn table_proven(proven: TableProven) -> proto::TableProven {
+    let TableProven { table, chunks, proven, oldest, oldest_age_s, rows_under_fence } = proven;
+    let (table, oldest) = (table.to_string(), oldest.and_then(phases::at));
+    proto::TableProven { table, chunks, proven, oldest, oldest_age_s, rows_under_fence }
 }
 
 fn ended(end: CutoverEnd) -> proto::CutoverEnd {

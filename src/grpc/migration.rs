@@ -279,6 +279,7 @@ fn report(report: StatusReport) -> proto::Status {
             proven: report.verify.proven,
             written: report.verify.written,
             oldest_age_s: report.verify.oldest_age_s,
+            tables: report.verify.tables.into_iter().map(cutover::table_proven).collect(),
         }),
         fleet: report.fleet.map(phases::fleet),
     }

@@ -157,6 +157,6 @@ fn progress(progress: Progress) -> proto::Progress {
     proto::Progress { state: state.to_owned(), text }
 }
 
-fn at(time: SystemTime) -> Option<prost_types::Timestamp> {
+pub(super) fn at(time: SystemTime) -> Option<prost_types::Timestamp> {
     Some(time.into())
 }

@@ -10,7 +10,9 @@ use crate::domain::backfill::BackfillProgress;
 use crate::domain::copied::{CopyFigures, TableProof, copied, proven};
 use crate::domain::fault::SqlFault;
 use crate::domain::gate::Progress;
+use crate::domain::proof_age::ProofAges;
 use crate::domain::side::{Side, Sides};
+use crate::domain::table::TableName;
 use crate::ports::ControlView;
 use crate::ports::admin::CopyProgress;
 use crate::postgres::backfill::progress;
@@ -28,13 +30,13 @@ const BEGUN: &str = "\
 /// A proof of another server, or of before a gap in capture, is void whether or not somebody has
 /// noted it.
 const PROOFS: &str = "\
-    SELECT pg_catalog.concat(m.source_schema, '.', m.source_name), pg_catalog.count(v.chunk), \
+    SELECT m.source_schema, m.source_name, pg_catalog.count(v.chunk), \
         pg_catalog.count(*) FILTER (WHERE v.proven_at IS NOT NULL AND NOT v.void), \
         pg_catalog.count(*) FILTER (WHERE v.proven_at IS NOT NULL AND NOT v.void \
             AND v.written_at IS NOT NULL), \
         pg_catalog.count(*) FILTER (WHERE v.differs AND NOT v.void), \
         coalesce(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() \
-            - pg_catalog.min(v.proven_at)), 0) \
+            - pg_catalog.min(v.read_at) FILTER (WHERE v.proven_at IS NOT NULL AND NOT v.void)), 0) \
     FROM segue.migrated_table AS m LEFT JOIN ( \
         SELECT p.*, p.source_server <> $1 OR p.target_server <> $2 \
             OR p.capture_gaps <> s.capture_gaps AS void \
@@ -48,14 +50,20 @@ pub struct CopyEvidence {
     pools: Sides<Pool>,
     control: Arc<dyn ControlView>,
     limit: Duration,
+    ages: ProofAges,
 }
 
 // === impl CopyEvidence ===
 
 impl CopyEvidence {
-    /// Asks these; the control row says which is the primary.
-    pub fn new(pools: Sides<Pool>, control: Arc<dyn ControlView>, limit: Duration) -> Self {
-        Self { pools, control, limit }
+    /// Asks these; the control row says which is the primary. Proofs may be so old.
+    pub fn new(
+        pools: Sides<Pool>,
+        control: Arc<dyn ControlView>,
+        limit: Duration,
+        ages: ProofAges,
+    ) -> Self {
+        Self { pools, control, limit, ages }
     }
 
     /// The history is copied from the source, whichever side is the primary by now.
@@ -92,12 +100,12 @@ impl CopyEvidence {
         let proof = |row: &tokio_postgres::Row| {
             let count = |index| row.try_get::<_, i64>(index).map(|it| it.max(0).unsigned_abs());
             Ok(TableProof {
-                table: row.try_get(0)?,
-                chunks: count(1)?,
-                proven: count(2)?,
-                written: count(3)?,
-                differing: count(4)?,
-                age: Duration::from_secs_f64(row.try_get::<_, f64>(5)?.clamp(0.0, 1e12)),
+                table: TableName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?),
+                chunks: count(2)?,
+                proven: count(3)?,
+                written: count(4)?,
+                differing: count(5)?,
+                age: Duration::from_secs_f64(row.try_get::<_, f64>(6)?.clamp(0.0, 1e12)),
             })
         };
         rows.iter().map(proof).collect::<Result<_, _>>().map_err(said(&client))
@@ -129,6 +137,6 @@ impl CopyProgress for CopyEvidence {
     }
 
     fn verify(&self) -> BoxFuture<'_, Progress> {
-        self.within(self.proofs(), |proofs| proven(proofs)).boxed()
+        self.within(self.proofs(), |proofs| proven(proofs, &self.ages)).boxed()
     }
 }

@@ -1,5 +1,7 @@
 //! What a cutover looks at before it holds anything.
 
+use serde_json::Value;
+
 use crate::fleet::{Fleet, said};
 
 /// The row lies in a chunk that was proven and written since; nothing waits for it.
@@ -27,4 +29,27 @@ async fn a_row_that_differs_is_found_before_anything_is_held() {
     assert!(output.status.success(), "{told}");
     assert!(told.contains("open chunks with"), "{told}");
     assert!(!told.contains("0 open chunks"), "a chunk was written since its proof: {told}");
+}
+
+/// Whoever has to answer for a cutover can say which table was proven when.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_report_of_a_cutover_says_which_table_was_proven_when() {
+    let fleet = Fleet::in_shift(1).await;
+    fleet.members[0].succeed(&["verify", "--table", "ticket"]);
+    fleet.settled_at_all().await;
+    let output = fleet.change(0, "cutover", &["--json"]);
+    let told = said(&output);
+    assert!(output.status.success(), "{told}");
+    let end = told.lines().rev().find(|line| line.contains("\"outcome\"")).unwrap();
+    let end: Value = serde_json::from_str(end).unwrap();
+    let proofs = end["proofs"].as_array().unwrap();
+    let of = |name: &str| proofs.iter().find(|it| it["table"] == name).unwrap();
+    let ticket = of("public.ticket");
+    assert_eq!((&ticket["chunks"], &ticket["proven"]), (&1.into(), &1.into()), "{ticket}");
+    assert!(ticket["oldest"].as_str().unwrap().starts_with("20"), "{ticket}");
+    assert!(of("public.coupon")["oldest"].is_null(), "it was never proven: {end:#}");
+    // It is kept with the change.
+    let history = fleet.members[0].succeed(&["history"]);
+    assert!(history.contains("public.ticket: 1 of 1 chunks proven, the oldest"), "{history}");
+    assert!(history.contains("public.coupon: never proven"), "{history}");
 }

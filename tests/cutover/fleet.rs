@@ -76,6 +76,13 @@ impl Fleet {
         fleet.begun(members, more).await
     }
 
+    /// The same with more on both sides, and in the configuration.
+    pub async fn in_shift_of(members: usize, on_both: &str, more: &str) -> Self {
+        let there = format!("{TARGET_EXTRA}{on_both}");
+        let fleet = Self::on_servers(false, (&format!("{SOURCE_EXTRA}{on_both}"), &there)).await;
+        fleet.begun(members, more).await
+    }
+
     /// The same with a target that passes for CockroachDB.
     pub async fn onto_cockroach(members: usize) -> Self {
         let fleet = Self::of_servers(true, COCKROACH_EXTRA).await;
@@ -83,11 +90,15 @@ impl Fleet {
     }
 
     async fn of_servers(cockroach: bool, target_extra: &str) -> Self {
+        Self::on_servers(cockroach, (SOURCE_EXTRA, target_extra)).await
+    }
+
+    async fn on_servers(cockroach: bool, (source_extra, target_extra): (&str, &str)) -> Self {
         let durable = Options { durability: Durability::Fsync, ..Options::default() };
         let source = Server::start(Major::V15, &durable);
         let target = Server::start(Major::V18, &durable);
         let (here, there) =
-            (format!("{SOURCE_SCHEMA}{SOURCE_EXTRA}"), format!("{TARGET_SCHEMA}{target_extra}"));
+            (format!("{SOURCE_SCHEMA}{source_extra}"), format!("{TARGET_SCHEMA}{target_extra}"));
         if cockroach {
             let of_source = Database::create(&source, &here).await;
             let Cockroach { database, dsn, proxy } = Cockroach::create(&target, &there).await;

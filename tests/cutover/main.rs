@@ -18,3 +18,4 @@ mod fleet;
 mod outsiders;
 mod stopped;
 mod there_and_back;
+mod whole;

@@ -50,7 +50,7 @@ impl Run<'_> {
     }
 
     /// When the pause must be over.
-    fn limit(&self) -> Instant {
+    pub(super) fn limit(&self) -> Instant {
         self.held.unwrap_or_else(Instant::now) + self.request.pause_max
     }
 
@@ -223,6 +223,7 @@ impl Run<'_> {
             let own = self.parts.databases.own();
             let reconciler = self.parts.reconcilers.of(self.from());
             let compared = verify::last_written(keys, reconciler).await?;
+            let whole = self.verify_whole().await?;
             let (primary, shadow) = (own.of(self.from()), own.of(self.request.to));
             let rows_max = self.parts.config.cutover.count_rows_max;
             let counted = tally::counts(primary, shadow, &self.tables, rows_max).await?;
@@ -230,7 +231,7 @@ impl Run<'_> {
             fence.outbox_rows().await?;
             Ok::<_, SqlFault>(format!(
                 "{compared} keys written last are equal; {} tables hold as many rows, {} in all; {} \
-                 too large to be counted",
+                 too large to be counted{whole}",
                 counted.tables, counted.rows, counted.left_out
             ))
         };

@@ -10,6 +10,7 @@ use crate::control::change::Change;
 use crate::domain::control::{ControlRow, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::history::{Event, EventKind, Standing};
+use crate::domain::proof_age;
 use crate::domain::side::Side;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
@@ -88,7 +89,11 @@ impl Run<'_> {
                 // After a way back an operator says when reads are shifted again.
                 held: phase == Phase::Shift,
                 forced: self.request.force,
-                figures: format!("writes were held for {:?} until the flip", self.held_for()),
+                figures: format!(
+                    "writes were held for {:?} until the flip\n{}",
+                    self.held_for(),
+                    proof_age::record(&self.proofs)
+                ),
                 ..Change::phase(phase, &self.request.by, &self.request.reason)
             };
             match fence.change(row.version(), change.row_after(&row)).await {
@@ -206,7 +211,11 @@ impl Run<'_> {
             forced: false,
             changed_by: self.request.by.clone(),
             reason: self.request.reason.clone(),
-            figures: format!("writes were held for {:?}", self.held_for()),
+            figures: format!(
+                "writes were held for {:?}\n{}",
+                self.held_for(),
+                proof_age::record(&self.proofs)
+            ),
         };
         self.parts.store.record(self.from(), event, None).await
     }

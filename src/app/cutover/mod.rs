@@ -13,6 +13,7 @@ mod member;
 mod prepare;
 mod prove;
 mod verify;
+mod whole;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use crate::domain::cutover::{
 };
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::{Side, Sides};
+use crate::domain::status::TableProven;
 use crate::domain::table::TableMapping;
 use crate::jobs::replayer::Replayer;
 use crate::ports::ControlView;
@@ -110,6 +112,10 @@ struct Run<'a> {
     held: Option<Instant>,
     written_last: BTreeSet<RowKey>,
     tables: Vec<TableMapping>,
+    /// Tables that are compared whole under the fence, where the configuration names any.
+    whole: Option<whole::Whole>,
+    /// Which table was proven when.
+    proofs: Vec<TableProven>,
 }
 
 /// Starts the member's part, and gives what operators change the primary by.
@@ -176,8 +182,18 @@ impl<'a> Run<'a> {
             epoch: 0,
             left: None,
         };
-        let (written_last, tables) = (BTreeSet::new(), Vec::new());
-        Self { parts, request, events, pause, held: None, written_last, tables }
+        let (written_last, tables, proofs) = (BTreeSet::new(), Vec::new(), Vec::new());
+        Self {
+            parts,
+            request,
+            events,
+            pause,
+            held: None,
+            written_last,
+            tables,
+            whole: None,
+            proofs,
+        }
     }
 
     fn from(&self) -> Side {
@@ -199,7 +215,8 @@ impl<'a> Run<'a> {
         };
         let state = self.parts.control.current();
         let (phase, epoch) = (state.phase, state.epoch);
-        self.tell(CutoverEvent::End { end, paused, phase, epoch }).await;
+        let proofs = std::mem::take(&mut self.proofs);
+        self.tell(CutoverEvent::End { end, paused, phase, epoch, proofs }).await;
     }
 
     async fn up_to_end(&mut self) -> Result<CutoverEnd, Stop> {
@@ -211,6 +228,7 @@ impl<'a> Run<'a> {
         self.pause.epoch = row.state.epoch;
         self.predict(&row).await?;
         self.prove().await?;
+        self.note_proofs().await?;
         self.prepare().await?;
         crash::pass("cutover_after_prepare");
         let renewing = self.keep_pause();

@@ -113,7 +113,7 @@ impl Run<'_> {
     }
 
     /// How long writes will be held, from what waits now and what is open now.
-    pub(super) async fn predict(&self, row: &ControlRow) -> Result<(), Stop> {
+    pub(super) async fn predict(&mut self, row: &ControlRow) -> Result<(), Stop> {
         let begun = self.begin(CutoverStep::Predict).await;
         match self.prediction(row).await {
             Ok(detail) => {
@@ -124,7 +124,8 @@ impl Run<'_> {
         }
     }
 
-    async fn prediction(&self, row: &ControlRow) -> Result<String, SqlFault> {
+    async fn prediction(&mut self, row: &ControlRow) -> Result<String, SqlFault> {
+        let whole = self.predict_whole().await?;
         let control = self.parts.databases.control();
         let session = control.of(self.from()).get().await?;
         let asked = Instant::now();
@@ -150,18 +151,25 @@ impl Run<'_> {
             .with_hint("let it end, then try again"));
         }
         let keys = u32::try_from(waiting).unwrap_or(u32::MAX);
-        let predicted = trip * ROUND_TRIPS + KEY_COST * keys;
+        let predicted = trip * ROUND_TRIPS + KEY_COST * keys + whole.unwrap_or_default();
+        let whole = whole.map_or(String::new(), |whole| {
+            format!(", the tables of cutover.full_verify take about {whole:?}")
+        });
         if predicted > limit {
             let message = format!(
                 "writes would be held for about {predicted:?}, longer than {limit:?}: {waiting} keys \
-                 wait, and a round trip takes {trip:?}"
+                 wait, a round trip takes {trip:?}{whole}"
             );
             return Err(SqlFault::new(FaultKind::Precondition, "refused.pause", message)
-                .with_hint("wait until the outbox is smaller, or raise --max-pause"));
+                .with_hint(
+                    "wait until the outbox is smaller, name fewer tables in cutover.full_verify, \
+                     or raise --max-pause",
+                ));
         }
         let epoch = row.state.epoch;
         Ok(format!(
-            "about {predicted:?}: {waiting} keys wait, a round trip takes {trip:?}, epoch {epoch}"
+            "about {predicted:?}: {waiting} keys wait, a round trip takes {trip:?}{whole}, \
+             epoch {epoch}"
         ))
     }
 

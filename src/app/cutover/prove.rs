@@ -9,7 +9,10 @@ use super::{CutoverStep, Run, Stop};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::table::TableName;
 use crate::domain::verify::{Discrepancy, Finding};
+use crate::ports::admin::ProofStatus;
+use crate::postgres::verify::chunk::ChunkDone;
 use crate::postgres::verify::proof::Proof;
+use crate::postgres::verify::proven::ProofTable;
 use crate::postgres::verify::{Params, Table, Verifier};
 
 /// What was looked at.
@@ -38,17 +41,21 @@ impl Run<'_> {
         }
     }
 
+    /// Which table was proven when, for the report.
+    pub(super) async fn note_proofs(&mut self) -> Result<(), SqlFault> {
+        let own = self.parts.databases.own();
+        let proofs = ProofTable::new(own.of(self.from()).clone());
+        self.proofs = proofs.status().await?.tables;
+        Ok(())
+    }
+
     async fn open_chunks(&self) -> Result<Proved, SqlFault> {
         let reconciler = Arc::clone(self.parts.reconcilers.of(self.from()));
         let verifier = Verifier::new(reconciler, Params::default());
         let until = Instant::now() + self.parts.config.cutover.prove_max;
         let mut proved = Proved::default();
         for (name, table) in verifier.tables().await? {
-            let table = table.map_err(|reason| {
-                let message = format!("{name} cannot be verified: {reason}");
-                SqlFault::new(FaultKind::Precondition, "refused.unverifiable", message)
-                    .with_hint("`segue check` says how to mend it; or name it in tables.exclude")
-            })?;
+            let table = table.map_err(|reason| unverifiable(&name, &reason))?;
             verifier.look_through(&table).await?;
             let proofs = verifier.proofs(&table).await?;
             if proofs.is_empty() {
@@ -77,20 +84,33 @@ async fn one(
     verifier.note(table, proof.chunk, &done, &standing).await?;
     proved.chunks += 1;
     proved.rows += done.rows;
-    let mut open = done.findings.iter().filter(|finding| finding.is_open());
-    if let Some(Finding { key, what, .. }) = open.find(|finding| finding.what.can_be_repaired()) {
-        // Values are for `segue verify`, which redacts them.
-        let what = match what {
-            Discrepancy::Missing | Discrepancy::Uncopied => "is missing on the shadow".to_owned(),
-            Discrepancy::Extra => "is on the shadow alone".to_owned(),
-            _ => "differs".to_owned(),
-        };
-        let message = format!("a row of {name} {what}, key {key:?}");
-        return Err(SqlFault::new(FaultKind::Precondition, "refused.differs", message)
-            .with_hint("`segue verify` tells more, `segue verify --repair` mends it"));
+    if let Some(fault) = difference(name, &done) {
+        return Err(fault);
     }
     proved.pending += u64::from(!done.is_equal());
     Ok(())
+}
+
+/// The first row of a chunk that differs, as an error; none where all that differs is on its way.
+pub(super) fn difference(name: &TableName, done: &ChunkDone) -> Option<SqlFault> {
+    let mut open = done.findings.iter().filter(|finding| finding.is_open());
+    let Finding { key, what, .. } = open.find(|finding| finding.what.can_be_repaired())?;
+    // Values are for `segue verify`, which redacts them.
+    let what = match what {
+        Discrepancy::Missing | Discrepancy::Uncopied => "is missing on the shadow".to_owned(),
+        Discrepancy::Extra => "is on the shadow alone".to_owned(),
+        _ => "differs".to_owned(),
+    };
+    let message = format!("a row of {name} {what}, key {key:?}");
+    let fault = SqlFault::new(FaultKind::Precondition, "refused.differs", message);
+    Some(fault.with_hint("`segue verify` tells more, `segue verify --repair` mends it"))
+}
+
+/// A table that cannot be compared at all.
+pub(super) fn unverifiable(name: &TableName, reason: &str) -> SqlFault {
+    let message = format!("{name} cannot be verified: {reason}");
+    SqlFault::new(FaultKind::Precondition, "refused.unverifiable", message)
+        .with_hint("`segue check` says how to mend it; or name it in tables.exclude")
 }
 
 impl std::fmt::Display for Proved {

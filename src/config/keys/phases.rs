@@ -92,6 +92,18 @@ pub(super) const GATES: &[Key] = &[
     key("outbox_age_max", Kind::Duration, "10s", "age of the oldest key that waits"),
     key("rehearsals_min", Kind::Count(0, 1_000), "3", "rollbacks practised before a cutover"),
     key(
+        "proof_max_age",
+        Kind::Duration,
+        "24h",
+        "age of the oldest proof of `segue verify` that a gate goes by; the sweep renews proofs at half of it",
+    ),
+    key(
+        "proof_max_age_of",
+        Kind::Map,
+        "",
+        "the same of some tables of the source: `\"public.audit\" = \"7d\"`, `\"archive.*\" = \"30d\"`; the narrowest name takes precedence",
+    ),
+    key(
         "reversed_min",
         Kind::Duration,
         "30d",
@@ -129,6 +141,12 @@ pub(super) const CUTOVER: &[Key] = &[
         Kind::Count(0, 1_000_000_000),
         "100000",
         "tables with more rows are not counted while writes are held",
+    ),
+    key(
+        "full_verify",
+        Kind::List,
+        "",
+        "tables of the source (`public.accounts`, `ledger.*`) that are compared whole while writes are held; a difference calls the cutover off",
     ),
     key(
         "read_only_roles",

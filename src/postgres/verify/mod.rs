@@ -16,6 +16,7 @@ mod look;
 mod narrow;
 mod outbox;
 pub mod proof;
+pub mod proven;
 pub mod sums;
 pub mod sweep;
 mod uncopied;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::side::Side;
 use crate::domain::table::TableName;
 use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::reconcile::Reconciler;
@@ -135,6 +137,14 @@ impl Table {
         [Role::Primary, Role::Shadow].iter().all(|role| self.key(*role).index_serves())
     }
 
+    /// Its name on the source, given which side is the primary: configuration goes by it.
+    pub fn source_name(&self, primary: Side) -> &TableName {
+        match primary {
+            Side::Source => &self.shape.primary,
+            Side::Target => &self.shape.shadow,
+        }
+    }
+
     fn key(&self, role: Role) -> KeySql<'_> {
         KeySql::new(&self.shape, role, Order::Same)
     }
@@ -151,6 +161,11 @@ impl Verifier {
     /// What it was made with.
     pub fn params(&self) -> &Params {
         &self.params
+    }
+
+    /// The side whose rows are the right ones.
+    pub fn primary(&self) -> Side {
+        self.reconciler.pool(Role::Primary).side()
     }
 
     /// The migrated tables in the order of their names on the primary.

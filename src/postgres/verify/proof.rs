@@ -8,16 +8,13 @@
 
 use std::time::SystemTime;
 
-use futures_util::future::BoxFuture;
 use tokio_postgres::types::ToSql;
 
 use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
 use crate::domain::key_range::KeyRange;
-use crate::domain::status::VerifyStatus;
-use crate::ports::admin::ProofStatus;
 use crate::postgres::outbox::{said, servers};
-use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::pool::Lease;
 use crate::postgres::reconcile::shape::Role;
 use crate::postgres::verify::chunk::ChunkDone;
 use crate::postgres::verify::{Table, Verifier};
@@ -45,12 +42,6 @@ const VOID: &str = "UPDATE segue.verify AS v SET proven_at = NULL, differs = fal
     FROM segue.outbox_state AS s \
     WHERE v.table_id = $1 AND (v.proven_at IS NOT NULL OR v.differs) AND s.id = 1 \
     AND (v.source_server <> $2 OR v.target_server <> $3 OR v.capture_gaps <> s.capture_gaps)";
-const STATUS: &str = "SELECT pg_catalog.count(*), \
-    pg_catalog.count(*) FILTER (WHERE proven_at IS NOT NULL AND written_at IS NULL), \
-    pg_catalog.count(*) FILTER (WHERE proven_at IS NOT NULL AND written_at IS NOT NULL), \
-    coalesce(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() \
-        - pg_catalog.min(proven_at)), 0) FROM segue.verify";
-
 /// A chunk and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
@@ -299,37 +290,4 @@ fn written_since(table: &Table) -> String {
          WHERE w.table_id = $1 AND w.chunk = v.chunk AND (v.too_old OR EXISTS (SELECT 1 FROM new AS n WHERE n.age <= v.age \
                  AND CASE WHEN n.key IS NULL THEN true ELSE {within} END))"
     )
-}
-
-/// The primary's table of proofs, for the status.
-#[derive(Debug, Clone)]
-pub struct ProofTable {
-    primary: Pool,
-}
-
-// === impl ProofTable ===
-
-impl ProofTable {
-    /// The table behind a pool.
-    pub fn new(primary: Pool) -> Self {
-        Self { primary }
-    }
-
-    async fn figures(&self) -> Result<VerifyStatus, SqlFault> {
-        let client = self.primary.get().await?;
-        let row = client.query_one(STATUS, &[]).await.map_err(said(&client))?;
-        let count = |index| row.try_get::<_, i64>(index).map(|count| count.max(0).unsigned_abs());
-        Ok(VerifyStatus {
-            chunks: count(0).map_err(said(&client))?,
-            proven: count(1).map_err(said(&client))?,
-            written: count(2).map_err(said(&client))?,
-            oldest_age_s: row.try_get(3).map_err(said(&client))?,
-        })
-    }
-}
-
-impl ProofStatus for ProofTable {
-    fn status(&self) -> BoxFuture<'_, Result<VerifyStatus, SqlFault>> {
-        Box::pin(self.figures())
-    }
 }
