@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test fmt lint doc audit demo playground ci soak fuzz model \
-  bench bench-figures bench-callers bench-backfill bench-verify bench-cutover
+  bench bench-figures bench-callers bench-backfill bench-verify bench-cutover bench-batch
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ bench-verify: ## rows/s of verify, and its share of the data over the wire, besi
 	@scripts/setup --demo
 	cargo build --locked --release
 	@.build/python/bin/python benches/verify/run
+
+bench-batch: setup ## one UPDATE of five million rows while the target is away, folded and made equal
+	SEGUE_BATCH_ROWS=$${BATCH_ROWS:-5000000} cargo test --locked --release --test operators \
+	  a_batch_of_very_many_rows -- --nocapture
 
 bench-cutover: setup ## 20 cutovers and rollbacks under load: the pause, errors, what was lost
 	@cargo bench --locked --profile release --bench cutover -- $(BENCH)

@@ -169,7 +169,8 @@ fn report() -> Report {
             pending: 1500,
             stuck: 2,
             oldest_age_s: 12.0,
-            bytes: 65_536,
+            bytes: 131_072,
+            pending_bytes: 65_536,
             max_bytes: 1 << 30,
             ..OutboxStatus::default()
         }),
@@ -336,7 +337,7 @@ phase     shadow_read (epoch 3): init
 calls     20,000 reads, 1 failed, p50 0.50 ms, p99 2.25 ms
           no writes yet
 outbox    1,500 rows waiting, the oldest for 12 s, 2 stuck; 64.0 KiB of 1.0 GiB
-          no keys reconciled by this sidecar
+          no keys reconciled by this sidecar; 128.0 KiB on disk
 backfill  none yet
 verified  never
 samples   10 % of reads; 1,234 samples, dropped: 7 concurrency

@@ -17,7 +17,7 @@ use crate::jobs::replayer::{self, Replayer, Running};
 use crate::jobs::settled_writes::{self, Settling};
 use crate::ports::ControlView;
 use crate::ports::admin::{BackfillAdmin, OutboxAdmin, ProofStatus};
-use crate::ports::reconcile::{OutboxWork, Upkeep};
+use crate::ports::reconcile::{OutboxSize, OutboxWork, Upkeep};
 use crate::postgres::backfill::progress::BackfillStatus;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::outbox::backoff::Backoff;
@@ -66,7 +66,9 @@ pub(super) fn start(
     let (settling, asking) = settled_writes::settling(Arc::new(lookup));
     tasks.spawn(asking.run(stop.clone()));
     let dice: Dice = Arc::new(rand::random::<f64>);
-    let work = each(|primary| worker(config, databases, primary, &dice, writers));
+    let outboxes = each(|side| outbox(config, databases, side));
+    let of = |side: Side| outboxes.of(side).clone();
+    let work = each(|primary| worker(config, databases, of(primary), &dice, writers));
     let (replayer, running) = Replayer::start(
         replayer::Params {
             concurrency: config.outbox.concurrency,
@@ -77,7 +79,7 @@ pub(super) fn start(
         Arc::new(Directed::primary(control, work)),
         observer(metrics.clone(), settling.clone()),
     );
-    start_janitor(config, databases, control, metrics.clone(), tasks, stop);
+    start_janitor(config, &outboxes, control, metrics.clone(), background);
     watch_servers(databases, control, tasks, stop);
     let asked = replayer.clone();
     let totals: Arc<Totals> = Arc::new(move || {
@@ -85,7 +87,7 @@ pub(super) fn start(
         (stats.reconciled, stats.failed)
     });
     let admins = each(|side| {
-        let outbox = outbox(config, databases, side);
+        let outbox = of(side);
         let totals = Arc::clone(&totals);
         let admin = OutboxOperations::new(outbox, config.outbox.max_bytes, totals);
         Arc::new(admin) as Arc<dyn OutboxAdmin>
@@ -117,17 +119,16 @@ fn outbox(config: &Config, databases: &Databases, side: Side) -> Outbox {
 fn worker(
     config: &Config,
     databases: &Databases,
-    primary: Side,
+    outbox: Outbox,
     dice: &Dice,
     writers: &Arc<Writers>,
 ) -> Arc<dyn OutboxWork> {
-    let reconciler = reconciler(config, databases, primary, dice);
+    let reconciler = reconciler(config, databases, outbox.side(), dice);
     let batches = BatchParams {
         keys_max: config.outbox.batch_keys_max,
         backoff: Backoff { first: config.outbox.backoff_min, max: config.outbox.backoff_max },
         ..BatchParams::default()
     };
-    let outbox = outbox(config, databases, primary);
     let worker = OutboxWorker::new(outbox, reconciler, batches);
     Arc::new(worker.linked_to(Arc::clone(writers)))
 }
@@ -167,8 +168,16 @@ fn watch_servers(
 /// Keeps the outbox's figures for the scrape, which must not wait for a database.
 async fn measure(outbox: Arc<dyn OutboxAdmin>, proofs: Arc<dyn ProofStatus>, metrics: Metrics) {
     match outbox.status().await {
-        Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, .. }) => {
-            metrics.outbox(OutboxState { pending, stuck, oldest_age_s, bytes });
+        Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, pending_bytes, folded, .. }) => {
+            let folded_tables = folded.len() as u64;
+            metrics.outbox(OutboxState {
+                pending,
+                stuck,
+                oldest_age_s,
+                bytes,
+                pending_bytes,
+                folded_tables,
+            });
         }
         // The proofs are in the same database.
         Err(_) => return metrics.fault("outbox_unreadable"),
@@ -219,11 +228,10 @@ fn observer(metrics: Metrics, settling: Settling) -> Arc<replayer::Observer> {
 
 fn start_janitor(
     config: &Config,
-    databases: &Databases,
+    outboxes: &Sides<Outbox>,
     control: &Control,
     metrics: Metrics,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
+    Background { tasks, stop }: &Background,
 ) {
     let upkeeps = each(|side| {
         let params = UpkeepParams {
@@ -233,9 +241,16 @@ fn start_janitor(
             idempotency_kept: IDEMPOTENCY_KEPT,
             rows_max: EXPIRED_ROWS_MAX,
         };
-        Arc::new(OutboxUpkeep::new(outbox(config, databases, side), params)) as Arc<dyn Upkeep>
+        Arc::new(OutboxUpkeep::new(outboxes.of(side).clone(), params)) as Arc<dyn Upkeep>
     });
     let upkeep = Directed::primary(control, upkeeps);
-    let given_up = Arc::new(move |_bytes| metrics.fault("copy_given_up"));
-    tasks.spawn(janitor::run(janitor::Params::default(), Arc::new(upkeep), given_up, stop.clone()));
+    let sized = Arc::new(move |found: OutboxSize| {
+        if found.window_shrunk {
+            metrics.fault("outbox_window_shrunk");
+        }
+        if found.folded > 0 {
+            metrics.fault("outbox_folded");
+        }
+    });
+    tasks.spawn(janitor::run(janitor::Params::default(), Arc::new(upkeep), sized, stop.clone()));
 }

@@ -157,11 +157,18 @@ fn warn_of_outbox(outbox: &OutboxStatus, warnings: &mut Vec<String>) {
         let stuck = outbox.stuck;
         warnings.push(format!("{stuck} keys are stuck: see `segue outbox --stuck`"));
     }
-    let filled = outbox.bytes as f64 / outbox.bytes_max.max(1) as f64;
+    for table in &outbox.folded {
+        warnings.push(format!(
+            "pending as a whole table, no read is shifted meanwhile: {table}; see \
+             docs/runbook.md#tables-are-pending-as-a-whole"
+        ));
+    }
+    let filled = outbox.pending_bytes as f64 / outbox.bytes_max.max(1) as f64;
     if outbox.bytes_max > 0 && filled >= BYTES_WARN {
         let percent = filled * 100.0;
         warnings.push(format!(
-            "the outbox has {percent:.0} % of outbox.max_bytes; at 100 % the copy is given up"
+            "what waits takes {percent:.0} % of outbox.max_bytes; at 100 % the largest tables are \
+             no longer followed key by key, but compared whole"
         ));
     }
     if outbox.oldest_age_s >= AGE_WARN_S {

@@ -58,7 +58,7 @@ fn page(status: &Status) -> String {
     }
     page += &format!("calls     {}\n", calls("read", status.reads));
     page += &format!("          {}\n", calls("write", status.writes));
-    page += &outbox(&status.outbox.unwrap_or_default());
+    page += &outbox(&status.outbox.clone().unwrap_or_default());
     page += &backfill(status);
     let proven = status.verify.as_ref().and_then(proofs::of_status);
     page += &entry("verified", proven.as_deref().unwrap_or("never"));
@@ -180,7 +180,7 @@ fn outbox(outbox: &OutboxStatus) -> String {
     };
     let stuck =
         if outbox.stuck == 0 { String::new() } else { format!(", {} stuck", count(outbox.stuck)) };
-    let size = format!("{} of {}", bytes(outbox.bytes), bytes(outbox.max_bytes));
+    let size = format!("{} of {}", bytes(outbox.pending_bytes), bytes(outbox.max_bytes));
     let failed = if outbox.failed_total == 0 {
         String::new()
     } else {
@@ -188,7 +188,8 @@ fn outbox(outbox: &OutboxStatus) -> String {
     };
     let done =
         format!("{} reconciled by this sidecar{failed}", counted(outbox.reconciled_total, "key"));
-    entry("outbox", &format!("{waiting}{stuck}; {size}\n{done}"))
+    let disk = bytes(outbox.bytes);
+    entry("outbox", &format!("{waiting}{stuck}; {size}\n{done}; {disk} on disk"))
 }
 
 /// Tables that are not done one by one, the others together.
@@ -254,7 +255,7 @@ fn sampling(sampling: &SamplingStatus) -> String {
 }
 
 fn document(status: &Status) -> Value {
-    let outbox = status.outbox.unwrap_or_default();
+    let outbox = status.outbox.clone().unwrap_or_default();
     let sampling = status.sampling.clone().unwrap_or_default();
     let verify = status.verify.clone().unwrap_or_default();
     let verdicts = status.verdicts.iter().map(|it| (it.verdict.clone(), json!(it.count)));
@@ -278,6 +279,11 @@ fn document(status: &Status) -> Value {
             "pending": outbox.pending, "stuck": outbox.stuck,
             "oldest_age_s": outbox.oldest_age_s,
             "bytes": outbox.bytes, "max_bytes": outbox.max_bytes,
+            "pending_bytes": outbox.pending_bytes,
+            "folded": outbox.folded.iter().map(|table| json!({
+                "table": table.table, "keys": table.keys, "since_s": table.since_s,
+                "rows": table.rows, "keys_seen": table.keys_seen, "left_s": table.left_s,
+            })).collect::<Vec<_>>(),
             "reconciled_total": outbox.reconciled_total, "failed_total": outbox.failed_total,
         },
         "backfill": status.backfill.iter().map(|table| json!({

@@ -102,7 +102,7 @@ pub struct Compare {
 /// How keys are reconciled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outbox {
-    /// Where the copy is given up.
+    /// Bytes of pending keys past which they are folded into their tables.
     pub max_bytes: u64,
     /// Of one batch.
     pub deadline: Duration,

@@ -18,7 +18,7 @@ use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::fault::SqlFault;
 use crate::domain::fleet::Fleet;
 use crate::domain::history::{Event, EventKind};
-use crate::domain::routing::{Decision, Routing};
+use crate::domain::routing::{Decision, Routing, nothing_is_folded};
 use crate::ports::admin::OutboxAdmin;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::{FleetStore, OlderWriters};
@@ -175,14 +175,19 @@ impl Leader {
     async fn route(&self, row: &ControlRow, fleet: &Fleet) -> Result<(), SqlFault> {
         let side = row.state.phase.primary();
         let outbox = timed(side, self.params.timeout, self.parts.outbox.status()).await;
+        let folded = outbox.as_ref().map_or(Ok(()), nothing_is_folded);
         let age = outbox.ok().map(|outbox| Duration::from_secs_f64(outbox.oldest_age_s.max(0.0)));
         let merged = figures::merged(fleet, row.revision);
-        let (percentage, held, kind, reason) =
-            match self.params.routing.decide(row, fleet.now, &merged, age) {
-                Decision::Hold(_) => return Ok(()),
-                Decision::Move(to, reason) => (to, false, "step", reason),
-                Decision::RollBack(reason) => (Percentage::ZERO, true, "rollback", reason),
-            };
+        let decision = match folded {
+            Err(why) if row.target_percentage == Percentage::ZERO => Decision::Hold(why),
+            Err(why) => Decision::RollBack(why),
+            Ok(()) => self.params.routing.decide(row, fleet.now, &merged, age),
+        };
+        let (percentage, held, kind, reason) = match decision {
+            Decision::Hold(_) => return Ok(()),
+            Decision::Move(to, reason) => (to, false, "step", reason),
+            Decision::RollBack(reason) => (Percentage::ZERO, true, "rollback", reason),
+        };
         let moved = Change {
             phase: row.state.phase,
             percentage,

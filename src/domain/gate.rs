@@ -253,7 +253,10 @@ fn differences(limits: &Limits, evidence: &Evidence) -> Gate {
 }
 
 fn outbox(limits: &Limits, evidence: &Evidence) -> Gate {
-    let wanted = format!("nothing stuck, nothing older than {}", told(limits.outbox_age_max));
+    let wanted = format!(
+        "nothing stuck, nothing older than {}, no table pending as a whole",
+        told(limits.outbox_age_max)
+    );
     let Some(outbox) = &evidence.outbox else {
         return gate("outbox", Mark::Inconclusive, "it cannot be read".into(), wanted);
     };
@@ -262,7 +265,13 @@ fn outbox(limits: &Limits, evidence: &Evidence) -> Gate {
         outbox.pending, outbox.oldest_age_s, outbox.stuck
     );
     let old = outbox.oldest_age_s > limits.outbox_age_max.as_secs_f64();
-    let mark = if old || outbox.stuck > 0 { Mark::Fail } else { Mark::Pass };
+    let whole: Vec<&str> = outbox.folded.iter().map(|table| table.table.as_str()).collect();
+    let found = match whole.is_empty() {
+        true => found,
+        false => format!("{found}; pending as a whole table: {}", whole.join(", ")),
+    };
+    let bad = old || outbox.stuck > 0 || !whole.is_empty();
+    let mark = if bad { Mark::Fail } else { Mark::Pass };
     gate("outbox", mark, found, wanted)
 }
 
@@ -346,7 +355,11 @@ mod tests {
         use Phase::{DualWrite, Reversed, ShadowRead, Shift, SourceOnly};
         let common: [Spoilt; 1] =
             [("settled", Mark::Inconclusive, |e| e.settled = Settled::WaitsFor(vec!["b".into()]))];
-        let of_outbox: [Spoilt; 3] = [
+        let of_outbox: [Spoilt; 4] = [
+            ("outbox", Mark::Fail, |e| {
+                let folded = vec![crate::domain::status::FoldedTable::default()];
+                e.outbox = Some(OutboxStatus { folded, ..Default::default() });
+            }),
             ("outbox", Mark::Inconclusive, |e| e.outbox = None),
             ("outbox", Mark::Fail, |e| {
                 e.outbox = Some(OutboxStatus { stuck: 1, ..Default::default() });

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::figures::{FleetFigures, SideFigures};
+use crate::domain::status::OutboxStatus;
 
 /// How reads are shifted.
 #[derive(Debug, Clone, PartialEq)]
@@ -217,6 +218,24 @@ impl Routing {
     fn step_above(&self, present: Percentage) -> Option<Step> {
         self.escalation_schedule.iter().copied().find(|step| step.percentage > present)
     }
+}
+
+/// Why no read may be on the target while tables are pending as a whole: it lacks writes that no
+/// key names any more, so that nobody's token could wait for them.
+///
+/// # Errors
+///
+/// Which tables.
+pub fn nothing_is_folded(outbox: &OutboxStatus) -> Result<(), String> {
+    let tables: Vec<&str> = outbox.folded.iter().map(|table| table.table.as_str()).collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "pending as a whole table: {}; the target lacks writes until it is gone through: see `segue \
+         status`",
+        tables.join(", ")
+    ))
 }
 
 /// Whether the shadow has all that was written before `shift` settled. Those writes did not

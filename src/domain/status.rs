@@ -62,8 +62,26 @@ pub struct FleetStatus {
     pub events: Vec<Recorded>,
 }
 
+/// A table whose keys are no longer kept one by one: they were folded into one row that stands
+/// for all of it, since what waited passed the outbox's limit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FoldedTable {
+    /// Its name on the primary.
+    pub table: String,
+    /// Keys that were folded.
+    pub keys: u64,
+    /// Seconds since the oldest of them was written.
+    pub since_s: f64,
+    /// Rows of the primary's table, as its server estimates them; 0 where it does not.
+    pub rows: u64,
+    /// Keys that the present pass has gone through, on both sides together.
+    pub keys_seen: u64,
+    /// Seconds since that pass began.
+    pub pass_s: f64,
+}
+
 /// The outbox of the primary.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct OutboxStatus {
     /// Rows not yet reconciled.
     pub pending: u64,
@@ -73,12 +91,41 @@ pub struct OutboxStatus {
     pub oldest_age_s: f64,
     /// Bytes on the primary's disk, forgotten rows included.
     pub bytes: u64,
-    /// Bytes at which the copy is given up.
+    /// Bytes of what waits, with its index entries.
+    pub pending_bytes: u64,
+    /// Bytes of what waits at which keys are folded into their tables.
     pub bytes_max: u64,
+    /// Tables that are pending as a whole, largest first.
+    pub folded: Vec<FoldedTable>,
     /// Keys that this member reconciled.
     pub reconciled_total: u64,
     /// Attempts of this member that failed.
     pub failed_total: u64,
+}
+
+// === impl FoldedTable ===
+
+impl FoldedTable {
+    /// Seconds until the pass through it ends, as far as anyone can tell.
+    pub fn left_s(&self) -> Option<f64> {
+        // Both sides are listed.
+        let all = (self.rows.saturating_mul(2)).max(self.keys_seen) as f64;
+        let seen = self.keys_seen as f64;
+        (self.keys_seen > 0 && self.rows > 0).then(|| (all - seen) / seen * self.pass_s)
+    }
+}
+
+impl std::fmt::Display for FoldedTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { table, keys, since_s, rows, keys_seen, .. } = self;
+        write!(f, "{table}: {keys} keys of the last {since_s:.0} s, about {rows} rows to compare")?;
+        match self.left_s() {
+            Some(left) => {
+                write!(f, ", {keys_seen} looked at on both sides, about {left:.0} s left")
+            }
+            None => write!(f, ", not begun"),
+        }
+    }
 }
 
 /// How much of the migration verify has proven, and how long ago.

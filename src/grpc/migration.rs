@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use crate::domain::backfill::{TableProgress, WorkerProgress};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::mismatch::{Mismatch, Resolution};
-use crate::domain::status::{CallStatus, OutboxEntry, StatusReport};
+use crate::domain::status::{CallStatus, FoldedTable, OutboxEntry, StatusReport};
 use crate::domain::table::TableName;
 use crate::grpc::{cutover, phases, proto, status};
 use crate::ports::MismatchStore;
@@ -261,6 +261,8 @@ fn report(report: StatusReport) -> proto::Status {
             max_bytes: outbox.bytes_max,
             reconciled_total: outbox.reconciled_total,
             failed_total: outbox.failed_total,
+            pending_bytes: outbox.pending_bytes,
+            folded: outbox.folded.iter().map(folded_table).collect(),
         }),
         sampling: Some(proto::SamplingStatus {
             rate: sampling.rate,
@@ -282,6 +284,17 @@ fn report(report: StatusReport) -> proto::Status {
             tables: report.verify.tables.into_iter().map(cutover::table_proven).collect(),
         }),
         fleet: report.fleet.map(phases::fleet),
+    }
+}
+
+fn folded_table(table: &FoldedTable) -> proto::FoldedTable {
+    proto::FoldedTable {
+        table: table.table.clone(),
+        keys: table.keys,
+        since_s: table.since_s,
+        rows: table.rows,
+        keys_seen: table.keys_seen,
+        left_s: table.left_s(),
     }
 }
 

@@ -31,14 +31,14 @@ impl Default for Params {
     }
 }
 
-/// Told that the copy was given up, with the bytes that the outbox had then.
-pub type GivenUp = dyn Fn(u64) + Send + Sync;
+/// Told what each look at the outbox's size found and did.
+pub type Sized = dyn Fn(OutboxSize) + Send + Sync;
 
 /// Runs until it is stopped. A fault is logged, and the next interval tries again.
 pub async fn run(
     params: Params,
     upkeep: Arc<dyn Upkeep>,
-    given_up: Arc<GivenUp>,
+    sized: Arc<Sized>,
     stop: CancellationToken,
 ) {
     let every = |period| {
@@ -56,8 +56,7 @@ pub async fn run(
                 noted("expire_idempotency", upkeep.expire_idempotency().await);
             }
             _ = size.tick() => match upkeep.check_size().await {
-                Ok(OutboxSize::GivenUp { bytes }) => given_up(bytes),
-                Ok(OutboxSize::Within { .. }) => {}
+                Ok(found) => sized(found),
                 Err(fault) => noted("check_size", Err(fault)),
             },
         }
@@ -118,21 +117,21 @@ mod tests {
 
         fn check_size(&self) -> BoxFuture<'_, Result<OutboxSize, SqlFault>> {
             self.sizes.fetch_add(1, Ordering::SeqCst);
-            Box::pin(async { Ok(OutboxSize::GivenUp { bytes: 7 }) })
+            Box::pin(async { Ok(OutboxSize { folded: 7, ..OutboxSize::default() }) })
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn faults_do_not_end_it_and_giving_up_is_told() {
+    async fn faults_do_not_end_it_and_sizes_are_told() {
         let fake = Arc::new(Fake::default());
         let told = Arc::new(AtomicU64::new(0));
         let teller = Arc::clone(&told);
         let stop = CancellationToken::new();
-        let given_up = Arc::new(move |bytes| {
-            teller.fetch_add(bytes, Ordering::SeqCst);
+        let sized = Arc::new(move |found: OutboxSize| {
+            teller.fetch_add(found.folded, Ordering::SeqCst);
         });
         let task =
-            tokio::spawn(run(Params::default(), Arc::clone(&fake) as _, given_up, stop.clone()));
+            tokio::spawn(run(Params::default(), Arc::clone(&fake) as _, sized, stop.clone()));
         tokio::time::sleep(Duration::from_secs(121)).await;
         stop.cancel();
         task.await.unwrap();

@@ -28,19 +28,17 @@ pub trait OutboxWork: Send + Sync + 'static {
     fn work(&self) -> BoxFuture<'_, Result<BatchDone, SqlFault>>;
 }
 
-/// What the janitor found the outbox to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutboxSize {
-    /// Within its limit.
-    Within {
-        /// Bytes on the primary's disk.
-        bytes: u64,
-    },
-    /// It had passed its limit, and the copy was given up.
-    GivenUp {
-        /// Bytes on the primary's disk at that moment.
-        bytes: u64,
-    },
+/// What the janitor found the outbox to be, and what it did about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutboxSize {
+    /// Bytes on the primary's disk, forgotten rows included.
+    pub bytes: u64,
+    /// Bytes of the keys that wait; 0 where nobody had to count them.
+    pub pending_bytes: u64,
+    /// What is done went before its window was over.
+    pub window_shrunk: bool,
+    /// Keys that were folded into their tables.
+    pub folded: u64,
 }
 
 /// Keeps segue's own tables small.
@@ -49,6 +47,7 @@ pub trait Upkeep: Send + Sync + 'static {
     fn truncate_ring(&self) -> BoxFuture<'_, Result<u64, SqlFault>>;
     /// Removes answers kept for idempotency keys that are past their time.
     fn expire_idempotency(&self) -> BoxFuture<'_, Result<u64, SqlFault>>;
-    /// Measures the outbox, and gives the copy up where it is too large.
+    /// Measures the outbox. Where it is too large, what is done goes at once, and keys that wait
+    /// are folded into their tables.
     fn check_size(&self) -> BoxFuture<'_, Result<OutboxSize, SqlFault>>;
 }

@@ -35,6 +35,13 @@ pub(crate) enum Action {
     /// `postgres::outbox::claim::claim`: locks outbox rows in a transaction on the primary,
     /// passes over what others hold, and gathers them by key.
     Claim(Who, Due),
+    /// `postgres::outbox::fold::fold_window`: rows of keys that nobody has claimed are taken out,
+    /// and a row comes that stands for their table, in one transaction. A crash in it is none of
+    /// it.
+    Fold,
+    /// Only with [`Flaw::FoldApart`]: what stands for the table is committed after the rows are
+    /// taken out.
+    FoldEnd,
     /// `postgres::reconcile::halve`: a set that failed is cut until the culprit stands
     /// alone. One key goes on, the others are given back.
     Halve(Who, KeySet),
@@ -95,6 +102,8 @@ impl Action {
             | Self::ShadowCommit(_)
             | Self::Forget(_) => true,
             Self::Write(..)
+            | Self::Fold
+            | Self::FoldEnd
             | Self::Rollback(_)
             | Self::Halve(..)
             | Self::Fail(_)

@@ -9,7 +9,7 @@ use stateright::{Model, Property};
 use crate::action::Action;
 use crate::scenario::Scenario;
 use crate::shadow::{self, Applied};
-use crate::state::{Image, Member, State, Step, Writer};
+use crate::state::{Entry, Image, Member, State, Step, WHOLE, Writer};
 
 /// When nothing is under way and the outbox is empty, both sides are equal.
 pub(crate) const EQUAL_AT_REST: &str = "equal at rest";
@@ -102,6 +102,8 @@ impl Model for Exploration {
             outbox: Vec::new(),
             writers: vec![Writer::Idle; self.scenario.writers],
             writes: 0,
+            folds: 0,
+            fold_open: false,
             members: vec![Member::default(); self.scenario.members],
             went_back: false,
         }]
@@ -134,6 +136,17 @@ impl Model for Exploration {
                 s.members.iter().all(|member| member.step >= Step::Read)
             }),
         ];
+        if self.scenario.folds > 0 {
+            properties.extend([
+                sometimes("keys are folded while a claim is open", |_, s| {
+                    s.folds > 0 && s.members.iter().any(|m| m.claims != 0 && m.rest == 0)
+                }),
+                sometimes("a pass is under way when its table is written to", |_, s| {
+                    s.members.iter().any(|m| m.rest != 0)
+                        && s.outbox.last().is_some_and(|e| e.key != WHOLE)
+                }),
+            ]);
+        }
         if self.scenario.constrained {
             properties.extend([
                 sometimes("a set grows", |_, s| s.members.iter().any(|m| m.extra != 0)),
@@ -153,7 +166,8 @@ impl Model for Exploration {
 fn nothing_lost(state: &State) -> bool {
     (0u8..).zip(state.shadow.rows.iter().zip(&state.primary.rows)).all(
         |(key, (shadow, primary))| {
-            let waiting = || state.outbox.iter().any(|entry| entry.key == key && !entry.forgotten);
+            let names = |entry: &Entry| entry.key == key || entry.key == WHOLE;
+            let waiting = || state.outbox.iter().any(|entry| names(entry) && entry.waits());
             shadow == primary || waiting()
         },
     )
@@ -161,7 +175,13 @@ fn nothing_lost(state: &State) -> bool {
 
 fn forgotten_is_done(state: &State) -> bool {
     let done = |key: u8| state.shadow.versions[usize::from(key)];
-    state.outbox.iter().all(|entry| !entry.forgotten || done(entry.key) >= entry.version)
+    let whole = |entry: &Entry| entry.key == WHOLE;
+    // What is folded is done when a row that came after it, and stands for its table, is.
+    let passed = |at: usize| state.outbox[at..].iter().any(|later| whole(later) && later.forgotten);
+    state.outbox.iter().enumerate().all(|(at, entry)| {
+        let is_done = entry.forgotten || entry.folded && passed(at);
+        whole(entry) || !is_done || done(entry.key) >= entry.version
+    })
 }
 
 fn captured(state: &State) -> bool {

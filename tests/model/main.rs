@@ -31,7 +31,7 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model, Path};
 
-use check::{CAPTURED, EQUAL_AT_REST, Exploration, FORGOTTEN_IS_DONE, FORWARD};
+use check::{CAPTURED, EQUAL_AT_REST, Exploration, FORGOTTEN_IS_DONE, FORWARD, NOTHING_LOST};
 use scenario::{Flaw, Scenario};
 
 /// A counterexample that is longer is not looked for.
@@ -100,6 +100,29 @@ fn unique_values_converge() {
 fn parents_and_children_converge() {
     let three = Scenario { members: 3, ..Scenario::parents(2) };
     explore("parents", &[Scenario::parents(2)], &[Scenario::parents(3), three]);
+}
+
+#[test]
+fn keys_folded_into_their_table_converge() {
+    explore(
+        "folding",
+        &[Scenario::folding(1, 2)],
+        &[Scenario::folding(2, 2), Scenario::folding(1, 3)],
+    );
+}
+
+#[test]
+fn folding_in_two_transactions_is_found_out() {
+    let scenario = Scenario::folding(1, 1).with(Flaw::FoldApart);
+    fails("fold apart", &scenario, EQUAL_AT_REST);
+    fails("fold apart", &scenario, NOTHING_LOST);
+}
+
+#[test]
+fn folding_into_a_row_that_somebody_has_claimed_is_found_out() {
+    let scenario = Scenario::folding(2, 2).with(Flaw::FoldIntoOld);
+    fails("fold into an old row", &scenario, NOTHING_LOST);
+    fails("fold into an old row", &scenario, EQUAL_AT_REST);
 }
 
 #[test]

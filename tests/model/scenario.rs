@@ -29,6 +29,11 @@ pub(crate) enum Flaw {
     CaptureApart,
     /// A row that stands in the way is written without its lock.
     ExtraWithoutLock,
+    /// Keys that are folded are taken out in a transaction before the one that writes what stands
+    /// for their table.
+    FoldApart,
+    /// Keys are folded into a row that stands for their table already, as long as it waits.
+    FoldIntoOld,
 }
 
 /// One model to be explored.
@@ -42,6 +47,8 @@ pub(crate) struct Scenario {
     pub(crate) writes: u8,
     /// What each of these may be.
     pub(crate) menu: Vec<Transaction>,
+    /// Times that keys may be folded into their table.
+    pub(crate) folds: u8,
     /// The rows at the beginning, equal on both sides.
     pub(crate) rows: Rows,
     /// References between rows are checked, on both sides.
@@ -63,6 +70,7 @@ impl Scenario {
             members: 2,
             writers: 2,
             writes,
+            folds: 0,
             menu: vec![
                 vec![Put(0, 0, None)],
                 vec![Delete(0)],
@@ -76,6 +84,18 @@ impl Scenario {
         }
     }
 
+    /// Keys are folded into their table, while claims are open and writes under way.
+    pub(crate) fn folding(folds: u8, writes: u8) -> Self {
+        use Change::{Delete, Put};
+        Self {
+            folds,
+            writers: 1,
+            menu: vec![vec![Put(0, 0, None)], vec![Delete(1)]],
+            rows: rows([Some((0, None)), Some((0, None)), None]),
+            ..Self::plain(writes)
+        }
+    }
+
     /// Values of a unique column are swapped, handed on and taken back.
     pub(crate) fn unique(writes: u8) -> Self {
         use Change::{Delete, Put};
@@ -83,6 +103,7 @@ impl Scenario {
             members: 2,
             writers: 1,
             writes,
+            folds: 0,
             menu: vec![
                 vec![Put(0, 2, None), Put(1, 1, None)],
                 vec![Put(0, 3, None)],
@@ -104,6 +125,7 @@ impl Scenario {
             members: 2,
             writers: 1,
             writes,
+            folds: 0,
             menu: vec![
                 vec![Put(0, 0, None)],
                 vec![Put(1, 0, Some(0))],

@@ -33,8 +33,11 @@ pub(crate) struct Image {
     pub(crate) versions: [u8; KEYS],
 }
 
+/// Stands for a whole table in the place of a key. All rows are of one table here.
+pub(crate) const WHOLE: u8 = 7;
+
 /// A row of `segue.outbox`. Rows are never taken out, so that properties can see them all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) struct Entry {
     /// The key that was touched.
     pub(crate) key: u8,
@@ -42,6 +45,17 @@ pub(crate) struct Entry {
     pub(crate) version: u8,
     /// `forgotten_at` is set.
     pub(crate) forgotten: bool,
+    /// It was taken out when its key was folded into its table.
+    pub(crate) folded: bool,
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// It waits for its reconcile.
+    pub(crate) fn waits(&self) -> bool {
+        !self.forgotten && !self.folded
+    }
 }
 
 /// What a writer of the application is at.
@@ -89,6 +103,8 @@ pub(crate) struct Member {
     pub(crate) claim_lost: bool,
     /// The keys that this attempt is for.
     pub(crate) set: KeySet,
+    /// Keys that a pass through the whole table has before it.
+    pub(crate) rest: KeySet,
     /// Keys that stood in the way and joined it.
     pub(crate) extra: KeySet,
     /// Rows that give up a unique value are taken out first.
@@ -122,6 +138,7 @@ impl Member {
             claims: self.claims,
             claim_lost: self.claim_lost,
             set: self.set,
+            rest: self.rest,
             extra: self.extra,
             holders_first: self.holders_first,
             ..Self::default()
@@ -142,6 +159,10 @@ pub(crate) struct State {
     pub(crate) writers: Vec<Writer>,
     /// Writes that were begun, up to the scenario's limit.
     pub(crate) writes: u8,
+    /// Folds that were begun, up to the scenario's limit.
+    pub(crate) folds: u8,
+    /// Only a flaw gets here: keys are taken out, and what stands for them is not there yet.
+    pub(crate) fold_open: bool,
     /// Segue.
     pub(crate) members: Vec<Member>,
     /// A commit on the shadow has put an older state of a key over a newer one.
@@ -154,15 +175,21 @@ impl State {
     /// Outbox rows that are waiting and that nobody has locked: what `SKIP LOCKED` leaves.
     pub(crate) fn due(&self) -> EntrySet {
         let held = self.members.iter().fold(0, |held, member| held | member.claims);
-        let waiting = self.outbox.iter().enumerate().filter(|(_, entry)| !entry.forgotten);
+        let waiting = self.outbox.iter().enumerate().filter(|(_, entry)| entry.waits());
         waiting.fold(0, |due, (index, _)| due | 1 << index) & !held
+    }
+
+    /// Of these, the ones that name a key.
+    pub(crate) fn foldable(&self) -> EntrySet {
+        let keys = |index: &usize| self.outbox[*index].key != WHOLE;
+        (0..self.outbox.len()).filter(keys).fold(0, |set, index| set | 1 << index) & self.due()
     }
 
     /// Nothing is under way: no transaction, no batch, and the outbox is empty.
     pub(crate) fn at_rest(&self) -> bool {
         self.writers.iter().all(|writer| *writer == Writer::Idle)
             && self.members.iter().all(|member| member.step == Step::Idle)
-            && self.outbox.iter().all(|entry| entry.forgotten)
+            && !self.outbox.iter().any(Entry::waits)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::action::{Action, Due, Who};
 use crate::scenario::{Flaw, Scenario};
 use crate::shadow::{self, Applied};
-use crate::state::{Entry, EntrySet, Image, KeySet, Member, State, Step, Writer, bit, keys};
+use crate::state::{Entry, EntrySet, Image, KeySet, Member, State, Step, WHOLE, Writer, bit, keys};
 
 // === impl Scenario ===
 
@@ -28,11 +28,16 @@ impl Scenario {
         }
         if let Some(who) = state.members.iter().position(|member| member.step == Step::Idle) {
             let due = state.due();
-            if due.count_ones() > 1 {
+            if state.foldable().count_ones() > 1 {
                 actions.push(Action::Claim(who, Due::All));
             }
             let rows = (0..16).filter(|row| due & (1 << row) != 0);
             actions.extend(rows.map(|row| Action::Claim(who, Due::One(row))));
+        }
+        if state.fold_open {
+            actions.push(Action::FoldEnd);
+        } else if state.folds < self.folds && state.foldable() != 0 {
+            actions.push(Action::Fold);
         }
         for who in 0..state.members.len() {
             self.steps(state, who, actions);
@@ -91,6 +96,13 @@ impl Scenario {
         }
     }
 
+    fn all_keys(&self) -> KeySet {
+        let of_menu = (0..).take(self.menu.len()).fold(0, |all, one| all | self.touched(one));
+        (0..self.rows.len())
+            .filter(|key| self.rows[*key].is_some())
+            .fold(of_menu, |all, key| all | bit(key))
+    }
+
     /// The keys whose locks an attempt takes.
     fn to_lock(&self, member: &Member) -> KeySet {
         if self.flaw == Flaw::ExtraWithoutLock { member.set } else { member.all() }
@@ -119,12 +131,31 @@ impl Scenario {
             Action::Commit(who) | Action::Capture(who) => self.commit(&mut state, who)?,
             Action::Claim(who, due) => {
                 let claims = match due {
-                    Due::All => before.due(),
+                    // A row that stands for the table is taken alone.
+                    Due::All => before.foldable(),
                     Due::One(row) => 1 << row,
                 };
                 let set = entries(claims).fold(0, |set, index| set | 1 << before.outbox[index].key);
-                state.members[who] =
-                    Member { step: Step::Locking, claims, set, ..Member::default() };
+                let begun = Member { step: Step::Locking, claims, set, ..Member::default() };
+                // A pass goes through the table key by key.
+                let pass = Member { set: bit(0), rest: self.all_keys() & !bit(0), ..begun };
+                state.members[who] = if set == 1 << WHOLE { pass } else { begun };
+            }
+            Action::Fold => {
+                state.folds += 1;
+                let stands = |entry: &Entry| entry.key == WHOLE && entry.waits();
+                let into_old = self.flaw == Flaw::FoldIntoOld && state.outbox.iter().any(stands);
+                for index in entries(before.foldable()) {
+                    state.outbox[index].folded = true;
+                }
+                state.fold_open = self.flaw == Flaw::FoldApart;
+                if !state.fold_open && !into_old {
+                    state.outbox.push(Entry { key: WHOLE, ..Entry::default() });
+                }
+            }
+            Action::FoldEnd => {
+                state.fold_open = false;
+                state.outbox.push(Entry { key: WHOLE, ..Entry::default() });
             }
             Action::Halve(who, set) => state.members[who].set = set,
             Action::Lock(who) => {
@@ -164,7 +195,8 @@ impl Scenario {
             Writer::Uncaptured(transaction, number) => (transaction, number),
         };
         let touched = keys_of(self.touched(transaction));
-        state.outbox.extend(touched.map(|key| Entry { key, version: number, forgotten: false }));
+        let entry = |key| Entry { key, version: number, ..Entry::default() };
+        state.outbox.extend(touched.map(entry));
         state.writers[who] = Writer::Idle;
         Some(())
     }
@@ -206,7 +238,8 @@ impl Scenario {
     }
 
     fn forget(&self, state: &mut State, who: Who) {
-        let done = state.members[who].set;
+        // Of a pass, the last key was done.
+        let done = state.members[who].set | 1 << WHOLE;
         let held = |index: usize| state.members.iter().any(|m| m.claims & (1 << index) != 0);
         let claims = state.members[who].claims;
         let all = self.flaw == Flaw::ForgetWholeKey;
@@ -282,6 +315,12 @@ fn shadow_commit(state: &mut State, who: Who) {
         state.shadow.rows[key] = member.primary.rows[key];
     }
     let member = &mut state.members[who];
+    if let Some(next) = keys(member.rest).next() {
+        // The next page of the pass.
+        let rest = member.rest & !bit(next);
+        *member = Member { set: bit(next), rest, extra: 0, holders_first: false, ..member.again() };
+        return;
+    }
     // Without a claim there is nothing to forget, and nobody to notice.
     *member = if member.claim_lost {
         Member::default()

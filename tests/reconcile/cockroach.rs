@@ -144,18 +144,20 @@ async fn what_was_forgotten_long_ago_goes_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_copy_is_given_up_before_the_outbox_fills_the_primary() {
+async fn keys_past_the_limit_are_folded_and_the_copy_is_kept() {
     let (pair, _proxy, way) = world::onto_cockroach().await;
     pair.target.run("UPDATE segue.control SET phase = 'reversed'").await;
     let rows = "INSERT INTO segue.outbox (slot, table_id, key) \
         SELECT 0, 1, ARRAY[i::text] FROM generate_series(1, 40) AS i";
     pair.target.run(rows).await;
     let size = upkeep(&way, 1 << 20).check_size().await.unwrap();
-    assert_eq!(size, OutboxSize::Within { bytes: 40 * 200 });
+    assert_eq!(size, OutboxSize { bytes: 40 * 200, ..OutboxSize::default() });
     let size = upkeep(&way, 1000).check_size().await.unwrap();
-    assert_eq!(size, OutboxSize::GivenUp { bytes: 40 * 200 });
-    assert_eq!(pair.target.rows("SELECT phase FROM segue.control").await, ["target_only"]);
-    assert_eq!(waiting(&pair.target).await, [""; 0]);
+    assert_eq!((size.folded, size.pending_bytes), (40, 0));
+    assert_eq!(pair.target.rows("SELECT phase FROM segue.control").await, ["reversed"]);
+    assert_eq!(pair.target.rows("SELECT table_id, keys FROM segue.pending_table").await, ["1|40"]);
+    let left = waiting(&pair.target).await;
+    assert!(left.len() <= 3 && left.iter().all(|row| row.starts_with("1|NULL|0|")), "{left:?}");
     let gaps = "SELECT capture_gaps FROM segue.outbox_state";
-    assert_eq!(pair.target.rows(gaps).await, ["1"]);
+    assert_eq!(pair.target.rows(gaps).await, ["0"]);
 }

@@ -178,6 +178,11 @@ impl Way {
         Arc::new(Reconciler::new(primary, shadow, self.primary, params))
     }
 
+    /// On an outbox that others share.
+    pub fn worker_on(&self, outbox: Outbox) -> OutboxWorker {
+        OutboxWorker::new(outbox, self.reconciler(params()), batch())
+    }
+
     pub fn worker(&self) -> OutboxWorker {
         self.worker_with(params(), batch())
     }

@@ -199,7 +199,12 @@ const COMPARE: &[Key] = &[
 ];
 
 const OUTBOX: &[Key] = &[
-    key("max_bytes", Kind::Size, "1GiB", "size of the outbox at which the copy is given up"),
+    key(
+        "max_bytes",
+        Kind::Size,
+        "1GiB",
+        "bytes of pending keys past which tables are tracked as a whole",
+    ),
     key("deadline", Kind::Duration, "5s", "time of one batch of keys"),
     key(
         "concurrency",

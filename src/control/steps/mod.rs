@@ -20,7 +20,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::{Fleet, Settled};
 use crate::domain::gate::{self, Evidence, Gate, Limits, Mark, gates};
 use crate::domain::history::{EventKind, Recorded};
-use crate::domain::routing::nothing_old_waits;
+use crate::domain::routing::{nothing_is_folded, nothing_old_waits};
 use crate::domain::side::Side;
 use crate::domain::status::FleetStatus;
 use crate::domain::step::{Asked, PhaseReport, Step, Stepped};
@@ -236,7 +236,8 @@ impl Steps {
         let (fleet, _) = self.fleet(row).await?;
         let outbox = timed(side, self.params.timeout, self.parts.outbox.status()).await?;
         let age = Duration::from_secs_f64(outbox.oldest_age_s.max(0.0));
-        nothing_old_waits(row, fleet.now, Some(age)).map_err(|why| {
+        let old = nothing_old_waits(row, fleet.now, Some(age));
+        nothing_is_folded(&outbox).and(old).map_err(|why| {
             refused("refused.older_writes", why, "reads would miss it on the target; wait for it")
         })
     }

@@ -108,7 +108,7 @@ const CLAIM: &str = "\
 /// The rows of one truncated table. Each is named by its time as well, since its place may be
 /// another row's later.
 const CLAIM_TABLE: &str = "\
-    SELECT slot, {place}::text, attempts, created_at FROM segue.outbox \
+    SELECT slot, {place}::text, attempts, next_attempt_at FROM segue.outbox \
     WHERE forgotten_at IS NULL AND next_attempt_at <= pg_catalog.statement_timestamp() \
         AND key IS NULL AND table_id = $1 \
     ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED";
@@ -137,8 +137,8 @@ pub async fn claim(client: &Lease, limits: ClaimLimits) -> Result<Claimed, SqlFa
 pub struct TableRow {
     /// Where it is.
     pub place: RowPlace,
-    /// When it was written.
-    pub created_at: SystemTime,
+    /// When it was due: no other row of its place has the same.
+    pub due_at: SystemTime,
     /// Failed attempts behind it.
     pub attempts: u32,
 }
@@ -155,7 +155,7 @@ pub async fn claim_table(client: &Lease, table_id: i32) -> Result<Vec<TableRow>,
         Ok(TableRow {
             place: RowPlace { slot: row.try_get(0)?, ctid: row.try_get(1)? },
             attempts: u32::try_from(row.try_get::<_, i32>(2)?).unwrap_or(0),
-            created_at: row.try_get(3)?,
+            due_at: row.try_get(3)?,
         })
     };
     let rows = rows.map_err(said(client))?;

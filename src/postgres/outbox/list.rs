@@ -15,19 +15,6 @@ use crate::ports::admin::OutboxAdmin;
 use crate::postgres::outbox::{Outbox, place_of, said};
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
-const STATUS: &str = "\
-    SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE attempts >= $1), \
-        coalesce(pg_catalog.date_part('epoch', \
-            pg_catalog.clock_timestamp() - pg_catalog.min(created_at)), 0), \
-        {bytes} \
-    FROM segue.outbox WHERE forgotten_at IS NULL";
-const BYTES: &str = "\
-    (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(p.relid)), 0)::int8 \
-        FROM pg_catalog.pg_partition_tree('segue.outbox') AS p WHERE p.isleaf)";
-/// CockroachDB tells no table's size but for a look at all its ranges. What waits is counted
-/// already; what is forgotten goes when its window is over.
-const BYTES_COUNTED: &str = "pg_catalog.count(*) * 200::int8";
-
 const LIST: &str = "\
     SELECT t.source_schema, t.source_name, t.target_schema, t.target_name, o.key, \
         o.write_id::text, o.created_at, o.attempts, o.next_attempt_at, o.last_error, o.table_id \
@@ -77,7 +64,8 @@ fn touched() -> String {
     let before = slot(&format!("mark.at - '{SLOT_SECONDS} seconds'::interval"));
     format!(
         "o.slot IN ({before}, {then}, {now}) \
-         AND (o.created_at >= mark.at OR o.forgotten_at >= mark.at OR o.forgotten_at IS NULL))"
+         AND (o.created_at >= mark.at OR o.forgotten_at >= mark.at OR o.forgotten_at IS NULL)) \
+         OR EXISTS (SELECT 1 FROM segue.outbox_state AS s, mark WHERE s.removed_until >= mark.at)"
     )
 }
 
@@ -123,26 +111,6 @@ impl Outbox {
             .await
             .map_err(said(&client))?;
         row.try_get(0).map_err(said(&client))
-    }
-
-    /// Waiting rows, stuck ones, the oldest one's age, bytes on disk.
-    ///
-    /// # Errors
-    ///
-    /// What the database reports.
-    pub async fn status(&self) -> Result<OutboxStatus, SqlFault> {
-        let client = self.client().await?;
-        let bytes = if client.facts().is_cockroach { BYTES_COUNTED } else { BYTES };
-        let status = STATUS.replace("{bytes}", bytes);
-        let row = client.query_one(&status, &[&self.stuck_after]).await.map_err(said(&client))?;
-        let count = |index| row.try_get::<_, i64>(index).map(|count| count.max(0).unsigned_abs());
-        Ok(OutboxStatus {
-            pending: count(0).map_err(said(&client))?,
-            stuck: count(1).map_err(said(&client))?,
-            oldest_age_s: row.try_get(2).map_err(said(&client))?,
-            bytes: count(3).map_err(said(&client))?,
-            ..OutboxStatus::default()
-        })
     }
 
     /// Waiting rows, oldest first.

@@ -12,12 +12,14 @@ use crate::ports::ControlView;
 use crate::ports::settled::{OutboxLookup, Waiting};
 use crate::postgres::pool::Pool;
 
-/// One statement, so that rows and epoch are of one moment.
+/// One statement, so that rows and epoch are of one moment. Keys that were folded into their
+/// table no longer have their writes' names: until it is done, every write waits.
 const WAITING: &str = "
 SELECT (SELECT epoch FROM segue.control WHERE id = 1), ARRAY(
     SELECT w.id FROM pg_catalog.unnest($1::text[]) AS w (id) WHERE EXISTS (
         SELECT 1 FROM segue.outbox AS o
-        WHERE o.write_id = w.id::uuid AND o.forgotten_at IS NULL))";
+        WHERE o.write_id = w.id::uuid AND o.forgotten_at IS NULL)
+        OR EXISTS (SELECT 1 FROM segue.pending_table))";
 
 /// The outbox of whichever side is the primary, behind pools that reconciles do not use.
 #[derive(Clone)]

@@ -7,18 +7,26 @@
 //!
 //! - [`claim`]: takes what is due, locked for one transaction
 //! - [`settle`]: forgets exactly the claimed rows, or gives them back with the reason
-//! - [`list`]: what operators and the comparer ask
+//! - [`list`], [`status`]: what operators and the comparer ask
 //! - [`lookup`]: whether single writes wait
 //! - [`servers`]: whether one of them may have lost commits
-//! - [`upkeep`]: the ring, the window of forgotten rows, the size, giving up
+//! - [`upkeep`]: the ring, the window of forgotten rows
+//! - [`pressure`]: what is done about an outbox that is too large
+//! - [`fold`]: keys that wait, folded into their table
 
 pub mod backoff;
 pub mod claim;
+pub mod fold;
 pub mod list;
 pub mod lookup;
+mod pressure;
 pub mod servers;
 pub mod settle;
+mod status;
 pub mod upkeep;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::postgres::pool::{Lease, Pool};
 
@@ -47,11 +55,13 @@ pub struct RowKey {
     pub values: Vec<String>,
 }
 
-/// The way to one side's outbox.
+/// The way to one side's outbox. Clones share what the upkeep has said of it.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     pool: Pool,
     stuck_after: i32,
+    /// The outbox is over its limit: what is forgotten goes at once.
+    window_shrunk: Arc<AtomicBool>,
 }
 
 /// Failed attempts after which a row counts as stuck, where nobody says another number.
@@ -60,7 +70,7 @@ const STUCK_AFTER: i32 = 8;
 impl Outbox {
     /// The outbox behind a pool.
     pub fn new(pool: Pool) -> Self {
-        Self { pool, stuck_after: STUCK_AFTER }
+        Self { pool, stuck_after: STUCK_AFTER, window_shrunk: Arc::default() }
     }
 
     /// Counts rows as stuck after so many failed attempts.
@@ -72,6 +82,16 @@ impl Outbox {
     /// The side whose outbox this is.
     pub fn side(&self) -> Side {
         self.pool.side()
+    }
+
+    /// Says whether forgotten rows are kept for the window.
+    fn keep_window(&self, keep: bool) {
+        self.window_shrunk.store(!keep, Ordering::Relaxed);
+    }
+
+    /// Whether forgotten rows are kept for the window.
+    pub(in crate::postgres) fn keeps_window(&self) -> bool {
+        !self.window_shrunk.load(Ordering::Relaxed)
     }
 
     pub(in crate::postgres) fn pool(&self) -> &Pool {

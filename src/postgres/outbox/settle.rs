@@ -42,6 +42,45 @@ pub async fn forget(
     Ok(try_join_all(updates).await?.into_iter().sum())
 }
 
+/// Removes exactly these rows, in the transaction that claimed them, where the outbox is over its
+/// limit: the shadow must have committed before. Noted as removed, so that whoever asks for what
+/// was forgotten lately learns that it is not all there.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn forget_now(
+    client: &Lease,
+    places: impl IntoIterator<Item = &RowPlace>,
+) -> Result<u64, SqlFault> {
+    let rows = remove(client, places).await?;
+    if rows > 0 {
+        let note = client.prepared(NOTE_REMOVED).await?;
+        client.execute(&note.statement, &[]).await.map_err(said(client))?;
+    }
+    Ok(rows)
+}
+
+const NOTE_REMOVED: &str = "UPDATE segue.outbox_state \
+    SET removed_until = pg_catalog.clock_timestamp() WHERE id = 1";
+
+/// Removes exactly these rows, which the transaction has locked.
+pub(super) async fn remove(
+    client: &Lease,
+    places: impl IntoIterator<Item = &RowPlace>,
+) -> Result<u64, SqlFault> {
+    let (place, of) = place_of(client);
+    let mut rows = 0;
+    for (slot, ctids) in by_slot(places) {
+        let sql = format!(
+            "DELETE FROM segue.outbox WHERE slot = {slot} AND {place} = ANY ($1::text::{of}[])"
+        );
+        let remove = client.prepared(&sql).await?;
+        rows += client.execute(&remove.statement, &[&ctids]).await.map_err(said(client))?;
+    }
+    Ok(rows)
+}
+
 /// Gives rows back: they wait, and keep the reason.
 ///
 /// If we crash before this is committed, they are simply due as before.

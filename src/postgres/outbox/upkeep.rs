@@ -1,15 +1,20 @@
-//! The ring, the window of forgotten rows, the size of the outbox, and giving the copy up.
+//! The ring, and the window of forgotten rows.
+//!
+//! Forgotten rows are kept for a window, for a failover that lost what they stand for. Where the
+//! outbox passes its limit the window goes first ([`pressure`]), and only then are keys that wait
+//! folded into their tables ([`fold`]).
+//!
+//! [`pressure`]: crate::postgres::outbox::pressure
+//! [`fold`]: crate::postgres::outbox::fold
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
-use crate::domain::side::Side;
 use crate::ports::reconcile::{OutboxSize, Upkeep};
-use crate::postgres::capture;
-use crate::postgres::control::NOTIFY;
 use crate::postgres::outbox::{Outbox, place_of, said};
 use crate::postgres::pool::Lease;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
@@ -21,7 +26,7 @@ pub struct UpkeepParams {
     pub window: Duration,
     /// How long a part of the ring is waited for before it is left for another time.
     pub lock_wait: Duration,
-    /// Bytes at which the copy is given up.
+    /// Bytes of waiting keys at which they are folded into their tables.
     pub bytes_max: u64,
     /// How long answers for idempotency keys are kept.
     pub idempotency_kept: Duration,
@@ -32,43 +37,40 @@ pub struct UpkeepParams {
 /// Keeps the primary's outbox small.
 #[derive(Debug)]
 pub struct OutboxUpkeep {
-    outbox: Outbox,
-    params: UpkeepParams,
+    pub(super) outbox: Outbox,
+    pub(super) params: UpkeepParams,
+    /// Bytes of each part when it was last rid of what is done.
+    pub(super) thinned: Mutex<BTreeMap<i16, u64>>,
 }
 
-/// About what a waiting row takes with its index entry.
-const WAITING_ROW_BYTES: u64 = 200;
-
-/// Nobody is asked: the next write could fill the disk.
-/// Only where this side is the primary by its own row: one that is not has nothing to give up.
-fn give_up_sql(side: Side, is_cockroach: bool) -> String {
-    let alone = alone(side);
-    let told = if is_cockroach { "1" } else { NOTIFY };
-    let here: Vec<_> =
-        Phase::ALL.into_iter().filter(|it| it.primary() == side && *it != alone).collect();
-    let here: Vec<_> = here.iter().map(|phase| format!("'{phase}'")).collect();
-    let here = here.join(", ");
-    format!(
-        "WITH present AS (SELECT phase, target_percentage FROM segue.control \
-            WHERE id = 1 AND phase IN ({here})), \
-        changed AS (UPDATE segue.control SET phase = '{alone}', epoch = epoch + 1, \
-            revision = revision + 1, target_percentage = 0, held = false, reason = $1, \
-            changed_by = 'segue', changed_at = pg_catalog.clock_timestamp(), \
-            phase_since = pg_catalog.clock_timestamp(), settled_at = NULL \
-            WHERE phase IN ({here}) RETURNING epoch) \
-        INSERT INTO segue.history (event_id, kind, epoch, from_phase, to_phase, from_percentage, \
-            to_percentage, forced, changed_by, reason) \
-        SELECT pg_catalog.gen_random_uuid(), 'phase', c.epoch, p.phase, '{alone}', \
-            p.target_percentage, 0, true, 'segue', $1 FROM changed AS c, present AS p \
-        RETURNING {told}"
-    )
+/// What must stay of what is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Keep {
+    /// The window, and what a chunk of the backfill asks for.
+    Window(Duration),
+    /// What a chunk of the backfill asks for.
+    Held,
+    /// Nothing: a chunk finds that out, and makes its whole range equal.
+    Nothing,
 }
 
-/// The phase in which a side is on its own.
-fn alone(side: Side) -> Phase {
-    match side {
-        Side::Source => Phase::SourceOnly,
-        Side::Target => Phase::TargetOnly,
+// === impl Keep ===
+
+impl Keep {
+    fn age_s(self) -> f64 {
+        match self {
+            Self::Window(window) => window.as_secs_f64(),
+            Self::Held | Self::Nothing => 0.0,
+        }
+    }
+
+    /// What was forgotten before this moment may go; `age` is the SQL of an age in seconds.
+    fn until(self, age: &str) -> String {
+        let aged = format!("pg_catalog.clock_timestamp() - {age}::float8 * '1 second'::interval");
+        match self {
+            Self::Nothing => aged,
+            Self::Window(_) | Self::Held => format!("least({aged}, {HELD_SINCE})"),
+        }
     }
 }
 
@@ -89,12 +91,12 @@ const HELD_SINCE: &str = "(SELECT pg_catalog.min(h.since) FROM segue.outbox_hold
     WHERE h.until > pg_catalog.clock_timestamp())";
 
 /// Whether a part has rows, and whether one of them must stay.
-fn state_of(slot: i16) -> String {
+fn state_of(slot: i16, keep: Keep) -> String {
+    let until = keep.until("$1");
     format!(
         "SELECT EXISTS (SELECT 1 FROM segue.outbox_{slot}), \
          EXISTS (SELECT 1 FROM segue.outbox_{slot} WHERE forgotten_at IS NULL) \
-         OR EXISTS (SELECT 1 FROM segue.outbox_{slot} WHERE forgotten_at > \
-             least(pg_catalog.clock_timestamp() - $1::float8 * '1 second'::interval, {HELD_SINCE}))"
+         OR EXISTS (SELECT 1 FROM segue.outbox_{slot} WHERE forgotten_at > {until})"
     )
 }
 
@@ -107,12 +109,12 @@ fn note_removed(slot: i16) -> String {
 }
 
 /// Removes some of the rows that were forgotten longer ago than may be asked for, and notes it;
-/// changes a row where there were any.
-fn remove_sql(table: &str, place: &str) -> String {
+/// changes a row where there were any. `within` narrows the rows down.
+pub(super) fn remove_sql(table: &str, place: &str, keep: Keep, within: &str) -> String {
+    let until = keep.until("$1");
     format!(
         "WITH gone AS (DELETE FROM {table} WHERE {place} = ANY (ARRAY(SELECT {place} \
-         FROM {table} WHERE forgotten_at < least(pg_catalog.clock_timestamp() \
-             - $1::float8 * '1 second'::interval, {HELD_SINCE}) \
+         FROM {table} WHERE forgotten_at < {until}{within} \
          LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING forgotten_at) \
          UPDATE segue.outbox_state SET removed_until = greatest(removed_until, \
              (SELECT pg_catalog.max(forgotten_at) FROM gone)) \
@@ -123,32 +125,28 @@ fn remove_sql(table: &str, place: &str) -> String {
 impl OutboxUpkeep {
     /// The upkeep of one outbox.
     pub fn new(outbox: Outbox, params: UpkeepParams) -> Self {
-        Self { outbox, params }
+        Self { outbox, params, thinned: Mutex::default() }
     }
 
-    async fn truncate(&self, window: Duration) -> Result<u64, SqlFault> {
+    /// Empties parts of the ring, or removes single rows where there is no ring.
+    pub(super) async fn truncate(&self, keep: Keep) -> Result<u64, SqlFault> {
         let client = self.outbox.client().await?;
         if client.facts().is_cockroach {
-            return self.remove_forgotten(&client, window).await;
+            return self.remove_forgotten(&client, keep).await;
         }
         let slots = client.query(&resting_slots(), &[]).await.map_err(said(&client))?;
         let mut emptied = 0;
         for row in slots {
             let slot: i16 = row.try_get(0).map_err(said(&client))?;
-            emptied += u64::from(self.truncate_slot(&client, slot, window).await?);
+            emptied += u64::from(self.truncate_slot(&client, slot, keep).await?);
         }
         Ok(emptied)
     }
 
     /// Looks first without a lock, then again under it: what was inserted in between stays.
     /// If we crash here, the transaction is rolled back.
-    async fn truncate_slot(
-        &self,
-        client: &Lease,
-        slot: i16,
-        window: Duration,
-    ) -> Result<bool, SqlFault> {
-        if !may_truncate(client, slot, window).await? {
+    async fn truncate_slot(&self, client: &Lease, slot: i16, keep: Keep) -> Result<bool, SqlFault> {
+        if !may_truncate(client, slot, keep).await? {
             self.thin_out(client, slot).await?;
             return Ok(false);
         }
@@ -157,7 +155,7 @@ impl OutboxUpkeep {
             self.params.lock_wait.as_millis().max(1)
         );
         let ended = match client.batch_execute(&begin).await {
-            Ok(()) => match may_truncate(client, slot, window).await {
+            Ok(()) => match may_truncate(client, slot, keep).await {
                 Ok(true) => {
                     let note = note_removed(slot);
                     let sql = format!("{note}; TRUNCATE segue.outbox_{slot}; COMMIT");
@@ -178,18 +176,19 @@ impl OutboxUpkeep {
     /// A stuck row keeps its part from being emptied; what is old and forgotten beside it
     /// goes row by row, so that the part does not grow at each turn of the ring.
     async fn thin_out(&self, client: &Lease, slot: i16) -> Result<(), SqlFault> {
-        let sql = remove_sql(&format!("segue.outbox_{slot}"), place_of(client).0);
         // Three windows: time enough for the whole part to be emptied at once instead.
-        let age_s = self.params.window.as_secs_f64() * 3.0;
+        let keep = Keep::Window(self.params.window * 3);
+        let sql = remove_sql(&format!("segue.outbox_{slot}"), place_of(client).0, keep, "");
+        let age_s = keep.age_s();
         client.execute(&sql, &[&age_s, &self.params.rows_max]).await.map_err(said(client))?;
         Ok(())
     }
 
     /// Where there is no ring: what is past the window goes row by row. Answers how many
     /// statements that took.
-    async fn remove_forgotten(&self, client: &Lease, window: Duration) -> Result<u64, SqlFault> {
-        let sql = remove_sql("segue.outbox", place_of(client).0);
-        let (age_s, rows_max) = (window.as_secs_f64(), self.params.rows_max);
+    async fn remove_forgotten(&self, client: &Lease, keep: Keep) -> Result<u64, SqlFault> {
+        let sql = remove_sql("segue.outbox", place_of(client).0, keep, "");
+        let (age_s, rows_max) = (keep.age_s(), self.params.rows_max);
         let mut statements = 0;
         while client.execute(&sql, &[&age_s, &rows_max]).await.map_err(said(client))? > 0 {
             statements += 1;
@@ -205,96 +204,10 @@ impl OutboxUpkeep {
         let kept_s = self.params.idempotency_kept.as_secs_f64();
         client.execute(sql, &[&kept_s, &self.params.rows_max]).await.map_err(said(&client))
     }
-
-    async fn check(&self) -> Result<OutboxSize, SqlFault> {
-        let mut status = self.outbox.status().await?;
-        if status.bytes <= self.params.bytes_max {
-            return Ok(OutboxSize::Within { bytes: status.bytes });
-        }
-        // A healthy outbox may be full of what is done and only kept for a failover.
-        if self.truncate(Duration::ZERO).await? > 0 {
-            tracing::warn!(
-                bytes = status.bytes,
-                "the outbox is over its limit; forgotten rows go before their window is over"
-            );
-            status = self.outbox.status().await?;
-        }
-        let bytes = status.bytes;
-        let waiting = status.pending.saturating_mul(WAITING_ROW_BYTES);
-        let mostly_done =
-            waiting < self.params.bytes_max / 2 && bytes < self.params.bytes_max.saturating_mul(2);
-        if bytes <= self.params.bytes_max || mostly_done {
-            return Ok(OutboxSize::Within { bytes });
-        }
-        let reason = format!(
-            "the outbox has {bytes} bytes, more than outbox.max_bytes = {}: the copy is given up \
-             before it fills the primary's disk",
-            self.params.bytes_max
-        );
-        tracing::error!(side = %self.outbox.side(), "{reason}; there is no way on but a new backfill");
-        self.give_up(&reason).await?;
-        Ok(OutboxSize::GivenUp { bytes })
-    }
-
-    /// Back to `source_only`, or from `reversed` on to `target_only`. First capture becomes a no-op and the control row says why, in
-    /// one transaction that locks no table of the application; then the outbox is emptied.
-    ///
-    /// If we crash between the two, the outbox is too large still, and the next look does
-    /// both again.
-    ///
-    /// # Errors
-    ///
-    /// What the database reports.
-    pub async fn give_up(&self, reason: &str) -> Result<(), SqlFault> {
-        let client = self.outbox.client().await?;
-        client.batch_execute("BEGIN").await.map_err(said(&client))?;
-        capture::give_up(&**client).await.map_err(said(&client))?;
-        let side = self.outbox.side();
-        let is_cockroach = client.facts().is_cockroach;
-        let given_up = client.execute(&give_up_sql(side, is_cockroach), &[&reason]).await;
-        given_up.map_err(said(&client))?;
-        let row = client.query_opt("SELECT phase FROM segue.control WHERE id = 1", &[]).await;
-        let phase = row.map_err(said(&client))?.and_then(|row| row.try_get::<_, String>(0).ok());
-        if phase.as_deref() != Some(alone(side).as_str()) {
-            // The primary is the other one by now: here capture is a fence, and stays.
-            return client.batch_execute("ROLLBACK").await.map_err(said(&client));
-        }
-        client.batch_execute("COMMIT").await.map_err(said(&client))?;
-        if is_cockroach {
-            return self.remove_all(&client).await;
-        }
-        for slot in 0..OUTBOX_SLOTS {
-            let sql = format!(
-                "BEGIN; SET LOCAL lock_timeout = {}; UPDATE segue.outbox_state \
-                 SET removed_until = pg_catalog.clock_timestamp() WHERE id = 1; \
-                 TRUNCATE segue.outbox_{slot}; COMMIT",
-                self.params.lock_wait.as_millis().max(1)
-            );
-            if let Err(error) = client.batch_execute(&sql).await {
-                client.batch_execute("ROLLBACK").await.map_err(said(&client))?;
-                tracing::warn!(slot, %error, "part of the outbox is in use and is emptied later");
-            }
-        }
-        Ok(())
-    }
 }
 
-impl OutboxUpkeep {
-    /// Empties an outbox without a ring, whose copy has been given up.
-    async fn remove_all(&self, client: &Lease) -> Result<(), SqlFault> {
-        let note = "UPDATE segue.outbox_state SET removed_until = pg_catalog.clock_timestamp() \
-            WHERE id = 1";
-        client.execute(note, &[]).await.map_err(said(client))?;
-        let remove = "DELETE FROM segue.outbox WHERE row_id = ANY (ARRAY(SELECT row_id \
-            FROM segue.outbox LIMIT $1))";
-        let rows_max = self.params.rows_max;
-        while client.execute(remove, &[&rows_max]).await.map_err(said(client))? > 0 {}
-        Ok(())
-    }
-}
-
-async fn may_truncate(client: &Lease, slot: i16, window: Duration) -> Result<bool, SqlFault> {
-    let row = client.query_one(&state_of(slot), &[&window.as_secs_f64()]).await;
+async fn may_truncate(client: &Lease, slot: i16, keep: Keep) -> Result<bool, SqlFault> {
+    let row = client.query_one(&state_of(slot, keep), &[&keep.age_s()]).await;
     let row = row.map_err(said(client))?;
     let has_rows: bool = row.try_get(0).map_err(said(client))?;
     let must_stay: bool = row.try_get(1).map_err(said(client))?;
@@ -303,7 +216,7 @@ async fn may_truncate(client: &Lease, slot: i16, window: Duration) -> Result<boo
 
 impl Upkeep for OutboxUpkeep {
     fn truncate_ring(&self) -> BoxFuture<'_, Result<u64, SqlFault>> {
-        Box::pin(self.truncate(self.params.window))
+        Box::pin(self.truncate(Keep::Window(self.params.window)))
     }
 
     fn expire_idempotency(&self) -> BoxFuture<'_, Result<u64, SqlFault>> {

@@ -1,10 +1,11 @@
 //! Claim, reconcile, forget: one batch of the outbox.
 
+mod table;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tracing::{Instrument, Span};
@@ -13,16 +14,15 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::ports::reconcile::{BatchDone, OutboxWork};
 use crate::postgres::crash;
 use crate::postgres::outbox::backoff::Backoff;
-use crate::postgres::outbox::claim::{
-    Claim, ClaimLimits, ClaimedRows, RowPlace, TableRow, claim, claim_table,
-};
+use crate::postgres::outbox::claim::{Claim, ClaimLimits, ClaimedRows, claim};
+use crate::postgres::outbox::fold::note_done;
 use crate::postgres::outbox::servers::seen;
-use crate::postgres::outbox::settle::{fail, forget, note_failed};
+use crate::postgres::outbox::settle::{fail, forget, forget_now};
 use crate::postgres::outbox::{Outbox, RowKey};
+use crate::postgres::reconcile::batch::table::Tables;
 use crate::postgres::reconcile::halt::{Halt, on};
 use crate::postgres::reconcile::place::Place;
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::whole_table::Cursor;
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
 use crate::postgres::session::ServerFacts;
 use crate::telemetry::names;
@@ -86,21 +86,11 @@ pub struct OutboxWorker {
     /// Which calls made the writes, where traces are wanted.
     writers: Arc<Writers>,
     /// Tables that are gone through in several turns.
-    tables: Mutex<BTreeMap<i32, Progress>>,
+    tables: Tables,
     /// Where the next claim begins.
     place: Place,
     /// A table had the last turn, and keys have the next.
     keys_turn: AtomicBool,
-}
-
-/// How far this member has come with a table, and for which outbox rows: one that came later
-/// counts from its own beginning.
-#[derive(Debug, Clone)]
-struct Progress {
-    covered: BTreeSet<(RowPlace, SystemTime)>,
-    cursor: Cursor,
-    /// Whom the shadow was seen to be when it began.
-    shadow: Option<String>,
 }
 
 /// Calls that one batch's trace is linked to, at most.
@@ -121,7 +111,7 @@ impl OutboxWorker {
             keys,
             rows,
             writers: Arc::new(Writers::new(0)),
-            tables: Mutex::default(),
+            tables: Tables::default(),
             place: Place::default(),
             keys_turn: AtomicBool::new(false),
         }
@@ -184,76 +174,6 @@ impl OutboxWorker {
         }
     }
 
-    /// One turn of a table. Keys that fail on the way get outbox rows of their own, so that
-    /// the table need not be gone through again for them.
-    ///
-    /// If we crash here, what this member knows of the way is lost, and the next one begins
-    /// anew.
-    async fn table_batch(
-        &self,
-        transaction: Transaction,
-        table_id: i32,
-    ) -> Result<BatchDone, Halt> {
-        let claimed = claim_table(transaction.client()?, table_id).await.map_err(Halt::Away)?;
-        let shadow = self.shadow_seen(&transaction, false).await?;
-        let (rows, mut progress) = self.resume(table_id, claimed, &shadow);
-        let count = rows.len() as u64;
-        let until = Instant::now() + self.params.whole_table_max;
-        let span = self.span(std::iter::empty());
-        let table = self.reconciler.whole_table(table_id, &mut progress.cursor, until);
-        let report = traced(table, span).await;
-        let late = report.stopped == Some(Stopped::Late);
-        self.keys_turn.store(true, Ordering::Relaxed);
-        let failed = self.note_failed(&transaction, &report).await?;
-        let report = whole(report, RowKey { table_id, values: Vec::new() });
-        let attempts = rows.iter().map(|row| row.attempts).max().unwrap_or(0);
-        let places = rows.into_iter().map(|row| row.place).collect();
-        let key = RowKey { table_id, values: Vec::new() };
-        let keys = BTreeMap::from([(key, ClaimedRows { places, attempts, writes: Vec::new() })]);
-        let done = self.settle(transaction, shadow, &keys, report, count, true).await;
-        if late && done.is_ok() {
-            self.known_tables().insert(table_id, progress);
-        }
-        done.map(|done| BatchDone { failed: done.failed + failed, ..done })
-    }
-
-    /// The rows that this turn can settle, and where it begins.
-    fn resume(
-        &self,
-        table_id: i32,
-        claimed: Vec<TableRow>,
-        shadow: &Option<String>,
-    ) -> (Vec<TableRow>, Progress) {
-        let name = |row: &TableRow| (row.place.clone(), row.created_at);
-        // What was done with another server may be lost there.
-        let known = self.known_tables().remove(&table_id).filter(|it| it.shadow == *shadow);
-        if let Some(progress) = known {
-            let covered = |row: &TableRow| progress.covered.contains(&name(row));
-            let rows: Vec<TableRow> = claimed.iter().filter(|row| covered(row)).cloned().collect();
-            if !rows.is_empty() {
-                return (rows, progress);
-            }
-        }
-        let covered = claimed.iter().map(name).collect();
-        (claimed, Progress { covered, cursor: Cursor::default(), shadow: shadow.clone() })
-    }
-
-    fn known_tables(&self) -> MutexGuard<'_, BTreeMap<i32, Progress>> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes outbox rows for keys that failed, in the transaction that settles their table.
-    async fn note_failed(&self, transaction: &Transaction, report: &Report) -> Result<u64, Halt> {
-        let mut noted = 0;
-        for (key, reason) in report.failed.iter().filter(|(key, _)| !key.values.is_empty()) {
-            let unit = (self.reconciler.params.dice)();
-            let wait = self.params.backoff.wait(1, unit);
-            note_failed(transaction.client()?, key, reason, wait).await.map_err(Halt::Away)?;
-            noted += 1;
-        }
-        Ok(noted)
-    }
-
     /// Whom the shadow was last seen to be.
     async fn shadow_seen(
         &self,
@@ -310,7 +230,15 @@ impl OutboxWorker {
         }
         let client = transaction.client()?;
         let places = report.done.iter().filter_map(|key| keys.get(key));
-        forget(client, places.flat_map(|rows| &rows.places)).await.map_err(Halt::Away)?;
+        let places = places.flat_map(|rows| &rows.places);
+        match self.outbox.keeps_window() {
+            true => forget(client, places).await,
+            false => forget_now(client, places).await,
+        }
+        .map_err(Halt::Away)?;
+        for table in report.done.iter().filter(|key| key.values.is_empty()) {
+            note_done(client, self.outbox.side(), table.table_id).await.map_err(Halt::Away)?;
+        }
         let mut failures: Failures<'_> = BTreeMap::new();
         for (key, reason) in &report.failed {
             if let Some(rows) = keys.get(key) {
@@ -364,18 +292,6 @@ async fn traced(work: impl Future<Output = Report>, span: Span) -> Report {
     } else if !report.failed.is_empty() {
         span.record(names::KEYS_FAILED, report.failed.len());
         span.record("otel.status_code", "ERROR");
-    }
-    report
-}
-
-/// The report on a whole table as that of its one key.
-fn whole(mut report: Report, key: RowKey) -> Report {
-    report.done.clear();
-    report.failed.retain(|(failed, _)| failed.values.is_empty());
-    if let Some((_, reason)) = report.failed.first().cloned() {
-        report.failed = vec![(key, reason)];
-    } else if report.stopped.is_none() {
-        report.done.insert(key);
     }
     report
 }

@@ -26,11 +26,20 @@ pub struct Cursor {
     role: Role,
     /// The last key that was done.
     after: Option<Vec<String>>,
+    /// Keys that were gone through, on both sides together.
+    keys: u64,
 }
 
 impl Default for Cursor {
     fn default() -> Self {
-        Self { role: Role::Shadow, after: None }
+        Self { role: Role::Shadow, after: None, keys: 0 }
+    }
+}
+
+impl Cursor {
+    /// Keys that were gone through, on both sides together.
+    pub fn keys(&self) -> u64 {
+        self.keys
     }
 }
 
@@ -100,7 +109,8 @@ impl Reconciler {
             loop {
                 let page = self.page(shape, cursor.role, cursor.after.as_deref()).await?;
                 let Some(last) = page.last().cloned() else { break };
-                let full = i64::try_from(page.len()).unwrap_or(i64::MAX) >= PAGE_KEYS;
+                let count = page.len() as u64;
+                let full = count >= PAGE_KEYS.unsigned_abs();
                 let keys: BTreeSet<RowKey> =
                     page.into_iter().map(|values| RowKey { table_id, values }).collect();
                 let of_page = self.reconcile(keys).await;
@@ -111,6 +121,7 @@ impl Reconciler {
                     return Ok(());
                 }
                 cursor.after = Some(last);
+                cursor.keys += count;
                 if Instant::now() > until {
                     return Err(Halt::Late);
                 }
@@ -121,7 +132,7 @@ impl Reconciler {
             if cursor.role == Role::Primary {
                 return Ok(());
             }
-            *cursor = Cursor { role: Role::Primary, after: None };
+            *cursor = Cursor { role: Role::Primary, after: None, keys: cursor.keys };
         }
     }
 

@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 10] = [
+pub(super) const MIGRATIONS: [Migration; 11] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -55,6 +55,7 @@ pub(super) const MIGRATIONS: [Migration; 10] = [
     Migration { version: 8, sql: |_| include_str!("v8.sql").to_owned() },
     Migration { version: 9, sql: cockroach },
     Migration { version: 10, sql: |_| include_str!("v10.sql").to_owned() },
+    Migration { version: 11, sql: |_| include_str!("v11.sql").to_owned() },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.

@@ -45,6 +45,8 @@ pub(super) struct Counters {
     pub(super) outbox_stuck: Gauge<f64, AtomicU64>,
     pub(super) outbox_oldest_age: Gauge<f64, AtomicU64>,
     pub(super) outbox_bytes: Gauge<f64, AtomicU64>,
+    pub(super) outbox_pending_bytes: Gauge<f64, AtomicU64>,
+    pub(super) outbox_folded_tables: Gauge<f64, AtomicU64>,
     pub(super) outbox: Mutex<OutboxState>,
     pub(super) verify_chunks: Gauge<f64, AtomicU64>,
     pub(super) verify_proven: Gauge<f64, AtomicU64>,
@@ -179,6 +181,16 @@ impl Counters {
             self.outbox_oldest_age.clone(),
         );
         registry.register("outbox_bytes", "Size on the primary", self.outbox_bytes.clone());
+        registry.register(
+            "outbox_pending_bytes",
+            "Size of what is not yet reconciled, held against outbox.max_bytes",
+            self.outbox_pending_bytes.clone(),
+        );
+        registry.register(
+            "outbox_folded_tables",
+            "Tables that are pending as a whole",
+            self.outbox_folded_tables.clone(),
+        );
         registry.register("verify_chunks", "Chunks of all tables", self.verify_chunks.clone());
         registry.register(
             "verify_chunks_proven",

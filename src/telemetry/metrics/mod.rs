@@ -36,10 +36,11 @@ pub use snapshot::{CallTotals, OutboxState, SideTotals, Snapshot, Totals};
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What [`Metrics::fault`] is told of.
-const FAULTS: [&str; 9] = [
+const FAULTS: [&str; 10] = [
     "control_unreadable",
     "outbox_unreadable",
-    "copy_given_up",
+    "outbox_window_shrunk",
+    "outbox_folded",
     "uncaptured",
     "capture_drift",
     "sweep_difference",
@@ -153,6 +154,8 @@ impl Metrics {
         counters.outbox_stuck.set(state.stuck as f64);
         counters.outbox_oldest_age.set(state.oldest_age_s);
         counters.outbox_bytes.set(state.bytes as f64);
+        counters.outbox_pending_bytes.set(state.pending_bytes as f64);
+        counters.outbox_folded_tables.set(state.folded_tables as f64);
         *counters.outbox.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
@@ -287,7 +290,13 @@ mod tests {
         metrics.sample_dropped("concurrency");
         metrics.verdict(Verdict::Data, "data");
         metrics.refused("refused.ddl");
-        metrics.outbox(OutboxState { pending: 7, stuck: 1, oldest_age_s: 1.5, bytes: 8192 });
+        metrics.outbox(OutboxState {
+            pending: 7,
+            stuck: 1,
+            oldest_age_s: 1.5,
+            bytes: 8192,
+            ..OutboxState::default()
+        });
         metrics.control(ControlState { epoch: 4, phase: Phase::ShadowRead }, Percentage::ZERO);
         let snapshot = metrics.snapshot();
         assert_eq!((snapshot.reads.total, snapshot.reads.failed), (2, 1));

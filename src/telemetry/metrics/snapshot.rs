@@ -17,6 +17,10 @@ pub struct OutboxState {
     pub oldest_age_s: f64,
     /// Bytes on the primary's disk, forgotten rows included.
     pub bytes: u64,
+    /// Bytes of what is not yet reconciled.
+    pub pending_bytes: u64,
+    /// Tables that are pending as a whole.
+    pub folded_tables: u64,
 }
 
 /// Calls of one kind since the start.

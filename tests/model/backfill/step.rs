@@ -256,7 +256,7 @@ impl Scenario {
                 Change::Delete(key) => (key, None),
             };
             state.primary.rows[usize::from(key)] = row;
-            state.outbox.push(Entry { key, version: number, forgotten: false });
+            state.outbox.push(Entry { key, version: number, ..Entry::default() });
         }
         state.writers[who] = Writer::Idle;
     }
