@@ -1,17 +1,33 @@
-//! Generated keys: sequences and identity columns of one side go on above the other's.
+//! Generated values: sequences and identity columns of one side go on beyond the other's.
 
 use tokio_postgres::Row;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
 use crate::postgres::session::Session;
 
-/// Sequences with the columns that they give keys to: those that own them (`serial`, identity),
-/// and those whose default asks them.
-const SEQUENCES: &str = "\
-    SELECT n.nspname::text, c.relname::text, o.nspname::text, t.relname::text, a.attname::text, \
-        s.seqincrement > 0, pg_catalog.pg_sequence_last_value(c.oid), \
-        pg_catalog.has_sequence_privilege(c.oid, 'UPDATE'), current_user::text \
+/// Whether a column's values are integers, whatever domain it is of.
+macro_rules! is_numeric {
+    () => {
+        "(WITH RECURSIVE b (oid) AS (SELECT a.atttypid UNION ALL \
+            SELECT y.typbasetype FROM b JOIN pg_catalog.pg_type AS y ON y.oid = b.oid \
+            WHERE y.typtype = 'd') \
+        SELECT pg_catalog.bool_or(b.oid IN (20, 21, 23, 1700)) FROM b)"
+    };
+}
+
+/// Sequences with the columns that they give values to: those that own them (`serial`, identity),
+/// and those whose default asks them. The last column tells whether the column has the sequence's
+/// own numbers: a text, or a number that the default computes from one, says nothing of them.
+const SEQUENCES: &str = concat!(
+    "SELECT n.nspname::text, c.relname::text, o.nspname::text, t.relname::text, a.attname::text, \
+        s.seqincrement, s.seqmin, s.seqmax, s.seqcycle, pg_catalog.pg_sequence_last_value(c.oid), \
+        pg_catalog.has_sequence_privilege(c.oid, 'UPDATE'), current_user::text, \
+        ",
+    is_numeric!(),
+    " AND (e.sql IS NULL OR pg_catalog.strpos(e.sql, 'nextval(') = 0 OR e.sql ~ \
+            '^(pg_catalog\\.)?nextval\\(''([^'']|'''')+''::(pg_catalog\\.)?regclass\\)$') \
     FROM pg_catalog.pg_sequence AS s \
     JOIN pg_catalog.pg_class AS c ON c.oid = s.seqrelid AND c.relpersistence = 'p' \
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
@@ -27,63 +43,114 @@ const SEQUENCES: &str = "\
     LEFT JOIN pg_catalog.pg_class AS t ON t.oid = u.relation \
     LEFT JOIN pg_catalog.pg_namespace AS o ON o.oid = t.relnamespace \
     LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = u.relation AND a.attnum = u.place \
-    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'segue') ORDER BY 1, 2";
+    LEFT JOIN (SELECT f.adrelid, f.adnum, pg_catalog.pg_get_expr(f.adbin, f.adrelid) AS sql \
+            FROM pg_catalog.pg_attrdef AS f) AS e ON e.adrelid = u.relation AND e.adnum = u.place \
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'segue') ORDER BY 1, 2"
+);
 
 /// The same on CockroachDB, which keeps no such dependencies: each with no column.
 const SEQUENCES_OF_COCKROACH: &str = "\
     SELECT s.schemaname::text, s.sequencename::text, NULL::text, NULL::text, NULL::text, \
-        s.increment_by > 0, s.last_value, pg_catalog.has_sequence_privilege(c.oid, 'UPDATE'), \
-        current_user::text \
+        s.increment_by, s.min_value, s.max_value, s.cycle, s.last_value, \
+        pg_catalog.has_sequence_privilege(c.oid, 'UPDATE'), current_user::text, NULL::bool \
     FROM pg_catalog.pg_sequences AS s \
     JOIN pg_catalog.pg_namespace AS n ON n.nspname = s.schemaname \
     JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = s.sequencename \
     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'segue') ORDER BY 1, 2";
-/// Columns whose default asks a sequence, with the default.
+/// Columns whose default asks a sequence, with the default, and whether they are integers.
 const DEFAULTS_OF_COCKROACH: &str = "\
     SELECT n.nspname::text, t.relname::text, a.attname::text, \
-        pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
+        pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.atttypid IN (20, 21, 23, 1700) \
     FROM pg_catalog.pg_attrdef AS d JOIN pg_catalog.pg_class AS t ON t.oid = d.adrelid \
     JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace \
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum \
     WHERE pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%'";
 
-type Column = (TableName, String);
+/// Steps that a sequence is set further by where its numbers are part of larger values, which
+/// cannot be read back: as many as PostgreSQL itself logs ahead, and skips after a crash.
+const MARGIN_STEPS: i64 = 32;
+
+/// A column that a sequence gives values to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Column {
+    table: TableName,
+    name: String,
+    /// It has the sequence's own numbers.
+    has_numbers: bool,
+}
+
+// === impl Column ===
+
+impl Column {
+    fn is(&self, table: &TableName, name: &str) -> bool {
+        self.table == *table && self.name == name
+    }
+}
 
 /// A sequence of one side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Sequence {
     name: TableName,
     columns: Vec<Column>,
-    ascends: bool,
+    increment: i64,
+    min: i64,
+    max: i64,
+    cycles: bool,
     last: Option<i64>,
     may_set: bool,
     role: String,
 }
 
+// === impl Sequence ===
+
 impl Sequence {
+    fn ascends(&self) -> bool {
+        self.increment > 0
+    }
+
     /// Of two numbers the one that lies further on its way.
     fn further(&self, one: Option<i64>, other: Option<i64>) -> Option<i64> {
         match (one, other) {
-            (Some(one), Some(other)) if self.ascends => Some(one.max(other)),
+            (Some(one), Some(other)) if self.ascends() => Some(one.max(other)),
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         }
     }
 
+    /// Whether it gives out only numbers that lie further on.
     fn has_passed(&self, wanted: i64) -> bool {
-        self.last.is_some_and(|last| if self.ascends { last >= wanted } else { last <= wanted })
+        let beyond = |number: i64| if self.ascends() { number >= wanted } else { number <= wanted };
+        // One that was never asked begins within its bounds.
+        let is_outside = if self.ascends() { wanted < self.min } else { wanted > self.max };
+        is_outside || self.last.is_some_and(beyond)
+    }
+
+    /// What to set it to, so that it goes on beyond `wanted`.
+    fn beyond(&self, wanted: i64) -> i64 {
+        let is_known = self.columns.iter().all(|column| column.has_numbers);
+        if is_known || !(self.min..=self.max).contains(&wanted) {
+            return wanted;
+        }
+        let margin = self.increment.saturating_mul(MARGIN_STEPS);
+        wanted.saturating_add(margin).clamp(self.min, self.max)
+    }
+
+    fn refuse(&self, side: Side, message: &str, hint: String) -> SqlFault {
+        let message = format!("sequence {} {message}", self.name);
+        SqlFault::new(FaultKind::Precondition, "refused.sequence", message).with_hint(hint).on(side)
     }
 }
 
-/// Sets each sequence of `to` that gives keys to a migrated table, or has a namesake on `from`,
+/// Sets each sequence of `to` that gives values to a migrated table, or has a namesake on `from`,
 /// beyond what was given out on `from` and beyond what its own columns hold. One that is
-/// beyond already stays. Answers how many were set.
+/// beyond already stays; one that begins anew on both sides goes on where the other stands.
+/// Answers how many were set.
 ///
-/// Safe to repeat. *If we crash here*, some keys are skipped.
+/// Safe to repeat. *If we crash here*, some numbers are skipped.
 ///
 /// # Errors
 ///
-/// What a database reports, or the sequence that may not be set.
+/// What a database reports, or the sequence that cannot be set.
 pub async fn advance(
     from: &Session,
     to: &Session,
@@ -92,46 +159,82 @@ pub async fn advance(
     let (there, here) = (list(from).await?, list(to).await?);
     let mut set = 0;
     for sequence in &here {
-        let mut wanted = None;
-        for (table, column) in &sequence.columns {
-            let mapping = mappings.iter().find(|mapping| mapping.on(to.side()) == table);
+        let mut twins: Vec<&Sequence> =
+            there.iter().filter(|twin| twin.name == sequence.name).collect();
+        let has_namesake = !twins.is_empty();
+        let mut held = None;
+        for column in &sequence.columns {
+            let mapping = mappings.iter().find(|mapping| *mapping.on(to.side()) == column.table);
             let Some(mapping) = mapping else { continue };
-            let held = outermost(to, table, column, sequence.ascends).await?;
-            wanted = sequence.further(wanted, held);
-            let theirs = (mapping.on(from.side()).clone(), column.clone());
-            for twin in there.iter().filter(|twin| twin.columns.contains(&theirs)) {
-                wanted = sequence.further(wanted, twin.last);
+            if column.has_numbers {
+                held = sequence.further(held, outermost(to, sequence, column).await?);
+            } else if has_namesake {
+                // An expression may ask several; by the column alone they cannot be told apart.
+                continue;
             }
+            let theirs = mapping.on(from.side());
+            let asked =
+                |twin: &&Sequence| twin.columns.iter().any(|it| it.is(theirs, &column.name));
+            twins.extend(there.iter().filter(asked));
         }
-        for twin in there.iter().filter(|twin| twin.name == sequence.name) {
-            wanted = sequence.further(wanted, twin.last);
-        }
-        let Some(wanted) = wanted.filter(|wanted| !sequence.has_passed(*wanted)) else { continue };
-        if !sequence.may_set {
-            let (name, role) = (sequence.name.quoted(), quote_identifier(&sequence.role));
-            let message = format!("sequence {} may not be set", sequence.name);
-            return Err(SqlFault::new(FaultKind::Precondition, "refused.sequence", message)
-                .with_hint(format!("run GRANT UPDATE ON SEQUENCE {name} TO {role}"))
-                .on(to.side()));
-        }
-        let sql = "SELECT pg_catalog.setval($1::text::pg_catalog.regclass, $2, true)";
-        let prepared = to.prepared(sql).await?;
-        let done = to.query(&prepared.statement, &[&sequence.name.quoted(), &wanted]).await;
-        done.map_err(|error| to.fault(error, true))?;
+        let Some(number) = aim(sequence, &twins, held) else { continue };
+        set_to(to, sequence, number).await?;
         set += 1;
     }
     Ok(set)
 }
 
-/// What a column holds at the end that its sequence goes to.
+/// The number to set a sequence to: none where it may go on as it is.
+fn aim(sequence: &Sequence, twins: &[&Sequence], held: Option<i64>) -> Option<i64> {
+    if sequence.cycles && twins.iter().any(|twin| twin.cycles) {
+        // Its numbers come again anyway: no number is further than another.
+        let last = twins.iter().find(|twin| twin.cycles)?.last?;
+        let fits = (sequence.min..=sequence.max).contains(&last);
+        return (fits && sequence.last != Some(last)).then_some(last);
+    }
+    let given = twins.iter().fold(None, |last, twin| sequence.further(last, twin.last));
+    let wanted = sequence.further(held, given)?;
+    (!sequence.has_passed(wanted)).then(|| sequence.beyond(wanted))
+}
+
+async fn set_to(session: &Session, sequence: &Sequence, number: i64) -> Result<(), SqlFault> {
+    let name = sequence.name.quoted();
+    if !sequence.may_set {
+        let hint =
+            format!("run GRANT UPDATE ON SEQUENCE {name} TO {}", quote_identifier(&sequence.role));
+        return Err(sequence.refuse(session.side(), "may not be set", hint));
+    }
+    if !(sequence.min..=sequence.max).contains(&number) {
+        let message = format!(
+            "goes from {} to {}, and {number} is taken already",
+            sequence.min, sequence.max
+        );
+        let bound = if sequence.ascends() { "MAXVALUE" } else { "MINVALUE" };
+        let hint = format!("widen it: ALTER SEQUENCE {name} AS bigint {bound} …");
+        return Err(sequence.refuse(session.side(), &message, hint));
+    }
+    let sql = "SELECT pg_catalog.setval($1::text::pg_catalog.regclass, $2, true)";
+    let prepared = session.prepared(sql).await?;
+    let done = session.query(&prepared.statement, &[&name, &number]).await;
+    done.map_err(|error| session.fault(error, true)).map(drop)
+}
+
+/// What a column holds at the end that its sequence goes to, of the numbers that the sequence
+/// can give.
 async fn outermost(
     session: &Session,
-    table: &TableName,
-    column: &str,
-    ascends: bool,
+    sequence: &Sequence,
+    column: &Column,
 ) -> Result<Option<i64>, SqlFault> {
-    let (column, end) = (quote_identifier(column), if ascends { "max" } else { "min" });
-    let sql = format!("SELECT pg_catalog.{end}({column})::pg_catalog.int8 FROM {}", table.quoted());
+    let (name, end) =
+        (quote_identifier(&column.name), if sequence.ascends() { "max" } else { "min" });
+    let sql = format!(
+        "SELECT pg_catalog.{end}({name})::pg_catalog.int8 FROM {} \
+        WHERE {name} >= ({}) AND {name} <= ({})",
+        column.table.quoted(),
+        sequence.min,
+        sequence.max
+    );
     let row = session.query_one(&sql, &[]).await.map_err(|error| session.fault(error, false))?;
     row.try_get(0).map_err(|error| session.fault(error, false))
 }
@@ -156,12 +259,8 @@ async fn list(session: &Session) -> Result<Vec<Sequence>, SqlFault> {
     if is_cockroach {
         let rows = session.query(DEFAULTS_OF_COCKROACH, &[]).await.map_err(failed)?;
         for row in &rows {
-            let read = || -> Result<(Column, String), tokio_postgres::Error> {
-                let table = TableName { schema: row.try_get(0)?, name: row.try_get(1)? };
-                Ok(((table, row.try_get(2)?), row.try_get(3)?))
-            };
-            let (column, default) = read().map_err(failed)?;
-            let asked = sequences.iter_mut().find(|it| asks(&default, &it.name, &column.0));
+            let (column, default) = default_of(row).map_err(failed)?;
+            let asked = sequences.iter_mut().find(|it| asks(&default, &it.name, &column.table));
             if let Some(asked) = asked {
                 asked.columns.push(column);
             }
@@ -181,18 +280,38 @@ fn asks(default: &str, sequence: &TableName, table: &TableName) -> bool {
         && schema.unwrap_or_else(|| table.schema.clone()) == sequence.schema
 }
 
+/// A column of CockroachDB whose default begins with `nextval`, and the default.
+fn default_of(row: &Row) -> Result<(Column, String), tokio_postgres::Error> {
+    let (default, is_numeric): (String, bool) = (row.try_get(3)?, row.try_get(4)?);
+    // What comes after the call makes something else of the number.
+    let is_plain = default.split_once(')').is_some_and(|(_, rest)| rest.is_empty());
+    let column = Column {
+        table: TableName { schema: row.try_get(0)?, name: row.try_get(1)? },
+        name: row.try_get(2)?,
+        has_numbers: is_numeric && is_plain,
+    };
+    Ok((column, default))
+}
+
 fn read(row: &Row) -> Result<(Sequence, Option<Column>), tokio_postgres::Error> {
     let column = match (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?) {
-        (Some(schema), Some(name), Some(column)) => Some((TableName { schema, name }, column)),
+        (Some(schema), Some(table), Some(name)) => Some(Column {
+            table: TableName { schema, name: table },
+            name,
+            has_numbers: row.try_get::<_, Option<bool>>(12)?.unwrap_or(false),
+        }),
         _ => None,
     };
     let sequence = Sequence {
         name: TableName { schema: row.try_get(0)?, name: row.try_get(1)? },
         columns: Vec::new(),
-        ascends: row.try_get(5)?,
-        last: row.try_get(6)?,
-        may_set: row.try_get(7)?,
-        role: row.try_get(8)?,
+        increment: row.try_get(5)?,
+        min: row.try_get(6)?,
+        max: row.try_get(7)?,
+        cycles: row.try_get(8)?,
+        last: row.try_get(9)?,
+        may_set: row.try_get(10)?,
+        role: row.try_get(11)?,
     };
     Ok((sequence, column))
 }
@@ -212,5 +331,55 @@ mod tests {
         assert!(is("nextval('\"S\".\"T\"\"s\"'::regclass)", sequence("S", "T\"s")));
         assert!(!is("nextval('t_id_seq'::regclass)", sequence("public", "t_id_seq")));
         assert!(!is("unique_rowid()", sequence("public", "t_id_seq")));
+    }
+
+    fn sequence(increment: i64, last: Option<i64>, has_numbers: bool) -> Sequence {
+        let (min, max) = if increment > 0 { (1, 1000) } else { (-1000, -1) };
+        let table = TableName::new("public", "t");
+        Sequence {
+            name: TableName::new("public", "s"),
+            columns: vec![Column { table, name: "c".to_owned(), has_numbers }],
+            increment,
+            min,
+            max,
+            cycles: false,
+            last,
+            may_set: true,
+            role: "segue".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_sequence_goes_on_beyond_the_other_sides() {
+        let [up, down] = [1, -1].map(|step| sequence(step, None, true));
+        let other = |last: i64| sequence(last.signum(), Some(last), true);
+        assert_eq!(aim(&up, &[&other(7)], Some(5)), Some(7));
+        assert_eq!(aim(&up, &[&other(7)], Some(9)), Some(9));
+        assert_eq!(aim(&down, &[&other(-7)], Some(-9)), Some(-9));
+        assert_eq!(aim(&up, &[], None), None);
+        assert_eq!(aim(&sequence(1, Some(8), true), &[&other(7)], Some(5)), None);
+        assert_eq!(aim(&sequence(-1, Some(-8), true), &[&other(-7)], None), None);
+        // The other side counts below what this one begins with.
+        assert_eq!(aim(&up, &[&other(-7)], None), None);
+        // Refused later, rather than cut to what would be given out twice.
+        assert_eq!(aim(&up, &[&other(2000)], None), Some(2000));
+    }
+
+    #[test]
+    fn a_sequence_inside_an_expression_leaves_a_margin_once() {
+        let taken = sequence(3, Some(10), false);
+        let aimed = aim(&sequence(3, None, false), &[&taken], None);
+        assert_eq!(aimed, Some(10 + 3 * MARGIN_STEPS));
+        assert_eq!(aim(&sequence(3, aimed, false), &[&taken], None), None);
+        let nearly = sequence(1, Some(999), false);
+        assert_eq!(aim(&sequence(1, None, false), &[&nearly], None), Some(1000));
+    }
+
+    #[test]
+    fn a_cycling_sequence_goes_on_where_the_other_stands() {
+        let ring = |last| Sequence { cycles: true, ..sequence(1, last, true) };
+        assert_eq!(aim(&ring(Some(1000)), &[&ring(Some(2))], Some(900)), Some(2));
+        assert_eq!(aim(&ring(Some(2)), &[&ring(Some(2))], None), None);
+        assert_eq!(aim(&ring(None), &[&ring(None)], None), None);
     }
 }

@@ -308,6 +308,9 @@ codes! {
     ExclusionSource "constraint.exclusion_source" Warning
         "after the cutover the target takes rows that the source refuses: they could not be carried back"
         "add it to the target, or see to it otherwise";
+    ExclusionTime "constraint.exclusion_time" Warning
+        "after the cutover rows that exclude one another for a moment are refused earlier or later than before: by the statement, or at the commit"
+        "make DEFERRABLE alike, or accept it";
     // Foreign keys.
     ForeignKeyAdded "foreign_key.added" Warning
         "rows are copied without foreign keys being looked at: the target may end with rows that its own key forbids"
@@ -352,7 +355,7 @@ codes! {
         "set it beyond the table's numbers";
     SequenceRange "sequence.range" Blocks
         "the target's sequence cannot be set beyond the source's, and would run into numbers that are taken"
-        "widen the target's sequence";
+        "give the target's sequence the source's bounds";
     SequenceStep "sequence.step" Warning
         "after the cutover numbers come in other steps, or again from the start"
         "make the two alike";

@@ -219,6 +219,9 @@ pub struct Sequence {
     pub is_owned: bool,
     /// Rights that segue's role lacks.
     pub missing_rights: Vec<String>,
+    /// The column has its numbers as they are: it holds integers, and its default asks for
+    /// nothing else.
+    pub is_plain: bool,
 }
 
 // === impl World ===

@@ -28,7 +28,7 @@ pub(super) fn gist(sql: &str) -> String {
 }
 
 /// The text at the begin, its quotes included, and what comes after it.
-fn literal(sql: &str) -> (&str, &str) {
+pub(super) fn literal(sql: &str) -> (&str, &str) {
     let mut end = 1;
     while let Some(found) = sql[end..].find('\'') {
         end += found + 1;
@@ -71,7 +71,7 @@ fn after_words(sql: &str) -> &str {
 }
 
 /// A name at the begin, quoted and qualified ones included, and what comes after it.
-fn word(sql: &str) -> (&str, &str) {
+pub(super) fn word(sql: &str) -> (&str, &str) {
     let mut quoted = false;
     let end = sql.find(|letter: char| {
         if letter == '"' {
@@ -93,6 +93,13 @@ pub(super) enum Source {
     Uuid,
     /// Anything else.
     Other(String),
+}
+
+/// Whether a default is the next number of a sequence and nothing else.
+pub fn is_plain_nextval(default: &str) -> bool {
+    let gist = gist(default);
+    let named = gist.strip_prefix("nextval");
+    named.is_some_and(|rest| rest.starts_with('\'') && literal(rest).1.is_empty())
 }
 
 /// Reads a default.

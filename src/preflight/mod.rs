@@ -6,6 +6,7 @@
 
 mod carry;
 pub mod codes;
+mod definition;
 pub mod describe;
 mod expression;
 pub mod finding;
@@ -15,6 +16,7 @@ mod rules;
 mod tests;
 
 pub use codes::{Code, Severity};
+pub use expression::is_plain_nextval;
 pub use finding::Finding;
 pub use report::{Estimate, Pace, Report, TableSize};
 

@@ -8,6 +8,10 @@ use crate::domain::table::quote_identifier;
 use crate::postgres::survey::ask::Asker;
 use crate::postgres::survey::constraints::{each, name_at};
 use crate::preflight::describe::{Sequence, TableFacts};
+use crate::preflight::is_plain_nextval;
+
+/// Types that hold a sequence's numbers as they are.
+const NUMERIC: [&str; 4] = ["int2", "int4", "int8", "numeric"];
 
 /// By a default that names it, or as an identity.
 const SEQUENCES: &str = "
@@ -58,9 +62,13 @@ pub(super) async fn fill(
             largest: None,
             is_owned: row.try_get(11)?,
             missing_rights: row.try_get(12)?,
+            is_plain: false,
         };
+        let default = facts.table.column(&column).and_then(|column| column.default.as_deref());
+        let is_alone = default.is_none_or(is_plain_nextval);
         if let Some(column) = facts.columns.get_mut(&column) {
-            column.sequence = Some(sequence);
+            let is_numeric = NUMERIC.contains(&column.ty.base().name.as_str());
+            column.sequence = Some(Sequence { is_plain: is_alone && is_numeric, ..sequence });
         }
         Ok(())
     })
@@ -90,12 +98,17 @@ async fn largest(
         let indexed: Vec<String> = key.chain(first).collect();
         let quoted = facts.table.name.quoted();
         for (name, column) in &mut facts.columns {
-            let Some(sequence) = column.sequence.as_mut().filter(|_| indexed.contains(name)) else {
+            let is_indexed = indexed.contains(name);
+            let Some(sequence) =
+                column.sequence.as_mut().filter(|sequence| is_indexed && sequence.is_plain)
+            else {
                 continue;
             };
+            // Numbers beyond its end it never gives.
+            let (column, max) = (quote_identifier(name), sequence.max);
             let sql = format!(
-                "SELECT pg_catalog.max(t.{})::pg_catalog.int8 FROM {quoted} AS t",
-                quote_identifier(name)
+                "SELECT pg_catalog.max(t.{column})::pg_catalog.int8 FROM {quoted} AS t \
+                WHERE t.{column} <= ({max})"
             );
             let rows = asker.rows("the largest number of a column", &sql, &[]).await?;
             if let Some(row) = rows.first() {

@@ -73,8 +73,17 @@ impl Place<'_> {
     }
 
     fn nulls(self, found: &mut Vec<Finding>) {
-        let refuses = |it: SideColumn<'_>| it.column.not_null || it.facts.domain_not_null;
-        match (refuses(self.columns.source), refuses(self.columns.target)) {
+        // A check that says the same is as good.
+        let wanted = gist(&format!("CHECK {} IS NOT NULL", self.columns.source.column.name));
+        let is_checked = |side: Side| {
+            let mut checks = self.pair.on(side).checks.iter();
+            checks.any(|check| check.is_valid && gist(&check.definition) == wanted)
+        };
+        let refuses = |it: SideColumn<'_>, side| {
+            it.column.not_null || it.facts.domain_not_null || is_checked(side)
+        };
+        let ColumnPair { source, target } = self.columns;
+        match (refuses(source, Side::Source), refuses(target, Side::Target)) {
             (false, true) => found.push(
                 self.finding(Code::NotNull, Side::Target, "NOT NULL on the target only")
                     .sql(self.alter(Side::Target, "DROP NOT NULL")),

@@ -6,8 +6,8 @@ use crate::domain::relation::UniqueIndex;
 use crate::domain::side::Side;
 use crate::domain::table::quote_identifier;
 use crate::preflight::codes::Code;
+use crate::preflight::definition::rule_of;
 use crate::preflight::describe::{Constraint, Pair, TableFacts};
-use crate::preflight::expression::gist;
 use crate::preflight::finding::Finding;
 
 pub(super) fn of(pair: &Pair<'_>, found: &mut Vec<Finding>) {
@@ -33,7 +33,7 @@ fn add_it(pair: &Pair<'_>, it: &Constraint) -> String {
 
 fn checks(pair: &Pair<'_>, found: &mut Vec<Finding>) {
     let (source, target) = (&pair.source.checks, &pair.target.checks);
-    let meaning = |it: &Constraint| gist(it.definition.trim_end_matches(" NOT VALID"));
+    let meaning = |it: &Constraint| rule_of(&it.definition);
     let twin = |it: &Constraint, others: &[Constraint]| {
         others.iter().find(|other| meaning(other) == meaning(it)).cloned()
     };
@@ -58,6 +58,9 @@ fn checks(pair: &Pair<'_>, found: &mut Vec<Finding>) {
                     format!("{} on the source, {} on the target", other.definition, it.definition);
                 found.push(finding(pair, Code::CheckDiffers, Side::Target, &it.name, text));
             }
+            (None, None) if is_not_null(it, pair.source) => {}
+            // It refuses nothing.
+            (None, None) if it.definition.ends_with(" NOT ENFORCED") => {}
             (None, None) => {
                 let text = format!("only on the target: {}", it.definition);
                 let finding = finding(pair, Code::CheckTarget, Side::Target, &it.name, text);
@@ -66,7 +69,8 @@ fn checks(pair: &Pair<'_>, found: &mut Vec<Finding>) {
         }
     }
     for it in source {
-        if twin(it, target).is_none() && namesake(it, target).is_none() {
+        let is_held = twin(it, target).is_some() || namesake(it, target).is_some();
+        if !is_held && !is_not_null(it, pair.target) {
             let text = format!("only on the source: {}", it.definition);
             let finding = finding(pair, Code::CheckSource, Side::Target, &it.name, text);
             found.push(finding.sql(add_it(pair, it)));
@@ -74,21 +78,43 @@ fn checks(pair: &Pair<'_>, found: &mut Vec<Finding>) {
     }
 }
 
+/// Whether a check says of a column that it is not NULL, and the table says so itself.
+fn is_not_null(it: &Constraint, other: &TableFacts) -> bool {
+    let mut columns = other.table.columns.iter().filter(|column| column.not_null);
+    columns.any(|column| {
+        let quoted = quote_identifier(&column.name);
+        rule_of(&it.definition) == rule_of(&format!("CHECK {quoted} IS NOT NULL"))
+    })
+}
+
 fn exclusions(pair: &Pair<'_>, found: &mut Vec<Finding>) {
     let (source, target) = (&pair.source.exclusions, &pair.target.exclusions);
-    let has = |others: &[Constraint], it: &Constraint| {
-        others.iter().any(|other| gist(&other.definition) == gist(&it.definition))
+    let twin = |others: &[Constraint], it: &Constraint| {
+        others.iter().find(|other| rule_of(&other.definition) == rule_of(&it.definition)).cloned()
     };
-    for it in target.iter().filter(|it| !has(source, it)) {
+    for it in target {
+        if let Some(other) = twin(source, it) {
+            if moment(&other) != moment(it) {
+                let text =
+                    format!("{} on the source, {} on the target", other.definition, it.definition);
+                found.push(finding(pair, Code::ExclusionTime, Side::Target, &it.name, text));
+            }
+            continue;
+        }
         let text = format!("only on the target: {}", it.definition);
         let finding = finding(pair, Code::ExclusionTarget, Side::Target, &it.name, text);
         found.push(finding.sql(drop_it(pair, &it.name)));
     }
-    for it in source.iter().filter(|it| !has(target, it)) {
+    for it in source.iter().filter(|it| twin(target, it).is_none()) {
         let text = format!("only on the source: {}", it.definition);
         let finding = finding(pair, Code::ExclusionSource, Side::Target, &it.name, text);
         found.push(finding.sql(add_it(pair, it)));
     }
+}
+
+/// When it is looked at: ` DEFERRABLE INITIALLY DEFERRED`, or nothing for at once.
+fn moment(it: &Constraint) -> &str {
+    it.definition.find(" DEFERRABLE").map_or("", |at| &it.definition[at..])
 }
 
 fn uniques(pair: &Pair<'_>, found: &mut Vec<Finding>) {
@@ -136,5 +162,5 @@ fn is_implied(index: &UniqueIndex, own: &TableFacts, other: &TableFacts) -> bool
 /// What comes after the table's name in the definition: columns, expressions, condition.
 fn shape(index: &UniqueIndex, table: &str) -> String {
     let rest = index.definition.split_once(" USING ").map_or(index.definition.as_str(), |it| it.1);
-    gist(&rest.replace(table, ""))
+    rule_of(&rest.replace(table, ""))
 }

@@ -60,6 +60,7 @@ fn too_big(columns: ColumnPair<'_>) -> Option<String> {
     let base = source.facts.ty.base();
     let sql = &source.column.type_sql;
     if let Some(sequence) = &target.facts.sequence
+        && sequence.is_plain
         && let Some((least, most)) = range(&base.name)
     {
         // Where it stands now; what it may reach later is told of the column's width.

@@ -64,6 +64,30 @@ fn behind(sequence: &Sequence) -> Option<i64> {
     (sequence.increment > 0 && !ahead).then_some(largest)
 }
 
+/// Where the source stands, where the target's sequence cannot be set to it or has no number left
+/// after it, though the source has. Two that are alike are never named, whichever way they count
+/// and however near their end they are.
+fn out_of_range(here: &Sequence, there: &Sequence) -> Option<i64> {
+    let alike = |it: &Sequence| (it.min, it.max, it.increment, it.cycles);
+    if alike(here) == alike(there) {
+        return None;
+    }
+    let last = here.last.unwrap_or(here.start);
+    // The cutover leaves one that begins anew as it is where it cannot be set.
+    if here.cycles && there.cycles {
+        return None;
+    }
+    let ascends = there.increment > 0;
+    // What the cutover has to pass, in the order in which the target counts.
+    let reached = if ascends { last.max(here.largest.unwrap_or(i64::MIN)) } else { last };
+    let is_full = if ascends { reached >= there.max } else { reached <= there.min };
+    let ends_alike = here.increment.signum() == there.increment.signum()
+        && !here.cycles
+        && !there.cycles
+        && if ascends { here.max <= there.max } else { here.min >= there.min };
+    (is_full && !ends_alike).then_some(reached)
+}
+
 fn pairs(pair: &Pair<'_>, found: &mut Vec<Finding>) {
     for columns in pair.columns() {
         let (Some(here), Some(there)) =
@@ -76,14 +100,19 @@ fn pairs(pair: &Pair<'_>, found: &mut Vec<Finding>) {
                 .table(&pair.target.table.name)
                 .object(&columns.target.column.name)
         };
-        let reached = here.last.unwrap_or(here.start).max(here.largest.unwrap_or(i64::MIN));
-        if reached < there.min || reached >= there.max {
+        if let Some(reached) = out_of_range(here, there) {
             let text = format!(
                 "the source's sequence {} is at {reached}, the target's {}, a {}, goes from {} to {}",
                 here.name, there.name, there.data_type, there.min, there.max
             );
-            let sql =
-                format!("ALTER SEQUENCE {} AS bigint MAXVALUE {}", there.name.quoted(), here.max);
+            let sql = format!(
+                "ALTER SEQUENCE {} AS {} INCREMENT {} MINVALUE {} MAXVALUE {}",
+                there.name.quoted(),
+                here.data_type,
+                here.increment,
+                here.min,
+                here.max
+            );
             found.push(finding(Code::SequenceRange, text).sql(sql));
         }
         if (here.increment, here.cycles) != (there.increment, there.cycles) {

@@ -49,6 +49,16 @@ pub(super) fn sequence() -> Sequence {
         largest: Some(100),
         is_owned: true,
         missing_rights: Vec::new(),
+        is_plain: true,
+    }
+}
+
+/// Makes the sequence of `parent` one that counts down, on both sides.
+pub(super) fn descending(world: &mut World, last: i64) {
+    for side in [on_source as fn(&mut World) -> &mut TableFacts, on_target] {
+        let sequence = facts(side(world), "id").sequence.as_mut().unwrap();
+        (sequence.increment, sequence.start, sequence.largest) = (-1, -1, Some(-1));
+        (sequence.min, sequence.max, sequence.last) = (-1000, -1, Some(last));
     }
 }
 

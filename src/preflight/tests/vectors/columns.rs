@@ -259,6 +259,62 @@ pub(super) fn defaults() -> Vec<Vector> {
             |w| facts(on_target(w), "id").sequence.as_mut().unwrap().max = 100,
             &["sequence.range target public.parent.id"],
         ),
+        ("descending sequences that are alike", |w| descending(w, -5), &[]),
+        (
+            "descending sequences of which the target's ends before",
+            |w| {
+                descending(w, -50);
+                facts(on_target(w), "id").sequence.as_mut().unwrap().min = -40;
+            },
+            &["sequence.range target public.parent.id"],
+        ),
+        (
+            "cycling sequences that are alike, at their end",
+            |w| {
+                for on_side in [on_source as fn(&mut World) -> &mut _, on_target] {
+                    let sequence = facts(on_side(w), "id").sequence.as_mut();
+                    let sequence = sequence.unwrap();
+                    (sequence.cycles, sequence.max, sequence.last) = (true, 100, Some(100));
+                }
+            },
+            &[],
+        ),
+        (
+            "sequences at an end that is the same",
+            |w| {
+                for on_side in [on_source as fn(&mut World) -> &mut _, on_target] {
+                    let sequence = facts(on_side(w), "id").sequence.as_mut();
+                    sequence.unwrap().max = 100;
+                }
+            },
+            &[],
+        ),
+        (
+            "a sequence inside an expression",
+            |w| {
+                let sequence = facts(on_target(w), "id").sequence.as_mut().unwrap();
+                (sequence.last, sequence.is_plain) = (Some(3_000_000_000), false);
+            },
+            &[],
+        ),
+        (
+            "not null by a check on the source",
+            |w| {
+                column(on_target(w), "note").not_null = true;
+                on_source(w).checks.push(constraint("n", "CHECK ((note IS NOT NULL))"));
+            },
+            &[],
+        ),
+        (
+            "a check on the target that the source's column needs not",
+            |w| {
+                for facts in [on_source as fn(&mut World) -> &mut _, on_target] {
+                    column(facts(w), "note").not_null = true;
+                }
+                on_target(w).checks.push(constraint("n", "CHECK ((note IS NOT NULL))"));
+            },
+            &[],
+        ),
         (
             "other steps",
             |w| facts(on_target(w), "id").sequence.as_mut().unwrap().cycles = true,

@@ -28,6 +28,35 @@ pub(super) fn constraints() -> Vec<Vector> {
             &[],
         ),
         (
+            "a check on the target that is not enforced",
+            |w| on_target(w).checks.push(constraint("c", "CHECK ((id > 0)) NOT ENFORCED")),
+            &[],
+        ),
+        (
+            "an exclusion at another moment",
+            |w| {
+                let rule = "EXCLUDE USING gist (note WITH =)";
+                on_target(w).exclusions.push(constraint("e", rule));
+                on_source(w).exclusions.push(constraint("e", &format!("{rule} DEFERRABLE")));
+            },
+            &["constraint.exclusion_time target public.parent.e"],
+        ),
+        (
+            "an index that is kept otherwise",
+            |w| {
+                for (facts, tail) in [
+                    (on_source as fn(&mut World) -> &mut _, ""),
+                    (on_target, " INCLUDE (id) WITH (fillfactor='70')"),
+                ] {
+                    let mut index = unique("u", &["lower(note)"]);
+                    index.columns = vec![None];
+                    index.definition += tail;
+                    facts(w).table.unique_indexes.push(index);
+                }
+            },
+            &[],
+        ),
+        (
             "not valid on the source",
             |w| {
                 let check = &mut on_source(w).checks[0];
