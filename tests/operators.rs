@@ -242,7 +242,7 @@ async fn a_stuck_key_is_shown_with_its_reason_and_goes_when_it_is_replayed() {
     pair.target.run("ALTER TABLE note ALTER body TYPE text").await;
     assert_eq!(segue.succeed(&["outbox", "replay"]), "1 row made due now\n");
     nothing_waits_after_replay(&pair, &segue).await;
-    assert_eq!(segue.succeed(&["outbox", "--stuck"]), "nothing is stuck\n");
+    assert_eq!(segue.succeed(&["outbox", "--stuck"]), "nothing has failed\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

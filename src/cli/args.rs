@@ -117,7 +117,7 @@ pub(super) enum Command {
     Outbox {
         #[command(subcommand)]
         command: Option<OutboxCommand>,
-        /// Only what keeps failing
+        /// Only what has failed: what is stuck, and what is tried again
         #[arg(long)]
         stuck: bool,
         /// As JSON

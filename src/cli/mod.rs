@@ -7,6 +7,8 @@ mod check;
 mod config;
 mod cutover;
 mod mismatches;
+#[cfg(test)]
+mod names;
 mod outbox;
 mod phase;
 mod phase_args;

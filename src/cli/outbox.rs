@@ -38,7 +38,8 @@ const KEY_WIDTH: usize = 22;
 
 fn page(entries: &[OutboxEntry], stuck: bool, limit: u32, now: SystemTime) -> String {
     if entries.is_empty() {
-        let what = if stuck { "nothing is stuck" } else { "nothing waits: the shadow is current" };
+        let what =
+            if stuck { "nothing has failed" } else { "nothing waits: the shadow is current" };
         return format!("{what}\n");
     }
     let row = |entry: &OutboxEntry| {
@@ -59,7 +60,7 @@ fn page(entries: &[OutboxEntry], stuck: bool, limit: u32, now: SystemTime) -> St
         page += line;
         page.push('\n');
         if let Some(entry) = entry.filter(|entry| !entry.last_error.is_empty()) {
-            let word = if entry.stuck { "stuck: " } else { "" };
+            let word = if entry.stuck { "stuck: " } else { "failed, and is tried again: " };
             page += &format!("  {word}{}\n", entry.last_error);
         }
     }
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn empty_and_full() {
         let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(100);
-        assert_eq!(page(&[], true, 10, now), "nothing is stuck\n");
+        assert_eq!(page(&[], true, 10, now), "nothing has failed\n");
         let entry = OutboxEntry {
             table: "public.orders".to_owned(),
             key: vec!["7".to_owned(), "a".repeat(90)],

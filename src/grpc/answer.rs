@@ -285,6 +285,7 @@ fn within(bytes: usize, bytes_max: usize) -> Result<(), SqlFault> {
         return Ok(());
     }
     let message = format!("a message of {bytes} bytes is larger than the {bytes_max} allowed");
-    Err(SqlFault::new(FaultKind::LimitExceeded, "limit.message_bytes", message)
-        .with_hint("select less at once, or raise limits.message_bytes_max on both ends"))
+    Err(SqlFault::new(FaultKind::LimitExceeded, "limit.message_bytes", message).with_hint(
+        "select less at once, or raise limits.request_bytes_max and the client's own limit",
+    ))
 }

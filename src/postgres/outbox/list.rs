@@ -113,14 +113,15 @@ impl Outbox {
         row.try_get(0).map_err(said(&client))
     }
 
-    /// Waiting rows, oldest first.
+    /// Waiting rows, oldest first; those alone that have failed where `failed_only`, whether they
+    /// count as stuck already or not.
     ///
     /// # Errors
     ///
     /// What the database reports.
-    pub async fn list(&self, limit: u32, stuck_only: bool) -> Result<Vec<OutboxEntry>, SqlFault> {
+    pub async fn list(&self, limit: u32, failed_only: bool) -> Result<Vec<OutboxEntry>, SqlFault> {
         let client = self.client().await?;
-        let least = if stuck_only { self.stuck_after } else { 0 };
+        let least = i32::from(failed_only);
         let rows = client.query(LIST, &[&least, &i64::from(limit)]).await;
         let rows = rows.map_err(said(&client))?;
         let side = self.side();
