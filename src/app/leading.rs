@@ -16,6 +16,7 @@ use crate::control::member::Membership;
 use crate::domain::backfill::{BackfillProgress, TableProgress};
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
+use crate::domain::verify::{Discrepancy, Finding};
 use crate::ports::ControlView;
 use crate::ports::admin::BackfillAdmin;
 use crate::telemetry::metrics::Metrics;
@@ -134,9 +135,17 @@ impl Sweeper {
     /// One line a chunk; values are nobody's business here.
     fn tell(&self, event: &Event<'_>) {
         let Event::Chunk { table, done, .. } = event else { return };
-        let Some(first) = done.findings.iter().find(|it| it.is_open() && it.what.is_data()) else {
-            return;
+        let open = |test: fn(&Discrepancy) -> bool| {
+            done.findings.iter().find(move |it| it.is_open() && test(&it.what))
         };
+        if let Some(Finding { key, what: Discrepancy::Unread { reason }, .. }) =
+            open(Discrepancy::is_unread)
+        {
+            self.metrics.fault("sweep_unread");
+            let key = key.join("|");
+            tracing::error!(%table, key, reason, "a row cannot be read, so that it is not verified");
+        }
+        let Some(first) = open(Discrepancy::is_data) else { return };
         self.metrics.fault("sweep_difference");
         tracing::error!(
             %table,

@@ -88,14 +88,29 @@ impl StatusGatherer {
         };
         let backfill = match tokio::time::timeout(OUTBOX_LIMIT, self.backfill.progress()).await {
             Ok(Ok(backfill)) => backfill,
-            // The target may be away; that is told by the outbox's age.
-            Ok(Err(_)) | Err(_) => BackfillProgress::default(),
+            // That nothing was begun is another thing than that nobody knows.
+            Ok(Err(fault)) => {
+                warnings.push(format!("the progress of the backfill cannot be read: {fault}"));
+                BackfillProgress::default()
+            }
+            Err(_) => {
+                let limit = OUTBOX_LIMIT;
+                warnings.push(format!("the progress of the backfill is not known after {limit:?}"));
+                BackfillProgress::default()
+            }
         };
         warn_of_backfill(&backfill, &mut warnings);
         let verify = match tokio::time::timeout(OUTBOX_LIMIT, self.proofs.status()).await {
             Ok(Ok(verify)) => verify,
-            // The outbox is in the same database, and has told why.
-            Ok(Err(_)) | Err(_) => VerifyStatus::default(),
+            Ok(Err(fault)) => {
+                warnings.push(format!("what verify has proven cannot be read: {fault}"));
+                VerifyStatus::default()
+            }
+            Err(_) => {
+                let limit = OUTBOX_LIMIT;
+                warnings.push(format!("what verify has proven is not known after {limit:?}"));
+                VerifyStatus::default()
+            }
         };
         let fleet = match tokio::time::timeout(FLEET_LIMIT, self.phases.status()).await {
             Ok(Ok(fleet)) => Some(fleet),

@@ -66,10 +66,12 @@ pub async fn run(
         let turn = async {
             let tables = chosen(verifier.tables().await?, &options.tables)?;
             let mut busy = false;
+            totals.failed = 0;
             for (name, table) in tables {
                 let Ok(table) = table.map_err(|reason| {
                     tracing::warn!(table = %name, reason, "a table cannot be verified");
                 }) else {
+                    totals.failed += 1;
                     continue;
                 };
                 let source_name = table.source_name(verifier.primary());

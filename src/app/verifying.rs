@@ -59,8 +59,6 @@ pub enum Event<'a> {
         table: &'a TableName,
         /// Rows by the primary's statistics.
         rows_estimate: Option<u64>,
-        /// Columns that cannot be added up, with the reason.
-        apart: Vec<(String, &'static str)>,
         /// No index gives its ranges.
         unserved: bool,
     },
@@ -103,6 +101,8 @@ pub struct Totals {
     pub uncopied: u64,
     /// Rows that wait to be reconciled, and did so for too long.
     pub pending: u64,
+    /// Rows that could not be read, so that nobody knows whether they are equal.
+    pub unread: u64,
     /// Rows that were written all the while, and reconciled in between.
     pub moving: u64,
     /// Rows that a repair has made equal.
@@ -128,7 +128,8 @@ impl Totals {
         };
         self.data += count(&|it| it.is_open() && it.what.is_data());
         self.uncopied += count(&|it| it.is_open() && it.what == Discrepancy::Uncopied);
-        self.pending += count(&|it| it.is_open() && !it.what.can_be_repaired());
+        self.unread += count(&|it| it.is_open() && it.what.is_unread());
+        self.pending += count(&|it| matches!(it.what, Discrepancy::Pending { .. }) && it.is_open());
         self.repaired += count(&|it| !it.is_open());
     }
 
@@ -141,6 +142,7 @@ impl Totals {
         self.data += more.data;
         self.uncopied += more.uncopied;
         self.pending += more.pending;
+        self.unread += more.unread;
         self.moving += more.moving;
         self.repaired += more.repaired;
         self.failed += more.failed;
@@ -148,7 +150,12 @@ impl Totals {
 
     /// Whether every row that was looked at is equal, or was while it was looked at.
     pub fn is_equal(&self) -> bool {
-        self.data == 0 && self.uncopied == 0 && self.pending == 0
+        !self.differs() && self.unread == 0
+    }
+
+    /// Whether a row was seen not to be equal.
+    pub fn differs(&self) -> bool {
+        self.data > 0 || self.uncopied > 0 || self.pending > 0
     }
 }
 
@@ -203,7 +210,6 @@ async fn one(
     tell(Event::Begun {
         table: name,
         rows_estimate: table.rows_estimate,
-        apart: table.apart(),
         unserved: !table.index_serves(),
     });
     let mut totals = Totals::default();
@@ -242,10 +248,11 @@ async fn one(
     totals
 }
 
-/// One is enough to know that a chunk is not proven: one of data, where there is one.
+/// One is enough to know that a chunk is not proven: one of data, where there is one, or else
+/// one that could not be read.
 fn open_only(findings: Vec<Finding>) -> Vec<Finding> {
     let mut open: Vec<Finding> = findings.into_iter().filter(Finding::is_open).collect();
-    open.sort_by_key(|finding| !finding.what.is_data());
+    open.sort_by_key(|finding| (!finding.what.is_data(), !finding.what.is_unread()));
     open.truncate(1);
     open
 }

@@ -71,7 +71,10 @@ pub(super) async fn run(sources: &Sources, args: VerifyArgs) -> Result<Ending> {
     teller.end(&totals, stop.is_cancelled() && !args.continuous);
     if args.continuous {
         // What was found may have been repaired since: each has been told.
-        return Ok(if totals.is_equal() { Ending::Done } else { Ending::Differences });
+        return Ok(match (ending(&totals), totals.failed) {
+            (Ending::Done, 1..) => Ending::Inconclusive,
+            (ending, _) => ending,
+        });
     }
     if stop.is_cancelled() {
         bail!("interrupted: not all was verified");
@@ -79,7 +82,16 @@ pub(super) async fn run(sources: &Sources, args: VerifyArgs) -> Result<Ending> {
     if totals.failed > 0 {
         bail!("{} could not be verified, see above", counted(totals.failed, "table"));
     }
-    Ok(if totals.is_equal() { Ending::Done } else { Ending::Differences })
+    Ok(ending(&totals))
+}
+
+/// A difference that is known comes before what is not known.
+fn ending(totals: &Totals) -> Ending {
+    match (totals.differs(), totals.unread) {
+        (true, _) => Ending::Differences,
+        (false, 0) => Ending::Done,
+        (false, _) => Ending::Inconclusive,
+    }
 }
 
 /// Tells people or machines how it goes.
@@ -100,11 +112,8 @@ impl Teller {
             return self.tell_json(event);
         }
         match event {
-            Event::Begun { table, apart, unserved, .. } => {
+            Event::Begun { table, unserved, .. } => {
                 self.shown = 0;
-                for (column, why) in apart {
-                    self.line(&format!("{table}: column {column} is read row by row: {why}"));
-                }
                 if *unserved {
                     self.line(&format!(
                         "{table}: its key is not indexed COLLATE \"C\" on both sides; each chunk \
@@ -167,6 +176,7 @@ impl Teller {
             Discrepancy::Missing => "the shadow does not have it".to_owned(),
             Discrepancy::Uncopied => "the backfill has not come to it".to_owned(),
             Discrepancy::Extra => "only the shadow has it".to_owned(),
+            Discrepancy::Unread { reason } => format!("it cannot be read {reason}"),
             Discrepancy::Pending { attempts: 0, .. } => {
                 "it waits in the outbox to be reconciled".to_owned()
             }
@@ -201,11 +211,10 @@ impl Teller {
 
     fn tell_json(&self, event: &Event<'_>) {
         let document = match event {
-            Event::Begun { table, rows_estimate, apart, unserved } => json!({
+            Event::Begun { table, rows_estimate, unserved } => json!({
                 "event": "table",
                 "table": table.to_string(),
                 "rows_estimate": rows_estimate,
-                "row_by_row": apart.iter().map(|(column, _)| column).collect::<Vec<_>>(),
                 "unserved": unserved,
             }),
             Event::Chunk { table, done, .. } => {
@@ -261,6 +270,7 @@ impl Teller {
                 document["attempts"] = json!(attempts);
                 document["last_error"] = json!(last_error);
             }
+            Discrepancy::Unread { reason } => document["reason"] = json!(reason),
             Discrepancy::Missing | Discrepancy::Uncopied | Discrepancy::Extra => {}
         }
         match &finding.repair {
@@ -285,6 +295,9 @@ fn verdict(totals: &Totals) -> String {
     }
     if totals.pending > 0 {
         parts.push(format!("{} unsettled", counted(totals.pending, "row")));
+    }
+    if totals.unread > 0 {
+        parts.push(format!("{} not verified", counted(totals.unread, "row")));
     }
     if totals.repaired > 0 {
         parts.push(format!("{} repaired", counted(totals.repaired, "row")));
@@ -321,6 +334,7 @@ fn document(totals: &Totals) -> Value {
         "differences": totals.data,
         "uncopied": totals.uncopied,
         "pending": totals.pending,
+        "unread": totals.unread,
         "moving": totals.moving,
         "repaired": totals.repaired,
         "failed": totals.failed,

@@ -36,6 +36,8 @@ pub struct TableProof {
     pub written: u64,
     /// Chunks in which a row differed when they were last read.
     pub differing: u64,
+    /// A row that could not be read when it was last looked at, with the reason.
+    pub unread: Option<String>,
     /// Since the chunk of the oldest proof was read.
     pub age: Duration,
 }
@@ -113,6 +115,13 @@ pub fn proven(tables: &[TableProof], ages: &ProofAges) -> Progress {
         return Progress::Failed(format!(
             "{differing} chunks differed when they were last read, of {}: see `segue verify`",
             named(|it| it.differing > 0)
+        ));
+    }
+    if let Some((table, why)) = tables.iter().find_map(|it| Some((&it.table, it.unread.as_ref()?)))
+    {
+        return Progress::Failed(format!(
+            "a row of {table} could not be read, so that it is not verified: {why}; see \
+             `segue verify`"
         ));
     }
     if chunks == 0 {
@@ -239,6 +248,7 @@ mod tests {
     #[test]
     fn every_chunk_of_every_table_must_be_proven() {
         let proof = |chunks, proven| TableProof {
+            unread: None,
             table: TableName::new("app", format!("t{chunks}")),
             chunks,
             proven,
@@ -255,6 +265,15 @@ mod tests {
         assert_eq!(proven(&some), Progress::Running(found.to_owned()));
         assert!(matches!(proven(&[proof(3, 3), proof(0, 0)]), Progress::Running(_)));
         assert!(matches!(proven(&[proof(0, 0)]), Progress::Unknown(_)));
+        let unread = Some("key 5: on the shadow: broken".to_owned());
+        let Progress::Failed(why) = proven(&[proof(3, 3), TableProof { unread, ..proof(2, 1) }])
+        else {
+            panic!("a row that cannot be read is passed over");
+        };
+        assert!(
+            why.contains("a row of app.t2 could not be read") && why.contains("key 5"),
+            "{why}"
+        );
         let differs = [proof(3, 3), TableProof { differing: 1, ..proof(2, 1) }];
         let Progress::Failed(why) = proven(&differs) else { panic!("{differs:?}") };
         assert!(why.contains("1 chunks differed when they were last read, of app.t2"), "{why}");
@@ -267,6 +286,7 @@ mod tests {
     #[test]
     fn a_proof_that_is_too_old_is_none_and_its_table_is_named() {
         let proof = |name: &str, hours| TableProof {
+            unread: None,
             table: TableName::new("app", name),
             chunks: 1,
             proven: 1,

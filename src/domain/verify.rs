@@ -24,6 +24,12 @@ pub enum Discrepancy {
     Extra,
     /// These columns differ.
     Different(Vec<CellDifference>),
+    /// It is on both sides, or may be, and cannot be read on one of them: whether it is equal is
+    /// not known.
+    Unread {
+        /// Which side says what.
+        reason: String,
+    },
     /// It differs, and the outbox says why: it waits to be reconciled.
     Pending {
         /// Failed attempts.
@@ -59,13 +65,14 @@ pub enum Repair {
 // === impl Discrepancy ===
 
 impl Discrepancy {
-    /// `missing`, `uncopied`, `extra`, `different` or `pending`.
+    /// `missing`, `uncopied`, `extra`, `different`, `unread` or `pending`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Uncopied => "uncopied",
             Self::Extra => "extra",
             Self::Different(_) => "different",
+            Self::Unread { .. } => "unread",
             Self::Pending { .. } => "pending",
         }
     }
@@ -73,6 +80,11 @@ impl Discrepancy {
     /// Whether it is a difference of data, and not a write or a copy on its way.
     pub fn is_data(&self) -> bool {
         matches!(self, Self::Missing | Self::Extra | Self::Different(_))
+    }
+
+    /// Whether nobody knows if it is equal.
+    pub fn is_unread(&self) -> bool {
+        matches!(self, Self::Unread { .. })
     }
 
     /// Whether a reconcile now would make it equal: what waits in the outbox has its own.

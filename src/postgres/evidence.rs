@@ -36,7 +36,8 @@ const PROOFS: &str = "\
             AND v.written_at IS NOT NULL), \
         pg_catalog.count(*) FILTER (WHERE v.differs AND NOT v.void), \
         coalesce(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() \
-            - pg_catalog.min(v.read_at) FILTER (WHERE v.proven_at IS NOT NULL AND NOT v.void)), 0) \
+            - pg_catalog.min(v.read_at) FILTER (WHERE v.proven_at IS NOT NULL AND NOT v.void)), 0), \
+        pg_catalog.min(v.unread) FILTER (WHERE NOT v.void) \
     FROM segue.migrated_table AS m LEFT JOIN ( \
         SELECT p.*, p.source_server <> $1 OR p.target_server <> $2 \
             OR p.capture_gaps <> s.capture_gaps AS void \
@@ -105,6 +106,7 @@ impl CopyEvidence {
                 proven: count(3)?,
                 written: count(4)?,
                 differing: count(5)?,
+                unread: row.try_get(7)?,
                 age: Duration::from_secs_f64(row.try_get::<_, f64>(6)?.clamp(0.0, 1e12)),
             })
         };

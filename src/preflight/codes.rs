@@ -248,7 +248,7 @@ codes! {
         "the target computes the column by itself and takes no value: it may differ in silence"
         "let both sides compute it by the same expression, or neither";
     GeneratedSource "column.generated_source" Warning
-        "after the cutover nobody computes the column, and on the way back the source does"
+        "after the cutover nobody computes the column; on the way back the source does, and a row in which the application wrote another value cannot be made equal and blocks the rollback"
         "let the target compute it as well";
     GeneratedKind "column.generated_kind" Note
         "the one side keeps the value, the other computes it when it is read"

@@ -346,3 +346,41 @@ async fn converted_values_settle_after_one_reconcile() {
         assert_eq!((again.changed, again.failed), (0, 0), "{case:?} never settles");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_no_session_can_read_stands_alone_and_holds_up_nobody() {
+    let with = with_segue("CREATE TABLE t (k text PRIMARY KEY, v int)");
+    let source = Database::create_ascii(shared(Major::V15), &with).await;
+    let target = Database::create_ascii(shared(Major::V18), &with).await;
+    let pair = Pair { source, target };
+    install(&pair, &["t"]).await;
+    pair.source
+        .run(
+            "INSERT INTO t SELECT 'k' || n, n FROM generate_series(1, 50) AS n; \
+             INSERT INTO t VALUES (convert_from('\\x6bff'::bytea, 'SQL_ASCII'), 0); \
+             INSERT INTO t VALUES (convert_from('\\xc3a4'::bytea, 'SQL_ASCII'), 1); \
+             INSERT INTO t SELECT 'l' || n, n FROM generate_series(1, 50) AS n",
+        )
+        .await;
+    let worker = Way::forth(&pair).worker();
+    let mut failed = 0;
+    let mut reconciled = 0;
+    for _ in 0..4 {
+        let done = worker.work().await.unwrap();
+        (failed, reconciled) = (failed + done.failed, reconciled + done.reconciled);
+    }
+    assert!(failed >= 1 && reconciled == 101, "{failed} failed, {reconciled} reconciled");
+    assert_eq!(pair.target.rows("SELECT count(*) FROM t").await, ["101"]);
+    // It is named, with its reason, and waits as long as it must.
+    let listed = Way::forth(&pair).outbox().list(10, false).await.unwrap();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0].key.values, Some(vec!["0x6bff".to_owned()]));
+    assert!(listed[0].last_error.contains("no UTF-8") && listed[0].attempts >= 1, "{listed:?}");
+    // Others go by it, whenever it is tried again.
+    pair.source.run("UPDATE t SET v = 2 WHERE k = 'k1'").await;
+    let mut reconciled = 0;
+    for _ in 0..3 {
+        reconciled += worker.work().await.unwrap().reconciled;
+    }
+    assert_eq!(reconciled, 1);
+}

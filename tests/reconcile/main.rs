@@ -13,5 +13,6 @@ mod failover;
 mod gives_way;
 mod law;
 mod retry;
+mod spelling;
 mod upkeep;
 mod world;

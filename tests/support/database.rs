@@ -41,6 +41,22 @@ impl Database {
         Self::create_at(server.dsn("postgres"), server.dsn(&name), name, sql).await
     }
 
+    /// The same in an encoding that says nothing of what bytes mean: texts need not be UTF-8.
+    pub async fn create_ascii(server: &Server, sql: &str) -> Self {
+        let name = unique_name();
+        let encoded =
+            format!("{name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'");
+        let (admin_dsn, dsn) = (server.dsn("postgres"), server.dsn(&name));
+        let admin = connect(&admin_dsn).await;
+        admin
+            .batch_execute(&format!("CREATE DATABASE {encoded}"))
+            .await
+            .unwrap_or_else(|error| panic!("no database could be made: {error:?}"));
+        let database = Self { name, dsn, admin_dsn };
+        database.run(sql).await;
+        database
+    }
+
     async fn create_at(admin_dsn: String, dsn: String, name: String, sql: &str) -> Self {
         let admin = connect(&admin_dsn).await;
         admin

@@ -16,13 +16,20 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("public.audit_log", "store.audit_log", "{id}"),
 ];
 
-/// What the corpus made different on purpose, and arrays that had two dimensions.
+/// What the corpus made different on purpose, and arrays that had two dimensions. Between two
+/// PostgreSQL servers what CockroachDB stores otherwise is different as well: numbers with fewer
+/// zeros (`profile`, `body`, `discount`), the far date that stands for infinity (`valid_until`),
+/// a time that was cut and not rounded (`at`).
 const DIVERGED: &[&str] = &[
-    "public.customers 1 different grid",
-    "public.customers 3 different grid",
+    "public.customers 1 different grid,profile,valid_until",
+    "public.customers 3 different grid,profile",
     "public.customers 5 different credit,score,tags,profile,created_at",
     "public.customers 6 different nick",
+    "public.events 1 different body",
+    "public.events 4 different at",
     "public.events 5 different body",
+    "public.orders 1 different discount",
+    "public.orders 3 different discount",
     "public.orders 6 different status",
     "public.orders 7 missing",
     "public.orders 8 extra",

@@ -1,5 +1,6 @@
 //! Keys of all kinds, and ranges that only one side has rows in.
 
+use segue::domain::verify::Repair;
 use segue::postgres::verify::Params;
 
 use crate::world;
@@ -47,7 +48,7 @@ async fn one_row_is_found_by_any_key() {
     let pair = world::pair(&both(SOURCE), &both(TARGET), TABLES).await;
     let params = || Params { chunk_rows: 150, ..world::params() };
     assert_eq!(world::found(&world::verifier(&pair, params())).await, Vec::<String>::new());
-    // The same number in another spelling is the same key.
+    // The same number in another spelling is the same key, and another image of it.
     pair.target
         .run(
             "UPDATE composite SET v = 'other' WHERE b = 500; \
@@ -64,7 +65,7 @@ async fn one_row_is_found_by_any_key() {
         format!("public.ids {uuid} missing"),
         "public.words é8 different v".to_owned(),
         "public.sized 1000000,l extra".to_owned(),
-        "public.amounts 2.5000000000000000 different v".to_owned(),
+        "public.amounts 2.5000000000000000 different id,v".to_owned(),
     ];
     expected.sort();
     assert_eq!(world::found(&world::verifier(&pair, params())).await, expected);
@@ -88,4 +89,36 @@ async fn rows_that_only_one_side_has_are_all_found() {
     let found = world::found(&world::verifier(&pair, params())).await;
     assert_eq!(found.len(), 1000);
     assert!(found.iter().all(|told| told.ends_with(" missing")), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_spelt_otherwise_is_a_difference() {
+    let table = "CREATE TABLE amounts (id numeric PRIMARY KEY, v text);";
+    let rows = |id: &str| format!("{table} INSERT INTO amounts VALUES ({id}, 'a'), (7, 'b')");
+    let tables = [("public.amounts", "public.amounts", "{id}")];
+    let pair = world::pair(&rows("1.00"), &rows("1.0"), &tables).await;
+    let found = world::found(&world::verifier(&pair, world::params())).await;
+    assert_eq!(found, ["public.amounts 1.00 different id"]);
+    let repairing = Params { repair: true, ..world::params() };
+    world::verify(&world::verifier(&pair, repairing)).await;
+    assert_eq!(pair.target.rows("SELECT id FROM amounts ORDER BY id").await, ["1.00", "7"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_one_side_generates_is_compared() {
+    let plain = "CREATE TABLE sums (id int PRIMARY KEY, a int, total int);";
+    let generated = "CREATE TABLE sums (id int PRIMARY KEY, a int, \
+        total int GENERATED ALWAYS AS (a * 2) STORED);";
+    let source = format!("{plain} INSERT INTO sums VALUES (1, 1, 2), (2, 2, 5)");
+    let target = format!("{generated} INSERT INTO sums (id, a) VALUES (1, 1), (2, 2)");
+    let tables = [("public.sums", "public.sums", "{id}")];
+    let pair = world::pair(&source, &target, &tables).await;
+    let repairing = Params { repair: true, ..world::params() };
+    let all = world::verify(&world::verifier(&pair, repairing)).await;
+    let findings: Vec<_> = all["public.sums"].iter().flat_map(|done| &done.findings).collect();
+    let told: Vec<String> = findings.iter().map(|finding| world::told(finding)).collect();
+    assert_eq!(told, ["2 different total"]);
+    // No write makes them equal, and nobody says so.
+    let Repair::Failed(why) = &findings[0].repair else { panic!("{findings:?}") };
+    assert!(why.contains("\"total\" is generated on the shadow"), "{why}");
 }

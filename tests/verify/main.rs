@@ -15,4 +15,5 @@ mod keys;
 mod load;
 mod proofs;
 mod seeds;
+mod unread;
 mod world;

@@ -149,24 +149,26 @@ impl Run<'_> {
         crash::pass("cutover_after_raising");
         let until = Instant::now() + AFTER_FLIP;
         let epoch = row.state.epoch;
-        let mut waiting = Vec::new();
+        // How many members are still to follow, as soon as that is known.
+        let mut waiting = None;
         while Instant::now() < until {
-            if let Ok(fleet) = self.parts.fleet.fleet(self.request.to).await {
-                // Those that were prepared are expected on the new primary.
-                let reported = self.parts.pauses.reports(self.from(), self.pause.id).await;
-                let expected: Vec<_> = reported.unwrap_or_default();
+            let fleet = self.parts.fleet.fleet(self.request.to).await;
+            // Those that were prepared are expected on the new primary.
+            let expected = self.parts.pauses.reports(self.from(), self.pause.id).await;
+            if let (Ok(fleet), Ok(expected)) = (fleet, expected) {
                 let there = |id| fleet.members.iter().any(|it| it.id == id && it.epoch >= epoch);
-                waiting = expected.iter().filter(|(id, _)| !there(*id)).map(|it| it.0).collect();
-                if waiting.is_empty() {
+                waiting = Some(expected.iter().filter(|(id, _)| !there(*id)).count());
+                if waiting == Some(0) {
                     break;
                 }
             }
             tokio::time::sleep(LOOK).await;
         }
         self.carry_history().await;
-        let mut detail = match waiting.len() {
-            0 => format!("all members write on the {}", self.request.to),
-            late => format!("{late} members are still to follow"),
+        let mut detail = match waiting {
+            Some(0) => format!("all members write on the {}", self.request.to),
+            Some(late) => format!("{late} members are still to follow"),
+            None => "whether all members have followed is not known".to_owned(),
         };
         match self.parts.read_only.follow(row).await {
             Ok(made) if made.roles == 0 => {}
@@ -191,7 +193,13 @@ impl Run<'_> {
     /// The new primary gets the history. It is the same where it has it already.
     pub(super) async fn carry_history(&self) {
         let (store, to) = (&self.parts.store, self.request.to);
-        let history = store.history(self.from(), 100).await.unwrap_or_default();
+        let history = match store.history(self.from(), 100).await {
+            Ok(history) => history,
+            Err(fault) => {
+                tracing::warn!(%fault, "the history of the new primary is left to the leader");
+                return;
+            }
+        };
         for recorded in history {
             if let Err(fault) = store.record(to, recorded.event, Some(recorded.at)).await {
                 tracing::warn!(%fault, "the history of the new primary is left to the leader");

@@ -87,6 +87,15 @@ async fn one(
     if let Some(fault) = difference(name, &done) {
         return Err(fault);
     }
+    let unread = |finding: &&Finding| finding.is_open() && finding.what.is_unread();
+    if let Some(Finding { key, what: Discrepancy::Unread { reason }, .. }) =
+        done.findings.iter().find(unread)
+    {
+        let message = format!("a row of {name} cannot be read, key {key:?}: {reason}");
+        return Err(SqlFault::new(FaultKind::Precondition, "refused.unread", message).with_hint(
+            "whether it is equal is not known: mend the row, or delete it on both sides",
+        ));
+    }
     proved.pending += u64::from(!done.is_equal());
     Ok(())
 }

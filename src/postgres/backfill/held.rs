@@ -67,18 +67,19 @@ impl Stage {
 
     fn blocked_by(&self, table: &CopyTable, index: &UniqueIndex) -> String {
         let shape = &table.shape;
+        let (own, place) = (shape.unused_name("segue_u"), shape.unused_name("segue_place"));
         let parts: Vec<String> = index
             .parts
             .iter()
             .enumerate()
-            .map(|(n, part)| format!("({part}) AS segue_u{n}"))
+            .map(|(n, part)| format!("({part}) AS {own}{n}"))
             .collect();
         let mut matches: Vec<String> = (0..index.parts.len())
             .map(|n| {
                 let operator = index.operators.get(n).map_or("=", String::as_str);
-                let equal = format!("t.segue_u{n} {operator} w.segue_u{n}");
+                let equal = format!("t.{own}{n} {operator} w.{own}{n}");
                 if index.nulls_equal {
-                    format!("({equal} OR (t.segue_u{n} IS NULL AND w.segue_u{n} IS NULL))")
+                    format!("({equal} OR (t.{own}{n} IS NULL AND w.{own}{n} IS NULL))")
                 } else {
                     equal
                 }
@@ -93,10 +94,10 @@ impl Stage {
         let condition =
             index.predicate.as_ref().map(|text| format!(" WHERE {text}")).unwrap_or_default();
         format!(
-            "WITH blocked AS (SELECT w.segue_place FROM \
-                 (SELECT *, ctid AS segue_place, {parts} FROM {stage}{condition}) AS w \
+            "WITH blocked AS (SELECT w.{place} FROM \
+                 (SELECT *, ctid AS {place}, {parts} FROM {stage}{condition}) AS w \
                  JOIN (SELECT *, {parts} FROM {table}{condition}) AS t ON {matches}) \
-             DELETE FROM {stage} AS t USING blocked AS b WHERE t.ctid = b.segue_place \
+             DELETE FROM {stage} AS t USING blocked AS b WHERE t.ctid = b.{place} \
              RETURNING {keys}",
             parts = parts.join(", "),
             stage = self.name,

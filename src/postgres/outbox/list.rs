@@ -12,11 +12,12 @@ use crate::domain::status::{OutboxEntry, OutboxStatus};
 use crate::domain::table::{TableName, TableRef};
 use crate::ports::PendingKeys;
 use crate::ports::admin::OutboxAdmin;
+use crate::postgres::outbox::unreadable::readable;
 use crate::postgres::outbox::{Outbox, place_of, said};
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
 const LIST: &str = "\
-    SELECT t.source_schema, t.source_name, t.target_schema, t.target_name, o.key, \
+    SELECT t.source_schema, t.source_name, t.target_schema, t.target_name, {key}, \
         o.write_id::text, o.created_at, o.attempts, o.next_attempt_at, o.last_error, o.table_id \
     FROM segue.outbox AS o LEFT JOIN segue.migrated_table AS t USING (table_id) \
     WHERE o.forgotten_at IS NULL AND o.attempts >= $1 ORDER BY o.created_at LIMIT $2";
@@ -122,7 +123,8 @@ impl Outbox {
     pub async fn list(&self, limit: u32, failed_only: bool) -> Result<Vec<OutboxEntry>, SqlFault> {
         let client = self.client().await?;
         let least = i32::from(failed_only);
-        let rows = client.query(LIST, &[&least, &i64::from(limit)]).await;
+        let key = if client.facts().is_cockroach { "o.key".to_owned() } else { readable("o.key") };
+        let rows = client.query(&LIST.replace("{key}", &key), &[&least, &i64::from(limit)]).await;
         let rows = rows.map_err(said(&client))?;
         let side = self.side();
         let entries =

@@ -10,6 +10,7 @@
 //! - [`list`], [`status`]: what operators and the comparer ask
 //! - [`lookup`]: whether single writes wait
 //! - [`servers`]: whether one of them may have lost commits
+//! - [`unreadable`]: keys that no session can read
 //! - [`upkeep`]: the ring, the window of forgotten rows
 //! - [`pressure`]: what is done about an outbox that is too large
 //! - [`fold`]: keys that wait, folded into their table
@@ -23,6 +24,7 @@ mod pressure;
 pub mod servers;
 pub mod settle;
 mod status;
+pub mod unreadable;
 pub mod upkeep;
 
 use std::sync::Arc;

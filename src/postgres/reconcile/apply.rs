@@ -130,7 +130,7 @@ fn inserts(
                 Err(reason) => bad.push((row_key(table, *key), reason)),
             }
             if let Some(before) = &table.shadow[*key] {
-                params.extend(own.iter().map(|index| keep(before.cell(*index))));
+                params.extend(own.iter().map(|index| keep(shape, *index, before.cell(*index))));
             }
         }
         writes.push(Write { sql: shape.insert_many(rows, whole), params, rows: rows as u64 });

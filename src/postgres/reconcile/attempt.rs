@@ -8,10 +8,10 @@ use crate::domain::side::Side;
 use crate::domain::table::{TableName, quote_identifier};
 use crate::postgres::crash;
 use crate::postgres::outbox::RowKey;
-use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::apply::{Planned, apply};
 use crate::postgres::reconcile::cells::equal;
 use crate::postgres::reconcile::conflict;
+use crate::postgres::reconcile::generated;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::lock::{
@@ -19,9 +19,11 @@ use crate::postgres::reconcile::lock::{
 };
 use crate::postgres::reconcile::plan::{Removal, plan};
 use crate::postgres::reconcile::read::{TableKeys, read_all};
+use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::{ForeignKeys, Transaction, begin_primary};
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::shapes::ShapeMap;
+use crate::postgres::reconcile::{Learned, Reconciler};
 
 /// The tables' names and keys, read in the snapshot in which the rows are read.
 const REGISTRY: &str = "\
@@ -34,6 +36,15 @@ struct Readings {
     shadow: Vec<Vec<Option<Image>>>,
 }
 
+/// What an attempt has committed.
+#[derive(Debug, Default)]
+pub(super) struct Attempted {
+    /// Rows that were written.
+    pub(super) changed: u64,
+    /// Keys whose rows are not equal for all that, with the reason.
+    pub(super) unequal: Vec<(RowKey, String)>,
+}
+
 impl Reconciler {
     /// Locks, reads, writes and commits. If we crash anywhere before the commit, the shadow
     /// rolls back and the outbox still has the keys; if we crash after it, they are
@@ -41,32 +52,31 @@ impl Reconciler {
     pub(super) async fn attempt(
         &self,
         keys: &BTreeSet<RowKey>,
-        holders_first: bool,
-    ) -> Result<u64, Halt> {
+        learned: &Learned,
+    ) -> Result<Attempted, Halt> {
         let shapes = self.shapes().await?;
         let tables = group(keys, &shapes)?;
         let (keys_as, deadline) = (self.foreign_keys().await?, self.params.deadline);
         let shadow = Transaction::open_shadow(&self.shadow, keys_as, deadline).await?;
         lock(&shadow, &tables).await?;
         self.params.crash.pass(crash::AFTER_LOCK)?;
-        let readings = self.read_both(&shadow, &tables).await?;
+        let readings = self.read_both(&shadow, &tables, learned.wanted).await?;
         self.params.crash.pass(crash::AFTER_READ)?;
-        let planned = self.plan_all(&shadow, &tables, &readings, holders_first, &shapes).await?;
-        if planned.iter().all(|table| table.plan.is_empty()) {
-            shadow.end("COMMIT").await?;
-            self.params.crash.pass(crash::AFTER_SHADOW_COMMIT)?;
-            return Ok(0);
+        let first = learned.holders_first;
+        let planned = self.plan_all(&shadow, &tables, &readings, first, &shapes).await?;
+        let mut changed = 0;
+        if !planned.iter().all(|table| table.plan.is_empty()) {
+            changed = match apply(shadow.client()?, shadow.side(), &planned).await {
+                Ok(changed) => changed,
+                Err(halt) => return Err(self.learn(shadow, &planned, keys, &shapes, halt).await),
+            };
+            self.params.crash.pass(crash::AFTER_APPLY)?;
         }
-        let applied = apply(shadow.client()?, shadow.side(), &planned).await;
-        let changed = match applied {
-            Ok(changed) => changed,
-            Err(halt) => return Err(self.learn(shadow, &planned, keys, &shapes, halt).await),
-        };
-        self.params.crash.pass(crash::AFTER_APPLY)?;
+        let unequal = generated::unequal(&shadow, &planned, learned.wanted).await?;
         // Modelled as `Action::ShadowCommit` in tests/model.
         shadow.end("COMMIT").await?;
         self.params.crash.pass(crash::AFTER_SHADOW_COMMIT)?;
-        Ok(changed)
+        Ok(Attempted { changed, unequal })
     }
 
     pub(in crate::postgres) async fn shapes(&self) -> Result<Arc<ShapeMap>, Halt> {
@@ -82,12 +92,13 @@ impl Reconciler {
         &self,
         shadow: &Transaction,
         tables: &[TableKeys],
+        wanted: Wanted,
     ) -> Result<Readings, Halt> {
-        let on_shadow = read_all(shadow.client()?, shadow.side(), Role::Shadow, tables);
+        let on_shadow = read_all(shadow.client()?, shadow.side(), Role::Shadow, tables, wanted);
         let on_primary = async {
             let begin = begin_primary(self.params.deadline);
             let primary = Transaction::open(&self.primary, &begin).await?;
-            let read = read_all(primary.client()?, primary.side(), Role::Primary, tables);
+            let read = read_all(primary.client()?, primary.side(), Role::Primary, tables, wanted);
             let (read, known) = tokio::join!(read, still_registered(&primary, tables));
             // After the first error the other only says that the transaction is aborted.
             let read = read?;

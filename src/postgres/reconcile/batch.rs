@@ -23,6 +23,7 @@ use crate::postgres::reconcile::batch::table::Tables;
 use crate::postgres::reconcile::halt::{Halt, on};
 use crate::postgres::reconcile::place::Place;
 use crate::postgres::reconcile::session::Transaction;
+use crate::postgres::reconcile::unread::{self, UNCLAIM};
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
 use crate::postgres::session::ServerFacts;
 use crate::telemetry::names;
@@ -46,8 +47,6 @@ fn begin(facts: &ServerFacts) -> String {
     let plan = if facts.is_cockroach { "" } else { FOLLOW_THE_INDEX };
     format!("{BEGIN}{plan}{SAVE}")
 }
-
-const UNCLAIM: &str = "ROLLBACK TO claim";
 
 /// Bounds of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -146,7 +145,10 @@ impl OutboxWorker {
         let mut limits = ClaimLimits { keys_max, rows_max, whole_tables, from };
         let client = transaction.client()?;
         let begun = Instant::now();
-        let mut taken = claim(client, limits).await.map_err(Halt::Away)?;
+        let mut taken = match claim(client, limits).await {
+            Ok(taken) => taken,
+            Err(fault) => return unread::give_back(transaction, fault, self.params.backoff).await,
+        };
         if taken.claim == Claim::Nothing && !whole_tables {
             limits.whole_tables = true;
             taken = claim(client, limits).await.map_err(Halt::Away)?;

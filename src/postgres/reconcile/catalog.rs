@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use tokio_postgres::Client;
 
+use crate::compare::common::{Form, form};
 use crate::domain::pg_type::Column;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
+use crate::postgres::pool::Lease;
 use crate::postgres::reconcile::cells;
 use crate::postgres::reconcile::key_column::key_column;
 use crate::postgres::reconcile::queries::{COLUMNS, KEY, REFERENCES, TABLES, UNFIT, UNIQUES};
@@ -62,8 +64,8 @@ pub struct Registered {
 ///
 /// What a database reports, with the side that did.
 pub async fn load(
-    primary: &Client,
-    shadow: &Client,
+    primary: &Lease,
+    shadow: &Lease,
     primary_side: Side,
     ignored: &IgnoredColumns,
     copied: bool,
@@ -98,8 +100,8 @@ pub async fn registered(client: &Client) -> Result<Vec<Registered>, tokio_postgr
 ///
 /// What a database reports, with the side that did.
 pub async fn load_these(
-    primary: &Client,
-    shadow: &Client,
+    primary: &Lease,
+    shadow: &Lease,
     primary_side: Side,
     tables: &[Registered],
     ignored: &IgnoredColumns,
@@ -118,8 +120,8 @@ pub async fn load_these(
 }
 
 async fn load_one(
-    primary: &Client,
-    shadow: &Client,
+    primary: &Lease,
+    shadow: &Lease,
     primary_side: Side,
     table_id: i32,
     (primary_name, shadow_name): (TableName, TableName),
@@ -163,8 +165,9 @@ async fn load_one(
     }
     let nothing = BTreeSet::new();
     let ignored = ignored.get(&primary_name).unwrap_or(&nothing);
-    Ok(assemble(&on_primary, &on_shadow, key, &unique_columns, ignored).map(
-        |(pairs, shadow_only, key)| {
+    let across = primary.facts().is_cockroach || shadow.facts().is_cockroach;
+    Ok(assemble(&on_primary, &on_shadow, key, &unique_columns, ignored, across).map(
+        |(pairs, generated, shadow_only, key)| {
             let shadow_only_types = own_types(&on_shadow, &shadow_only);
             Arc::new(TableShape {
                 table_id,
@@ -173,6 +176,8 @@ async fn load_one(
                 primary_columns: on_primary.columns,
                 shadow_columns: on_shadow.columns,
                 pairs,
+                generated,
+                across,
                 shadow_only_types,
                 shadow_only,
                 key,
@@ -274,7 +279,7 @@ async fn references(
         .collect()
 }
 
-type Parts = (Vec<Pair>, Vec<usize>, Vec<KeyColumn>);
+type Parts = (Vec<Pair>, Vec<Pair>, Vec<usize>, Vec<KeyColumn>);
 
 fn assemble(
     primary: &SideColumns,
@@ -282,8 +287,9 @@ fn assemble(
     key: &[String],
     unique: &BTreeSet<String>,
     ignored: &BTreeSet<String>,
+    across: bool,
 ) -> Result<Parts, String> {
-    let mut pairs = Vec::new();
+    let (mut pairs, mut generated) = (Vec::new(), Vec::new());
     for (index, column) in primary.columns.iter().enumerate() {
         let Some(found) = shadow.columns.iter().position(|other| other.name == column.name) else {
             if ignored.contains(&column.name) {
@@ -295,23 +301,34 @@ fn assemble(
             ));
         };
         let facts = shadow.casts.get(&column.name);
-        // What the shadow computes cannot be written. What only the primary computes is data.
-        if ignored.contains(&column.name) || facts.is_some_and(|facts| facts.generated) {
+        if ignored.contains(&column.name) {
             continue;
         }
-        pairs.push(Pair {
+        // What the shadow computes cannot be written. What only the primary computes is data.
+        let written = !facts.is_some_and(|facts| facts.generated);
+        let judged = cells::pair(column.clone(), shadow.columns[found].clone());
+        let form = form(&judged);
+        let places = if written { &mut pairs } else { &mut generated };
+        places.push(Pair {
             primary: index,
             shadow: found,
-            judged: cells::pair(column.clone(), shadow.columns[found].clone()),
+            compared: None,
+            by_text: form == Form::Text && !across,
+            judged,
+            form,
             shadow_type: facts.map(|facts| facts.full_type.clone()).unwrap_or_default(),
             unique: unique.contains(&column.name),
             identity_always: facts.is_some_and(|facts| facts.identity_always),
         });
     }
+    let cast = |pair: &&mut Pair| !across && !matches!(pair.form, Form::Own(_) | Form::Text);
+    for (place, pair) in pairs.iter_mut().chain(&mut generated).filter(cast).enumerate() {
+        pair.compared = Some(place);
+    }
     let shadow_only: Vec<usize> = (0..shadow.columns.len())
         .filter(|index| {
             let name = &shadow.columns[*index].name;
-            !pairs.iter().any(|pair| pair.shadow == *index)
+            !pairs.iter().any(|pair: &Pair| pair.shadow == *index)
                 && !shadow.casts.get(name).is_some_and(|facts| facts.generated)
         })
         .collect();
@@ -325,5 +342,5 @@ fn assemble(
         }
     }
     let key = key.iter().map(|name| key_column(name, primary, shadow)).collect::<Result<_, _>>()?;
-    Ok((pairs, shadow_only, key))
+    Ok((pairs, generated, shadow_only, key))
 }

@@ -1,11 +1,13 @@
 //! Cells of one side against cells of the other: judged, and carried over.
 
 use crate::compare::cell::{CellVerdict, ColumnPair, judge};
+use crate::compare::common::Form;
 use crate::compare::rules::ColumnRules;
 use crate::domain::pg_type::{Column, TypeKind};
 use crate::postgres::param::RawParam;
-use crate::postgres::reconcile::shape::Pair;
-use crate::value::{self, Parameter};
+use crate::postgres::reconcile::image::Image;
+use crate::postgres::reconcile::shape::{Pair, Role, TableShape};
+use crate::value::{self, Format, Parameter};
 
 /// Added to every length and scale in `atttypmod`.
 const MODIFIER_BASE: i32 = 4;
@@ -15,10 +17,45 @@ pub fn pair(primary: Column, shadow: Column) -> ColumnPair {
     ColumnPair { primary, shadow, stored: true, rules: ColumnRules::default() }
 }
 
-/// Whether the shadow's cell needs no write: it is the primary's value, or as much of it as
-/// the shadow's column can hold.
-pub fn equal(pair: &Pair, primary: Option<&[u8]>, shadow: Option<&[u8]>) -> bool {
-    judge(&pair.judged, primary, shadow) != CellVerdict::Different
+/// Whether both rows have the same stored image in a column: reconcile, verify, repair and the
+/// way back all ask here. A finer value of the shadow's own is the same in the coarser type, and
+/// is left alone.
+pub fn equal(shape: &TableShape, pair: &Pair, primary: &Image, shadow: &Image) -> bool {
+    let (one, other) = (primary.cell(pair.primary), shadow.cell(pair.shadow));
+    if shape.across {
+        return printed_alike(pair, one, other);
+    }
+    let Some(place) = pair.compared else { return one == other };
+    match (primary.compared(place), shadow.compared(place)) {
+        (Ok(one), Ok(other)) => one == other,
+        // A value that has no image in the coarser type is none of its values.
+        _ => one.is_none() && other.is_none(),
+    }
+}
+
+/// Between PostgreSQL and CockroachDB the same image may be sent as other bytes. Of columns of
+/// one type the text decides, which both print alike; of others, of documents and of times, which
+/// CockroachDB keeps in another form, the rules of stored columns.
+fn printed_alike(pair: &Pair, one: Option<&[u8]>, other: Option<&[u8]>) -> bool {
+    let (Some(a), Some(b)) = (one, other) else { return one.is_none() && other.is_none() };
+    let (first, second) = (&pair.judged.primary.ty, &pair.judged.shadow.ty);
+    match &pair.form {
+        Form::Own(name) if !name.contains("json") && !name.contains("timestamp") => {
+            let texts = (value::to_text(first, a), value::to_text(second, b));
+            a == b || matches!(texts, (Ok(a), Ok(b)) if a == b)
+        }
+        _ => judge(&pair.judged, one, other) != CellVerdict::Different,
+    }
+}
+
+/// A cell of a column as text; of a type that segue cannot write out, as what it is.
+pub fn text(shape: &TableShape, role: Role, column: usize, cell: &[u8]) -> Result<String, String> {
+    let Some(found) = shape.columns(role).get(column) else { return Err(String::new()) };
+    let unread = || format!("{} bytes of {}", cell.len(), found.ty.name);
+    if shape.is_text(role, column) {
+        return String::from_utf8(cell.to_vec()).map_err(|_| unread());
+    }
+    value::to_text(&found.ty, cell).map_err(|_| unread())
 }
 
 /// The primary's cell as a parameter for the shadow's column.
@@ -27,6 +64,9 @@ pub fn equal(pair: &Pair, primary: Option<&[u8]>, shadow: Option<&[u8]>) -> bool
 ///
 /// Where the value does not fit, in words for the outbox.
 pub fn carry(pair: &Pair, cell: Option<&[u8]>) -> Result<RawParam, String> {
+    if pair.by_text {
+        return Ok(as_text(cell));
+    }
     let Some(cell) = cell else {
         return Ok(RawParam(Parameter::NULL));
     };
@@ -84,7 +124,15 @@ fn scale(limit: i32) -> i32 {
     ((limit & 0x7ff) ^ 1024) - 1024
 }
 
-/// A cell of the shadow put back as it was.
-pub fn keep(cell: Option<&[u8]>) -> RawParam {
+/// Of a type without a binary form the server takes not even a NULL in it.
+fn as_text(cell: Option<&[u8]>) -> RawParam {
+    RawParam(Parameter { format: Format::Text, data: cell.map(|bytes| bytes.to_vec().into()) })
+}
+
+/// A cell of the shadow's own column put back as it was.
+pub fn keep(shape: &TableShape, column: usize, cell: Option<&[u8]>) -> RawParam {
+    if shape.is_text(Role::Shadow, column) {
+        return as_text(cell);
+    }
     RawParam(cell.map_or(Parameter::NULL, |bytes| Parameter::binary(bytes.to_vec())))
 }

@@ -9,10 +9,9 @@ use crate::domain::side::Side;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::param::RawParam;
 use crate::postgres::reconcile::apply::Planned;
-use crate::postgres::reconcile::cells::{carry, keep};
+use crate::postgres::reconcile::cells::{carry, keep, text};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::shape::{ForeignKey, Role, TableShape, UniqueIndex};
-use crate::value;
 
 /// Keys of the shadow's rows that hold a unique value which a row of the plan is to get.
 /// `constraint` is what the violation named; a partition's index has a name of its own, and
@@ -60,7 +59,10 @@ fn wanted(table: &Planned<'_>, key: usize) -> Option<Vec<RawParam>> {
     }
     let before = table.shadow[key].as_ref();
     params.extend(
-        shape.shadow_only.iter().map(|index| keep(before.and_then(|row| row.cell(*index)))),
+        shape
+            .shadow_only
+            .iter()
+            .map(|index| keep(shape, *index, before.and_then(|row| row.cell(*index)))),
     );
     Some(params)
 }
@@ -69,21 +71,22 @@ fn holder_sql(shape: &TableShape, index: &UniqueIndex) -> String {
     use crate::domain::table::quote_identifier;
     let name = |column: usize| quote_identifier(&shape.shadow_columns[column].name);
     let pairs = shape.pairs.iter().map(|pair| (pair.shadow_type.as_str(), name(pair.shadow)));
-    let own = shape.shadow_only_types.iter().zip(&shape.shadow_only);
-    let own = own.map(|(ty, column)| (ty.as_str(), name(*column)));
+    let shadows = shape.shadow_only_types.iter().zip(&shape.shadow_only);
+    let shadows = shadows.map(|(ty, column)| (ty.as_str(), name(*column)));
     let cells: Vec<String> = pairs
-        .chain(own)
+        .chain(shadows)
         .enumerate()
         .map(|(n, (ty, name))| format!("${}::{ty} AS {name}", n + 1))
         .collect();
+    let own = shape.unused_name("segue_u");
     let parts: Vec<String> =
-        index.parts.iter().enumerate().map(|(n, part)| format!("({part}) AS segue_u{n}")).collect();
+        index.parts.iter().enumerate().map(|(n, part)| format!("({part}) AS {own}{n}")).collect();
     let matches: Vec<String> = (0..index.parts.len())
         .map(|n| {
             let operator = index.operators.get(n).map_or("=", String::as_str);
-            let equal = format!("t.segue_u{n} {operator} w.segue_u{n}");
+            let equal = format!("t.{own}{n} {operator} w.{own}{n}");
             if index.nulls_equal {
-                format!("({equal} OR (t.segue_u{n} IS NULL AND w.segue_u{n} IS NULL))")
+                format!("({equal} OR (t.{own}{n} IS NULL AND w.{own}{n} IS NULL))")
             } else {
                 equal
             }
@@ -186,7 +189,7 @@ fn parent_key(
                 .position(|name| quote_identifier(name) == column.name)?;
             let child_column = &reference.child_columns[position];
             let index = shape.primary_columns.iter().position(|c| &c.name == child_column)?;
-            value::to_text(&shape.primary_columns[index].ty, image.cell(index)?).ok()
+            text(shape, Role::Primary, index, image.cell(index)?).ok()
         })
         .collect()
 }

@@ -32,6 +32,8 @@ pub enum Halt {
     Keys(Vec<(RowKey, String)>),
     /// Some key of the set cannot be done.
     Set(String),
+    /// A value of some key cannot be brought to the form in which it is compared.
+    Uncast(String),
     /// No key of the set's table can be done.
     Table(String),
     /// The attempt took too long.
@@ -72,6 +74,20 @@ pub fn of_fault(fault: SqlFault) -> Halt {
         }
         _ => Halt::Set(fault.to_string()),
     }
+}
+
+/// The same for a reading that asks for values in the form in which they are compared.
+pub fn of_reading(error: Error, side: Side) -> Halt {
+    let of_a_value = error.code().is_some_and(|code| is_of_values(code.code()));
+    match classify(error, side) {
+        Halt::Set(reason) if of_a_value => Halt::Uncast(reason),
+        halt => halt,
+    }
+}
+
+/// SQLSTATEs that speak of a value, or of a cast that is not there.
+pub fn is_of_values(code: &str) -> bool {
+    code.starts_with("22") || matches!(code, "42846" | "42883" | "54000")
 }
 
 /// [`classify`] for `map_err`.

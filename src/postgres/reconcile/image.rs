@@ -1,25 +1,38 @@
 //! One row as the wire gave it.
 
+use std::ops::Range;
+
 use tokio_postgres::Row;
 
 use crate::postgres::cell::Raw;
 
-/// The cells of one row in one buffer.
+/// The cells of one row in one buffer: those of its columns, then those that were asked for to
+/// be compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Image {
+    /// Cells of columns.
+    width: usize,
     ends: Vec<Option<usize>>,
     data: Vec<u8>,
 }
 
+/// The row was read without the cells to compare by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unasked;
+
 impl Image {
-    /// The cells of a row from its column `first` on.
+    /// These cells of a row, the first `width` of which are the table's columns.
     ///
     /// # Errors
     ///
     /// Where the driver cannot give a cell, which means that it did not get the row whole.
-    pub fn from_row(row: &Row, first: usize) -> Result<Self, tokio_postgres::Error> {
-        let mut image = Self::default();
-        for index in first..row.len() {
+    pub fn from_row(
+        row: &Row,
+        cells: Range<usize>,
+        width: usize,
+    ) -> Result<Self, tokio_postgres::Error> {
+        let mut image = Self { width, ..Self::default() };
+        for index in cells {
             let Raw(cell) = row.try_get(index)?;
             image.push(cell);
         }
@@ -37,6 +50,12 @@ impl Image {
     /// Bytes of all cells.
     pub fn size(&self) -> usize {
         self.data.len()
+    }
+
+    /// The cell that was asked for to compare a column by; `Err` where the row was read without.
+    pub fn compared(&self, index: usize) -> Result<Option<&[u8]>, Unasked> {
+        let place = self.width + index;
+        if place < self.ends.len() { Ok(self.cell(place)) } else { Err(Unasked) }
     }
 
     /// The cell of a column; a column that is not there reads as NULL.

@@ -10,7 +10,7 @@
 //! - [`Reconciler::reconcile`]: attempts until every key is done or has its reason
 //! - [`batch`]: claim, reconcile, forget
 //! - [`whole_table`]: after `TRUNCATE`
-//! - [`plan`], [`shape`], [`lock`], [`cells`]: the pure parts
+//! - [`plan`], [`shape`], [`form`], [`lock`], [`cells`]: the pure parts
 
 pub mod apply;
 pub mod attempt;
@@ -18,6 +18,8 @@ pub mod batch;
 pub mod catalog;
 pub mod cells;
 pub mod conflict;
+pub mod form;
+mod generated;
 pub mod halt;
 pub mod image;
 mod key_column;
@@ -27,9 +29,11 @@ pub mod plan;
 pub mod preflight;
 mod queries;
 pub mod read;
+pub mod select;
 pub mod session;
 pub mod shape;
 pub mod shapes;
+mod unread;
 pub mod whole_table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,8 +47,10 @@ use crate::postgres::pool::Pool;
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::postgres::outbox::RowKey;
+use crate::postgres::reconcile::attempt::Attempted;
 use crate::postgres::reconcile::catalog::IgnoredColumns;
 use crate::postgres::reconcile::halt::Halt;
+use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::ForeignKeys;
 use crate::postgres::reconcile::shape::Role;
 use crate::postgres::reconcile::shapes::Shapes;
@@ -147,10 +153,11 @@ const AGAIN_FIRST: Duration = Duration::from_millis(5);
 const AGAIN_MAX: Duration = Duration::from_millis(250);
 
 /// What an attempt learned for the next one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Learned {
     extra: BTreeSet<RowKey>,
     holders_first: bool,
+    wanted: Wanted,
 }
 
 impl Reconciler {
@@ -203,8 +210,13 @@ impl Reconciler {
                 break;
             }
             match self.settle(&set, until).await {
-                Ok(changed) => {
+                Ok(Attempted { changed, unequal }) => {
                     report.changed += changed;
+                    for (key, reason) in unequal {
+                        if set.remove(&key) {
+                            report.failed.push((key, reason));
+                        }
+                    }
                     report.done.append(&mut set);
                 }
                 Err(Halt::Keys(faults)) => {
@@ -226,7 +238,9 @@ impl Reconciler {
                         sets.push(set);
                     }
                 }
-                Err(Halt::Set(reason)) => halve(set, &reason, &mut sets, &mut report),
+                Err(Halt::Set(reason) | Halt::Uncast(reason)) => {
+                    halve(set, &reason, &mut sets, &mut report);
+                }
                 Err(Halt::Table(reason)) => by_table(set, &reason, &mut sets, &mut report),
                 Err(Halt::Late) if set.len() == 1 => {
                     let reason = format!("not done within {:?}", self.params.deadline);
@@ -247,8 +261,9 @@ impl Reconciler {
 
     /// Attempts on one set until it is committed or has a reason.
     // Modelled as `Action::Again` in tests/model.
-    async fn settle(&self, set: &BTreeSet<RowKey>, until: Instant) -> Result<u64, Halt> {
-        let mut learned = Learned::default();
+    async fn settle(&self, set: &BTreeSet<RowKey>, until: Instant) -> Result<Attempted, Halt> {
+        let (extra, holders_first) = (BTreeSet::new(), false);
+        let mut learned = Learned { extra, holders_first, wanted: Wanted::Compared };
         let mut last = String::new();
         for attempt in 0..self.params.attempts_max {
             if attempt > 0 && Instant::now() > until {
@@ -264,10 +279,9 @@ impl Reconciler {
                 )));
             }
             let limit = self.params.deadline;
-            let tried =
-                tokio::time::timeout(limit, self.attempt(&all, learned.holders_first)).await;
+            let tried = tokio::time::timeout(limit, self.attempt(&all, &learned)).await;
             match tried.unwrap_or(Err(Halt::Late)) {
-                Ok(changed) => return Ok(changed),
+                Ok(done) => return Ok(done),
                 Err(Halt::Grow(more)) => {
                     "rows that refer to it keep changing".clone_into(&mut last);
                     learned.extra.extend(more);
@@ -287,6 +301,13 @@ impl Reconciler {
                 Err(Halt::Stale(fault)) => {
                     last = fault.to_string();
                     self.shapes.forget();
+                }
+                // Without its image the value is written anew, whatever it is.
+                Err(Halt::Uncast(reason))
+                    if set.len() == 1 && learned.wanted != Wanted::Columns =>
+                {
+                    last = reason;
+                    learned.wanted = Wanted::Columns;
                 }
                 // What was unfit may have been mended since it was looked at.
                 Err(Halt::Keys(_)) if self.shapes.forget_if_old() => {}

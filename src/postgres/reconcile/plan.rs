@@ -52,15 +52,15 @@ pub struct Removal<'a> {
     pub forced: &'a BTreeSet<usize>,
 }
 
-/// Compares the readings key by key. `equal` says whether two cells are equal after
-/// normalization: a column for which it says so is left alone, so that a finer value of
-/// the shadow survives a change of another column.
+/// Compares the readings key by key. `equal` says whether two rows have the same image in a
+/// column: one for which it says so is left alone, so that a finer value of the shadow survives
+/// a change of another column.
 pub fn plan(
     shape: &TableShape,
     primary: &[Option<Image>],
     shadow: &[Option<Image>],
     removal: Removal<'_>,
-    equal: impl Fn(&Pair, Option<&[u8]>, Option<&[u8]>) -> bool,
+    equal: impl Fn(&TableShape, &Pair, &Image, &Image) -> bool,
 ) -> TablePlan {
     let mut plan = TablePlan::default();
     let mut seen = HashSet::with_capacity(primary.len());
@@ -76,10 +76,7 @@ pub fn plan(
             (Some(_), None) => plan.inserts.push(key),
             (Some(wanted), Some(found)) => {
                 let pairs: Vec<usize> = (0..shape.pairs.len())
-                    .filter(|index| {
-                        let pair = &shape.pairs[*index];
-                        !equal(pair, wanted.cell(pair.primary), found.cell(pair.shadow))
-                    })
+                    .filter(|index| !equal(shape, &shape.pairs[*index], wanted, found))
                     .collect();
                 if removal.forced.contains(&key) || must_reinsert(shape, &pairs, removal) {
                     plan.reinserts.push(key);
@@ -119,8 +116,9 @@ mod tests {
         unique_holders: bool,
         forced: &BTreeSet<usize>,
     ) -> TablePlan {
-        // `~` in front stands for a value that is equal after normalization.
-        let equal = |_: &Pair, one: Option<&[u8]>, other: Option<&[u8]>| {
+        // `~` in front stands for a finer value of the same image.
+        let equal = |_: &TableShape, pair: &Pair, primary: &Image, shadow: &Image| {
+            let (one, other) = (primary.cell(pair.primary), shadow.cell(pair.shadow));
             let bare = |cell: Option<&[u8]>| {
                 cell.map(|bytes| bytes.strip_prefix(b"~").unwrap_or(bytes).to_vec())
             };

@@ -6,8 +6,9 @@ use crate::postgres::pool::Lease;
 use futures_util::future::try_join_all;
 
 use crate::domain::side::Side;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault, of_reading, on};
 use crate::postgres::reconcile::image::Image;
+use crate::postgres::reconcile::select::{Wanted, by_keys, counts_columns};
 use crate::postgres::reconcile::shape::{Role, TableShape};
 
 /// The keys of one table in a set.
@@ -43,8 +44,9 @@ pub async fn read_all(
     side: Side,
     role: Role,
     tables: &[TableKeys],
+    wanted: Wanted,
 ) -> Result<Vec<Vec<Option<Image>>>, Halt> {
-    try_join_all(tables.iter().map(|table| read_table(client, side, role, table))).await
+    try_join_all(tables.iter().map(|table| read_table(client, side, role, table, wanted))).await
 }
 
 async fn read_table(
@@ -52,19 +54,23 @@ async fn read_table(
     side: Side,
     role: Role,
     table: &TableKeys,
+    wanted: Wanted,
 ) -> Result<Vec<Option<Image>>, Halt> {
     let on = on(side);
-    let statement = client.prepared(&table.shape.select_by_keys(role)).await.map_err(of_fault)?;
-    let known = match role {
-        Role::Primary => &table.shape.primary_columns,
-        Role::Shadow => &table.shape.shadow_columns,
-    };
+    let shape = &table.shape;
+    let statement = client.prepared(&by_keys(shape, role, wanted)).await.map_err(of_fault)?;
+    let known = shape.columns(role);
     let found = statement.statement.columns().get(1..).unwrap_or_default();
-    let same = known.len() == found.len()
-        && known.iter().zip(found).all(|(known, found)| {
-            known.name == found.name()
-                && known.ty.oid == found.type_().oid()
-                && known.type_modifier == found.type_modifier()
+    let compared = shape.compared().filter(|pair| pair.compared.is_some()).count();
+    let compared = if wanted == Wanted::Compared { compared } else { 0 };
+    let counts = counts_columns(shape, role);
+    let width = known.len() + compared;
+    let same = width + usize::from(counts) == found.len()
+        && known.iter().zip(found).enumerate().all(|(index, (known, found))| {
+            shape.is_text(role, index)
+                || known.name == found.name()
+                    && known.ty.oid == found.type_().oid()
+                    && known.type_modifier == found.type_modifier()
         });
     if !same {
         return Err(changed_columns(client, side, table, role));
@@ -73,17 +79,22 @@ async fn read_table(
     let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
         arrays.iter().map(|array| array as _).collect();
     let mut images: Vec<Option<Image>> = vec![None; table.keys.len()];
-    for row in client.query(&statement.statement, &params).await.map_err(on)? {
+    let rows = client.query(&statement.statement, &params).await;
+    let failed = |error| if compared > 0 { of_reading(error, side) } else { on(error) };
+    for row in rows.map_err(failed)? {
         let place: i64 = row.try_get(0).map_err(on)?;
         let place = usize::try_from(place - 1).ok().and_then(|place| images.get_mut(place));
         let Some(place) = place else { continue };
+        if counts && row.try_get::<_, i64>(1 + width).map_err(on)? != known.len() as i64 {
+            return Err(changed_columns(client, side, table, role));
+        }
         if place.is_some() {
             return Err(Halt::Set(format!(
                 "table {} has two rows with one key on the {side}; reconcile needs a primary key",
                 table.shape.quoted(role)
             )));
         }
-        *place = Some(Image::from_row(&row, 1).map_err(on)?);
+        *place = Some(Image::from_row(&row, 1..1 + width, known.len()).map_err(on)?);
     }
     Ok(images)
 }

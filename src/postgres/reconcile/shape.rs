@@ -1,19 +1,26 @@
 //! How the tables of both sides correspond, column by column.
 
 use crate::compare::cell::ColumnPair;
+use crate::compare::common::{Form, is_by_bytes};
 use crate::domain::pg_type::Column;
 use crate::domain::table::{TableName, quote_identifier};
 use crate::postgres::reconcile::lock::Canon;
 
-/// A column that both sides have and that the shadow lets us write.
+/// A column that both sides have.
 #[derive(Debug, Clone)]
 pub struct Pair {
     /// Position on the primary.
     pub primary: usize,
     /// Position on the shadow.
     pub shadow: usize,
-    /// What the comparer judges by.
+    /// Both sides' columns.
     pub judged: ColumnPair,
+    /// The form in which its values are compared.
+    pub form: Form,
+    /// Which of the cells asked for it is compared by; none where that is the column's own.
+    pub compared: Option<usize>,
+    /// Its cells are read and written as text.
+    pub by_text: bool,
     /// The shadow's type, precision included.
     pub shadow_type: String,
     /// A unique index of the shadow, other than the primary key, depends on it.
@@ -109,6 +116,10 @@ pub struct TableShape {
     pub shadow_columns: Vec<Column>,
     /// The columns that are written.
     pub pairs: Vec<Pair>,
+    /// The columns that the shadow generates: compared, and never written.
+    pub generated: Vec<Pair>,
+    /// One of the sides is CockroachDB.
+    pub across: bool,
     /// Columns that only the shadow has and that can be written.
     pub shadow_only: Vec<usize>,
     /// Types of those, precision included.
@@ -136,6 +147,34 @@ impl TableShape {
         self.key.iter().map(|column| column.canon).collect()
     }
 
+    /// The pairs that are compared: those that are written, and those that the shadow generates.
+    pub fn compared(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.iter().chain(&self.generated)
+    }
+
+    /// The columns of a side, in the order of the table.
+    pub fn columns(&self, role: Role) -> &[Column] {
+        match role {
+            Role::Primary => &self.primary_columns,
+            Role::Shadow => &self.shadow_columns,
+        }
+    }
+
+    /// Whether the cells of a column are read as text.
+    pub fn is_text(&self, role: Role, column: usize) -> bool {
+        if self.across {
+            return false;
+        }
+        let place: fn(&Pair) -> usize = match role {
+            Role::Primary => |pair| pair.primary,
+            Role::Shadow => |pair| pair.shadow,
+        };
+        match self.compared().find(|pair| place(pair) == column) {
+            Some(pair) => pair.by_text,
+            None => self.columns(role).get(column).is_some_and(|column| !is_by_bytes(&column.ty)),
+        }
+    }
+
     /// Whether two texts are two keys.
     pub fn texts_are_keys(&self) -> bool {
         self.key.iter().all(|column| column.canon == Canon::Text)
@@ -147,6 +186,16 @@ impl TableShape {
             Role::Primary => self.primary.quoted(),
             Role::Shadow => self.shadow.quoted(),
         }
+    }
+
+    /// A name that no column of the shadow has, nor the beginning of one's: for what stands beside
+    /// all of them in a statement.
+    pub fn unused_name(&self, stem: &str) -> String {
+        let mut name = stem.to_owned();
+        while self.shadow_columns.iter().any(|column| column.name.starts_with(&name)) {
+            name.push('_');
+        }
+        name
     }
 
     /// `ROWS FROM (unnest($1), …) WITH ORDINALITY AS k(k1, …, n)`: keys as one array of
@@ -175,17 +224,6 @@ impl TableShape {
             })
             .collect();
         conditions.join(" AND ")
-    }
-
-    /// Reads the rows of many keys. `t.*` and not a list of columns: when somebody alters the
-    /// table, the prepared statement fails instead of leaving the new column out in silence.
-    pub fn select_by_keys(&self, role: Role) -> String {
-        format!(
-            "SELECT k.n, t.* FROM {} JOIN {} AS t ON {}",
-            self.key_source(),
-            self.quoted(role),
-            self.key_match(role, |index| format!("k.k{}", index + 1))
-        )
     }
 
     /// Deletes the rows of many keys.
@@ -279,6 +317,9 @@ pub(in crate::postgres) mod tests {
                 primary: index,
                 shadow: index,
                 judged: super::super::cells::pair(column.clone(), column.clone()),
+                form: Form::Own("pg_catalog.text".to_owned()),
+                compared: None,
+                by_text: false,
                 shadow_type: "text".to_owned(),
                 unique: index == 1,
                 identity_always: false,
@@ -293,6 +334,8 @@ pub(in crate::postgres) mod tests {
             primary_columns: columns,
             shadow_columns,
             pairs,
+            generated: Vec::new(),
+            across: false,
             shadow_only: vec![3],
             shadow_only_types: vec!["text".to_owned()],
             key: vec![KeyColumn {
@@ -315,13 +358,17 @@ pub(in crate::postgres) mod tests {
     }
 
     #[test]
+    fn a_name_of_segues_own_is_no_columns() {
+        let mut shape = shape();
+        assert_eq!(shape.unused_name("segue_u"), "segue_u");
+        shape.shadow_columns[1].name = "segue_u0".to_owned();
+        shape.shadow_columns[2].name = "segue_u_".to_owned();
+        assert_eq!(shape.unused_name("segue_u"), "segue_u__");
+    }
+
+    #[test]
     fn statements_name_each_side() {
         let shape = shape();
-        assert_eq!(
-            shape.select_by_keys(Role::Primary),
-            "SELECT k.n, t.* FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[])) \
-             WITH ORDINALITY AS k(k1, n) JOIN \"app\".\"t\" AS t ON t.\"id\" = k.k1::integer"
-        );
         assert_eq!(
             shape.update_one(&[2]),
             "UPDATE \"crdb\".\"t\" AS t SET \"note\" = $1 \

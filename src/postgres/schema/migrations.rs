@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 12] = [
+pub(super) const MIGRATIONS: [Migration; 13] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -57,6 +57,7 @@ pub(super) const MIGRATIONS: [Migration; 12] = [
     Migration { version: 10, sql: |_| include_str!("v10.sql").to_owned() },
     Migration { version: 11, sql: |_| include_str!("v11.sql").to_owned() },
     Migration { version: 12, sql: primary_epoch },
+    Migration { version: 13, sql: |_| include_str!("v13.sql").to_owned() },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.

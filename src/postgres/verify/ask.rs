@@ -4,7 +4,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::domain::key::KeyValues;
 use crate::domain::key_range::KeyRange;
-use crate::postgres::reconcile::halt::{Halt, on};
+use crate::postgres::reconcile::halt::{Halt, is_of_values, on};
 use crate::postgres::reconcile::session::{Transaction, begin_primary};
 use crate::postgres::reconcile::shape::Role;
 use crate::postgres::verify::{Table, Verifier};
@@ -53,7 +53,7 @@ impl Verifier {
         begin.push_str(sql);
         let side = transaction.side();
         let answer = client.simple_query(&begin).await.map_err(|error| {
-            let value = error.code().is_some_and(|code| is_of_values(code.code()));
+            let value = error.code().is_some_and(|code| is_of_some_row(code.code()));
             let halt = on(side)(error);
             if value { Failed::Value(halt) } else { Failed::Halt(halt) }
         })?;
@@ -78,9 +78,10 @@ impl Verifier {
     }
 }
 
-/// SQLSTATEs that speak of a value, or of a cast that is not there.
-fn is_of_values(code: &str) -> bool {
-    code.starts_with("22") || matches!(code, "42846" | "42883" | "54000")
+/// SQLSTATEs that some row may be the reason of: a value, a limit that it passes, damaged data.
+fn is_of_some_row(code: &str) -> bool {
+    let damaged = code.starts_with("XX") || code.starts_with("54") || code == "53200";
+    is_of_values(code) || damaged
 }
 
 fn cells(message: &SimpleQueryMessage) -> Option<Vec<Option<String>>> {

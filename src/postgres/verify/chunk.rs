@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::key::KeyValues;
 use crate::domain::key_range::KeyRange;
-use crate::domain::verify::{Finding, Repair};
+use crate::domain::verify::{Discrepancy, Finding, Repair};
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::shape::Role;
 use crate::postgres::verify::ask::Failed;
@@ -41,6 +41,14 @@ impl ChunkDone {
     /// Whether both sides' rows are the same now.
     pub fn is_equal(&self) -> bool {
         !self.findings.iter().any(Finding::is_open)
+    }
+
+    /// The first row that could not be read, with the reason.
+    pub fn unread(&self) -> Option<String> {
+        self.findings.iter().filter(|finding| finding.is_open()).find_map(|finding| {
+            let Discrepancy::Unread { reason } = &finding.what else { return None };
+            Some(format!("key {}: {reason}", finding.key.join(", ")))
+        })
     }
 
     /// Whether a row differs for which nothing is on its way.
@@ -82,19 +90,17 @@ impl Verifier {
         };
         let snapshot = primary.as_ref().map(|(snapshot, _)| snapshot.clone()).unwrap_or_default();
         let primary = primary.map(|(_, sums)| sums);
-        let rows = primary.as_ref().map_or(0, |sums| sums.rows);
+        let rows = match &primary {
+            Some(sums) => sums.rows,
+            None => self.count(table, &range).await?,
+        };
         let mut done = ChunkDone { range, rows, snapshot, ..ChunkDone::default() };
         let equal = primary.is_some() && primary == shadow;
-        if equal && (table.is_summed_up() || rows == 0) {
+        if equal {
             return Ok(done);
         }
-        let parts = if table.is_summed_up() {
-            let known = (primary.map(|sums| sums.rows), shadow.map(|sums| sums.rows));
-            self.narrow(table, &done.range, known).await?
-        } else {
-            vec![done.range.clone()]
-        };
-        for part in parts {
+        let known = (primary.map(|sums| sums.rows), shadow.map(|sums| sums.rows));
+        for part in self.narrow(table, &done.range, known).await? {
             self.look_at_range(table, &part, &mut done).await?;
         }
         Ok(done)
@@ -122,6 +128,14 @@ impl Verifier {
         Ok((snapshot, one(answer.get(1..).unwrap_or_default())?))
     }
 
+    /// Rows of the primary in a range that cannot be added up.
+    async fn count(&self, table: &Table, range: &KeyRange) -> Result<u64, Halt> {
+        let asked = self.asked(table, Role::Primary).count(range);
+        let answer = self.ask(Role::Primary, &asked).await.map_err(Failed::halt)?;
+        let cell = answer.first().and_then(|row| row.first()?.as_ref()?.parse().ok());
+        cell.ok_or_else(|| unreadable().halt())
+    }
+
     /// The sums of parts of a range, in their order.
     pub(super) async fn sums_of_parts(
         &self,
@@ -145,7 +159,6 @@ impl Verifier {
     fn asked<'a>(&self, table: &'a Table, role: Role) -> Asked<'a> {
         Asked {
             shape: &table.shape,
-            columns: &table.columns,
             role,
             hash: table.hash,
             is_cockroach: table.is_cockroach[usize::from(role == Role::Shadow)],

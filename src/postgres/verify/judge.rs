@@ -1,13 +1,12 @@
-//! Two rows of one key, judged by the comparer's rules. Pure.
+//! Two rows of one key, compared as reconcile compares them. Pure.
 
-use crate::compare::cell::{CellVerdict, judge};
 use crate::domain::key::KeyValues;
-use crate::domain::pg_type::PgType;
 use crate::domain::table::quote_identifier;
 use crate::domain::verify::{CellDifference, Discrepancy};
+use crate::postgres::reconcile::cells;
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::shape::{Role, TableShape};
-use crate::value;
+use crate::postgres::verify::rows::Reading;
 
 /// Characters of a value in a report.
 const VALUE_CHARS_MAX: usize = 200;
@@ -29,40 +28,39 @@ pub(super) fn fits(shape: &TableShape, role: Role, key: &KeyValues) -> bool {
     })
 }
 
-/// In what two rows differ by the comparer's rules; nothing where they do not.
-pub(super) fn discrepancy(
-    shape: &TableShape,
-    primary: Option<&Image>,
-    shadow: Option<&Image>,
-) -> Option<Discrepancy> {
-    let (one, other) = match (primary, shadow) {
-        (None, None) => return None,
-        (Some(_), None) => return Some(Discrepancy::Missing),
-        (None, Some(_)) => return Some(Discrepancy::Extra),
-        (Some(one), Some(other)) => (one, other),
-    };
-    let cells: Vec<CellDifference> = shape
-        .pairs
-        .iter()
-        .filter_map(|pair| {
-            let (one, other) = (one.cell(pair.primary), other.cell(pair.shadow));
-            if judge(&pair.judged, one, other) != CellVerdict::Different {
-                return None;
-            }
-            Some(CellDifference {
-                column: pair.judged.primary.name.clone(),
-                primary: text(&pair.judged.primary.ty, one),
-                shadow: text(&pair.judged.shadow.ty, other),
-            })
-        })
-        .collect();
-    (!cells.is_empty()).then_some(Discrepancy::Different(cells))
+/// What two rows of one key are to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Judged {
+    Equal,
+    Differs(Discrepancy),
+    /// One of them cannot be read, so that nobody knows.
+    Unread(String),
 }
 
-fn text(ty: &PgType, cell: Option<&[u8]>) -> Option<String> {
-    let cell = cell?;
-    Some(value::to_text(ty, cell).map_or_else(
-        |_| format!("{} bytes of {}", cell.len(), ty.name),
-        |text| text.chars().take(VALUE_CHARS_MAX).collect(),
-    ))
+/// In what two rows differ, where they can be read.
+pub(super) fn discrepancy(shape: &TableShape, primary: &Reading, shadow: &Reading) -> Judged {
+    let side = |role: &str, reason: &str| Judged::Unread(format!("on the {role}: {reason}"));
+    let (one, other) = match (primary, shadow) {
+        (Reading::Absent, Reading::Absent) => return Judged::Equal,
+        (Reading::There(_), Reading::Absent) => return Judged::Differs(Discrepancy::Missing),
+        (Reading::Absent, Reading::There(_)) => return Judged::Differs(Discrepancy::Extra),
+        (Reading::Unread(reason), _) => return side("primary", reason),
+        (_, Reading::Unread(reason)) => return side("shadow", reason),
+        (Reading::There(one), Reading::There(other)) => (one, other),
+    };
+    let cells: Vec<CellDifference> = shape
+        .compared()
+        .filter(|pair| !cells::equal(shape, pair, one, other))
+        .map(|pair| CellDifference {
+            column: pair.judged.primary.name.clone(),
+            primary: text(shape, Role::Primary, pair.primary, one),
+            shadow: text(shape, Role::Shadow, pair.shadow, other),
+        })
+        .collect();
+    if cells.is_empty() { Judged::Equal } else { Judged::Differs(Discrepancy::Different(cells)) }
+}
+
+fn text(shape: &TableShape, role: Role, column: usize, row: &Image) -> Option<String> {
+    let text = cells::text(shape, role, column, row.cell(column)?);
+    Some(text.unwrap_or_else(|unread| unread).chars().take(VALUE_CHARS_MAX).collect())
 }

@@ -13,7 +13,6 @@
 //! equal under its lock, and whatever was written since is in the outbox.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::domain::key::KeyValues;
@@ -22,14 +21,12 @@ use crate::domain::verify::{Discrepancy, Finding, Repair};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Stopped;
 use crate::postgres::reconcile::halt::Halt;
-use crate::postgres::reconcile::image::Image;
-use crate::postgres::reconcile::read::{TableKeys, read_all};
-use crate::postgres::reconcile::session::{Transaction, begin_primary};
-use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::reconcile::shape::Role;
 use crate::postgres::verify::ask::Failed;
 use crate::postgres::verify::chunk::{ChunkDone, Failures};
-use crate::postgres::verify::judge::{discrepancy, fits};
-use crate::postgres::verify::outbox::{Depth, Noted, noted};
+use crate::postgres::verify::judge::{Judged, discrepancy};
+use crate::postgres::verify::outbox::{Depth, Noted};
+use crate::postgres::verify::rows::Reading;
 use crate::postgres::verify::{Table, Verifier};
 
 /// Rows that are read at once.
@@ -41,8 +38,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Looks after which a row that is written all the time is left alone.
 const LOOKS_MOVING: u32 = 4;
 
-type Rows = Vec<Option<Image>>;
-
 /// What one look says of a key.
 enum Seen {
     Equal,
@@ -50,6 +45,8 @@ enum Seen {
     /// Something was written between the readings.
     Moving,
     Differs(Discrepancy),
+    /// Whether it differs cannot be told.
+    Unread(String),
 }
 
 /// A key that is looked at again.
@@ -126,6 +123,7 @@ impl Verifier {
                 let what = match seen {
                     Seen::Equal => continue,
                     Seen::Differs(what) => what,
+                    Seen::Unread(reason) => Discrepancy::Unread { reason },
                     Seen::Moving | Seen::Pending(_) if waiting.has_moved(&seen) => {
                         done.moving += 1;
                         continue;
@@ -189,12 +187,15 @@ impl Verifier {
             Depth::All => self.primary_now(table, keys, depth).await?,
         };
         done.rows_read += keys.len() as u64;
-        let size = |rows: &Rows| rows.iter().flatten().map(|it| it.size() as u64).sum::<u64>();
+        let size = |rows: &[Reading]| rows.iter().map(Reading::size).sum::<u64>();
         done.bytes_read += size(&primary) + size(&shadow);
         let judge = |index: usize| {
-            let one = primary.get(index).and_then(Option::as_ref);
-            let other = shadow.get(index).and_then(Option::as_ref);
-            let Some(what) = discrepancy(&table.shape, one, other) else { return Seen::Equal };
+            let (one, other) = (&primary[index], &shadow[index]);
+            let what = match discrepancy(&table.shape, one, other) {
+                Judged::Equal => return Seen::Equal,
+                Judged::Unread(reason) => return Seen::Unread(reason),
+                Judged::Differs(what) => what,
+            };
             let (noted, noted_after) = (&before[index], &after[index]);
             if noted.waits {
                 Seen::Pending(noted.clone())
@@ -205,75 +206,6 @@ impl Verifier {
             }
         };
         Ok((0..keys.len()).map(judge).collect())
-    }
-
-    /// The primary's rows and what the outbox says of them, in one snapshot.
-    async fn primary_now(
-        &self,
-        table: &Table,
-        keys: &[KeyValues],
-        depth: Depth,
-    ) -> Result<(Rows, Vec<Noted>), Halt> {
-        let begin = begin_primary(self.params.deadline);
-        let transaction = Transaction::open(self.reconciler.pool(Role::Primary), &begin).await?;
-        let client = transaction.client()?;
-        let noted = noted(client, &table.shape, keys, depth).await?;
-        if !keys.iter().all(|key| fits(&table.shape, Role::Primary, key)) {
-            transaction.end("ROLLBACK").await?;
-            return Ok((self.rows(table, Role::Primary, keys).await?, noted));
-        }
-        let rows = read(&transaction, Role::Primary, &table.shape, keys).await;
-        match rows {
-            Ok(rows) => {
-                transaction.end("ROLLBACK").await?;
-                Ok((rows, noted))
-            }
-            // The transaction has failed; a key is no value there.
-            Err(Halt::Set(_)) => Ok((self.rows(table, Role::Primary, keys).await?, noted)),
-            Err(halt) => Err(halt),
-        }
-    }
-
-    /// Rows by their keys. A key that is no value of a side's type is not there.
-    async fn rows(&self, table: &Table, role: Role, keys: &[KeyValues]) -> Result<Rows, Halt> {
-        let mut rows = vec![None; keys.len()];
-        let fitting = |(_, key): &(usize, &KeyValues)| fits(&table.shape, role, key);
-        let (places, keys): (Vec<usize>, Vec<KeyValues>) =
-            keys.iter().enumerate().filter(fitting).map(|(n, key)| (n, key.clone())).unzip();
-        for (place, row) in places.into_iter().zip(self.rows_that_fit(table, role, &keys).await?) {
-            rows[place] = row;
-        }
-        Ok(rows)
-    }
-
-    async fn rows_that_fit(
-        &self,
-        table: &Table,
-        role: Role,
-        keys: &[KeyValues],
-    ) -> Result<Rows, Halt> {
-        let mut rows = vec![None; keys.len()];
-        let mut left = vec![(0, keys.len())];
-        while let Some((from, to)) = left.pop() {
-            let Some(part) = keys.get(from..to).filter(|part| !part.is_empty()) else { continue };
-            let begin = begin_primary(self.params.deadline);
-            let transaction = Transaction::open(self.reconciler.pool(role), &begin).await?;
-            match read(&transaction, role, &table.shape, part).await {
-                Ok(found) => {
-                    transaction.end("ROLLBACK").await?;
-                    for (place, row) in rows.iter_mut().skip(from).zip(found) {
-                        *place = row;
-                    }
-                }
-                Err(Halt::Set(_)) if part.len() == 1 => {}
-                Err(Halt::Set(_)) => {
-                    let middle = from + part.len() / 2;
-                    left.extend([(from, middle), (middle, to)]);
-                }
-                Err(halt) => return Err(halt),
-            }
-        }
-        Ok(rows)
     }
 
     /// Reconciles rows; answers which could not be.
@@ -300,17 +232,6 @@ impl Verifier {
     }
 }
 
-async fn read(
-    transaction: &Transaction,
-    role: Role,
-    shape: &Arc<TableShape>,
-    keys: &[KeyValues],
-) -> Result<Rows, Halt> {
-    let tables = [TableKeys { shape: Arc::clone(shape), keys: keys.to_vec() }];
-    let read = read_all(transaction.client()?, transaction.side(), role, &tables).await?;
-    Ok(read.into_iter().next().unwrap_or_default())
-}
-
 // === impl Waiting ===
 
 impl Waiting {
@@ -327,7 +248,7 @@ impl Waiting {
                 Some(_) => {}
                 None => self.newest = Some(noted.newest.clone()),
             },
-            Seen::Equal | Seen::Differs(_) => {}
+            Seen::Equal | Seen::Differs(_) | Seen::Unread(_) => {}
         }
         self.moved >= LOOKS_MOVING
     }

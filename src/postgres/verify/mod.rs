@@ -2,7 +2,7 @@
 //!
 //! A chunk is a key range. Both sides add it up at once ([`sums`]); equal sums are equal rows.
 //! Where they differ the range is cut until few rows are left (`narrow`), and these are read
-//! and judged by the comparer's rules, cell by cell (`look`). A row that differs is asked of
+//! and compared column by column, as reconcile does (`look`). A row that differs is asked of
 //! the outbox, and looked at again, before it is called a difference.
 //!
 //! What was proven, and when, is kept for later ([`proof`]).
@@ -17,6 +17,7 @@ mod narrow;
 mod outbox;
 pub mod proof;
 pub mod proven;
+mod rows;
 pub mod sums;
 pub mod sweep;
 mod uncopied;
@@ -34,7 +35,7 @@ use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::shape::{Role, TableShape};
-use crate::postgres::verify::sums::{Columns, Hash};
+use crate::postgres::verify::sums::Hash;
 
 /// What verifying needs to know.
 #[derive(Debug, Clone)]
@@ -107,7 +108,6 @@ pub struct Verifier {
 pub struct Table {
     /// Both sides' columns and keys.
     pub shape: Arc<TableShape>,
-    columns: Columns,
     hash: Hash,
     /// Which of the two is CockroachDB.
     is_cockroach: [bool; 2],
@@ -121,17 +121,6 @@ pub type Verifiable = (TableName, Result<Table, String>);
 // === impl Table ===
 
 impl Table {
-    /// Columns that the databases cannot bring to one form; their rows are read and compared
-    /// one by one.
-    pub fn apart(&self) -> Vec<(String, &'static str)> {
-        self.columns.apart().map(|(name, why)| (name.to_owned(), why)).collect()
-    }
-
-    /// Whether equal sums are equal rows.
-    fn is_summed_up(&self) -> bool {
-        self.columns.apart().next().is_none()
-    }
-
     /// Whether a range is found by an index on both sides.
     pub fn index_serves(&self) -> bool {
         [Role::Primary, Role::Shadow].iter().all(|role| self.key(*role).index_serves())
@@ -184,10 +173,8 @@ impl Verifier {
                 .get(table_id)
                 .cloned()
                 .unwrap_or_else(|| (TableName::new("?", format!("table id {table_id}")), None));
-            let table = shape.clone().map(|shape| {
-                let columns = Columns::of(&shape);
-                Table { shape, columns, hash, is_cockroach, rows_estimate }
-            });
+            let table =
+                shape.clone().map(|shape| Table { shape, hash, is_cockroach, rows_estimate });
             tables.push((name, table));
         }
         tables.sort_by(|(one, _), (other, _)| one.cmp(other));

@@ -29,7 +29,8 @@ const ADD: &str = "INSERT INTO segue.verify (table_id, chunk, after_key, until_k
     SELECT $1, $2, $3, $4";
 const PROVE: &str = "UPDATE segue.verify SET rows = $3, \
     proven_at = CASE WHEN $4 THEN pg_catalog.clock_timestamp() END, written_at = NULL, \
-    horizon = $5, read_at = $6, capture_gaps = $7, source_server = $8, target_server = $9, differs = $10 \
+    horizon = $5, read_at = $6, capture_gaps = $7, source_server = $8, target_server = $9, differs = $10, \
+    unread = $12 \
     WHERE table_id = $1 AND chunk = $2 \
         AND EXISTS (SELECT 1 FROM segue.control WHERE id = 1 AND phase = ANY ($11))";
 /// Asked before anything of a chunk is read.
@@ -38,9 +39,9 @@ const NOW: &str = "SELECT pg_catalog.clock_timestamp(), capture_gaps \
 const LOOKED: &str = "INSERT INTO segue.verify_table (table_id, looked_at) VALUES ($1, $2) \
     ON CONFLICT (table_id) DO UPDATE SET looked_at = excluded.looked_at";
 /// Proofs of another server, or of before a time in which nothing was captured.
-const VOID: &str = "UPDATE segue.verify AS v SET proven_at = NULL, differs = false \
+const VOID: &str = "UPDATE segue.verify AS v SET proven_at = NULL, differs = false, unread = NULL \
     FROM segue.outbox_state AS s \
-    WHERE v.table_id = $1 AND (v.proven_at IS NOT NULL OR v.differs) AND s.id = 1 \
+    WHERE v.table_id = $1 AND (v.proven_at IS NOT NULL OR v.differs OR v.unread IS NOT NULL) AND s.id = 1 \
     AND (v.source_server <> $2 OR v.target_server <> $3 OR v.capture_gaps <> s.capture_gaps)";
 /// A chunk and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +163,8 @@ impl Verifier {
         let horizon: Option<i64> = done.snapshot.split(':').next().and_then(|it| it.parse().ok());
         let proven = done.is_equal() && horizon.is_some();
         let differs = done.differs();
-        let params: [&(dyn ToSql + Sync); 11] = [
+        let unread = done.unread();
+        let params: [&(dyn ToSql + Sync); 12] = [
             &table.shape.table_id,
             &chunk,
             &rows,
@@ -174,6 +176,7 @@ impl Verifier {
             &standing.target_server,
             &differs,
             &phases,
+            &unread,
         ];
         Ok(client.execute(PROVE, &params).await.map_err(said(&client))? == 1)
     }

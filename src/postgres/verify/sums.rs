@@ -1,15 +1,15 @@
-//! Checksums as SQL: how many rows a key range has, and a sum over their normalized contents
+//! Checksums as SQL: how many rows a key range has, and a sum over their stored images
 //! that does not depend on their order.
 //!
 //! A row is hashed whole, its key with it, so that values which two rows have swapped are seen,
 //! and the hash is mixed before it is added up: what is added up must not be linear in a column.
 //! Two sums of each row are taken, so that no pair of changes is cancelled.
 
-use crate::compare::common::{Common, common};
 use crate::domain::key_range::KeyRange;
 use crate::domain::table::quote_identifier;
 use crate::postgres::chunk::{KeySql, Order};
-use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::reconcile::form;
+use crate::postgres::reconcile::shape::{Pair, Role, TableShape};
 
 /// How rows are hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +26,6 @@ pub(super) const PROBE: &str = "SELECT pg_catalog.hash_record_extended(\
     ROW(pg_catalog.record_send(ROW(42::pg_catalog.int8, 'seven'::pg_catalog.text, \
     NULL::pg_catalog.bool, '\\x00ff'::pg_catalog.bytea))), 0)::pg_catalog.text";
 
-/// A migrated table, and how its columns are brought to one form.
-#[derive(Debug, Clone)]
-pub struct Columns {
-    names: Vec<(String, String)>,
-    forms: Vec<Common>,
-}
-
 /// What a key range adds up to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sums {
@@ -42,66 +35,30 @@ pub struct Sums {
     sums: (String, String),
 }
 
-// === impl Columns ===
+/// The columns of one side in the form in which they are compared: those that both sides have,
+/// the ones among them that the shadow generates included.
+fn images(shape: &TableShape, role: Role) -> Vec<String> {
+    let image = |pair: &Pair| {
+        let column = match role {
+            Role::Primary => &pair.judged.primary,
+            Role::Shadow => &pair.judged.shadow,
+        };
+        form::image(pair, role, &format!("t.{}", quote_identifier(&column.name)), shape.across)
+    };
+    shape.compared().map(image).collect()
+}
 
-impl Columns {
-    /// Of a table: the columns that both sides have and that the shadow does not generate.
-    pub fn of(shape: &TableShape) -> Self {
-        let quoted = |name: &str| quote_identifier(name);
-        let names = shape.pairs.iter().map(|pair| {
-            let (one, other) = (&pair.judged.primary.name, &pair.judged.shadow.name);
-            (quoted(one), quoted(other))
-        });
-        Self {
-            names: names.collect(),
-            forms: shape.pairs.iter().map(|pair| common(&pair.judged)).collect(),
-        }
-    }
-
-    /// Columns that no database can bring to one form, with the reason. They are left out of
-    /// the checksum, so that equal sums prove nothing where there is one.
-    pub fn apart(&self) -> impl Iterator<Item = (&str, &'static str)> {
-        self.names.iter().zip(&self.forms).filter_map(|((name, _), form)| match form {
-            Common::Apart(why) => Some((name.as_str(), *why)),
-            _ => None,
-        })
-    }
-
-    /// The columns of one side in their common form.
-    fn expressions(&self, role: Role) -> Vec<String> {
-        let columns = self.names.iter().zip(&self.forms);
-        columns
-            .filter_map(|((primary, shadow), form)| {
-                let name = if role == Role::Primary { primary } else { shadow };
-                let column = format!("t.{name}");
-                match form {
-                    Common::As(ty) => Some(format!("{column}::{ty}")),
-                    Common::Decimal => {
-                        Some(format!("pg_catalog.trim_scale({column}::pg_catalog.numeric)"))
-                    }
-                    Common::Unpadded => {
-                        Some(format!("pg_catalog.rtrim({column}::pg_catalog.text, ' ')"))
-                    }
-                    Common::Apart(_) => None,
-                }
-            })
-            .collect()
-    }
-
-    /// The hash of a row, as `h`.
-    fn row_hash(&self, role: Role, hash: Hash) -> String {
-        let columns = self.expressions(role);
-        match hash {
-            Hash::Binary => format!(
-                "pg_catalog.hash_record_extended(ROW(pg_catalog.record_send(ROW({}))), 0) AS h",
-                columns.join(", ")
-            ),
-            Hash::Text => {
-                let texts: Vec<String> = columns.iter().map(|column| spelt(column)).collect();
-                // A table may have no column that can be hashed.
-                let row = if texts.is_empty() { "''".to_owned() } else { texts.join(" || ") };
-                format!("pg_catalog.md5({row}) AS h")
-            }
+/// The hash of a row, as `h`.
+fn row_hash(shape: &TableShape, role: Role, hash: Hash) -> String {
+    let columns = images(shape, role);
+    match hash {
+        Hash::Binary => format!(
+            "pg_catalog.hash_record_extended(ROW(pg_catalog.record_send(ROW({}))), 0) AS h",
+            columns.join(", ")
+        ),
+        Hash::Text => {
+            let texts: Vec<String> = columns.iter().map(|column| spelt(column)).collect();
+            format!("pg_catalog.md5({}) AS h", texts.join(" || "))
         }
     }
 }
@@ -144,8 +101,6 @@ fn totals(hash: Hash, is_cockroach: bool) -> String {
 pub struct Asked<'a> {
     /// The table.
     pub shape: &'a TableShape,
-    /// Its columns.
-    pub columns: &'a Columns,
     /// The side.
     pub role: Role,
     /// How rows are hashed.
@@ -167,7 +122,16 @@ impl Asked<'_> {
         format!(
             "SELECT {} FROM (SELECT {} FROM {} AS t WHERE {} OFFSET 0) AS s",
             totals(self.hash, self.is_cockroach),
-            self.columns.row_hash(self.role, self.hash),
+            row_hash(self.shape, self.role, self.hash),
+            self.shape.quoted(self.role),
+            self.key().rows_within(range),
+        )
+    }
+
+    /// The number of rows of a range, whatever they hold.
+    pub fn count(&self, range: &KeyRange) -> String {
+        format!(
+            "SELECT pg_catalog.count(*) FROM {} AS t WHERE {}",
             self.shape.quoted(self.role),
             self.key().rows_within(range),
         )
@@ -187,7 +151,7 @@ impl Asked<'_> {
             "SELECT s.part, {} FROM (SELECT {part} AS part, {} FROM {} AS t WHERE {} OFFSET 0) AS s \
              GROUP BY s.part",
             totals(self.hash, self.is_cockroach),
-            self.columns.row_hash(self.role, self.hash),
+            row_hash(self.shape, self.role, self.hash),
             self.shape.quoted(self.role),
             key.rows_within(range),
         )
@@ -217,14 +181,7 @@ mod tests {
     #[test]
     fn a_row_is_hashed_whole_and_once() {
         let shape = shape();
-        let columns = Columns::of(&shape);
-        let asked = |role, hash, is_cockroach| Asked {
-            shape: &shape,
-            columns: &columns,
-            role,
-            hash,
-            is_cockroach,
-        };
+        let asked = |role, hash, is_cockroach| Asked { shape: &shape, role, hash, is_cockroach };
         let range = KeyRange { after: Some(vec!["5".to_owned()]), until: None };
         let sql = asked(Role::Primary, Hash::Binary, false).of_range(&range);
         assert_eq!(

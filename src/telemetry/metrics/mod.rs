@@ -36,7 +36,7 @@ pub use snapshot::{CallTotals, OutboxState, SideTotals, Snapshot, Totals};
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What [`Metrics::fault`] is told of.
-const FAULTS: [&str; 10] = [
+const FAULTS: [&str; 11] = [
     "control_unreadable",
     "outbox_unreadable",
     "outbox_window_shrunk",
@@ -44,6 +44,7 @@ const FAULTS: [&str; 10] = [
     "uncaptured",
     "capture_drift",
     "sweep_difference",
+    "sweep_unread",
     "lease_unrenewed",
     "fleet_unreadable",
     "silent_ended",

@@ -1,0 +1,1 @@
+ALTER TABLE segue.verify ADD COLUMN IF NOT EXISTS unread text;

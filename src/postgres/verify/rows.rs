@@ -1,0 +1,181 @@
+//! Rows of both sides by their keys. What cannot be read is told apart from what is not there:
+//! an error is no absence.
+
+use std::sync::Arc;
+
+use crate::domain::key::KeyValues;
+use crate::postgres::reconcile::halt::{Halt, is_of_values, of_fault, on};
+use crate::postgres::reconcile::image::Image;
+use crate::postgres::reconcile::read::{TableKeys, read_all};
+use crate::postgres::reconcile::select::{Wanted, presence};
+use crate::postgres::reconcile::session::{Transaction, begin_primary};
+use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::verify::judge::fits;
+use crate::postgres::verify::outbox::{Depth, Noted, noted};
+use crate::postgres::verify::{Table, Verifier};
+
+/// What a side has of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// No row.
+    Absent,
+    /// This row.
+    There(Image),
+    /// A row, or perhaps one, that cannot be read, and why.
+    Unread(String),
+}
+
+/// What was read of keys, in their order.
+pub(super) type Rows = Vec<Reading>;
+
+/// The bytes of a text are none in the encoding of the session: nothing that a key of the other
+/// side could be the reason for.
+const UNDECODABLE: [&str; 2] = ["22021", "22P05"];
+
+// === impl Reading ===
+
+impl Reading {
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::There(image) => image.size() as u64,
+            Self::Absent | Self::Unread(_) => 0,
+        }
+    }
+}
+
+impl From<Option<Image>> for Reading {
+    fn from(row: Option<Image>) -> Self {
+        row.map_or(Self::Absent, Self::There)
+    }
+}
+
+// === impl Verifier ===
+
+impl Verifier {
+    /// The primary's rows and what the outbox says of them, in one snapshot.
+    pub(super) async fn primary_now(
+        &self,
+        table: &Table,
+        keys: &[KeyValues],
+        depth: Depth,
+    ) -> Result<(Rows, Vec<Noted>), Halt> {
+        let begin = begin_primary(self.params.deadline);
+        let transaction = Transaction::open(self.reconciler.pool(Role::Primary), &begin).await?;
+        let client = transaction.client()?;
+        let noted = noted(client, &table.shape, keys, depth).await?;
+        if !keys.iter().all(|key| fits(&table.shape, Role::Primary, key)) {
+            transaction.end("ROLLBACK").await?;
+            return Ok((self.rows(table, Role::Primary, keys).await?, noted));
+        }
+        let wanted = Wanted::Compared;
+        let rows = read(&transaction, Role::Primary, &table.shape, keys, wanted).await;
+        match rows {
+            Ok(rows) => {
+                transaction.end("ROLLBACK").await?;
+                Ok((rows, noted))
+            }
+            // The transaction has failed; each key is looked at by itself.
+            Err(Halt::Set(_) | Halt::Uncast(_)) => {
+                Ok((self.rows(table, Role::Primary, keys).await?, noted))
+            }
+            Err(halt) => Err(halt),
+        }
+    }
+
+    /// Rows by their keys. A key that is no value of a side's type is not there.
+    pub(super) async fn rows(
+        &self,
+        table: &Table,
+        role: Role,
+        keys: &[KeyValues],
+    ) -> Result<Rows, Halt> {
+        let mut rows = vec![Reading::Absent; keys.len()];
+        let fitting = |(_, key): &(usize, &KeyValues)| fits(&table.shape, role, key);
+        let (places, keys): (Vec<usize>, Vec<KeyValues>) =
+            keys.iter().enumerate().filter(fitting).map(|(n, key)| (n, key.clone())).unzip();
+        for (place, row) in places.into_iter().zip(self.rows_that_fit(table, role, &keys).await?) {
+            rows[place] = row;
+        }
+        Ok(rows)
+    }
+
+    async fn rows_that_fit(
+        &self,
+        table: &Table,
+        role: Role,
+        keys: &[KeyValues],
+    ) -> Result<Rows, Halt> {
+        let mut rows = vec![Reading::Absent; keys.len()];
+        let mut left = vec![(0, keys.len(), Wanted::Compared)];
+        while let Some((from, to, wanted)) = left.pop() {
+            let Some(part) = keys.get(from..to).filter(|part| !part.is_empty()) else { continue };
+            let begin = begin_primary(self.params.deadline);
+            let transaction = Transaction::open(self.reconciler.pool(role), &begin).await?;
+            match read(&transaction, role, &table.shape, part, wanted).await {
+                Ok(found) => {
+                    transaction.end("ROLLBACK").await?;
+                    for (place, row) in rows.iter_mut().skip(from).zip(found) {
+                        *place = row;
+                    }
+                }
+                // A value that has no image in the coarser type is none of its values.
+                Err(Halt::Uncast(_)) if part.len() == 1 && wanted != Wanted::Columns => {
+                    left.push((from, to, Wanted::Columns));
+                }
+                Err(Halt::Set(reason) | Halt::Uncast(reason)) if part.len() == 1 => {
+                    rows[from] = self.unread(table, role, &part[0], reason).await?;
+                }
+                Err(Halt::Set(_) | Halt::Uncast(_)) => {
+                    let middle = from + part.len() / 2;
+                    left.extend([(from, middle, wanted), (middle, to, wanted)]);
+                }
+                Err(halt) => return Err(halt),
+            }
+        }
+        Ok(rows)
+    }
+
+    /// A row that could not be read, by whether there is one: nothing is asked but its key.
+    async fn unread(
+        &self,
+        table: &Table,
+        role: Role,
+        key: &KeyValues,
+        reason: String,
+    ) -> Result<Reading, Halt> {
+        let begin = begin_primary(self.params.deadline);
+        let transaction = Transaction::open(self.reconciler.pool(role), &begin).await?;
+        let client = transaction.client()?;
+        let asked = client.prepared(&presence(&table.shape, role)).await.map_err(of_fault)?;
+        let keys = TableKeys { shape: Arc::clone(&table.shape), keys: vec![key.clone()] };
+        let arrays = keys.arrays(&(0..1));
+        let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
+            arrays.iter().map(|array| array as _).collect();
+        let error = match client.query(&asked.statement, &params).await {
+            Ok(rows) if rows.is_empty() => return Ok(Reading::Absent),
+            Ok(_) => return Ok(Reading::Unread(reason)),
+            Err(error) => error,
+        };
+        let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
+        match on(transaction.side())(error) {
+            // The key itself is no value there.
+            Halt::Set(_) if is_of_values(&code) && !UNDECODABLE.contains(&code.as_str()) => {
+                Ok(Reading::Absent)
+            }
+            Halt::Set(_) => Ok(Reading::Unread(reason)),
+            halt => Err(halt),
+        }
+    }
+}
+
+async fn read(
+    transaction: &Transaction,
+    role: Role,
+    shape: &Arc<TableShape>,
+    keys: &[KeyValues],
+    wanted: Wanted,
+) -> Result<Rows, Halt> {
+    let tables = [TableKeys { shape: Arc::clone(shape), keys: keys.to_vec() }];
+    let read = read_all(transaction.client()?, transaction.side(), role, &tables, wanted).await?;
+    Ok(read.into_iter().flatten().map(Reading::from).collect())
+}
