@@ -17,6 +17,7 @@ pub mod queries;
 mod read_only;
 mod reconciling;
 pub mod setup;
+mod starting;
 pub mod status;
 pub mod sweeping;
 pub mod verifying;
@@ -160,7 +161,7 @@ pub async fn run(
     let reserved = Reserved::take(params::listen(config)?).await?;
     let databases = Databases::open(config)?.with_crash_points(&crash::points());
     databases.watch(&metrics);
-    setup::at_start(config, &databases).await?;
+    starting::at_start(config, &databases).await?;
     let background = Background::default();
     let fleet = fleet::join(config, &databases, &background, &metrics).await?;
     let control = fleet.control.clone();

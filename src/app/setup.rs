@@ -14,7 +14,7 @@ use crate::postgres::outbox::servers;
 use crate::postgres::pool::Lease;
 use crate::postgres::reconcile::catalog::IgnoredColumns;
 use crate::postgres::reconcile::preflight;
-use crate::postgres::schema::{self, Migrated, Permission, SetupError};
+use crate::postgres::schema::{self, Migrated, Permission};
 
 /// Brings segue's schema up to date on both sides, or only looks whether it is.
 ///
@@ -113,7 +113,7 @@ async fn captures_now(session: &Lease) -> Result<bool, AppError> {
 }
 
 /// What a side's own row says.
-async fn phase_of(session: &Lease) -> Result<Option<Phase>, SqlFault> {
+pub(super) async fn phase_of(session: &Lease) -> Result<Option<Phase>, SqlFault> {
     let row = session.query_opt("SELECT phase FROM segue.control WHERE id = 1", &[]).await;
     let row = row.map_err(|error| session.fault(error, true))?;
     let phase = row.and_then(|row| row.try_get::<_, String>(0).ok());
@@ -190,7 +190,7 @@ pub(super) async fn check_capture(
 }
 
 /// Nothing where the side's own control row does not rely on its capture.
-async fn check_side(
+pub(super) async fn check_side(
     config: &Config,
     databases: &Databases,
     side: Side,
@@ -321,41 +321,4 @@ pub async fn change_phase(
     change: &PhaseChange,
 ) -> Result<ControlState, AppError> {
     Ok(set_phase(&ControlTable::new(databases.own()), change).await?)
-}
-
-/// What a sidecar does at its start: its own tables are brought up to date where that is
-/// allowed. The shadow may be away then, which must not keep the application from its data.
-pub(super) async fn at_start(config: &Config, databases: &Databases) -> Result<(), AppError> {
-    let permission =
-        if config.control.migrate_at_start { Permission::Change } else { Permission::Look };
-    let own = databases.own();
-    for side in [Side::Source, Side::Target] {
-        let mut session = match own.of(side).get().await {
-            Ok(session) => session,
-            // Waiting does not help where the way to the database is wrong.
-            Err(fault) if fault.kind == FaultKind::Refused => return Err(fault.into()),
-            Err(fault) => {
-                tracing::warn!(%side, %fault, "segue's tables there could not be looked at");
-                continue;
-            }
-        };
-        match schema::migrate(&mut session, side, permission).await {
-            Ok(done) if done.from != done.to => {
-                tracing::info!(%side, from = done.from, to = done.to, "segue's tables are up to date");
-            }
-            Ok(_) => {}
-            Err(SetupError::Outdated { side, found, needed, .. }) => {
-                return Err(AppError::NotSetUp { side, found, needed });
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    // A table that turned up beside the migration is warned of by the watch: it must not
-    // keep the application from its data.
-    let check = check_capture(config, databases).await?;
-    if check.uncaptured.is_empty() {
-        Ok(())
-    } else {
-        Err(AppError::NotCaptured { tables: check.uncaptured.join("; ") })
-    }
 }

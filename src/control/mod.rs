@@ -70,7 +70,7 @@ impl Control {
         metrics: Metrics,
     ) -> Result<(Self, Follower), SqlFault> {
         let begun = Instant::now();
-        let row = decide(readings(store.as_ref(), params.read_timeout).await)?;
+        let row = decide(first_readings(store.as_ref(), params.read_timeout).await)?;
         tracing::info!(phase = %row.state.phase, epoch = row.state.epoch, "control row read");
         let control = Self::knowing(row, begun, metrics);
         Ok((control.clone(), Follower::new(control, store, params)))
@@ -147,11 +147,34 @@ impl ControlView for Control {
     }
 }
 
-/// Both rows, read at the same time, so that a side that hangs does not hide the other.
-async fn readings(store: &dyn ControlStore, limit: Duration) -> Readings {
-    let read = |side| timed(side, limit, store.read(side));
-    let (source, target) = tokio::join!(read(Side::Source), read(Side::Target));
-    Sides { source, target }
+/// A row that names its own side the primary counts, unless the other side's is of a higher epoch:
+/// that one is given so long when the first is there.
+const OTHER_WAIT: Duration = Duration::from_secs(1);
+
+/// Both rows, read at the same time, so that a side that hangs does not hide the other. A side that
+/// is away is not waited for where the other one is the primary.
+async fn first_readings(store: &dyn ControlStore, limit: Duration) -> Readings {
+    let mut source = Box::pin(timed(Side::Source, limit, store.read(Side::Source)));
+    let mut target = Box::pin(timed(Side::Target, limit, store.read(Side::Target)));
+    tokio::select! {
+        first = &mut source => {
+            let wait = wait_for_other(Side::Source, &first, limit);
+            Sides { source: first, target: timed(Side::Target, wait, target).await }
+        }
+        first = &mut target => {
+            let wait = wait_for_other(Side::Target, &first, limit);
+            Sides { source: timed(Side::Source, wait, source).await, target: first }
+        }
+    }
+}
+
+fn wait_for_other(
+    side: Side,
+    first: &Result<Option<ControlRow>, SqlFault>,
+    limit: Duration,
+) -> Duration {
+    let names_itself = matches!(first, Ok(Some(row)) if row.state.phase.primary() == side);
+    if names_itself { OTHER_WAIT } else { limit }
 }
 
 /// The row that counts, read once: for commands, which do not follow it.

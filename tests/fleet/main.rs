@@ -7,6 +7,7 @@ mod listening;
 mod members;
 mod phases;
 mod shifting;
+mod starting;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;
