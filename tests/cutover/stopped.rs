@@ -10,9 +10,9 @@ use crate::fleet::{Fleet, load};
 use crate::ledger::{Ledger, Load};
 use crate::support::{Proxy, Server};
 
-/// The lease of these fleets, and what segue promises beyond it: writes go on, whatever one
-/// stopped process holds.
-const OUTAGE_MAX: Duration = Duration::from_secs(4 + 2);
+/// The longer of the two leases of these fleets, the pause's, and what segue promises beyond it:
+/// writes go on, whatever one stopped process holds.
+const OUTAGE_MAX: Duration = Duration::from_secs(5 + 2);
 
 /// Places at which a coordinator of a way to or from CockroachDB is stopped.
 pub const PLACES: [&str; 5] = [
