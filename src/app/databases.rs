@@ -22,6 +22,9 @@ use crate::telemetry::metrics::{Metrics, PoolState};
 /// Sessions on the primary for looking at a difference again.
 const SAMPLE_SESSIONS_MAX: usize = 8;
 
+/// Sessions for writes to tables that are not migrated, on the side that is not the primary.
+const STAYING_SESSIONS_MAX: usize = 8;
+
 /// Sessions for the control row, the lease and the fleet: the follower, the member, the leader,
 /// an operator, and who asks whether writes have settled. Reconciles that wait for a shadow never hold one.
 const CONTROL_SESSIONS_MAX: usize = 5;
@@ -34,6 +37,8 @@ struct Pools {
     own: Pool,
     control: Pool,
     samples: Pool,
+    /// As `writes`, without the fence: for tables that no capture and no cutover concerns.
+    staying: Pool,
 }
 
 /// Pools of both sides.
@@ -122,6 +127,26 @@ impl Databases {
         &self.pools.of(side).writes
     }
 
+    /// Sessions for samples, which are as those for callers' reads.
+    pub fn samples(&self, side: Side) -> &Pool {
+        &self.pools.of(side).samples
+    }
+
+    /// Sessions for writes to tables that are not migrated, where the side is not the primary.
+    pub fn staying(&self, side: Side) -> &Pool {
+        &self.pools.of(side).staying
+    }
+
+    /// How many of those there may be.
+    pub fn staying_max(&self, side: Side) -> usize {
+        self.staying(side).status().size_max
+    }
+
+    /// What writes run on where the side is not the primary.
+    pub fn owning(&self, tasks: &TaskTracker) -> Sides<Arc<dyn Database>> {
+        self.each(|pools| executor(&pools.reads, &pools.staying, tasks))
+    }
+
     /// What the callers' statements run on.
     pub fn executing(&self, tasks: &TaskTracker) -> Sides<Arc<dyn Database>> {
         self.each(|pools| executor(&pools.reads, &pools.writes, tasks))
@@ -142,6 +167,7 @@ impl Databases {
                 ("own", pools.own),
                 ("control", pools.control),
                 ("sample", pools.samples),
+                ("staying", pools.staying),
             ];
             for (name, pool) in all {
                 metrics.watch_pool(side, name, move || state(&pool));
@@ -188,6 +214,7 @@ impl Pools {
             writes: Pool::fenced(connector.clone(), writes, fence)?,
             own: pool(Purpose::Own, config.own_pool_max)?,
             samples: pool(Purpose::Read, samples)?,
+            staying: pool(Purpose::Write, config.write_pool_max.min(STAYING_SESSIONS_MAX))?,
         })
     }
 }

@@ -16,6 +16,7 @@ pub mod preflight;
 pub mod queries;
 mod read_only;
 mod reconciling;
+mod relations;
 pub mod setup;
 mod starting;
 pub mod status;
@@ -40,7 +41,7 @@ use crate::grpc::sql::SqlService;
 use crate::jobs::janitor;
 use crate::jobs::shadow_reads::{self, ShadowReader};
 use crate::ports::admin::PhaseAdmin;
-use crate::ports::{PendingKeys, Transactions};
+use crate::ports::{ControlView, PendingKeys, Transactions};
 use crate::postgres::mismatch::MismatchTable;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::pool::Pool;
@@ -172,6 +173,9 @@ pub async fn run(
         Sides { source: Arc::new(open.source.clone()), target: Arc::new(open.target.clone()) };
     fenced::follow(&databases, &fleet, &background);
     left_behind::watch(config, &databases, &metrics, &background);
+    let phase = control.current().phase;
+    let known = relations::follow(config, &databases, &background, phase).await;
+    fleet.membership.tell(Arc::new(known.clone()));
     let samples = start_shadow_reads(config, &databases, &background, &metrics, &control);
     let uncaptured = Uncaptured::default();
     watch_capture(config, &databases, &background, &metrics, &uncaptured);
@@ -205,7 +209,8 @@ pub async fn run(
         watch: Watch::new(params::peers(config), writers, metrics.clone()),
         metrics: metrics.clone(),
     };
-    let stack = Stack::new(&params::stack(config), parts);
+    let owners = relations::owners(config, &databases, &calls, &background, known);
+    let stack = Stack::routed(&params::stack(config), parts, owners);
     let services = Services {
         sql: SqlService::new(stack, params::sql(config), metrics.clone()).stopped_by(stop.clone()),
         migration: MigrationService::new(migration::Parts {

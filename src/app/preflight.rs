@@ -4,7 +4,10 @@ use crate::app::databases::Databases;
 use crate::app::{AppError, setup};
 use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
+use crate::postgres::capture::Refusal;
+use crate::postgres::relations;
 use crate::postgres::survey::{self, survey};
 use crate::preflight::{self, Pace, Report};
 
@@ -62,8 +65,26 @@ pub async fn check(
         return Err(fault.with_hint(hint).into());
     }
     world.target.strays.retain(|table| !all.contains(&table) && !setup::is_excluded(config, table));
+    if asked_both && params.tables.is_empty() {
+        world.source.staying = staying(config, databases, &mappings, &refused).await?;
+    }
     let refused = refused.iter().filter(|refusal| named(&refusal.table));
     let refused = refused.map(|it| preflight::refused(&it.table, it.reason, &it.message));
     world.found.extend(refused);
     Ok(preflight::check(&world, params.pace))
+}
+
+/// What is not migrated and not declared. Tables that are refused are told of as such.
+async fn staying(
+    config: &Config,
+    databases: &Databases,
+    mappings: &[TableMapping],
+    refused: &[Refusal],
+) -> Result<Vec<(TableName, String)>, AppError> {
+    let policy = config.tables.policy(&config.sampling.functions_allowed);
+    let migrated: Vec<TableName> = mappings.iter().map(|it| it.source.clone()).collect();
+    let own = databases.own();
+    let mut staying = relations::staying(own.of(Side::Source), &migrated, &policy).await?;
+    staying.retain(|(table, _)| !refused.iter().any(|refusal| refusal.table == *table));
+    Ok(staying)
 }

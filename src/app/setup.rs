@@ -2,7 +2,7 @@
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::config::{Config, Excluded};
+use crate::config::Config;
 use crate::control::{PhaseChange, set_phase};
 use crate::domain::control::{ControlState, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -58,12 +58,9 @@ pub async fn tables(
     Ok((mappings, refused))
 }
 
-/// Whether `tables.exclude` leaves a table out.
+/// Whether `tables.exclude` or `tables.stay` leaves a table out.
 pub(super) fn is_excluded(config: &Config, table: &TableName) -> bool {
-    config.tables.excluded.iter().any(|excluded| match excluded {
-        Excluded::Table(name) => name == table,
-        Excluded::Schema(schema) => *schema == table.schema,
-    })
+    config.tables.leaves_out(table)
 }
 
 /// Puts capture on the source. Where a phase relies on it already, a table whose capture had

@@ -1,5 +1,8 @@
 //! `segue mismatches`: the list of things to fix.
 
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -11,6 +14,20 @@ use crate::grpc::proto::{
     GetStatusRequest, ListMismatchesRequest, Mismatch, ResolveMismatchRequest,
 };
 
+/// Reasons for leaving a sample out that say something of the statement.
+const LEFT_OUT: [(&str, &str); 5] = [
+    ("not_migrated", "touches what is not migrated"),
+    ("of_primary", "touches a sequence or a declared table"),
+    ("volatile_function", "may have effects: see sampling.functions_allowed"),
+    ("unknown_function", "calls a function that is not known"),
+    ("catalogue_stale", "a catalogue could not be read"),
+];
+
+/// A difference that is pending for longer is shown as one.
+const PENDING_MAX: Duration = Duration::from_secs(300);
+/// One that was not seen for so long is not pending any more.
+const PENDING_SEEN: Duration = Duration::from_secs(600);
+
 /// Verdicts that somebody has to do something about.
 const FINDINGS: [&str; 3] = ["data", "incompatible", "error"];
 
@@ -18,15 +35,17 @@ pub(super) async fn run(client: &mut Client, json: bool, limit: u32) -> Result<E
     let request = ListMismatchesRequest { limit };
     let mut found = client.list_mismatches(request).await?.into_inner().mismatches;
     found.sort_by_key(|it| (!is_finding(it), std::cmp::Reverse(it.count)));
-    let findings = found.iter().filter(|it| is_finding(it)).count();
+    let now = SystemTime::now();
+    let open = found.iter().filter(|it| is_finding(it) || pending_for(it, now).is_some()).count();
     if json {
         let documents: Vec<Value> = found.iter().map(document).collect();
         print::out(&format!("{}\n", Value::Array(documents)));
     } else {
         let samples = client.get_status(GetStatusRequest {}).await?.into_inner().sampling;
-        print::out(&page(&found, samples.unwrap_or_default().sampled_total));
+        let samples = samples.unwrap_or_default();
+        print::out(&(page(&found, samples.sampled_total, now) + &left_out(&samples.dropped)));
     }
-    Ok(if findings == 0 { Ending::Done } else { Ending::Differences })
+    Ok(if open == 0 { Ending::Done } else { Ending::Differences })
 }
 
 pub(super) async fn resolve(client: &mut Client, command: MismatchesCommand) -> Result<()> {
@@ -46,9 +65,23 @@ fn is_finding(mismatch: &Mismatch) -> bool {
     FINDINGS.contains(&mismatch.verdict.as_str())
 }
 
-fn page(found: &[Mismatch], samples: u64) -> String {
+/// How long a difference has been pending, where it still is and for longer than it should.
+fn pending_for(mismatch: &Mismatch, now: SystemTime) -> Option<Duration> {
+    let at = |time: Option<prost_types::Timestamp>| SystemTime::try_from(time?).ok();
+    let (first, last) = (at(mismatch.first_seen)?, at(mismatch.last_seen)?);
+    let lasted = last.duration_since(first).unwrap_or_default();
+    let is_seen = now.duration_since(last).unwrap_or_default() < PENDING_SEEN;
+    (mismatch.verdict == "pending" && is_seen && lasted >= PENDING_MAX).then_some(lasted)
+}
+
+fn page(found: &[Mismatch], samples: u64, now: SystemTime) -> String {
     let (findings, others): (Vec<_>, Vec<_>) = found.iter().partition(|it| is_finding(it));
-    let mut page = match (findings.len(), samples) {
+    let pending: Vec<_> =
+        others.iter().filter_map(|it| Some((*it, pending_for(it, now)?))).collect();
+    let mut page = match (findings.len() + pending.len(), samples) {
+        _ if findings.is_empty() && !pending.is_empty() => {
+            format!("{} pending for long\n", counted(pending.len() as u64, "difference"))
+        }
         (0, 0) => "no differences, but nothing was compared yet by this sidecar\n".to_owned(),
         (0, _) => format!("no differences in {} of this sidecar\n", counted(samples, "sample")),
         (number, _) => format!("{} to look at\n", counted(number as u64, "finding")),
@@ -56,6 +89,14 @@ fn page(found: &[Mismatch], samples: u64) -> String {
     for (index, mismatch) in findings.iter().enumerate() {
         page.push('\n');
         page += &finding(index + 1, mismatch);
+    }
+    for (mismatch, lasted) in &pending {
+        let lasted = humantime::format_duration(Duration::from_secs(lasted.as_secs()));
+        page += &format!("\npending for {lasted}, see `segue outbox --stuck`:\n");
+        page += &indented(
+            &wrapped(&format!("{}\n{}", mismatch.statement, mismatch.reason), PART_WIDTH),
+            3,
+        );
     }
     if !others.is_empty() {
         let row = |it: &&Mismatch| {
@@ -66,6 +107,22 @@ fn page(found: &[Mismatch], samples: u64) -> String {
         page += &indented(&table(&["verdict", "category", "count", "statement"], &rows), 2);
     }
     page
+}
+
+/// Reads that were chosen as samples and not compared, and why, most frequent first.
+fn left_out(dropped: &HashMap<String, u64>) -> String {
+    let mut dropped: Vec<_> = dropped.iter().filter(|(_, count)| **count > 0).collect();
+    if dropped.is_empty() {
+        return String::new();
+    }
+    dropped.sort_by_key(|(reason, count)| (std::cmp::Reverse(**count), reason.as_str()));
+    let row = |(reason, number): &(&String, &u64)| {
+        let why = LEFT_OUT.iter().find(|(name, _)| name == reason).map_or("", |(_, why)| why);
+        vec![(*reason).clone(), count(**number), why.to_owned()]
+    };
+    let rows: Vec<_> = dropped.iter().map(row).collect();
+    let shown = indented(&table(&["reason", "count", "meaning"], &rows), 2);
+    format!("\nleft out by this sidecar, and not compared:\n{shown}")
 }
 
 /// Beside the titles, within 80 columns.
@@ -133,8 +190,29 @@ mod tests {
 
     #[test]
     fn an_empty_list_says_of_what() {
-        assert_eq!(page(&[], 1234), "no differences in 1,234 samples of this sidecar\n");
-        assert!(page(&[], 0).contains("nothing was compared yet"));
+        let now = SystemTime::now();
+        assert_eq!(page(&[], 1234, now), "no differences in 1,234 samples of this sidecar\n");
+        assert!(page(&[], 0, now).contains("nothing was compared yet"));
+    }
+
+    #[test]
+    fn what_stays_pending_for_long_is_no_absence_of_differences() {
+        let now = SystemTime::now();
+        let ago = |seconds| Some(prost_types::Timestamp::from(now - Duration::from_secs(seconds)));
+        let pending = |first, last| Mismatch {
+            verdict: "pending".to_owned(),
+            statement: "SELECT v FROM t".to_owned(),
+            count: 7,
+            first_seen: ago(first),
+            last_seen: ago(last),
+            ..Mismatch::default()
+        };
+        let shown = page(&[pending(900, 5)], 50, now);
+        assert!(shown.starts_with("1 difference pending for long\n"), "{shown}");
+        assert!(shown.contains("pending for 14m 55s") && shown.contains("SELECT v"), "{shown}");
+        for short in [pending(60, 5), pending(9_000, 3_000)] {
+            assert!(page(&[short], 50, now).starts_with("no differences"));
+        }
     }
 
     #[test]
@@ -163,6 +241,6 @@ not to be fixed, but seen:
   verdict  category  count  statement
   noise                  9
 ";
-        assert_eq!(page(&[found, noise], 5), expected);
+        assert_eq!(page(&[found, noise], 5, SystemTime::now()), expected);
     }
 }

@@ -11,7 +11,7 @@ use crate::cli::print::{self, bytes, count, counted, indented, seconds, time, wr
 use crate::cli::proofs;
 use crate::grpc::proto::{
     BackfillTable, CallStatus, FleetStatus, GetStatusRequest, Member, OutboxStatus, Progress,
-    SamplingStatus, SideCalls, Status, WatchStatusRequest,
+    SamplingStatus, SideCalls, Status, UnmigratedStatement, WatchStatusRequest,
 };
 
 /// Beside the titles, within 80 columns.
@@ -106,7 +106,12 @@ fn fleet_lines(fleet: &FleetStatus) -> String {
     if sides.len() == 1 {
         sides.push("no statement ended".to_owned());
     }
-    page + &entry("sides", &sides.join("\n"))
+    page += &entry("sides", &sides.join("\n"));
+    let stays = |it: &UnmigratedStatement| {
+        format!("{}: {} by {}", it.relations.join(", "), counted(it.calls, "call"), it.summary)
+    };
+    let stays: Vec<String> = fleet.unmigrated.iter().map(stays).collect();
+    if stays.is_empty() { page } else { page + &entry("stays", &stays.join("\n")) }
 }
 
 fn member(member: &Member) -> String {
@@ -337,7 +342,15 @@ fn fleet_document(fleet: &FleetStatus) -> Value {
         let Progress { state, text } = progress.clone().unwrap_or_default();
         json!({ "state": state, "text": text })
     };
+    let unmigrated = fleet.unmigrated.iter().map(|it| {
+        json!({
+            "fingerprint": it.fingerprint, "summary": it.summary,
+            "relations": it.relations, "calls": it.calls,
+        })
+    });
+    let unmigrated: Vec<Value> = unmigrated.collect();
     json!({
+        "unmigrated": unmigrated,
         "settled": phase.settled,
         "settled_at": phase.settled_at.map(|at| time(Some(at))),
         "waits_for": phase.waits_for,

@@ -80,7 +80,11 @@ impl Layers {
     pub(super) fn gather(sources: &Sources) -> Self {
         let mut layers = Self::default();
         for key in keys::all().filter(|key| !key.default.is_empty()) {
-            layers.put(&key, Raw::Text(key.default.to_owned()), Origin::Default);
+            let raw = match key.kind {
+                Kind::List => Raw::List(key.default.split(',').map(str::to_owned).collect()),
+                _ => Raw::Text(key.default.to_owned()),
+            };
+            layers.put(&key, raw, Origin::Default);
         }
         layers.add_postgres(&sources.variables);
         if let Some(path) = &sources.file {

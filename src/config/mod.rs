@@ -13,6 +13,7 @@ mod dsn;
 pub mod fault;
 pub mod keys;
 mod layers;
+mod owners;
 mod reader;
 mod routing;
 mod sampling;

@@ -12,6 +12,8 @@ pub struct Sampling {
     pub rate: f64,
     /// The same by a statement's name or fingerprint.
     pub statements: BTreeMap<String, f64>,
+    /// Functions that a sample may call again, though a catalogue calls them volatile.
+    pub functions_allowed: Vec<String>,
     /// At once.
     pub concurrency: usize,
     /// Of one sample.
@@ -43,6 +45,7 @@ impl Sampling {
         let sampling = Self {
             rate: reader.ratio("sampling.rate"),
             statements,
+            functions_allowed: reader.list("sampling.functions_allowed"),
             concurrency: reader.count("sampling.concurrency"),
             deadline: reader.duration("sampling.deadline"),
             answer_bytes_max: reader.size("sampling.answer_bytes_max"),

@@ -10,6 +10,7 @@ use crate::config::keys::{LOG_FORMATS, OTLP_PROTOCOLS};
 use crate::config::layers::unknown;
 use crate::config::reader::Reader;
 use crate::config::secret::Secret;
+use crate::domain::reach::{Declared, Owner, Pattern};
 use crate::domain::table::{TableMapping, TableName};
 
 /// Where segue listens.
@@ -66,6 +67,10 @@ pub struct Tables {
     pub mapped: Vec<TableMapping>,
     /// Left out of 'all'.
     pub excluded: Vec<Excluded>,
+    /// Left out as well, and the side that their statements go to.
+    pub stay: BTreeMap<Pattern, Owner>,
+    /// What functions touch that segue cannot look into.
+    pub functions: BTreeMap<TableName, Declared>,
 }
 
 /// What is left out.
@@ -206,6 +211,7 @@ impl Tables {
                 Err(message) => reader.fault("tables.exclude", format!("{text:?} {message}")),
             }
         }
+        tables.read_owners(reader);
         for raw in reader.tables("tables.map") {
             let mut names = BTreeMap::new();
             for (field, (value, origin)) in &raw.fields {

@@ -2,7 +2,8 @@
 //! and the leader adds them up. Histograms have the same buckets everywhere, so that a
 //! percentile of the fleet is as exact as one of a member.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,9 @@ use tokio::time::Instant;
 
 use crate::domain::figures::{FleetFigures, SideFigures};
 use crate::domain::fleet::Fleet;
+use crate::domain::reach::Noted;
 use crate::domain::side::Sides;
+use crate::ports::relations::Relations;
 use crate::telemetry::metrics::latency::LatencyCounts;
 use crate::telemetry::metrics::{Metrics, SideTotals, Totals};
 
@@ -19,13 +22,17 @@ const MARKS: u32 = 20;
 
 /// The latest figures of this member. A change of the control row begins them anew: what was
 /// measured under another percentage says nothing of this one.
-#[derive(Debug)]
 pub(super) struct Windows {
     metrics: Metrics,
     length: Duration,
     revision: u64,
     marks: VecDeque<(Instant, Totals)>,
+    relations: Option<Arc<dyn Relations>>,
 }
+
+/// Statements that a member tells, the most frequent; what is left out touches other tables only
+/// where there are very many.
+const STATEMENTS_MAX: usize = 20;
 
 /// What a member tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +44,18 @@ pub(super) struct Told {
     writes: [ToldSide; 2],
     judged: u64,
     mismatches: u64,
+    /// Statements that touch tables which are not migrated.
+    #[serde(default)]
+    unmigrated: Vec<ToldStatement>,
+}
+
+/// A statement that touches tables which are not migrated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct ToldStatement {
+    fingerprint: String,
+    summary: String,
+    relations: BTreeSet<String>,
+    count: u64,
 }
 
 /// One kind of statement on one side: errors, and the counts of a histogram by bucket.
@@ -51,7 +70,12 @@ pub(super) struct ToldSide {
 
 impl Windows {
     pub(super) fn new(metrics: Metrics, length: Duration) -> Self {
-        Self { metrics, length, revision: 0, marks: VecDeque::new() }
+        Self { metrics, length, revision: 0, marks: VecDeque::new(), relations: None }
+    }
+
+    /// Tells which statements touch tables that are not migrated as well.
+    pub(super) fn tell(&mut self, relations: Arc<dyn Relations>) {
+        self.relations = Some(relations);
     }
 
     /// The figures of the window until now, as text.
@@ -71,7 +95,9 @@ impl Windows {
         }
         let Some((since, begin)) = self.marks.front() else { return String::new() };
         let window = now.duration_since(*since);
-        let told = Told::between(begin, &present, revision, window);
+        let mut told = Told::between(begin, &present, revision, window);
+        let noted = self.relations.iter().flat_map(|relations| relations.noted());
+        told.unmigrated = noted.take(STATEMENTS_MAX).map(ToldStatement::of).collect();
         // Numbers and lists of numbers: this does not fail, and no figures count as none.
         serde_json::to_string(&told).unwrap_or_default()
     }
@@ -94,8 +120,38 @@ impl Told {
             writes: pair(&begin.writes, &end.writes),
             judged: end.judged.saturating_sub(begin.judged),
             mismatches: end.mismatches.saturating_sub(begin.mismatches),
+            unmigrated: Vec::new(),
         }
     }
+}
+
+impl ToldStatement {
+    fn of(noted: Noted) -> Self {
+        let Noted { fingerprint, summary, relations, count } = noted;
+        Self { fingerprint, summary, relations, count }
+    }
+}
+
+/// The statements that touch tables which are not migrated, of all members that are alive, most
+/// frequent first.
+pub fn unmigrated(fleet: &Fleet) -> Vec<Noted> {
+    let mut all: BTreeMap<String, Noted> = BTreeMap::new();
+    for member in fleet.alive() {
+        let Ok(told) = serde_json::from_str::<Told>(&member.figures) else { continue };
+        for ToldStatement { fingerprint, summary, relations, count } in told.unmigrated {
+            let entry = all.entry(fingerprint.clone()).or_insert_with(|| Noted {
+                fingerprint,
+                summary,
+                relations: BTreeSet::new(),
+                count: 0,
+            });
+            entry.count += count;
+            entry.relations.extend(relations);
+        }
+    }
+    let mut all: Vec<Noted> = all.into_values().collect();
+    all.sort_by_key(|noted| std::cmp::Reverse(noted.count));
+    all
 }
 
 impl ToldSide {

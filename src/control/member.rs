@@ -25,6 +25,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::MemberId;
 use crate::domain::side::Side;
 use crate::ports::fleet::{FleetStore, Renewal, Renewed};
+use crate::ports::relations::Relations;
 use crate::ports::{ControlView, Entering, WritePass};
 
 /// Part of a lease that is given away for clocks that run apart.
@@ -105,6 +106,11 @@ impl Membership {
         membership.renew().await?;
         tracing::info!(member = %membership.id(), name = membership.inner.params.name, "joined the fleet");
         Ok(membership)
+    }
+
+    /// Tells the fleet with each renewal which statements touch tables that are not migrated.
+    pub fn tell(&self, relations: Arc<dyn Relations>) {
+        self.inner.windows.lock().unwrap_or_else(PoisonError::into_inner).tell(relations);
     }
 
     /// Renews the lease until it is told to stop. The lease stays then: what is in progress

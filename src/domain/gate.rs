@@ -9,7 +9,11 @@ use std::time::{Duration, SystemTime};
 use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::figures::rule_of_three;
 use crate::domain::fleet::Settled;
+use crate::domain::reach::Noted;
 use crate::domain::status::OutboxStatus;
+
+/// Statements that a gate names; `segue status` has them all.
+const STATEMENTS_SHOWN: usize = 5;
 
 /// How a gate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +103,8 @@ pub struct Evidence {
     pub findings: Option<Findings>,
     /// What waits.
     pub outbox: Option<OutboxStatus>,
+    /// Statements that touch tables which are not migrated and are not declared.
+    pub unmigrated: Vec<Noted>,
     /// Rollbacks that were practised in this migration.
     pub rehearsals: Option<u64>,
 }
@@ -147,7 +153,14 @@ pub fn gates(limits: &Limits, evidence: &Evidence) -> Vec<Gate> {
             ]
         }
         Phase::ShadowRead => {
-            vec![settled(e), backfill(e), verify(e), differences(limits, e), outbox(limits, e)]
+            vec![
+                settled(e),
+                backfill(e),
+                verify(e),
+                differences(limits, e),
+                outbox(limits, e),
+                relations(e),
+            ]
         }
         Phase::Shift | Phase::Cutover => vec![
             settled(e),
@@ -155,6 +168,7 @@ pub fn gates(limits: &Limits, evidence: &Evidence) -> Vec<Gate> {
             verify(e),
             differences(limits, e),
             outbox(limits, e),
+            relations(e),
             rehearsed(limits, e),
         ],
         Phase::Reversed => {
@@ -275,6 +289,28 @@ fn outbox(limits: &Limits, evidence: &Evidence) -> Gate {
     gate("outbox", mark, found, wanted)
 }
 
+/// Reads of such tables would stay on the source in silence, and after the cutover so would their
+/// writes: an operator is to know it and to say so.
+fn relations(evidence: &Evidence) -> Gate {
+    let wanted = "statements touch migrated tables, or tables declared in tables.stay";
+    let noted = &evidence.unmigrated;
+    if noted.is_empty() {
+        let found = "no statement was seen that touches another table".to_owned();
+        return gate("relations", Mark::Pass, found, wanted);
+    }
+    let shown = noted.iter().take(STATEMENTS_SHOWN).map(|it| {
+        let relations: Vec<&str> = it.relations.iter().map(String::as_str).collect();
+        format!("{} by {} ({} calls)", relations.join(", "), it.summary, it.count)
+    });
+    let mut found = shown.collect::<Vec<_>>().join("; ");
+    if noted.len() > STATEMENTS_SHOWN {
+        found += &format!("; and {} statements more", noted.len() - STATEMENTS_SHOWN);
+    }
+    found += ". Declare each in tables.stay (functions in tables.functions), or give it a primary \
+              key and migrate it";
+    gate("relations", Mark::Fail, found, wanted)
+}
+
 fn rehearsed(limits: &Limits, evidence: &Evidence) -> Gate {
     let wanted = format!("{} practised", limits.rehearsals_min);
     let Some(rehearsals) = evidence.rehearsals else {
@@ -343,6 +379,7 @@ mod tests {
             verify: Progress::Done("480 chunks".to_owned()),
             findings: Some(Findings { judged: 10_000, since: Some(begin), data: 0, unresolved: 0 }),
             outbox: Some(OutboxStatus::default()),
+            unmigrated: Vec::new(),
             rehearsals: Some(3),
         }
     }
@@ -391,6 +428,14 @@ mod tests {
             ("dual write", Mark::Inconclusive, |e| e.row.settled_at = Some(e.now - 335 * HOUR)),
             ("dual write", Mark::Inconclusive, |e| e.row.settled_at = None),
         ];
+        let of_relations: [Spoilt; 1] = [("relations", Mark::Fail, |e| {
+            e.unmigrated = vec![Noted {
+                fingerprint: "ab".into(),
+                summary: "SELECT nokey".into(),
+                relations: ["public.nokey".to_owned()].into(),
+                count: 3,
+            }];
+        })];
         let of_shift: [Spoilt; 3] = [
             ("reads", Mark::Inconclusive, |e| {
                 e.row.target_percentage = Percentage::of(80.0).unwrap();
@@ -403,8 +448,8 @@ mod tests {
         let tables: [(Phase, Vec<&[Spoilt]>); 5] = [
             (SourceOnly, vec![&common, &of_source]),
             (DualWrite, vec![&common, &of_dual_write, &of_copy, &of_outbox]),
-            (ShadowRead, vec![&common, &of_copy, &of_samples, &of_outbox]),
-            (Shift, vec![&common, &of_samples, &of_shift, &of_outbox]),
+            (ShadowRead, vec![&common, &of_copy, &of_samples, &of_outbox, &of_relations]),
+            (Shift, vec![&common, &of_samples, &of_shift, &of_outbox, &of_relations]),
             (Reversed, vec![&common, &of_reversed, &of_outbox]),
         ];
         for (phase, spoilt) in tables {

@@ -21,6 +21,7 @@ pub mod pace;
 pub mod pattern;
 pub mod pg_type;
 pub mod proof_age;
+pub mod reach;
 pub mod relation;
 pub mod routing;
 pub mod side;

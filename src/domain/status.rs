@@ -10,6 +10,7 @@ use crate::domain::fleet::Fleet;
 use crate::domain::gate::Progress;
 use crate::domain::history::Recorded;
 use crate::domain::key::{Key, WriteId};
+use crate::domain::reach::Noted;
 use crate::domain::step::PhaseReport;
 use crate::domain::table::TableName;
 use crate::domain::verdict::Verdict;
@@ -58,6 +59,8 @@ pub struct FleetStatus {
     pub backfill: Progress,
     /// The proof of it.
     pub verify: Progress,
+    /// Statements that touch tables which are not migrated, most frequent first.
+    pub unmigrated: Vec<Noted>,
     /// The latest events, latest first.
     pub events: Vec<Recorded>,
 }

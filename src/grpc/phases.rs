@@ -8,6 +8,7 @@ use crate::domain::figures::SideFigures;
 use crate::domain::fleet::Member;
 use crate::domain::gate::{Gate, Mark, Progress};
 use crate::domain::history::Recorded;
+use crate::domain::reach::Noted;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::FleetStatus;
 use crate::domain::step::{Asked, PhaseReport, Step, Stepped};
@@ -104,7 +105,8 @@ pub(super) fn event(recorded: Recorded) -> proto::HistoryEvent {
 }
 
 pub(super) fn fleet(status: FleetStatus) -> proto::FleetStatus {
-    let FleetStatus { report: phase, fleet, figures, backfill, verify, events } = status;
+    let FleetStatus { report: phase, fleet, figures, backfill, verify, unmigrated, events } =
+        status;
     let (now, leader) = (fleet.now, fleet.leader);
     let members = fleet.members.into_iter().map(|it| member(&it, now, leader == Some(it.id)));
     proto::FleetStatus {
@@ -117,7 +119,14 @@ pub(super) fn fleet(status: FleetStatus) -> proto::FleetStatus {
         backfill: Some(progress(backfill)),
         verify: Some(progress(verify)),
         events: events.into_iter().map(event).collect(),
+        unmigrated: unmigrated.into_iter().map(statement).collect(),
     }
+}
+
+fn statement(noted: Noted) -> proto::UnmigratedStatement {
+    let Noted { fingerprint, summary, relations, count } = noted;
+    let relations = relations.into_iter().collect();
+    proto::UnmigratedStatement { fingerprint, summary, relations, calls: count }
 }
 
 fn member(member: &Member, now: SystemTime, leads: bool) -> proto::Member {

@@ -7,6 +7,7 @@ pub mod backfill;
 pub mod control;
 pub mod fleet;
 pub mod reconcile;
+pub mod relations;
 pub mod settled;
 
 use std::any::Any;
@@ -25,7 +26,7 @@ use crate::domain::call::{
 use crate::domain::control::{ControlState, Percentage};
 use crate::domain::fault::SqlFault;
 use crate::domain::gate::Findings;
-use crate::domain::key::{OutboxMark, WriteId};
+use crate::domain::key::{OutboxMark, RowsOfTable, WriteId};
 use crate::domain::mismatch::{Mismatch, Resolution};
 use crate::domain::pg_type::{Column, PgType};
 use crate::domain::side::Side;
@@ -245,6 +246,16 @@ pub trait PendingKeys: Send + Sync + 'static {
         tables: &'a [TableRef],
         before: OutboxMark,
     ) -> BoxFuture<'a, Result<bool, SqlFault>>;
+    /// Whether the primary's outbox has such rows for any of these rows, or for their table as a
+    /// whole; nothing where their keys cannot be told.
+    fn pending_rows<'a>(
+        &'a self,
+        rows: &'a RowsOfTable,
+        before: OutboxMark,
+    ) -> BoxFuture<'a, Result<Option<bool>, SqlFault>> {
+        let _ = (rows, before);
+        Box::pin(async { Ok(None) })
+    }
     /// Whether nothing was written to any of these tables since the mark, and no reconcile of
     /// them ended since. To be asked where nothing was pending at the mark.
     fn quiet<'a>(

@@ -39,6 +39,7 @@ pub mod read;
 pub mod read_only;
 mod reader;
 pub mod reconcile;
+pub mod relations;
 pub mod schema;
 pub mod sequences;
 pub mod session;

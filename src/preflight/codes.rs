@@ -173,6 +173,9 @@ codes! {
     OnlyOnTarget "table.only_on_target" Note
         "it is no part of the migration"
         "map it by tables.map where it is one under another name";
+    NotMigrated "table.not_migrated" Note
+        "it is not migrated: statements that touch it stay on the source in every phase, and fail the gate to shift until it is declared"
+        "name its owner in tables.stay, a function's in tables.functions";
     Published "table.published" Note
         "who subscribes gets what segue writes on this side as well, and nothing more from the source after the cutover"
         "move subscribers over with the application";

@@ -52,6 +52,8 @@ pub struct Catalogue {
     pub has_large_objects: bool,
     /// Tables outside of the migration: on the target, where all that are there are taken.
     pub strays: Vec<TableName>,
+    /// Relations and functions that are not migrated and not declared, each with what is so.
+    pub staying: Vec<(TableName, String)>,
     /// What could not be asked, and why.
     pub not_asked: Vec<(&'static str, String)>,
 }

@@ -8,6 +8,7 @@ use crate::domain::call::{
 use crate::domain::control::{ControlState, Percentage};
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
+use crate::domain::reach::Route;
 use crate::domain::side::Side;
 use crate::domain::value::Value;
 use crate::ports::{AnswerStream, Description, WritePass};
@@ -70,6 +71,8 @@ pub struct Read {
     pub control: ControlState,
     /// The share of reads that the target answers.
     pub shifted: Percentage,
+    /// Where it goes, by what it touches.
+    pub route: Route,
     /// As in [`ReadCall`].
     pub transaction: Option<TransactionId>,
     /// As in [`ReadCall`].
@@ -85,6 +88,10 @@ pub struct Read {
 pub struct Write {
     /// What to run, in order.
     pub statements: Vec<BoundStatement>,
+    /// What is known of each.
+    pub analyses: Vec<Arc<Analysis>>,
+    /// Where it goes, by what its statements touch.
+    pub route: Route,
     /// Whether any of them writes; a plain SELECT may come this way too.
     pub writes: bool,
     /// What it does in few words, for traces.

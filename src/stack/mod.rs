@@ -9,12 +9,16 @@ pub mod describe;
 pub mod dual_write;
 pub mod limit;
 mod moved_on;
+pub mod owner_write;
 pub mod primary_read;
 pub mod queries;
+pub mod routed;
 pub mod shadow_read;
 pub mod shift;
+pub mod statements;
 pub mod target_read;
 pub mod transacted;
+pub mod transaction_sides;
 pub mod watch;
 
 #[cfg(test)]
@@ -28,6 +32,7 @@ use tower::util::BoxCloneSyncService;
 use crate::domain::control::ControlState;
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Sides;
+use crate::ports::relations::{AllMigrated, Relations};
 use crate::ports::settled::SettledWrites;
 use crate::ports::{ControlView, Database, ReconcileWaker, ShadowReads};
 use crate::telemetry::metrics::Metrics;
@@ -41,12 +46,15 @@ use call::{
 use describe::Describe;
 use dual_write::DualWrite;
 use limit::{Limit, Permits};
+use owner_write::OwnerWrite;
 use primary_read::PrimaryRead;
 use queries::NamedStatements;
+use routed::Routed;
 use shadow_read::ShadowRead;
 use shift::Shift;
 use target_read::TargetRead;
 use transacted::{OpenTransactions, Transacted, TransactionControl, WriteIds};
+use transaction_sides::TransactionSides;
 use watch::Watch;
 
 /// Limits of the data path.
@@ -89,6 +97,17 @@ pub struct Parts {
     pub watch: Watch,
 }
 
+/// What statements touch, and what runs those on a side that is not the primary.
+#[derive(Clone)]
+pub struct Owners {
+    /// What statements touch.
+    pub relations: Arc<dyn Relations>,
+    /// Statements outside transactions.
+    pub databases: Sides<Arc<dyn Database>>,
+    /// Transactions that span calls.
+    pub transactions: OpenTransactions,
+}
+
 /// The data path. Cloning shares it.
 #[derive(Clone)]
 pub struct Stack {
@@ -100,10 +119,21 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Puts the rooms together, innermost first.
+    /// A data path for which every table is migrated.
     pub fn new(params: &Params, parts: Parts) -> Self {
+        let owners = Owners {
+            relations: Arc::new(AllMigrated),
+            databases: parts.databases.clone(),
+            transactions: parts.transactions.clone(),
+        };
+        Self::routed(params, parts, owners)
+    }
+
+    /// Puts the rooms together, innermost first.
+    pub fn routed(params: &Params, parts: Parts, owners: Owners) -> Self {
         let Parts { databases, transactions, control, reconciler, samples, .. } = parts;
         let Parts { write_ids, watch, settled, dice, metrics, .. } = parts;
+        let relations = owners.relations;
         let statements = Statements::new(params.admission, parts.named, metrics.clone());
         let statements = Arc::new(statements);
         let permits = Permits::new(params.calls_max);
@@ -116,7 +146,15 @@ impl Stack {
         // A share of the answers is offered for comparing while it streams to the caller.
         let reads = ShadowRead::new(reads, samples);
         // Reads of a transaction go into it: what they see is not for comparing.
-        let reads = Transacted::new(transactions.clone(), reads, watch.clone());
+        let sides = TransactionSides::new(
+            transactions,
+            owners.transactions,
+            Arc::clone(&write_ids),
+            metrics.clone(),
+        );
+        let reads = Transacted::new(sides.clone(), reads, watch.clone());
+        // What is not migrated stays on the side that owns it.
+        let reads = Routed::new(reads, Arc::clone(&relations), metrics.clone());
         // What is refused never gets further, and the phase is read once, here.
         let reads =
             Admission::new(reads, Arc::clone(&statements), Arc::clone(&control), write_ids.clone());
@@ -125,15 +163,19 @@ impl Stack {
 
         // A write is made on the primary, and the reconciler is told that its keys wait.
         // While reads are shifted, its answer waits for that.
-        let awaiting = Awaiting::new(settled, params.awaiting, metrics);
+        let awaiting = Awaiting::new(settled, params.awaiting, metrics.clone());
         let writes = DualWrite::new(
             databases.clone(),
             Arc::clone(&reconciler),
             awaiting.clone(),
             watch.clone(),
         );
+        // Writes to what is not migrated go to its owner, and nothing of them is reconciled.
+        let writes = OwnerWrite::new(writes, owners.databases, watch.clone(), metrics.clone());
         // Writes of a transaction go into it: their keys wait only once it is committed.
-        let writes = Transacted::new(transactions.clone(), writes, watch.clone());
+        let writes = Transacted::new(sides.clone(), writes, watch.clone());
+        // As for reads.
+        let writes = Routed::new(writes, relations, metrics);
         // As for reads, and here the write gets its id.
         let writes = Admission::new(
             writes,
@@ -145,7 +187,7 @@ impl Stack {
         let writes = Limit::new(writes, permits.clone());
 
         let transactions = TransactionControl::new(
-            transactions,
+            sides,
             Arc::clone(&control),
             write_ids,
             reconciler,
@@ -209,6 +251,12 @@ impl Stack {
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Parts")
+    }
+}
+
+impl std::fmt::Debug for Owners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Owners")
     }
 }
 

@@ -1,4 +1,5 @@
-//! Runs a read on the primary of the phase that the call was admitted under.
+//! Runs a read on the side of its route: the primary of the phase that the call was admitted under,
+//! or the side that owns what is not migrated.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -46,7 +47,7 @@ impl Service<Read> for PrimaryRead {
     }
 
     fn call(&mut self, read: Read) -> Self::Future {
-        let side = read.control.phase.primary();
+        let side = read.route.side;
         read_on(side, self.databases.of(side), &self.watch, read)
     }
 }

@@ -66,6 +66,10 @@ where
         if !sampled {
             return Box::pin(self.inner.call(read));
         }
+        if let Some(reason) = read.route.unsampled {
+            self.samples.skipped(&read.statement, reason);
+            return Box::pin(self.inner.call(read));
+        }
         let pending = Pending {
             statement: read.statement.clone(),
             control: read.control,

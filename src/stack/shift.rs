@@ -3,7 +3,8 @@
 //! One caller sees one side: the choice hangs on the `routing_key` where there is one, and on
 //! the trace otherwise, so that a larger share only ever adds callers. A target that fails
 //! costs the time until the primary is asked instead, as long as the caller has seen no row.
-//! A read that must see a write goes to the primary until the write has settled.
+//! A read that must see a write goes to the primary until the write has settled. What touches
+//! anything that is not migrated, or may run only once, is not shifted.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -131,7 +132,8 @@ where
 
 impl Room {
     fn chooses_target(&self, read: &Read) -> bool {
-        read.control.phase.shifts() && read.shifted.holds(self.position(read))
+        let may = read.control.phase.shifts() && read.route.shifts;
+        may && read.shifted.holds(self.position(read))
     }
 
     /// Evenly spread over 64 bits, and the same for the same caller on every member.

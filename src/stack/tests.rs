@@ -24,6 +24,7 @@ use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteAnswer
 use crate::domain::control::{ControlState, Percentage, Phase};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
+use crate::domain::reach::Route;
 use crate::domain::side::Side;
 use crate::ports::settled::{SettledWrites, Standing};
 use crate::ports::{AnswerStream, ControlView, Sample, ShadowReads};
@@ -80,6 +81,7 @@ fn read(phase: Phase) -> Read {
         analysis: Arc::new(statement::analyse(sql).unwrap()),
         control: ControlState { epoch: 1, phase },
         shifted: Percentage::ZERO,
+        route: Route::to_primary(ControlState { epoch: 1, phase }),
         transaction: None,
         must_see: None,
         trace_id: None,

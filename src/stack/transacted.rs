@@ -1,6 +1,7 @@
 //! Sends calls that name a transaction into it, and all others on.
 //!
-//! Transactions run wholly on the primary. Their reads are never sampled: they see what
+//! Transactions run wholly on one side: the primary, unless their first statement needs what stays
+//! on the other. Their reads are never sampled: they see what
 //! nobody else can see yet.
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::ports::{ControlView, Entering, ReadRequest, ReconcileWaker, Transacti
 use crate::stack::awaiting::Awaiting;
 use crate::stack::call::{Read, ReadAnswer, TransactionAnswer, TransactionCall, Write, Written};
 use crate::stack::dual_write::{ToItsEnd, WakeOnDrop};
+use crate::stack::transaction_sides::{Found, TransactionSides};
 use crate::stack::watch::Watch;
 use crate::telemetry::metrics::Purpose;
 
@@ -27,7 +29,7 @@ pub type OpenTransactions = Sides<Arc<dyn Transactions>>;
 /// Calls of a transaction go into it, others to `outside`.
 #[derive(Clone)]
 pub struct Transacted<S> {
-    transactions: OpenTransactions,
+    sides: TransactionSides,
     outside: S,
     watch: Watch,
 }
@@ -35,7 +37,7 @@ pub struct Transacted<S> {
 /// Begin, commit, rollback.
 #[derive(Clone)]
 pub struct TransactionControl {
-    transactions: OpenTransactions,
+    sides: TransactionSides,
     control: Arc<dyn ControlView>,
     write_ids: WriteIds,
     reconciler: Arc<dyn ReconcileWaker>,
@@ -50,8 +52,8 @@ pub type WriteIds = Arc<dyn Fn() -> WriteId + Send + Sync>;
 
 impl<S> Transacted<S> {
     /// Chooses by the call's transaction id.
-    pub fn new(transactions: OpenTransactions, outside: S, watch: Watch) -> Self {
-        Self { transactions, outside, watch }
+    pub fn new(sides: TransactionSides, outside: S, watch: Watch) -> Self {
+        Self { sides, outside, watch }
     }
 }
 
@@ -78,12 +80,13 @@ where
         let Some(id) = read.transaction else {
             return Box::pin(self.outside.call(read));
         };
-        let side = read.control.phase.primary();
-        let transactions = Arc::clone(self.transactions.of(side));
-        let watched = self.watch.begin(side, Purpose::Read, &read.analysis.summary);
-        let request = ReadRequest { statement: read.statement, context: read.context };
-        let answer = async move { transactions.read(id, request).await };
+        let (sides, watch) = (self.sides.clone(), self.watch.clone());
         Box::pin(async move {
+            let found = sides.statement(id, read.route, read.control, &read.context).await?;
+            let Found { side, id, transactions, .. } = found;
+            let watched = watch.begin(side, Purpose::Read, &read.analysis.summary);
+            let request = ReadRequest { statement: read.statement, context: read.context };
+            let answer = async move { transactions.read(id, request).await };
             let answer = answer.instrument(watched.span()).await;
             let stream = watched.note(answer)?;
             Ok(ReadAnswer { side, stream: watched.follow(stream) })
@@ -108,13 +111,14 @@ where
         let Some(id) = write.transaction else {
             return Box::pin(self.outside.call(write));
         };
-        let pass = write.pass;
-        let side = pass.control.phase.primary();
-        let transactions = Arc::clone(self.transactions.of(side));
-        let watched = self.watch.begin(side, Purpose::Write, &write.summary);
-        let answer = async move { transactions.write(id, write.statements, write.context).await };
+        let (sides, watch) = (self.sides.clone(), self.watch.clone());
         Box::pin(async move {
-            let _pass = pass;
+            let pass = write.pass;
+            let found = sides.statement(id, write.route, pass.control, &write.context).await?;
+            let Found { side, id, transactions, .. } = found;
+            let watched = watch.begin(side, Purpose::Write, &write.summary);
+            let answer =
+                async move { transactions.write(id, write.statements, write.context).await };
             let answer = answer.instrument(watched.span()).await;
             let answer = watched.note(answer)?;
             Ok(Written { answer, must_see: None })
@@ -127,14 +131,14 @@ where
 impl TransactionControl {
     /// Opens and ends transactions of the primary.
     pub fn new(
-        transactions: OpenTransactions,
+        sides: TransactionSides,
         control: Arc<dyn ControlView>,
         write_ids: WriteIds,
         reconciler: Arc<dyn ReconcileWaker>,
         awaiting: Awaiting,
         watch: Watch,
     ) -> Self {
-        Self { transactions, control, write_ids, reconciler, awaiting, watch }
+        Self { sides, control, write_ids, reconciler, awaiting, watch }
     }
 
     async fn begin(
@@ -148,11 +152,12 @@ impl TransactionControl {
             self.control.admit_write(Entering::New, context.deadline).await?
         };
         let side = pass.control.phase.primary();
-        let transactions = self.transactions.of(side);
         let watched = self.watch.begin(side, Purpose::Write, "BEGIN");
-        let begin = transactions.begin(options, (self.write_ids)(), context);
+        let begin = self.sides.of(side).begin(options, (self.write_ids)(), context);
         let begun = begin.instrument(watched.span()).await;
-        watched.note(begun).map(TransactionAnswer::Begun)
+        let id = watched.note(begun)?;
+        self.sides.begun(id, options);
+        Ok(TransactionAnswer::Begun(id))
     }
 
     /// A commit that is refused leaves the transaction open: it can be tried again.
@@ -163,29 +168,32 @@ impl TransactionControl {
     ) -> Result<TransactionAnswer, SqlFault> {
         let pass = self.control.admit_write(Entering::Continuing, context.deadline).await?;
         let (control, deadline) = (pass.control, context.deadline);
-        let side = control.phase.primary();
-        let transactions = Arc::clone(self.transactions.of(side));
+        let Found { side, id: at, transactions, of_primary } =
+            self.sides.end(id, control.phase.primary()).await;
         // Whether it wrote is known to the database alone.
-        let mut wake = WakeOnDrop::new(&self.reconciler, pass.control, true);
+        let mut wake = WakeOnDrop::new(&self.reconciler, pass.control, of_primary);
         let watched = self.watch.begin(side, Purpose::Write, "COMMIT");
         let span = watched.span().clone();
         let commit = async move {
-            let answer = transactions.commit(id, context).await;
+            let answer = transactions.commit(at, context).await;
             wake.disarm_if_nothing_was_written(&answer);
             drop(pass);
             (answer, wake)
         };
         let (answer, wake) = ToItsEnd::new(commit.instrument(span)).await;
+        if answer.is_ok() {
+            self.sides.ended(id);
+        }
         let answer = answer.map_err(|fault| match fault.must_see.as_deref().copied() {
-            Some(write) => self.awaiting.in_doubt(control, write, fault),
-            None => fault,
+            Some(write) if of_primary => self.awaiting.in_doubt(control, write, fault),
+            _ => fault,
         });
         let Committed { write_id, wrote } = watched.note(answer)?;
         if wake.is_armed() {
             self.watch.captured(&watched, write_id);
         }
         drop((watched, wake));
-        let must_see = match wrote {
+        let must_see = match wrote && of_primary {
             true => self.awaiting.token(control, write_id, false, deadline).await,
             false => None,
         };
@@ -193,10 +201,13 @@ impl TransactionControl {
     }
 
     async fn rollback(self, id: TransactionId) -> Result<TransactionAnswer, SqlFault> {
-        let side = self.control.current().phase.primary();
+        let primary = self.control.current().phase.primary();
+        let Found { side, id: at, transactions, .. } = self.sides.end(id, primary).await;
         let watched = self.watch.begin(side, Purpose::Write, "ROLLBACK");
-        let rolled_back = self.transactions.of(side).rollback(id);
-        let done = rolled_back.instrument(watched.span()).await;
+        let done = transactions.rollback(at).instrument(watched.span()).await;
+        if done.is_ok() {
+            self.sides.ended(id);
+        }
         watched.note(done).map(|()| TransactionAnswer::RolledBack)
     }
 }

@@ -72,7 +72,7 @@ pub(crate) fn leaves_nothing(kind: StatementKind, called: &BTreeSet<String>) -> 
     kind == StatementKind::Select && called.iter().all(|name| harmless::is_harmless(name))
 }
 
-fn has_writing_node(root: &Value) -> bool {
+pub(crate) fn has_writing_node(root: &Value) -> bool {
     let mut found = false;
     tree::walk(root, &mut |kind, _| {
         found |= matches!(

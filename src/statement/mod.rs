@@ -9,6 +9,7 @@ mod classify;
 mod depth;
 mod functions;
 mod harmless;
+pub mod names;
 mod refuse;
 pub mod rewrite;
 mod shape;
@@ -18,10 +19,12 @@ mod tree;
 use crate::statement::tree::Value;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reach::{Memo, Named, Reach};
 use crate::domain::table::TableRef;
 
 pub use crate::statement::cache::Cache;
-pub use crate::statement::shape::{Limit, Nulls, Output, Shape, SortKey};
+pub(crate) use crate::statement::harmless::is_harmless;
+pub use crate::statement::shape::{Limit, Nulls, Output, Pinned, Shape, SortKey};
 
 /// What a statement is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,6 +83,10 @@ pub struct Analysis {
     pub summary: String,
     /// Tables that it names.
     pub tables: Vec<TableRef>,
+    /// What it names, for the catalogue to resolve.
+    pub named: Named,
+    /// What that was found to touch.
+    pub reach: Memo<Reach>,
     /// What the comparer must know.
     pub shape: Shape,
 }
@@ -134,6 +141,8 @@ fn analyse_here(sql: &str) -> Result<Analysis, SqlFault> {
         fingerprint: fingerprint(sql),
         normalized: pg_query::normalize(sql).unwrap_or_default(),
         summary: classify::summary(root, kind, &tables),
+        named: names::named(root),
+        reach: Memo::default(),
         shape: shape::shape(root, kind, &tables, functions),
         tables,
     })

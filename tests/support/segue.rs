@@ -51,6 +51,12 @@ impl Segue {
         Self { sql_port, admin_port, config, process: None, guard }
     }
 
+    /// Adds to the configuration; the next start reads it.
+    pub fn configure(&self, more: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("it was written");
+        std::fs::write(&self.config, format!("{text}{more}\n")).expect("it can be written");
+    }
+
     /// Prepares, initialises for `phase`, and serves.
     pub async fn serving(pair: &Pair, phase: &str, sections: &str) -> Self {
         let mut segue = Self::prepare(pair.source.dsn(), pair.target.dsn(), sections);

@@ -143,6 +143,18 @@ const TRANSACTIONS: &[Key] = &[
 const TABLES: &[Key] = &[
     key("exclude", Kind::List, "", "tables that are not migrated, `schema.table` or `schema.*`"),
     key(
+        "stay",
+        Kind::Map,
+        "",
+        "tables that are not migrated, and where their statements go in every phase: `schema.table` or `schema.*` = `source`, `target` or `primary`",
+    ),
+    key(
+        "functions",
+        Kind::Map,
+        "",
+        "what functions touch that segue cannot look into: `schema.function` = `migrated`, `source`, `target` or `primary`",
+    ),
+    key(
         "map",
         Kind::Tables,
         "",
@@ -158,6 +170,12 @@ const QUERIES: &[Key] = &[
 const SAMPLING: &[Key] = &[
     key("rate", Kind::Ratio, "0.1", "share of the reads that is compared, by trace"),
     key("statements", Kind::Map, "", "shares of statements by name or fingerprint, `name = 0.5`"),
+    key(
+        "functions_allowed",
+        Kind::List,
+        "clock_timestamp,gen_random_uuid,pg_sleep,random,random_normal,timeofday,uuidv4,uuidv7",
+        "functions that samples and shifted reads may call more than once for one call, though a catalogue calls them volatile: built-in ones by name, others as `schema.name`",
+    ),
     key(
         "concurrency",
         POOL,

@@ -114,9 +114,9 @@ impl Steps {
         let figures = figures::merged(&fleet, row.revision);
         let evidence = self.evidence(row, fleet.clone(), settled, Look::Short).await;
         let gates = gates(&self.params.limits, &evidence);
-        let Evidence { row, settled, backfill, verify, .. } = evidence;
+        let Evidence { row, settled, backfill, verify, unmigrated, .. } = evidence;
         let report = PhaseReport { row, settled, gates };
-        Ok(FleetStatus { report, fleet, figures, backfill, verify, events })
+        Ok(FleetStatus { report, fleet, figures, backfill, verify, unmigrated, events })
     }
 
     async fn make(&self, step: Step, asked: &Asked) -> Result<Stepped, SqlFault> {
@@ -334,6 +334,7 @@ impl Steps {
         );
         Evidence {
             now: fleet.now,
+            unmigrated: figures::unmigrated(&fleet),
             settled,
             unfit,
             backfill,

@@ -9,9 +9,11 @@ use super::always::Rights;
 use super::form::{Event, Form};
 use super::verify::{form_of, key_names, missing, row_form_of};
 use super::{Captured, Params, Refusal, Report, on_side, registry, tables};
+use crate::domain::control::Phase;
 use crate::domain::side::Side;
-use crate::domain::table::{TableMapping, TableName, quote_identifier};
+use crate::domain::table::{TableMapping, TableName, quote_identifier, quote_literal};
 use crate::postgres::catalog::{self, Table};
+use crate::postgres::outbox::SLOT_NOW;
 use crate::postgres::schema::{self, Flavour, SETUP_LOCK, SetupError};
 
 /// The pause between two attempts at a lock: long enough for the writers that had queued
@@ -233,6 +235,9 @@ async fn put_on(
     events: &[Event],
 ) -> Result<(), SetupError> {
     let mut sql: String = events.iter().map(|event| form.trigger(*event, relation)).collect();
+    // In the same transaction: from the moment at which the table counts as captured, it counts as
+    // not copied as well, where the phase relies on capture.
+    sql.push_str(&whole_table(params.side, form.table_id));
     let rights = Rights::on(client, oid).await.map_err(SetupError::database(params.side))?;
     sql.push_str(&rights.statements(form, params.side, relation, oid, events)?);
     match under_lock(client, params, relation, oid, &sql).await {
@@ -254,6 +259,17 @@ async fn put_on(
         }
         result => result,
     }
+}
+
+/// Asks for a reconcile of the whole table, where the side is the primary and has a shadow.
+fn whole_table(side: Side, table_id: i32) -> String {
+    let relies = |phase: &&Phase| phase.captures() && phase.primary() == side;
+    let phases = Phase::ALL.iter().filter(relies).map(|phase| quote_literal(phase.as_str()));
+    let phases = phases.collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO segue.outbox (slot, table_id, key) SELECT {SLOT_NOW}, {table_id}, NULL \
+         FROM segue.control WHERE id = 1 AND phase IN ({phases});\n"
+    )
 }
 
 /// Runs statements that lock a table, each attempt with a short timeout, until they pass.

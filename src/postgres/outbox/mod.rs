@@ -37,7 +37,7 @@ use crate::domain::side::Side;
 
 /// The part of the ring that rows of now go to, as capture computes it. A test holds it
 /// against the ring's figures.
-const SLOT_NOW: &str = "pg_catalog.mod(pg_catalog.floor(pg_catalog.date_part('epoch', \
+pub(in crate::postgres) const SLOT_NOW: &str = "pg_catalog.mod(pg_catalog.floor(pg_catalog.date_part('epoch', \
     pg_catalog.clock_timestamp()) / 600)::int8, 12)::int2";
 
 /// The column that tells outbox rows apart while they are claimed, and its type.

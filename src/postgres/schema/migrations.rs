@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 13] = [
+pub(super) const MIGRATIONS: [Migration; 14] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -58,6 +58,7 @@ pub(super) const MIGRATIONS: [Migration; 13] = [
     Migration { version: 11, sql: |_| include_str!("v11.sql").to_owned() },
     Migration { version: 12, sql: primary_epoch },
     Migration { version: 13, sql: |_| include_str!("v13.sql").to_owned() },
+    Migration { version: 14, sql: |_| OUTBOX_WHOLE.to_owned() },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.
@@ -68,6 +69,12 @@ CREATE TABLE IF NOT EXISTS segue.server_seen (
     timeline text NOT NULL,
     seen_at timestamptz NOT NULL DEFAULT now()
 );
+";
+
+/// Tables that wait to be reconciled whole: which they are is asked every second.
+const OUTBOX_WHOLE: &str = "\
+CREATE INDEX IF NOT EXISTS outbox_whole ON segue.outbox (table_id)
+    WHERE key IS NULL AND forgotten_at IS NULL;
 ";
 
 /// The members of the migration, who leads them, and what was changed by whom. The outbox is

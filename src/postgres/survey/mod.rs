@@ -142,6 +142,7 @@ async fn read(
         prepared: server::prepared(&mut asker).await?,
         has_large_objects: server::has_large_objects(&mut asker).await?,
         strays: Vec::new(),
+        staying: Vec::new(),
         not_asked: Vec::new(),
     };
     let mut tables = BTreeMap::new();

@@ -31,6 +31,9 @@ pub(super) fn all(world: &World, found: &mut Vec<Finding>) {
         partitions(&pair, found);
         row_security(&pair, found);
     }
+    for (table, text) in &world.source.staying {
+        found.push(Finding::new(Code::NotMigrated, Side::Source, text.as_str()).table(table));
+    }
     for table in &world.target.strays {
         let text = "it is only on the target";
         found.push(Finding::new(Code::OnlyOnTarget, Side::Target, text).table(table));

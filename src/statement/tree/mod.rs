@@ -128,9 +128,13 @@ fn collect_tables<'a>(value: &'a Value, hidden: &[&'a str], found: &mut Vec<Tabl
             }
             return;
         }
+        // `FOR UPDATE OF` names what stands in FROM, by its alias.
+        Some(("LockingClause", _)) => return,
         Some((_, body)) => body,
         None => value,
     };
+    let writes =
+        matches!(node(value), Some(("InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt", _)));
     let mut hidden = hidden.to_vec();
     if let Some(with) = body.get("with_clause").filter(|with| with.is_object()) {
         let queries: Vec<_> = list(with, "ctes").iter().filter_map(node).map(|(_, b)| b).collect();
@@ -146,8 +150,11 @@ fn collect_tables<'a>(value: &'a Value, hidden: &[&'a str], found: &mut Vec<Tabl
     match body {
         Value::Fields(fields) => {
             for (name, field) in fields {
-                if *name != "with_clause" {
-                    collect_tables(field, &hidden, found);
+                match *name {
+                    "with_clause" => {}
+                    // What is written is a table, whatever the names of the `WITH` queries are.
+                    "relation" if writes => collect_tables(field, &[], found),
+                    _ => collect_tables(field, &hidden, found),
                 }
             }
         }

@@ -64,6 +64,14 @@ pub(super) fn tables() -> Vec<Vector> {
             &["table.partitioned target public.parent"],
         ),
         (
+            "a table that stays",
+            |w| {
+                let view = TableName::new("public", "over_log");
+                w.source.staying.push((view, "it is over public.log".to_owned()));
+            },
+            &["table.not_migrated source public.over_log"],
+        ),
+        (
             "a stray",
             |w| w.target.strays.push(TableName::new("public", "other")),
             &["table.only_on_target target public.other"],
