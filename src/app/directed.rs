@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use crate::control::Control;
 use crate::domain::call::WriteAnswer;
 use crate::domain::fault::SqlFault;
-use crate::domain::key::OutboxMark;
+use crate::domain::key::{OutboxMark, RowsOfTable};
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::{OutboxEntry, OutboxStatus, VerifyStatus};
 use crate::domain::table::{TableName, TableRef};
@@ -115,6 +115,14 @@ impl PendingKeys for Directed<dyn PendingKeys> {
         before: OutboxMark,
     ) -> BoxFuture<'a, Result<bool, SqlFault>> {
         async move { self.now().pending(tables, before).await }.boxed()
+    }
+
+    fn pending_rows<'a>(
+        &'a self,
+        rows: &'a RowsOfTable,
+        before: OutboxMark,
+    ) -> BoxFuture<'a, Result<Option<bool>, SqlFault>> {
+        async move { self.now().pending_rows(rows, before).await }.boxed()
     }
 
     fn quiet<'a>(

@@ -81,10 +81,13 @@ async fn staying(
     mappings: &[TableMapping],
     refused: &[Refusal],
 ) -> Result<Vec<(TableName, String)>, AppError> {
-    let policy = config.tables.policy(&config.sampling.functions_allowed);
+    let policy = super::relations::policy(config);
     let migrated: Vec<TableName> = mappings.iter().map(|it| it.source.clone()).collect();
     let own = databases.own();
     let mut staying = relations::staying(own.of(Side::Source), &migrated, &policy).await?;
-    staying.retain(|(table, _)| !refused.iter().any(|refusal| refusal.table == *table));
+    // What the configuration leaves out is known to whoever wrote it; the gate asks for its owner.
+    staying.retain(|(table, _)| {
+        !policy.leaves_out(table) && !refused.iter().any(|refusal| refusal.table == *table)
+    });
     Ok(staying)
 }

@@ -8,8 +8,9 @@ use tokio_util::task::TaskTracker;
 
 use super::Background;
 use super::databases::Databases;
-use crate::config::Config;
+use crate::config::{Config, Excluded};
 use crate::domain::control::Phase;
+use crate::domain::reach::{Pattern, Policy};
 use crate::domain::side::{Side, Sides};
 use crate::postgres::relations::{KnownRelations, Pools};
 use crate::postgres::transactions::{self, PostgresTransactions};
@@ -31,8 +32,7 @@ pub(super) async fn follow(
     let pools = |own, side| Pools { own, reads: databases.samples(side).clone() };
     let pools =
         Sides { source: pools(own.source, Side::Source), target: pools(own.target, Side::Target) };
-    let policy = config.tables.policy(&config.sampling.functions_allowed);
-    let known = KnownRelations::new(pools, policy);
+    let known = KnownRelations::new(pools, policy(config));
     let (primary, follows) = (phase.primary(), phase.samples());
     let other = async {
         // A target that is away keeps nobody from starting.
@@ -45,6 +45,22 @@ pub(super) async fn follow(
         background.tasks.spawn(known.clone().follow(side, background.stop.clone()));
     }
     known
+}
+
+/// What routing goes by.
+pub(super) fn policy(config: &Config) -> Policy {
+    let excluded = config.tables.excluded.iter().map(|excluded| match excluded {
+        Excluded::Table(name) => Pattern::Table(name.clone()),
+        Excluded::Schema(schema) => Pattern::Schema(schema.clone()),
+    });
+    let mapped = config.tables.mapped.iter();
+    Policy {
+        stay: config.tables.stay.clone(),
+        excluded: excluded.collect(),
+        mapped: mapped.flat_map(|it| [it.source.clone(), it.target.clone()]).collect(),
+        functions: config.tables.functions.clone(),
+        repeatable: config.sampling.functions_allowed.iter().cloned().collect(),
+    }
 }
 
 /// What writes on a side that is not the primary.

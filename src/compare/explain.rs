@@ -300,7 +300,15 @@ fn category(found: &Found<'_>, couples: &[Couple], chosen: &Chosen) -> Option<&'
         "format_function",
         "advisory_lock",
     ];
-    let by_pattern = BY_WEIGHT.iter().copied().find(|c| patterns.contains(c) && plausible(c));
+    // Rows that are there on both sides are explained cell by cell.
+    let accounts = |category: &str| {
+        let differing = couples.iter().flat_map(|couple| &couple.differing);
+        let mut cells = differing.filter(|at| !stored(at));
+        let shape = &found.analysis.shape;
+        !paired || selects || limit || cells.all(|at| shape.may_come_from(*at, category))
+    };
+    let by_pattern =
+        BY_WEIGHT.iter().copied().find(|c| patterns.contains(c) && plausible(c) && accounts(c));
     let unseen = cut && found.keys.is_none() && selects;
     by_pattern.or_else(|| unseen.then_some("limit_ties"))
 }

@@ -9,11 +9,13 @@
 //! - [`common::common`]: the form that a column's two types share, for checksums
 //! - [`rewrite::machine`]: rewrites that tell a difference of dialects from one of data
 //! - [`with_evidence`]: what the rewritten statement's answers say about the first verdict
+//! - [`differing::rows`]: the rows that two answers differ in, by their keys
 //! - [`catalogue`]: the known differences, why they are, and how to write around them
 
 pub mod catalogue;
 pub mod cell;
 pub mod common;
+pub mod differing;
 mod distinct;
 mod evidence;
 mod explain;

@@ -233,6 +233,27 @@ fn rewrites_are_what_they_say() {
         &["SELECT id FROM t WHERE name COLLATE \"C\" < 'b'"],
     );
     check("DELETE FROM t WHERE qty / 2 = 3", &[]);
+    check("SELECT id FROM t WHERE id = 5", &[]);
+    let is_citext =
+        |column| format!("pg_catalog.pg_typeof({column})::pg_catalog.text LIKE '%citext'");
+    let when = |column, with_case| {
+        format!("CASE WHEN {} THEN {with_case} ELSE true END", is_citext(column))
+    };
+    let of_text = when("email", "email::pg_catalog.text = 'Ada'");
+    check(
+        "SELECT id FROM t WHERE email = 'Ada'",
+        &[&format!("SELECT id FROM t WHERE email = 'Ada' AND {of_text}")],
+    );
+    let of_list = when("u.email", "u.email::pg_catalog.text IN ($1, $2)");
+    check(
+        "SELECT id FROM u WHERE u.email IN ($1, $2)",
+        &[&format!("SELECT id FROM u WHERE u.email IN ($1, $2) AND {of_list}")],
+    );
+    let of_pattern = when("name", "name::pg_catalog.text LIKE 'A%'");
+    check(
+        "SELECT count(*) FROM t WHERE name LIKE 'A%'",
+        &[&format!("SELECT count(*) FROM t WHERE name LIKE 'A%' AND {of_pattern}")],
+    );
 }
 
 #[test]

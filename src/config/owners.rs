@@ -3,7 +3,7 @@
 use crate::config::compare::table_name;
 use crate::config::reader::Reader;
 use crate::config::sections::{Excluded, Tables};
-use crate::domain::reach::{Declared, Pattern, Policy};
+use crate::domain::reach::{Declared, Pattern};
 use crate::domain::table::TableName;
 
 const OWNERS: &str = "is none of \"source\", \"target\", \"primary\"";
@@ -46,22 +46,6 @@ impl Tables {
             Excluded::Schema(schema) => *schema == table.schema,
         });
         excluded || self.stay.keys().any(|pattern| pattern.matches(table))
-    }
-
-    /// What routing goes by; `repeatable` are functions that may run more than once for one call.
-    pub fn policy(&self, repeatable: &[String]) -> Policy {
-        let excluded = self.excluded.iter().map(|excluded| match excluded {
-            Excluded::Table(name) => Pattern::Table(name.clone()),
-            Excluded::Schema(schema) => Pattern::Schema(schema.clone()),
-        });
-        let mapped = self.mapped.iter().flat_map(|it| [it.source.clone(), it.target.clone()]);
-        Policy {
-            stay: self.stay.clone(),
-            excluded: excluded.collect(),
-            mapped: mapped.collect(),
-            functions: self.functions.clone(),
-            repeatable: repeatable.iter().cloned().collect(),
-        }
     }
 }
 

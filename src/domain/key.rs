@@ -1,8 +1,9 @@
 //! Keys, and the identity of writes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::domain::table::TableName;
+use crate::domain::table::{TableName, TableRef};
 
 /// Primary-key values as PostgreSQL's text, in the order of the key's columns.
 pub type KeyValues = Vec<String>;
@@ -14,6 +15,15 @@ pub struct Key {
     pub table: TableName,
     /// `None` stands for the whole table: it was truncated.
     pub values: Option<KeyValues>,
+}
+
+/// Rows of a table, by columns that may be of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowsOfTable {
+    /// The table as a statement names it.
+    pub table: TableRef,
+    /// Columns with their values as PostgreSQL's text.
+    pub rows: Vec<BTreeMap<String, String>>,
 }
 
 /// Names one write. Announced to the database by the session that makes it.

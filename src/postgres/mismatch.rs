@@ -19,14 +19,16 @@ use crate::postgres::pool::Pool;
 /// statement is what differs: that was judged once and for all. Data or an error found again
 /// after the resolution is a new occurrence and opens the entry again; who resolved it before
 /// stays on record. Rows are written in the order of their key, so that two members do not
-/// deadlock.
+/// deadlock. What was pending, was not for a while, and is again begins anew.
 const ADD: &str = "
 INSERT INTO segue.mismatch AS m (fingerprint, verdict, category, statement, statement_name, count,
     first_seen, last_seen, reason, rewrite, example, rules, suspected)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (fingerprint, verdict, category) DO UPDATE SET
     count = m.count + excluded.count,
-    first_seen = least(m.first_seen, excluded.first_seen),
+    first_seen = CASE WHEN m.verdict = 'pending'
+            AND excluded.first_seen > m.last_seen + '10 minutes'::interval
+        THEN excluded.first_seen ELSE least(m.first_seen, excluded.first_seen) END,
     last_seen = greatest(m.last_seen, excluded.last_seen),
     reason = excluded.reason,
     rewrite = excluded.rewrite,

@@ -203,3 +203,9 @@ SELECT DISTINCT ON (c.code) c.code, c.id FROM customers AS c WHERE c.id IN (3,4)
 -- @id=R70 @category=distinct_on @verdict=fix_query @via=schema
 -- @note in a subquery: whose group a row is of cannot be told from outside
 SELECT s.code, s.id FROM (SELECT DISTINCT ON (code) code, id FROM customers WHERE id IN (3,4)) AS s;
+-- @id=R90 @category=citext @verdict=fix_query @via=schema
+-- @note the column that ignores case is in the condition alone
+SELECT id FROM customers WHERE email = 'ADA@example.COM';
+-- @id=R91 @category=data @verdict=diverged @via=schema
+-- @note the order of texts explains no truth value
+SELECT id, isfinite(valid_until) AS ends FROM customers ORDER BY id;

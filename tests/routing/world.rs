@@ -123,13 +123,6 @@ impl World {
         until(&self.segue, "all reads are shifted", all).await;
     }
 
-    /// The target is the primary.
-    pub async fn reversed(tables: &str) -> Self {
-        let world = Self::shifted(tables).await;
-        world.cut_over();
-        world
-    }
-
     pub fn cut_over(&self) {
         let words = ["cutover", "--yes", "--force", "--reason", "a test"];
         let done = self.segue.run(&words);

@@ -10,6 +10,8 @@ CREATE TABLE plain (id int PRIMARY KEY, note text);
 INSERT INTO plain SELECT i, 'note ' || i FROM generate_series(1, 20) AS i;
 CREATE TABLE late (id int PRIMARY KEY, note text);
 INSERT INTO late VALUES (1, 'early');
+CREATE TABLE stuck (id int PRIMARY KEY, note text);
+INSERT INTO stuck VALUES (1, 'a'), (2, 'b'), (3, 'c');
 -- Declared stable, so that nobody can tell from the statement.
 CREATE FUNCTION wobble() RETURNS text STABLE LANGUAGE sql AS 'SELECT random()::text';
 CREATE FUNCTION same() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1';";
@@ -30,6 +32,7 @@ CREATE FUNCTION slow_there() RETURNS int LANGUAGE sql AS 'SELECT 1';";
 
 const TARGET: &str = "
 CREATE TABLE event (id int8 PRIMARY KEY, at timestamptz(3), body jsonb);
+ALTER TABLE stuck ADD CHECK (note <> 'refused there');
 INSERT INTO event VALUES (1, '2026-01-01 00:00:00.123456+00', '{\"b\": 1, \"a\": 1.0}');
 CREATE TABLE word (id int8 PRIMARY KEY, w text COLLATE \"C\");
 INSERT INTO word VALUES (1, 'a'), (2, 'B'), (3, 'c');
@@ -196,4 +199,25 @@ async fn what_waits_in_the_outbox_is_pending_and_not_data() {
     for page in [segue.succeed(&["status"]), segue.succeed(&["mismatches"])] {
         assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     }
+}
+
+/// A key that is stuck says nothing of the other rows of its table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_pending_by_its_own_key_where_that_can_be_told() {
+    let pair = pair().await;
+    let segue = Segue::serving(&pair, "shadow_read", SETTINGS).await;
+    let refused = "UPDATE stuck SET note = 'refused there' WHERE id = 1";
+    write(&mut client(&segue), refused, &[]).await.unwrap();
+    pair.target.run("UPDATE stuck SET note = 'planted' WHERE id = 2").await;
+    // By the condition, and by the answer.
+    let by_condition = ("SELECT note FROM stuck WHERE id = $1", "SELECT note FROM stuck WHERE id");
+    until_listed(&segue, by_condition, &[2], "data").await;
+    let own = until_listed(&segue, by_condition, &[1], "pending").await;
+    assert!(own["reason"].as_str().unwrap().contains("rows that differ are pending"), "{own:#}");
+    let by_answer = ("SELECT id, note FROM stuck WHERE id > 1", "WHERE id >");
+    until_listed(&segue, by_answer, &[], "data").await;
+    // Nobody can tell of which row a count is.
+    let of_table = ("SELECT count(*) FROM stuck WHERE note = 'b'", "count");
+    let told = until_listed(&segue, of_table, &[], "pending").await;
+    assert!(told["reason"].as_str().unwrap().contains("cannot be told"), "{told:#}");
 }

@@ -33,7 +33,6 @@ use crate::ports::fleet::{FleetStore, OlderWriters};
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Events that are looked through for rehearsals.
 const EVENTS_MAX: u32 = 10_000;
-
 /// Events that the status shows.
 const EVENTS_SHOWN: u32 = 5;
 

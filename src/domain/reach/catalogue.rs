@@ -72,13 +72,13 @@ pub struct Function {
 pub struct Catalogue {
     /// Schemas that unqualified names are looked for in, for callers.
     pub search_path: Vec<String>,
-    /// Operators, by their bare names, whose function is volatile.
-    pub volatile_operators: BTreeSet<String>,
+    /// Operators, by their bare names, and whether a function of theirs is volatile.
+    pub operators: HashMap<String, bool>,
     /// Types, by their bare names, that a volatile function casts to.
     pub volatile_casts: BTreeSet<String>,
     /// A volatile function may be called by a cast that no statement shows.
     pub implicit_volatile_cast: bool,
-    /// A function that is not listed does not exist.
+    /// A function or an operator that is not listed does not exist.
     pub lists_all_functions: bool,
     relations: HashMap<TableName, Relation>,
     by_name: HashMap<String, Vec<TableName>>,

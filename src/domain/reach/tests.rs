@@ -39,6 +39,7 @@ fn catalogue() -> Catalogue {
     let mut catalogue = Catalogue::default();
     catalogue.search_path = vec![SYSTEM.to_owned(), "public".to_owned()];
     catalogue.lists_all_functions = true;
+    catalogue.operators = [("=".to_owned(), false)].into();
     let public = |name: &str| TableName::new("public", name);
     catalogue.add_relation(public("good"), table(true));
     catalogue.add_relation(public("other"), table(true));
@@ -118,6 +119,7 @@ fn only_what_is_all_of_the_migration_is_shifted() {
         ("SELECT * FROM dicey", Some("volatile_function")),
         ("SELECT tells() FROM good", Some("volatile_function")),
         ("SELECT writes()", Some("volatile_function")),
+        ("SELECT * FROM good WHERE id <+> 1", Some("not_migrated")),
         ("SELECT unheard_of(id) FROM good", Some("not_migrated")),
         // These are compared all the same.
         ("SELECT * FROM late", None),

@@ -105,9 +105,10 @@ impl<'a> Walk<'a> {
             }
         }
         if effects {
-            let operators = named.operators.intersection(&self.catalogue.volatile_operators);
-            let casts = named.casts.intersection(&self.catalogue.volatile_casts);
-            let found = operators.chain(casts).next().cloned();
+            for operator in &named.operators {
+                self.operator(operator);
+            }
+            let found = named.casts.intersection(&self.catalogue.volatile_casts).next().cloned();
             let hidden = self.catalogue.implicit_volatile_cast.then(|| "a cast".to_owned());
             if let Some(name) = found.or(hidden) {
                 self.once(Once::Volatile(name));
@@ -115,6 +116,20 @@ impl<'a> Walk<'a> {
         }
         if named.dynamic {
             self.unknown("SQL that is made while it runs");
+        }
+    }
+
+    fn operator(&mut self, name: &str) {
+        match self.catalogue.operators.get(name) {
+            Some(false) => {}
+            Some(true) => self.once(Once::Volatile(name.to_owned())),
+            // `BETWEEN` and the like are words.
+            None if name.starts_with(char::is_alphabetic) => {}
+            None if self.catalogue.lists_all_functions => {
+                self.reach.missing = true;
+                self.once(Once::Unknown(name.to_owned()));
+            }
+            None => {}
         }
     }
 
@@ -146,7 +161,7 @@ impl<'a> Walk<'a> {
         if self.side == Side::Target
             && let Some(source) = self.other
             && let Some((name, relation)) = source.find(named, &source.search_path)
-            && !(relation.registered && !self.policy.leaves_out(name))
+            && (!relation.registered || self.policy.leaves_out(name))
         {
             return self.stays(name, relation);
         }
@@ -221,7 +236,8 @@ impl<'a> Walk<'a> {
             }
             (Side::Target, _) => Side::Source,
         };
-        if side == Side::Source && !(relation.registered && !self.policy.leaves_out(name)) {
+        let migrated = relation.registered && !self.leaves_out(name, relation);
+        if side == Side::Source && !migrated {
             self.reach.undeclared.insert(shown.clone());
         }
         self.declared(Owner::Side(side), &shown);
@@ -310,6 +326,8 @@ impl<'a> Walk<'a> {
     }
 
     fn knows(&self, function: &str) -> bool {
-        !self.catalogue.functions(None, function, None, None).is_empty()
+        let operators = &self.catalogue.operators;
+        operators.contains_key(function)
+            || !self.catalogue.functions(None, function, None, None).is_empty()
     }
 }

@@ -13,7 +13,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::compare;
+use crate::domain::answer::Observed;
 use crate::domain::call::BoundStatement;
+use crate::domain::value::Value;
 use crate::domain::verdict::{Comparison, Verdict};
 use crate::jobs::shadow_reads::{Inner, Suspect};
 use crate::statement::Analysis;
@@ -41,7 +43,7 @@ enum Look {
     /// The primary's own two answers differ.
     Moving,
     /// Outbox rows from before are still waiting.
-    Pending,
+    Pending(Whose),
 }
 
 /// What several looks at one statement gave.
@@ -53,7 +55,24 @@ enum Seen {
     /// The primary changes all the time.
     Moving,
     /// The outbox holds what may explain it.
-    Pending,
+    Pending(Whose),
+}
+
+/// Whose outbox rows wait.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    /// Those of the very rows that differ.
+    Rows,
+    /// Those of a table, in which the rows cannot be told.
+    Table,
+}
+
+/// Whether what the outbox held has been reconciled.
+enum Passed {
+    /// There was nothing, or it is; whether it had to be waited for.
+    Yes { waited: bool },
+    /// It takes too long.
+    No(Whose),
 }
 
 impl Looks<'_> {
@@ -62,9 +81,15 @@ impl Looks<'_> {
         match self.see(&self.suspect.statement, &self.suspect.analysis).await? {
             Seen::Settled(comparison) => Ok(comparison),
             Seen::Differs(comparison) => self.with_evidence(comparison).await,
-            Seen::Pending => {
-                Ok(self.instead(Verdict::Pending, "keys of its tables wait in the outbox"))
-            }
+            Seen::Pending(Whose::Rows) => Ok(self.instead(
+                Verdict::Pending,
+                "the keys of the rows that differ are pending in the outbox",
+            )),
+            Seen::Pending(Whose::Table) => Ok(self.instead(
+                Verdict::Pending,
+                "keys of its tables are pending in the outbox, and which rows differ cannot be \
+                 told by their keys",
+            )),
             Seen::Moving => {
                 Ok(self.instead(Verdict::Noise, "the primary does not give the same answer twice"))
             }
@@ -82,7 +107,7 @@ impl Looks<'_> {
         loop {
             match self.look(statement, analysis).await? {
                 Look::Settled(comparison) => return Ok(Seen::Settled(comparison)),
-                Look::Pending => return Ok(Seen::Pending),
+                Look::Pending(whose) => return Ok(Seen::Pending(whose)),
                 Look::Moving => {
                     moving += 1;
                     if moving >= enough * BUSY_FACTOR {
@@ -111,8 +136,9 @@ impl Looks<'_> {
         let rules = self.rules(statement);
         let since = inner.sides.pending.mark().await.map_err(|_| "unavailable")?;
         let before = inner.read(&*inner.sides.primary, statement, analysis).await?;
-        let Some(waited) = self.outbox_has_passed().await? else {
-            return Ok(Look::Pending);
+        let waited = match self.outbox_has_passed(statement, analysis, &before).await? {
+            Passed::Yes { waited } => waited,
+            Passed::No(whose) => return Ok(Look::Pending(whose)),
         };
         let shadow = inner.read(&*inner.sides.shadow, statement, analysis).await?;
         let after = inner.read(&*inner.sides.primary, statement, analysis).await?;
@@ -129,22 +155,43 @@ impl Looks<'_> {
         Ok(Look::Differs { comparison, quiet })
     }
 
-    /// Waits until what the outbox holds now is reconciled, and tells whether there was any
-    /// such row; nothing where it takes too long.
-    async fn outbox_has_passed(&self) -> Result<Option<bool>, &'static str> {
+    /// Waits until what the outbox holds now is reconciled, and tells whether there was any such
+    /// row. Where the keys of the rows that differ can be told, only theirs count: a key that is
+    /// stuck says nothing of the other rows of its table.
+    async fn outbox_has_passed(
+        &self,
+        statement: &BoundStatement,
+        analysis: &Analysis,
+        before: &Observed,
+    ) -> Result<Passed, &'static str> {
         let pending = &self.inner.sides.pending;
         let until = Instant::now() + self.inner.params.pending_max;
         let mark = pending.mark().await.map_err(|_| "unavailable")?;
-        let mut waited = false;
+        let tables = &self.suspect.analysis.tables;
+        if !pending.pending(tables, mark).await.map_err(|_| "unavailable")? {
+            return Ok(Passed::Yes { waited: false });
+        }
+        let shadow = self.inner.read(&*self.inner.sides.shadow, statement, analysis).await?;
+        let rows = compare::differing::rows(analysis, &statement.params, before, &shadow);
+        drop(shadow);
         loop {
-            let tables = &self.suspect.analysis.tables;
-            if !pending.pending(tables, mark).await.map_err(|_| "unavailable")? {
-                return Ok(Some(waited));
+            let of_rows = match &rows {
+                Some(rows) => pending.pending_rows(rows, mark).await.map_err(|_| "unavailable")?,
+                None => None,
+            };
+            let (whose, waits) = match of_rows {
+                Some(waits) => (Whose::Rows, waits),
+                None => {
+                    let waits = pending.pending(tables, mark).await;
+                    (Whose::Table, waits.map_err(|_| "unavailable")?)
+                }
+            };
+            if !waits {
+                return Ok(Passed::Yes { waited: true });
             }
             if Instant::now() >= until {
-                return Ok(None);
+                return Ok(Passed::No(whose));
             }
-            waited = true;
             tokio::time::sleep(PENDING_POLL).await;
         }
     }
@@ -156,7 +203,13 @@ impl Looks<'_> {
     async fn with_evidence(&self, first: Comparison) -> Result<Comparison, &'static str> {
         let inner = self.inner;
         let mut judged = first;
+        let params = &self.suspect.statement.params;
+        // Where no parameter is a text, nothing is compared with one but constants.
+        let texts = params.is_empty() || params.iter().any(|it| matches!(it, Value::Text(_)));
         for rewrite in compare::rewrite::machine(&self.suspect.analysis) {
+            if rewrite.category == "citext" && !texts {
+                continue;
+            }
             let Ok(rewritten) = inner.statements.get(&rewrite.sql) else {
                 continue;
             };
@@ -182,7 +235,7 @@ impl Looks<'_> {
         match self.see(&self.suspect.statement, &self.suspect.analysis).await? {
             Seen::Settled(comparison) => Ok(comparison),
             Seen::Differs(_) => Ok(proven),
-            Seen::Moving | Seen::Pending => Ok(Comparison { suspected: true, ..proven }),
+            Seen::Moving | Seen::Pending(_) => Ok(Comparison { suspected: true, ..proven }),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use futures_util::future::BoxFuture;
 
 use crate::domain::fault::SqlFault;
-use crate::domain::key::{Key, OutboxMark, WriteId};
+use crate::domain::key::{Key, OutboxMark, RowsOfTable, WriteId};
 use crate::domain::side::Side;
 use crate::domain::status::{OutboxEntry, OutboxStatus};
 use crate::domain::table::{TableName, TableRef};
@@ -49,6 +49,21 @@ const OF_TABLES: &str = "\
     mark AS (SELECT '2000-01-01 00:00:00+00'::timestamptz + $4 * '1 microsecond'::interval AS at) \
     SELECT EXISTS (SELECT 1 FROM segue.outbox AS o, mark WHERE \
         (o.table_id IN (SELECT table_id FROM known) OR EXISTS (SELECT 1 FROM unknown)) AND ";
+
+/// The tables of this name, with the columns of their keys in order.
+const KEY_OF_TABLE: &str = "\
+    SELECT table_id, key_columns FROM segue.migrated_table \
+    WHERE $2 = CASE WHEN $3 THEN source_name ELSE target_name END \
+        AND $1 IN ('', CASE WHEN $3 THEN source_schema ELSE target_schema END)";
+
+/// Keys come one after the other, each of so many values.
+const PENDING_ROWS: &str = "\
+    WITH asked AS (SELECT pg_catalog.array_agg(u.value ORDER BY u.n) AS key \
+        FROM pg_catalog.unnest($2::text[]) WITH ORDINALITY AS u(value, n) GROUP BY (u.n - 1) / $3), \
+    mark AS (SELECT '2000-01-01 00:00:00+00'::timestamptz + $4 * '1 microsecond'::interval AS at) \
+    SELECT EXISTS (SELECT 1 FROM segue.outbox AS o, mark WHERE o.table_id = $1 \
+        AND o.forgotten_at IS NULL AND o.created_at < mark.at \
+        AND (o.key IS NULL OR o.key IN (SELECT key FROM asked)))";
 
 const STILL_PENDING: &str = "o.forgotten_at IS NULL AND o.created_at < mark.at)";
 
@@ -112,6 +127,35 @@ impl Outbox {
             .await
             .map_err(said(&client))?;
         row.try_get(0).map_err(said(&client))
+    }
+
+    async fn any_of_rows(
+        &self,
+        rows: &RowsOfTable,
+        mark: OutboxMark,
+    ) -> Result<Option<bool>, SqlFault> {
+        let client = self.client().await?;
+        let schema = rows.table.schema.as_deref().unwrap_or("");
+        let on_source = self.side() == Side::Source;
+        let asked = client.prepared(KEY_OF_TABLE).await?;
+        let found = client.query(&asked.statement, &[&schema, &rows.table.name, &on_source]).await;
+        let found = found.map_err(said(&client))?;
+        // Of several tables of that name nobody knows which.
+        let [table] = found.as_slice() else { return Ok(None) };
+        let table_id: i32 = table.try_get(0).map_err(said(&client))?;
+        let key: Vec<String> = table.try_get(1).map_err(said(&client))?;
+        let mut values: Vec<&str> = Vec::new();
+        for row in &rows.rows {
+            for column in &key {
+                let Some(value) = row.get(column) else { return Ok(None) };
+                values.push(value);
+            }
+        }
+        let width = i64::try_from(key.len().max(1)).unwrap_or(1);
+        let mark = mark.0 as f64;
+        let asked = client.prepared(PENDING_ROWS).await?;
+        let row = client.query_one(&asked.statement, &[&table_id, &values, &width, &mark]).await;
+        row.and_then(|row| row.try_get(0)).map(Some).map_err(said(&client))
     }
 
     /// Waiting rows, oldest first; those alone that have failed where `failed_only`, whether they
@@ -231,6 +275,14 @@ impl PendingKeys for Outbox {
         Box::pin(async move {
             self.any_of(tables, before, &format!("{OF_TABLES}{STILL_PENDING}")).await
         })
+    }
+
+    fn pending_rows<'a>(
+        &'a self,
+        rows: &'a RowsOfTable,
+        before: OutboxMark,
+    ) -> BoxFuture<'a, Result<Option<bool>, SqlFault>> {
+        Box::pin(self.any_of_rows(rows, before))
     }
 
     fn quiet<'a>(

@@ -133,7 +133,7 @@ async fn of_postgres(
         catalogue.add_function(name, function);
     }
     for row in transaction.query(sql::OPERATORS, &[]).await? {
-        catalogue.volatile_operators.insert(row.try_get(0)?);
+        catalogue.operators.insert(row.try_get(0)?, row.try_get(1)?);
     }
     for row in transaction.query(sql::CASTS, &[]).await? {
         catalogue.volatile_casts.insert(row.try_get(0)?);

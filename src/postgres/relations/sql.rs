@@ -109,11 +109,11 @@ SELECT p.proname::text, pg_catalog.bool_or(p.provolatile = 'v')
 FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace
 GROUP BY 1";
 
-/// Operators whose function is volatile.
+/// Operators, and whether any function of that name's is volatile.
 pub(super) const OPERATORS: &str = "\
-SELECT DISTINCT o.oprname::text FROM pg_catalog.pg_operator AS o
-JOIN pg_catalog.pg_proc AS p ON p.oid = o.oprcode
-WHERE p.provolatile = 'v' AND o.oprnamespace <> 'pg_catalog'::pg_catalog.regnamespace";
+SELECT o.oprname::text, pg_catalog.bool_or(coalesce(p.provolatile = 'v', false))
+FROM pg_catalog.pg_operator AS o LEFT JOIN pg_catalog.pg_proc AS p ON p.oid = o.oprcode
+GROUP BY 1";
 
 /// Types that a volatile function casts to, and whether a statement shows the cast.
 pub(super) const CASTS: &str = "\

@@ -13,6 +13,7 @@ use pg_query::{Node, NodeEnum};
 use crate::statement::depth;
 use crate::statement::{Analysis, StatementKind};
 
+mod citext;
 mod visit;
 
 /// Rewrites of one construct that are tried one by one, where it stands several times.
@@ -67,6 +68,9 @@ fn all(analysis: &Analysis) -> Vec<Rewrite> {
     }
     if has("collation_order") {
         maker.sort_keys();
+    }
+    if has("citext") {
+        maker.each_and_single("citext", citext::compare_with_case);
     }
     maker.made
 }

@@ -3,12 +3,16 @@
 
 use std::collections::BTreeSet;
 
+pub use pinned::Pinned;
+
 use crate::statement::tree::Value;
 
 use crate::domain::table::TableRef;
 use crate::statement::{StatementKind, functions, tree};
 
+mod outputs;
 mod patterns;
+mod pinned;
 
 /// Facts about a statement that decide how its answers are compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,8 +33,20 @@ pub struct Shape {
     pub environment: bool,
     /// Whether it reads system catalogues.
     pub system_catalog: bool,
+    /// Columns that are to be equal to a value.
+    pub pinned: Vec<(String, Pinned)>,
+    /// What the columns of the answer are made of, where that can be told.
+    pub(crate) made: Option<Vec<outputs::Made>>,
     /// Columns that an `INSERT` gives itself; `None` where it names none.
     pub inserted_columns: Option<BTreeSet<String>>,
+}
+
+impl Shape {
+    /// Whether a construct can have changed the column at this place; true where nobody can tell.
+    pub fn may_come_from(&self, at: usize, category: &str) -> bool {
+        let made = self.made.as_ref().and_then(|made| made.get(at));
+        made.is_none_or(|made| made.by(category))
+    }
 }
 
 /// How many rows a statement asks for.
@@ -90,6 +106,8 @@ pub(crate) fn shape(
         order_by: if select { order_by(body) } else { Vec::new() },
         distinct_on: if select { distinct_on(body) } else { Vec::new() },
         limit: select.then(|| limit(body)).flatten(),
+        pinned: pinned::pinned(body),
+        made: if select { outputs::made(body) } else { None },
         patterns: patterns::patterns(root),
         volatile: is_volatile(root, body, &called),
         environment: matches!(kind, StatementKind::Show | StatementKind::Explain)
