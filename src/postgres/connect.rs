@@ -14,6 +14,7 @@ use super::cancel::{Address, Canceller};
 use super::driver::{Driver, Watch};
 use super::dsn::{ChannelBinding, Dsn, Host, SslMode, TargetSession};
 use super::merging::{Merging, MergingTls, Switch};
+use super::reset::FirstSettings;
 use super::session::{ServerFacts, Session};
 use super::settings::{Purpose, SessionLimits, session_sql};
 use super::{fault, pooler, socket, tls};
@@ -110,11 +111,13 @@ impl Connector {
         let opened = Box::pin(self.open_wanted(purpose)).await?;
         self.check_pooler(&opened).await?;
         let sql = session_sql(purpose, limits, opened.facts.is_cockroach);
-        opened.client.simple_query(&sql).await.map_err(|error| {
+        let set = opened.client.simple_query(&sql).await.map_err(|error| {
             self.connect_fault(fault::from_error(error, self.side, false), "a session's settings")
         })?;
+        let first = FirstSettings::from_answer(&set);
         let Opened { client, facts, canceller, watch, merging, task } = opened;
-        Ok(Session::new(client, facts, canceller, watch, merging, task, purpose))
+        let session = Session::new(client, facts, canceller, watch, merging, task, purpose);
+        Ok(session.with_first_settings(first))
     }
 
     /// The first host that answers and is what `target_session_attrs` wants.

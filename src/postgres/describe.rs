@@ -13,6 +13,8 @@ pub(super) async fn describe(
 ) -> Result<Description, SqlFault> {
     let lease = connections.lease(None).await?;
     lease.set_busy(true);
+    // Nothing is run.
+    lease.set_touched(false);
     let prepared = lease.prepared(sql).await;
     if !prepared.as_ref().is_err_and(super::fault::ends_session) {
         lease.set_busy(false);

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::fault;
 use super::pool::Lease;
+use super::reset::give_back;
 use super::session::Session;
 use super::shared::Ticket;
 use super::transactions::Held;
@@ -194,7 +195,7 @@ impl InFlight {
                 if fault.is_some_and(fault::ends_session) {
                     lease.discard();
                 } else {
-                    lease.set_busy(false);
+                    give_back(lease);
                 }
             }
             // The session stays busy until the transaction has ended.
@@ -233,7 +234,7 @@ pub(super) async fn settle(holder: Holder) {
     };
     let rested = come_to_rest(&holder, grace).await;
     match holder {
-        Holder::Pooled(lease) if rested => lease.set_busy(false),
+        Holder::Pooled(lease) if rested => give_back(lease),
         Holder::Pooled(lease) => lease.discard(),
         // Never brought here.
         Holder::Shared(_) => {}

@@ -40,6 +40,7 @@ pub mod read_only;
 mod reader;
 pub mod reconcile;
 pub mod relations;
+mod reset;
 pub mod schema;
 pub mod sequences;
 pub mod session;

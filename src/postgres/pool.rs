@@ -1,17 +1,17 @@
 //! Sessions kept open, a pool for each purpose.
 //!
-//! A pool never hands over a session in which something still runs or whose settings have
-//! been changed; such a session is closed and replaced. A pool behind a fence hands over only
+//! A pool never hands over a session in which something still runs, nor what a caller has left in
+//! one: it is reset, or closed and replaced. A pool behind a fence hands over only
 //! sessions that hold the lock of the member's present epoch.
 
+mod sessions;
+
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
-use deadpool::managed::{
-    Manager, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
-};
+use deadpool::managed::{Object, PoolError, TimeoutType, Timeouts};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -19,12 +19,13 @@ use tokio_util::sync::CancellationToken;
 use super::connect::Connector;
 use super::crash::CrashPoints;
 use super::fault;
-use super::fence::{self, Fence};
-use super::guard::is_in_transaction;
+use super::fence::Fence;
+use super::reset::Running;
 use super::session::Session;
 use super::settings::{Purpose, SessionLimits};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
+use sessions::Sessions;
 
 /// A session that has rested longer is asked whether it still lives.
 const REST_MAX: Duration = Duration::from_secs(30);
@@ -117,7 +118,8 @@ impl Pool {
         let timeouts =
             Timeouts { wait: Some(wait_max), create: None, recycle: Some(RECYCLE_LIMIT) };
         let spare = Mutex::default();
-        let sessions = Sessions { connector, purpose, limits, fence, spare };
+        let resets = Arc::default();
+        let sessions = Sessions { connector, purpose, limits, fence, spare, resets };
         let inner = deadpool::managed::Pool::builder(sessions)
             .max_size(size_max.max(1))
             .timeouts(timeouts)
@@ -171,16 +173,23 @@ impl Pool {
     /// `Unavailable`, or `DeadlineExceeded` where the deadline came first.
     pub async fn get_until(&self, deadline: Option<Instant>) -> Result<Lease, SqlFault> {
         let Some(deadline) = deadline else {
-            return self.inner.get().await.map(Lease::new).map_err(|e| self.fault(e));
+            return self.lend().await.map_err(|error| self.fault(error));
         };
         let deadline = tokio::time::Instant::from_std(deadline);
-        match tokio::time::timeout_at(deadline, self.inner.get()).await {
-            Ok(got) => got.map(Lease::new).map_err(|error| self.fault(error)),
+        match tokio::time::timeout_at(deadline, self.lend()).await {
+            Ok(got) => got.map_err(|error| self.fault(error)),
             Err(_) => Err(fault::deadline_exceeded(
                 self.side,
                 &format!("before a {} session was free", self.purpose.as_str()),
             )),
         }
+    }
+
+    async fn lend(&self) -> Result<Lease, PoolError<SqlFault>> {
+        if self.inner.status().available == 0 {
+            Box::pin(self.inner.manager().resets.one_ended()).await;
+        }
+        self.inner.get().await.map(Lease::new)
     }
 
     /// Lets sessions at rest give up the lock of an epoch that the member has left, at once
@@ -275,6 +284,12 @@ impl Lease {
         Self { _permit: Some(permit), ..self }
     }
 
+    /// Counts a reset of the session, for who waits for one.
+    pub(super) fn resetting(&self) -> Running {
+        let pool = Object::pool(&self.object);
+        Running::begin(pool.map(|pool| Arc::clone(&pool.manager().resets)))
+    }
+
     /// Takes the session out of its pool and closes it.
     pub fn discard(self) {
         let session = Object::take(self.object);
@@ -293,103 +308,5 @@ impl Deref for Lease {
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Session {
         &mut self.object
-    }
-}
-
-/// Opens and checks the sessions of a pool.
-struct Sessions {
-    connector: Connector,
-    purpose: Purpose,
-    limits: SessionLimits,
-    fence: Option<Fence>,
-    /// Open sessions without a lock, fewer than the pool has room for.
-    spare: Mutex<Spare>,
-}
-
-// They come boxed, and go boxed.
-#[allow(clippy::vec_box)]
-type Spare = Vec<Box<Session>>;
-
-impl Sessions {
-    async fn connect(&self) -> Result<Box<Session>, SqlFault> {
-        Box::pin(self.connector.connect_with(self.purpose, self.limits)).await.map(Box::new)
-    }
-
-    fn spare(&self) -> MutexGuard<'_, Spare> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A session without a lock for later; one that cannot give its lock up is closed.
-    async fn lay_by(&self, session: Box<Session>) {
-        if !session.is_clean() {
-            return;
-        }
-        session.set_busy(true);
-        let left = tokio::time::timeout(RECYCLE_LIMIT, fence::leave(&session)).await;
-        if matches!(left, Ok(Ok(()))) {
-            session.set_busy(false);
-            self.spare().push(session);
-        }
-    }
-
-    /// One that was laid by, or a new one.
-    async fn spare_or_new(&self) -> Result<Box<Session>, SqlFault> {
-        loop {
-            let Some(session) = self.spare().pop() else { return self.connect().await };
-            if session.is_clean() {
-                return Ok(session);
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for Sessions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sessions").field("purpose", &self.purpose).finish_non_exhaustive()
-    }
-}
-
-impl Manager for Sessions {
-    // Sessions are large, and move with every loan.
-    type Type = Box<Session>;
-    type Error = SqlFault;
-
-    async fn create(&self) -> Result<Box<Session>, SqlFault> {
-        let Some(fence) = &self.fence else { return self.connect().await };
-        fence.check_side()?;
-        let session = self.spare_or_new().await?;
-        session.set_busy(true);
-        fence.enter(&session).await?;
-        session.set_busy(false);
-        Ok(session)
-    }
-
-    async fn recycle(
-        &self,
-        session: &mut Box<Session>,
-        metrics: &Metrics,
-    ) -> RecycleResult<SqlFault> {
-        if !session.is_clean() {
-            return Err(RecycleError::message("the session is closed, in use or changed"));
-        }
-        // Until it is known to be at rest, dropping it must not wait for what it runs.
-        session.set_busy(true);
-        if self.purpose == Purpose::Own {
-            // Its users speak to the driver themselves, so only the server knows whether
-            // they left a transaction open.
-            if is_in_transaction(session).await {
-                return Err(RecycleError::message("the session was left in a transaction"));
-            }
-        } else if metrics.last_used() > REST_MAX {
-            session.check_connection().await.map_err(|error| session.fault(error, false))?;
-        }
-        if let Some(fence) = &self.fence
-            && !fence.is_current(session)
-        {
-            fence.check_side()?;
-            fence.enter(session).await?;
-        }
-        session.set_busy(false);
-        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use super::cancel::Canceller;
 use super::driver::Watch;
 use super::fence::Share;
 use super::merging::{Apart, MERGED_MAX, Switch, Together};
+use super::reset::FirstSettings;
 use super::settings::Purpose;
 use super::statements::StatementCache;
 use super::{fault, types};
@@ -69,6 +70,8 @@ pub struct Session {
     guarded: AtomicBool,
     announced: Mutex<Option<WriteId>>,
     share: Mutex<Option<Share>>,
+    first: FirstSettings,
+    touched: AtomicBool,
     task: JoinHandle<()>,
 }
 
@@ -107,8 +110,16 @@ impl Session {
             guarded: AtomicBool::new(false),
             announced: Mutex::default(),
             share: Mutex::default(),
+            first: FirstSettings::default(),
+            touched: AtomicBool::new(false),
             task,
         }
+    }
+
+    /// With what a reset sets again.
+    pub(super) fn with_first_settings(mut self, first: FirstSettings) -> Self {
+        self.first = first;
+        self
     }
 
     /// What the server said of itself.
@@ -129,6 +140,22 @@ impl Session {
     /// Says that the session has begun something that must end before another may have it.
     pub(super) fn set_busy(&self, busy: bool) {
         self.busy.store(busy, Ordering::Release);
+    }
+
+    /// Says whether it may have run something that leaves more behind than its answer: then it is
+    /// reset before another may have it.
+    pub fn set_touched(&self, touched: bool) {
+        self.touched.store(touched, Ordering::Release);
+    }
+
+    /// Whether it must be reset before another may have it.
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched.load(Ordering::Acquire)
+    }
+
+    /// The settings that it was opened with.
+    pub(super) fn first_settings(&self) -> &FirstSettings {
+        &self.first
     }
 
     /// Counts a call that is about to send something.

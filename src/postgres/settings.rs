@@ -112,7 +112,8 @@ impl SessionLimits {
 }
 
 /// One statement that makes a fresh session what its purpose asks for. Settings that a
-/// server does not have are left out; `synchronous_commit` is only ever made stronger.
+/// server does not have are left out; `synchronous_commit` is only ever made stronger. It answers
+/// what was set, which a reset of the session sets again.
 ///
 /// The time zone and the order of days and months stay the server's, as the application
 /// knows them; what the text form of parameters depends on is fixed.
@@ -164,7 +165,7 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach:
         .map(|(name, value)| format!("({}, {})", quote_literal(name), quote_literal(value)))
         .collect();
     format!(
-        "SELECT pg_catalog.set_config(s.name, v.value, false) \
+        "SELECT s.name, pg_catalog.set_config(s.name, v.value, false) \
          FROM (VALUES {}) AS v(name, value) \
          JOIN pg_catalog.pg_settings AS s ON pg_catalog.lower(s.name) = pg_catalog.lower(v.name) \
          WHERE NOT (s.name = 'synchronous_commit' AND s.setting = 'remote_apply')",

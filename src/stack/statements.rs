@@ -119,11 +119,7 @@ impl Statements {
                 format!("{} would undo a part of what is all or none", analysis.summary),
                 "use savepoints in a transaction opened with Begin",
             )),
-            (None, Scope::Alone) if analysis.transaction_only => Err(refused(
-                "refused.outside_transaction",
-                format!("{} has no effect outside a transaction", analysis.summary),
-                "call Begin first and pass its transaction_id",
-            )),
+            (None, Scope::Alone) => analysis.refusal_outside_transaction().map_or(Ok(()), Err),
             _ => Ok(()),
         };
         verdict.inspect_err(|fault| self.count(fault))

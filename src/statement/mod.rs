@@ -75,6 +75,8 @@ pub struct Analysis {
     pub transaction_only: bool,
     /// Why segue does not take it, ready to be handed on.
     pub refusal: Option<SqlFault>,
+    /// Why it is not taken outside a transaction of the caller's, or a batch, though it could be.
+    pub refusal_alone: Option<SqlFault>,
     /// Equal for statements that differ in constants only; hexadecimal.
     pub fingerprint: String,
     /// The text with its constants replaced.
@@ -97,6 +99,7 @@ impl Analysis {
         self.refusal
             .clone()
             .or_else(|| self.transaction_only.then(|| refuse::outside_transaction(&self.summary)))
+            .or_else(|| self.refusal_alone.clone())
     }
 }
 
@@ -138,6 +141,7 @@ fn analyse_here(sql: &str) -> Result<Analysis, SqlFault> {
         leaves_nothing: classify::leaves_nothing(kind, &functions),
         transaction_only: classify::transaction_only(kind),
         refusal: refuse::refusal(root, kind, sql),
+        refusal_alone: refuse::alone(root, &functions),
         fingerprint: fingerprint(sql),
         normalized: pg_query::normalize(sql).unwrap_or_default(),
         summary: classify::summary(root, kind, &tables),

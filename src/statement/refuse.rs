@@ -3,6 +3,8 @@
 //! Refused is what the trigger cannot capture, what would change a pooled connection for
 //! its next user, and what has a call of its own.
 
+use std::collections::BTreeSet;
+
 use crate::statement::tree::Value;
 
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -39,6 +41,29 @@ pub(super) fn outside_transaction(summary: &str) -> SqlFault {
         format!("{summary} has no effect outside a transaction"),
         "open one with the Begin call and send it there",
     )
+}
+
+/// The refusal of a statement that reads, outside a transaction, what another statement of its
+/// caller's has left in the session: that ran in another session, or was reset since.
+pub(super) fn alone(root: &Value, called: &BTreeSet<String>) -> Option<SqlFault> {
+    // What asks for the next value itself reads that.
+    if called.contains("nextval") {
+        return None;
+    }
+    let (_, body) = tree::node(root)?;
+    // RETURNING is computed after the INSERT, of its own row.
+    let fields = body.fields().unwrap_or_default().iter();
+    let elsewhere: BTreeSet<String> = fields
+        .filter(|(field, _)| *field != "returning_clause")
+        .flat_map(|(_, value)| functions::called(value))
+        .collect();
+    let name = ["lastval", "currval"].into_iter().find(|name| elsewhere.contains(*name))?;
+    Some(refused(
+        "refused.sequence_state",
+        format!("{name}() tells the last value of this session, and {POOLED}"),
+        "take the value from the INSERT itself: INSERT … RETURNING id; or send both statements \
+         in one Batch, or in a transaction opened with Begin",
+    ))
 }
 
 /// The refusal of a statement, where it is refused.

@@ -65,6 +65,10 @@ fn refused_statements_say_why() {
         ("SET LOCAL work_mem = '1GB'", "refused.outside_transaction"),
         ("SET TRANSACTION READ ONLY", "refused.outside_transaction"),
         ("SET CONSTRAINTS ALL DEFERRED", "refused.outside_transaction"),
+        ("SELECT lastval()", "refused.sequence_state"),
+        ("SELECT pg_catalog.currval('s')", "refused.sequence_state"),
+        ("INSERT INTO t VALUES (currval('s')) RETURNING lastval()", "refused.sequence_state"),
+        ("UPDATE t SET a = lastval()", "refused.sequence_state"),
         ("SAVEPOINT a", "refused.outside_transaction"),
         ("RELEASE a", "refused.outside_transaction"),
         ("ROLLBACK TO a", "refused.outside_transaction"),
@@ -89,6 +93,20 @@ fn refused_statements_say_why() {
     ] {
         check_refusal(sql, reason);
     }
+}
+
+#[test]
+fn a_sequence_is_asked_for_what_the_statement_itself_took() {
+    for sql in [
+        "INSERT INTO t DEFAULT VALUES RETURNING lastval()",
+        "INSERT INTO t (a) VALUES (1) RETURNING currval('t_id_seq')",
+        "SELECT nextval('s'), currval('s')",
+        "SELECT app.lastval()",
+    ] {
+        assert_eq!(analysed(sql).refusal_outside_transaction(), None, "{sql}");
+    }
+    // A batch and a transaction keep their session.
+    assert_eq!(analysed("SELECT lastval()").refusal, None);
 }
 
 #[test]

@@ -109,6 +109,7 @@ async fn a_batch_in_doubt_is_looked_up_at_every_cut() {
         // Prepared first, so that the cut falls into the one round trip of the write.
         let session_open = rig.segue.write(write(&["DELETE FROM item WHERE id < 0"])).await;
         session_open.unwrap();
+        rig.writes_at_rest().await;
         proxy.cut_after(cut);
         let outcome = match rig.segue.write(two(id)).await {
             Ok(_) => Outcome::Applied,
@@ -136,6 +137,7 @@ async fn a_key_settles_every_doubt() {
         rig.segue.write(write(&["DELETE FROM item WHERE id < 0"])).await.unwrap();
         let sql = format!("INSERT INTO item VALUES ({id}) RETURNING id");
         let key = format!("key {id}");
+        rig.writes_at_rest().await;
         proxy.cut_after(cut);
         let first = rig.segue.write(keyed(&[&sql], &key, 1)).await;
         proxy.cut_after(u32::MAX / 2);

@@ -20,7 +20,7 @@ use segue::postgres::transactions::{self, PostgresTransactions};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::support::{Database, Major, shared};
+use crate::support::{Database, Major, eventually, shared};
 
 pub(crate) const WAIT: Duration = Duration::from_secs(5);
 pub(crate) const LIMITS: ResultLimits = ResultLimits { rows_max: 10_000_000, bytes_max: 1 << 32 };
@@ -68,6 +68,15 @@ impl Rig {
             tasks,
         });
         Self { segue, transactions, reads, writes, stop, database }
+    }
+
+    /// The sessions for writes are back in their pool, each brought to its first state.
+    pub(crate) async fn writes_at_rest(&self) {
+        eventually("sessions for writes at rest", WAIT, async || {
+            let status = self.writes.status();
+            (status.idle == status.open).then_some(())
+        })
+        .await;
     }
 }
 

@@ -183,7 +183,10 @@ impl SharedSessions {
             let permit = Arc::clone(&inner.alone).acquire_owned();
             let permit = tokio::time::timeout(inner.pool.wait_max(), permit).await;
             let Ok(Ok(permit)) = permit else { return Err(self.no_room()) };
-            Ok(inner.pool.get_until(context.deadline).await?.with_permit(permit))
+            let lease = inner.pool.get_until(context.deadline).await?.with_permit(permit);
+            // Only statements that leave nothing come here.
+            lease.set_touched(false);
+            Ok(lease)
         };
         unless_stopped(context, inner.pool.side(), work).await
     }

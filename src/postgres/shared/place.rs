@@ -65,6 +65,8 @@ enum State {
 
 impl Place {
     pub(super) fn new(id: u64, lease: Lease) -> Self {
+        // Only statements that leave nothing share a session.
+        lease.set_touched(false);
         Self {
             id,
             lease: Arc::new(lease),

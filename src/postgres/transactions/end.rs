@@ -7,15 +7,28 @@ use crate::domain::call::{CallContext, Committed};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::postgres::pipeline::{self, Progress, Ran, StepKind};
 use crate::postgres::pool::Pool;
-use crate::postgres::{crash, doubt};
+use crate::postgres::{crash, doubt, reset};
 
 /// Rolls back; a session in which that fails is closed, which rolls back as well.
 // Modelled as `Action::Rollback` in tests/model.
 pub(super) async fn roll_back(held: Held) {
     match rollback(held.session()).await {
-        Ok(()) => held.session().set_busy(false),
+        Ok(()) => leave(held),
         Err(_) => held.session().poison(),
     }
+}
+
+/// Nothing is open any more: the session goes back when it has been reset, which nobody waits for.
+fn leave(held: Held) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    let running = held.open().resetting();
+    runtime.spawn(async move {
+        if reset::to_first_state(held.session()).await {
+            held.session().set_busy(false);
+        }
+        drop(held);
+        drop(running);
+    });
 }
 
 /// Commits, or says truthfully why not.
@@ -48,10 +61,11 @@ pub(super) async fn commit(
     let Some((kind, mut fault)) = ran.failed else {
         // If we crash here, the caller is not told of what is done. It is in the outbox.
         pool.crash().reach(crash::BEFORE_ANSWER);
-        held.session().set_busy(false);
         let knows_xid = pipeline::xid(held.session(), held.session().facts()).is_some();
         let wrote = !knows_xid || held.xid().is_some() || ran.xid.is_some();
-        return Ok(Committed { write_id: held.open().write_id, wrote });
+        let write_id = held.open().write_id;
+        leave(held);
+        return Ok(Committed { write_id, wrote });
     };
     if fault.kind != FaultKind::ConnectionLost {
         // After a failed step the server takes COMMIT as ROLLBACK.

@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::postgres::pool::Lease;
+use crate::postgres::reset::Running;
 use crate::postgres::session::Session;
 
 /// A transaction that spans calls. Its session goes back to the pool with the last `Arc`,
@@ -60,6 +61,11 @@ impl Open {
 
     pub(super) fn session(&self) -> &Session {
         &self.lease
+    }
+
+    /// Counts the reset of its session.
+    pub(super) fn resetting(&self) -> Running {
+        self.lease.resetting()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
