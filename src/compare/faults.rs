@@ -2,7 +2,7 @@
 
 use crate::compare::verdicts::{known, same_by};
 use crate::domain::answer::{Answer, Observed};
-use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::fault::{FaultKind, Routine, SqlFault};
 use crate::domain::verdict::{Comparison, Difference, Verdict};
 use crate::statement::Analysis;
 
@@ -87,7 +87,9 @@ fn one_side(analysis: &Analysis, fault: &SqlFault, answer: &Answer) -> Compariso
 fn category(analysis: &Analysis, fault: &SqlFault, answer: &Answer) -> &'static str {
     let shape = &analysis.shape;
     let calls = |names: &[&str]| names.iter().any(|name| shape.functions.contains(*name));
+    // CockroachDB speaks English, and has no names of functions that stay.
     let says = |words: &str| fault.message.contains(words);
+    let by = |routine| fault.routine == routine;
     match fault.sqlstate.as_str() {
         "42P01" | "55000" if calls(&["nextval", "currval", "setval", "lastval"]) => {
             "sequence_state"
@@ -95,10 +97,12 @@ fn category(analysis: &Analysis, fault: &SqlFault, answer: &Answer) -> &'static 
         "42P01" | "3F000" => "missing_table",
         "42703" if shape.patterns.contains("system_column") => "system_column",
         "42703" => "missing_column",
-        "42883" if says("operator") => "unsupported_operator",
+        "42883" if by(Routine::NoOperator) || says("operator") => "unsupported_operator",
         "42883" => "unsupported_function",
         "42704" => "unsupported_type",
-        "22023" if says("jsonb") || says("concatenation") => "json_concat",
+        "22023" if by(Routine::JsonConcat) || says("jsonb") || says("concatenation") => {
+            "json_concat"
+        }
         "22023" => "unsupported_operator",
         "0A000" if says("json") && !shape.order_by.is_empty() => "json_sort",
         "0A000" if says("mutat") => "multiple_mutations",

@@ -48,6 +48,34 @@ pub enum FaultKind {
     Internal,
 }
 
+/// Functions of PostgreSQL by which errors are told apart that have one code. Unlike messages,
+/// their names are not translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routine {
+    /// `RevalidateCachedQuery`: a prepared statement would have other columns now.
+    Revalidates,
+    /// `op_error`: there is no such operator.
+    NoOperator,
+    /// `IteratorConcat`: JSON values that cannot be concatenated.
+    JsonConcat,
+    /// Any other, or none was named.
+    Other,
+}
+
+// === impl Routine ===
+
+impl Routine {
+    /// By the name that the server gives.
+    pub fn of_name(name: Option<&str>) -> Self {
+        match name {
+            Some("RevalidateCachedQuery") => Self::Revalidates,
+            Some("op_error") => Self::NoOperator,
+            Some("IteratorConcat") => Self::JsonConcat,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// A failed call. `message` is lower case, without a full stop, and names the value
 /// and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +84,8 @@ pub struct SqlFault {
     pub kind: FaultKind,
     /// Five characters; empty where no database spoke.
     pub sqlstate: String,
+    /// The function of the server that spoke, where it tells what the code does not.
+    pub routine: Routine,
     /// What went wrong.
     pub message: String,
     /// The server's DETAIL.
@@ -103,6 +133,7 @@ impl SqlFault {
         Self {
             kind,
             sqlstate: String::new(),
+            routine: Routine::Other,
             message: message.into(),
             detail: String::new(),
             hint: String::new(),

@@ -140,6 +140,9 @@ fn database_code(sqlstate: &str, fault: &SqlFault, deadline: Option<Instant>) ->
         "08P01" => return Code::InvalidArgument,
         QUERY_CANCELED if deadline.is_some_and(is_over) => return Code::DeadlineExceeded,
         QUERY_CANCELED => return Code::Cancelled,
+        // A statement that no longer fits the schema, say: the class says what is wrong with the
+        // call, and nothing is.
+        _ if fault.retryable && fault.outcome == Outcome::NotApplied => return Code::Aborted,
         _ => {}
     }
     match sqlstate.get(..2).unwrap_or_default() {

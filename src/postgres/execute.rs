@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::param::RawParam;
 use super::session::{Prepared, Session};
 use crate::domain::call::BoundStatement;
-use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::fault::{FaultKind, Routine, SqlFault};
 use crate::domain::side::Side;
 use crate::domain::value::Value;
 use crate::statement::{StatementKind, analyse};
@@ -98,9 +98,10 @@ pub(super) fn is_stale(fault: &SqlFault) -> bool {
     match fault.sqlstate.as_str() {
         // `invalid_sql_statement_name`: somebody deallocated it.
         "26000" => true,
-        // The message is translated on some servers; a second try does no harm there.
-        "0A000" => fault.position == 0 && fault.message.contains("cached plan"),
-        // A type was dropped and made again under another object id.
+        // Messages are translated, names of functions are not; CockroachDB has no other language.
+        "0A000" => fault.routine == Routine::Revalidates || fault.message.contains("cached plan"),
+        // A type was dropped and made again under another object id. Internal errors are not
+        // translated.
         "XX000" => fault.message.starts_with("cache lookup failed for type"),
         _ => false,
     }
@@ -111,4 +112,33 @@ pub(super) fn is_stale(fault: &SqlFault) -> bool {
 pub(super) fn may_be_outdated(fault: &SqlFault) -> bool {
     // A type, function, column or table that no longer fits.
     is_stale(fault) || ["42804", "42883", "42703", "42P01"].contains(&fault.sqlstate.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fault::FaultKind;
+
+    #[test]
+    fn a_stale_statement_is_told_in_every_language() {
+        let german = "gecachter Plan darf den Ergebnistyp nicht ändern";
+        for (sqlstate, routine, message, expected) in [
+            ("0A000", "RevalidateCachedQuery", german, true),
+            ("0A000", "", "cached plan must not change result type", true),
+            ("0A000", "transformOnConflictArbiter", "Anweisung ist nicht implementiert", false),
+            (
+                "26000",
+                "FetchPreparedStatement",
+                "vorbereitete Anweisung »s7« existiert nicht",
+                true,
+            ),
+            ("XX000", "getTypeOutputInfo", "cache lookup failed for type 16411", true),
+            ("42601", "scanner_yyerror", "Syntaxfehler bei »SELEC«", false),
+        ] {
+            let mut fault = SqlFault::new(FaultKind::Database, "", message);
+            sqlstate.clone_into(&mut fault.sqlstate);
+            fault.routine = Routine::of_name(Some(routine));
+            assert_eq!(is_stale(&fault), expected, "{sqlstate} {routine} {message}");
+        }
+    }
 }

@@ -4,13 +4,15 @@ use std::error::Error as _;
 
 use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
-use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::fault::{FaultKind, Outcome, Routine, SqlFault};
 use crate::domain::side::Side;
 
 /// A write reached a read-only session or a standby.
 pub const READ_ONLY: &str = "25006";
 /// The statement was cancelled, by its timeout or by a request.
 pub const CANCELED: &str = "57014";
+/// What CockroachDB says of a statement that somebody cancelled.
+const COCKROACH_CANCELED: &str = "query execution canceled";
 /// CockroachDB does not know whether the statement was committed.
 const COMPLETION_UNKNOWN: &str = "40003";
 
@@ -33,6 +35,7 @@ fn from_db_error(db: &DbError, side: Side, sent: bool) -> SqlFault {
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     let mut fault = SqlFault::new(kind_of(code, db, sent), "", db.message()).on(side);
     code.clone_into(&mut fault.sqlstate);
+    fault.routine = Routine::of_name(db.routine());
     fault.detail = text(db.detail());
     fault.hint = text(db.hint());
     fault.schema = text(db.schema());
@@ -53,8 +56,8 @@ fn from_db_error(db: &DbError, side: Side, sent: bool) -> SqlFault {
 /// there is no connection, afterwards that it was lost.
 fn kind_of(code: &str, db: &DbError, sent: bool) -> FaultKind {
     match code {
-        CANCELED if db.message().contains("statement timeout") => FaultKind::DeadlineExceeded,
-        CANCELED => FaultKind::Cancelled,
+        CANCELED if was_asked_for(db.message()) => FaultKind::Cancelled,
+        CANCELED => FaultKind::DeadlineExceeded,
         "57P01" | "57P02" | "57P04" | "57P05" if sent => FaultKind::ConnectionLost,
         // 08P01 also is how a server refuses a parameter's bytes; the session goes on then.
         _ if code.starts_with("08") && !ends_the_session(db) => FaultKind::Database,
@@ -64,6 +67,13 @@ fn kind_of(code: &str, db: &DbError, sent: bool) -> FaultKind {
         }
         _ => FaultKind::Database,
     }
+}
+
+/// Whether somebody has cancelled the statement, rather than a limit of time: nothing but the text
+/// tells that. Where it is in another language it counts as the limit, which is what stops
+/// statements that segue has not cancelled itself.
+fn was_asked_for(message: &str) -> bool {
+    message.contains("user request") || message == COCKROACH_CANCELED
 }
 
 fn ends_the_session(db: &DbError) -> bool {

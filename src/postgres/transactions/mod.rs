@@ -25,7 +25,7 @@ use held::Open;
 use registry::Registry;
 
 use super::batch::{begin_sql, rollback};
-use super::execute::{Ready, was_seen};
+use super::execute::{Ready, is_stale, was_seen};
 use super::fault;
 use super::fence::cockroach;
 use super::flight::{Holder, InFlight, stopped, supervised, unless_stopped};
@@ -251,6 +251,13 @@ async fn write(
         Ok(pipeline::Ran { failed: Some((_, mut fault)), succeeded_after_failure, .. }) => {
             // COMMIT was not sent, so nothing is applied that COMMIT does not apply.
             fault.outcome = Outcome::NotApplied;
+            if is_stale(&fault) {
+                // In a transaction nothing can be prepared anew: all of it is run again.
+                if let Ok(session) = flight.session() {
+                    session.forget_prepared();
+                }
+                fault = fault.retryable();
+            }
             flight.landed((!succeeded_after_failure).then_some(&fault));
             Err(fault)
         }
