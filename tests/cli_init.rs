@@ -142,3 +142,53 @@ async fn the_printed_grants_are_what_a_role_needs() {
     pair.source.run("INSERT INTO orders VALUES (7, 'x')").await;
     assert_eq!(pair.source.rows(KEYS).await, ["{7}"]);
 }
+
+/// Settings of a role or a database are the application's; segue's own sessions say what their
+/// statements rely on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_for_the_database_does_not_reach_segues_own_work() {
+    const KEYS: &str = "CREATE TABLE parts (id int[] PRIMARY KEY, v int)";
+    let rows = "INSERT INTO parts SELECT ARRAY[1, NULL, i], i FROM generate_series(1, 50) AS i";
+    let pair = Pair::fresh(KEYS, KEYS).await;
+    pair.source.run(rows).await;
+    for side in [&pair.source, &pair.target] {
+        for setting in [
+            "quote_all_identifiers = on",
+            "array_nulls = off",
+            "transform_null_equals = on",
+            "enable_indexscan = off",
+            "enable_bitmapscan = off",
+            "enable_hashjoin = off",
+            "cpu_tuple_cost = 1000",
+            "plan_cache_mode = force_generic_plan",
+            "jit_above_cost = 0",
+            "lock_timeout = '1ms'",
+            "statement_timeout = '5s'",
+            "idle_session_timeout = '200ms'",
+            "idle_in_transaction_session_timeout = '500ms'",
+        ] {
+            side.run(&format!("ALTER DATABASE {} SET {setting}", side.name())).await;
+        }
+    }
+    pair.target
+        .run(&format!("ALTER DATABASE {} SET transaction_timeout = '5s'", pair.target.name()))
+        .await;
+    let mut segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
+    segue.succeed(&["init", "--phase", "dual_write"]);
+    assert!(segue.succeed(&["capture", "install"]).contains("0 changed"));
+    segue.serve().await;
+    segue.succeed(&["backfill"]);
+    let write = "SET statement_timeout = 0; SET array_nulls = on; UPDATE parts SET v = v + 1; \
+        DELETE FROM parts WHERE v > 40; INSERT INTO parts VALUES ('{NULL,NULL}', 7)";
+    pair.source.run(write).await;
+    let all = "SET statement_timeout = 0; SELECT id, v FROM parts ORDER BY id";
+    support::eventually("the target follows", std::time::Duration::from_secs(60), || async {
+        (pair.source.rows(all).await == pair.target.rows(all).await).then_some(())
+    })
+    .await;
+    let told = segue.succeed(&["verify"]);
+    assert!(!told.contains("differ:"), "{told}");
+    let plan = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND application_name = 'segue'";
+    assert_ne!(pair.source.rows(plan).await, ["0"], "segue's sessions at rest are kept");
+}

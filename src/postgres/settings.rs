@@ -21,6 +21,40 @@ const CONTROL_LOCK: Duration = Duration::from_secs(2);
 /// `transactions.idle_max` says: it is what a sidecar that is stopped leaves behind.
 const LEFT_ALONE: Duration = Duration::from_secs(90);
 
+/// What segue's own statements rely on, whatever is set for its role or the database.
+const RELIED_ON: [(&str, &str); 10] = [
+    ("row_security", "off"),
+    // Functions of capture are compared as they are printed.
+    ("quote_all_identifiers", "off"),
+    // The keys of rows go to and fro as arrays.
+    ("array_nulls", "on"),
+    ("standard_conforming_strings", "on"),
+    ("transform_null_equals", "off"),
+    ("xmloption", "content"),
+    // What is prepared once must not be planned once for the values of its first run.
+    ("plan_cache_mode", "auto"),
+    // Compiling costs more than any of segue's statements.
+    ("jit", "off"),
+    // Sessions at rest are kept.
+    ("idle_session_timeout", "0"),
+    ("default_transaction_deferrable", "off"),
+];
+/// Ways of planning that somebody has switched off, and costs that are set for the role or the
+/// database: segue's statements are few and known, and need their indexes. What the server's own
+/// configuration says of costs fits its disks, and stays.
+const PLANNER: &str = " UNION ALL \
+    SELECT s.name, pg_catalog.set_config(s.name, s.boot_val, false) \
+    FROM pg_catalog.pg_settings AS s WHERE s.context = 'user' AND s.setting <> s.boot_val \
+        AND (s.name LIKE 'enable\\_%' OR s.source IN ('database', 'user', 'database user') \
+            AND (s.name LIKE '%\\_cost' OR s.name LIKE 'geqo%' OR s.name LIKE '%\\_collapse\\_limit' \
+                OR s.name IN ('constraint_exclusion', 'cursor_tuple_fraction', \
+                    'force_parallel_mode', 'debug_parallel_query', 'effective_cache_size', \
+                    'recursive_worktable_factor')))";
+/// Errors in English, for whoever reads segue's logs, where the role may say so.
+const MESSAGES: &str = " UNION ALL \
+    SELECT s.name, pg_catalog.set_config(s.name, 'C', false) FROM pg_catalog.pg_settings AS s \
+    WHERE s.name = 'lc_messages' AND pg_catalog.current_setting('is_superuser') = 'on'";
+
 /// What a session is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
@@ -133,7 +167,9 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach:
     match purpose {
         Purpose::Read => settings.push(("default_transaction_read_only", "on".to_owned())),
         Purpose::Write => {}
-        Purpose::Own => settings.push(("row_security", "off".to_owned())),
+        Purpose::Own => {
+            settings.extend(RELIED_ON.map(|(name, value)| (name, value.to_owned())));
+        }
     }
     if is_cockroach {
         // Capture notes keys as the session writes them.
@@ -164,13 +200,14 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach:
         .iter()
         .map(|(name, value)| format!("({}, {})", quote_literal(name), quote_literal(value)))
         .collect();
-    format!(
+    let sql = format!(
         "SELECT s.name, pg_catalog.set_config(s.name, v.value, false) \
          FROM (VALUES {}) AS v(name, value) \
          JOIN pg_catalog.pg_settings AS s ON pg_catalog.lower(s.name) = pg_catalog.lower(v.name) \
          WHERE NOT (s.name = 'synchronous_commit' AND s.setting = 'remote_apply')",
         values.join(", ")
-    )
+    );
+    if purpose == Purpose::Own && !is_cockroach { format!("{sql}{PLANNER}{MESSAGES}") } else { sql }
 }
 
 /// How a server notices that a client is gone without a word: what a connection leaves behind that
