@@ -107,4 +107,7 @@ pub struct WriteAnswer {
     pub write_id: WriteId,
     /// The first answer to an earlier call with the same idempotency key.
     pub replayed: bool,
+    /// Whether it may have written anything. Where the statements do not look like it, the
+    /// database was asked: functions write as well.
+    pub wrote: bool,
 }

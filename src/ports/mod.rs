@@ -61,6 +61,8 @@ pub struct ReadRequest {
 pub struct WriteRequest {
     /// What to run, in order.
     pub statements: Vec<BoundStatement>,
+    /// Whether any of them says that it writes. Of others the database is asked.
+    pub writes: bool,
     /// Announced to the database in the same round trip.
     pub write_id: WriteId,
     /// Where the caller gave a key.

@@ -42,9 +42,9 @@ pub(super) async fn run(
 ) -> Result<WriteAnswer, SqlFault> {
     let result = run_in(&flight, ready, request, pool.crash()).await;
     let fault = match result {
-        Ok(items) => {
+        Ok((items, wrote)) => {
             flight.landed(None);
-            return Ok(WriteAnswer { items, write_id: request.write_id, replayed: false });
+            return Ok(WriteAnswer { items, write_id: request.write_id, replayed: false, wrote });
         }
         Err(End::KeyKnown) => return replay(flight, request).await,
         Err(End::Failed(fault)) => {
@@ -79,18 +79,24 @@ async fn run_in(
     ready: Vec<Ready>,
     request: &WriteRequest,
     crash: &CrashPoints,
-) -> Result<Vec<WriteItem>, End> {
+) -> Result<(Vec<WriteItem>, bool), End> {
     let session = flight.session().map_err(End::Failed)?;
     let limits = request.context.limits;
     let at_once = request.idempotency.is_none() && !ready.iter().any(Ready::returns_rows);
 
     let mut steps: Vec<_> = pipeline::guard(session).into_iter().collect();
-    steps.push(pipeline::begin(session, request.write_id));
+    // One that takes an id has written, for all that can be told afterwards.
+    let asked = asks_whether_it_wrote(session, request);
+    steps.push(match asked {
+        true => pipeline::begin_without_xid(session, request.write_id),
+        false => pipeline::begin(session, request.write_id),
+    });
     if let Some(idempotency) = &request.idempotency {
         steps.push(idempotency::insert(session, idempotency));
     }
     steps.extend(ready.into_iter().map(|ready| pipeline::statement(session, ready, limits)));
     if at_once {
+        steps.extend(asked.then(|| pipeline::xid(session, session.facts())).flatten());
         steps.push(pipeline::commit(session));
     }
     let ran = supervised_run(session, steps, request).await.map_err(End::Failed)?;
@@ -99,7 +105,7 @@ async fn run_in(
         return Err(failure(session, kind, fault, xid, at_once, succeeded_after_failure).await);
     }
     if at_once {
-        return Ok(items);
+        return Ok((items, !asked || xid.is_some()));
     }
     crash.reach(crash::BEFORE_COMMIT);
     finish(session, items, xid, request).await
@@ -122,7 +128,7 @@ async fn finish(
     items: Vec<WriteItem>,
     xid: Option<String>,
     request: &WriteRequest,
-) -> Result<Vec<WriteItem>, End> {
+) -> Result<(Vec<WriteItem>, bool), End> {
     if let Err(fault) = within_limits(&items, request) {
         return Err(rolled_back(session, fault).await);
     }
@@ -133,13 +139,23 @@ async fn finish(
             Err(fault) => return Err(rolled_back(session, fault).await),
         }
     }
+    let asked = asks_whether_it_wrote(session, request);
+    steps.extend(asked.then(|| pipeline::xid(session, session.facts())).flatten());
     steps.push(pipeline::commit(session));
     let (progress, _watched) = watch::channel(Progress::Ending);
     let ran = pipeline::run(steps, &progress).await;
+    let xid = xid.or(ran.xid);
     match ran.failed {
-        None => Ok(items),
+        None => Ok((items, !asked || xid.is_some())),
         Some((kind, fault)) => Err(failure(session, kind, fault, xid, true, false).await),
     }
+}
+
+/// Whether the server is asked, in the round trip of COMMIT, if the transaction has an id: of
+/// statements that do not say that they write, it alone knows whether their functions did.
+/// A transaction that writes by its text, or keeps a key, takes an id at once.
+fn asks_whether_it_wrote(session: &Session, request: &WriteRequest) -> bool {
+    !request.writes && request.idempotency.is_none() && pipeline::tells_xid(session.facts())
 }
 
 /// The limits of the whole answer; each statement kept them for itself.

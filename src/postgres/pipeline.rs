@@ -221,10 +221,17 @@ pub(super) fn guard(session: &Session) -> Option<Step<'_>> {
 /// outcome can be looked up should that answer be lost.
 pub(super) fn begin(session: &Session, write_id: WriteId) -> Step<'_> {
     let facts = session.facts();
-    let xid = match tells_xid(facts) && !facts.read_only {
-        true => ", pg_catalog.pg_current_xact_id()",
-        false => "",
-    };
+    begin_by(session, write_id, tells_xid(facts) && !facts.read_only)
+}
+
+/// The same without an id: that it has one at its end says that it wrote.
+pub(super) fn begin_without_xid(session: &Session, write_id: WriteId) -> Step<'_> {
+    begin_by(session, write_id, false)
+}
+
+fn begin_by(session: &Session, write_id: WriteId, with_xid: bool) -> Step<'_> {
+    let facts = session.facts();
+    let xid = if with_xid { ", pg_catalog.pg_current_xact_id()" } else { "" };
     let look = cockroach::look(session).map(|look| format!("; {look}")).unwrap_or_default();
     let modes = format!("{}{}", cockroach::isolation(facts).unwrap_or_default(), access_of(facts));
     let sql = format!("{}{xid}{look}", super::batch::begin_sql(&modes, write_id));
@@ -240,7 +247,8 @@ pub(super) fn begin(session: &Session, write_id: WriteId) -> Step<'_> {
     Step { kind: StepKind::Begin, work }
 }
 
-fn tells_xid(facts: &ServerFacts) -> bool {
+/// Whether the server can tell a transaction's id.
+pub(super) fn tells_xid(facts: &ServerFacts) -> bool {
     !facts.is_cockroach && facts.version >= XID_VERSION_MIN
 }
 

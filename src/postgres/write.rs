@@ -171,7 +171,9 @@ async fn alone(
     flight.landed(done.as_ref().err());
     let mut fault = match done {
         Ok((item, write_id)) => {
-            return Ok(WriteAnswer { items: vec![item], write_id, replayed: false });
+            // It was over before it could be asked: it may have written, whatever it looks like.
+            let (items, wrote) = (vec![item], true);
+            return Ok(WriteAnswer { items, write_id, replayed: false, wrote });
         }
         Err(fault) => fault,
     };

@@ -92,7 +92,8 @@ pub struct Write {
     pub analyses: Vec<Arc<Analysis>>,
     /// Where it goes, by what its statements touch.
     pub route: Route,
-    /// Whether any of them writes; a plain SELECT may come this way too.
+    /// Whether any of them says that it writes; a plain SELECT may come this way too, and write
+    /// by a function.
     pub writes: bool,
     /// What it does in few words, for traces.
     pub summary: Arc<str>,

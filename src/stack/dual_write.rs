@@ -76,7 +76,7 @@ impl Service<Write> for DualWrite {
         let pass = write.pass;
         let control = pass.control;
         let side = control.phase.primary();
-        let (write_id, writes, deadline) = (write.write_id, write.writes, write.context.deadline);
+        let (write_id, deadline) = (write.write_id, write.context.deadline);
         let awaiting = self.awaiting.clone();
         let database = Arc::clone(self.databases.of(side));
         let watched = self.watch.begin(side, Purpose::Write, &write.summary);
@@ -85,9 +85,10 @@ impl Service<Write> for DualWrite {
         }
         let counted = write.statements.iter().all(|statement| is_counted(&statement.sql));
         let watch = self.watch.clone();
-        let mut wake = WakeOnDrop::new(&self.reconciler, pass.control, write.writes);
+        let mut wake = WakeOnDrop::new(&self.reconciler, pass.control);
         let request = WriteRequest {
             statements: write.statements,
+            writes: write.writes,
             write_id: write.write_id,
             idempotency: write.idempotency,
             context: write.context,
@@ -96,6 +97,9 @@ impl Service<Write> for DualWrite {
         let answer = async move {
             let answer = database.write(request).await;
             wake.disarm_if_nothing_was_written(&answer);
+            if answer.as_ref().is_ok_and(|answer| !answer.wrote) {
+                wake.disarm();
+            }
             drop(pass);
             (answer, wake)
         };
@@ -109,7 +113,7 @@ impl Service<Write> for DualWrite {
             }
             // The statement has ended here, and the reconciler is woken.
             drop((watched, wake));
-            let must_see = match writes {
+            let must_see = match answer.wrote {
                 true => {
                     let met_no_row =
                         counted && answer.items.iter().all(|item| item.affected_rows == 0);
@@ -166,13 +170,13 @@ impl<T: Send + 'static> Drop for ToItsEnd<T> {
 // === impl WakeOnDrop ===
 
 impl WakeOnDrop {
-    /// Armed where something may be written that is captured.
-    pub(super) fn new(
-        reconciler: &Arc<dyn ReconcileWaker>,
-        control: ControlState,
-        writes: bool,
-    ) -> Self {
-        Self((writes && control.phase.captures()).then(|| Arc::clone(reconciler)))
+    /// Armed where what is written is captured. Whether anything is, the database alone knows.
+    pub(super) fn new(reconciler: &Arc<dyn ReconcileWaker>, control: ControlState) -> Self {
+        Self(control.phase.captures().then(|| Arc::clone(reconciler)))
+    }
+
+    pub(super) fn disarm(&mut self) {
+        self.0 = None;
     }
 
     pub(super) fn is_armed(&self) -> bool {

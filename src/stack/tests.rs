@@ -157,7 +157,12 @@ async fn calls_of_a_transaction_need_no_room() {
 
 fn written() -> Written {
     Written {
-        answer: WriteAnswer { items: Vec::new(), write_id: WriteId(1), replayed: false },
+        answer: WriteAnswer {
+            items: Vec::new(),
+            write_id: WriteId(1),
+            replayed: false,
+            wrote: true,
+        },
         must_see: None,
     }
 }

@@ -170,8 +170,10 @@ impl TransactionControl {
         let (control, deadline) = (pass.control, context.deadline);
         let Found { side, id: at, transactions, of_primary } =
             self.sides.end(id, control.phase.primary()).await;
-        // Whether it wrote is known to the database alone.
-        let mut wake = WakeOnDrop::new(&self.reconciler, pass.control, of_primary);
+        let mut wake = WakeOnDrop::new(&self.reconciler, pass.control);
+        if !of_primary {
+            wake.disarm();
+        }
         let watched = self.watch.begin(side, Purpose::Write, "COMMIT");
         let span = watched.span().clone();
         let commit = async move {

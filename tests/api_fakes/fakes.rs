@@ -128,8 +128,12 @@ impl Database for FakeDatabase {
             columns: columns(),
             rows: rows(1, 1),
         });
-        let answer =
-            WriteAnswer { items: items.collect(), write_id: request.write_id, replayed: false };
+        let answer = WriteAnswer {
+            items: items.collect(),
+            write_id: request.write_id,
+            replayed: false,
+            wrote: true,
+        };
         self.writes.lock().unwrap().push(request);
         let fault = self.write_fault.lock().unwrap().clone();
         async move {
@@ -202,7 +206,7 @@ impl Transactions for FakeTransactions {
     ) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>> {
         let item = WriteItem { affected_rows: 3, columns: [].into(), rows: RowBatch::default() };
         let items = vec![item; statements.len()];
-        let answer = WriteAnswer { items, write_id: WriteId(1), replayed: false };
+        let answer = WriteAnswer { items, write_id: WriteId(1), replayed: false, wrote: true };
         let answer = self.note("write", id).map(|()| answer);
         async move { answer }.boxed()
     }

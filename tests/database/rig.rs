@@ -108,6 +108,7 @@ pub(crate) fn query(sql: &str, params: &[Value]) -> ReadRequest {
 pub(crate) fn write(sql: &[&str]) -> WriteRequest {
     WriteRequest {
         statements: sql.iter().map(|sql| statement(sql, &[])).collect(),
+        writes: true,
         write_id: WriteId(rand::random()),
         idempotency: None,
         context: context(),

@@ -85,6 +85,7 @@ impl Member {
     async fn write_by(&self, sql: &str) -> Result<(), SqlFault> {
         let request = WriteRequest {
             statements: statements(sql),
+            writes: true,
             write_id: WriteId(rand::random()),
             idempotency: None,
             context: context(),

@@ -3,6 +3,7 @@
 // Helpers outside of test functions may fail as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod functions;
 mod listening;
 mod members;
 mod phases;

@@ -37,7 +37,7 @@ pub fn client(segue: &Segue) -> SqlClient<Channel> {
     SqlClient::new(Endpoint::from_shared(segue.sql_address()).unwrap().connect_lazy())
 }
 
-fn statement(sql: &str, params: &[i64]) -> Option<proto::Statement> {
+pub fn statement(sql: &str, params: &[i64]) -> Option<proto::Statement> {
     let params = params.iter().map(|it| proto::Value { kind: Some(Kind::Int64(*it)) }).collect();
     Some(proto::Statement { text: Some(proto::statement::Text::Sql(sql.to_owned())), params })
 }

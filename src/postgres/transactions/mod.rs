@@ -246,7 +246,7 @@ async fn write(
     match ran {
         Ok(pipeline::Ran { items, failed: None, .. }) => {
             flight.landed(None);
-            Ok(WriteAnswer { items, write_id, replayed: false })
+            Ok(WriteAnswer { items, write_id, replayed: false, wrote: true })
         }
         Ok(pipeline::Ran { failed: Some((_, mut fault)), succeeded_after_failure, .. }) => {
             // COMMIT was not sent, so nothing is applied that COMMIT does not apply.
