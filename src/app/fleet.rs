@@ -11,10 +11,12 @@ use crate::control::Control;
 use crate::control::leader::{self, Leader};
 use crate::control::member::Membership;
 use crate::control::steps::{self, Steps};
+use crate::control::target_reads::FleetReads;
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::ports::admin::OutboxAdmin;
 use crate::ports::control::ControlStore;
+use crate::ports::target_reads::TargetReads;
 use crate::postgres::control::ControlTable;
 use crate::postgres::evidence::CopyEvidence;
 use crate::postgres::fence::writers::FenceTable;
@@ -78,6 +80,13 @@ impl Refresher {
 impl Fleet {
     pub(super) fn refresher(&self) -> Refresher {
         Refresher { control: self.control.clone(), store: Arc::clone(&self.store) }
+    }
+
+    /// Puts reads of the target off in this member's name.
+    pub(super) fn target_reads(&self, config: &Config) -> Arc<dyn TargetReads> {
+        let params = params::target_reads(config, self.membership.id());
+        let (store, fleet) = (Arc::clone(&self.store), Arc::clone(&self.table));
+        Arc::new(FleetReads::new(params, self.control.clone(), store, fleet))
     }
 
     /// Starts what the member does when it leads, and gives what operators change phases by.

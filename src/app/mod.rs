@@ -181,7 +181,7 @@ pub async fn run(
     watch_capture(config, &databases, &background, &metrics, &uncaptured);
     let writers = Arc::new(Writers::new(WRITERS_REMEMBERED));
     let reconciling =
-        reconciling::start(config, &databases, &control, (&metrics, &writers), &background);
+        reconciling::start(config, &databases, &fleet, (&metrics, &writers), &background);
 
     leading::start(config, &fleet, &reconciling.backfill, &metrics, &background);
     let steps = fleet.lead(config, &databases, &background, &reconciling.admin);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::app::{AppError, listen};
 use crate::compare::rules::{Rule, Rules};
 use crate::config::Config;
-use crate::control::{self, leader, member, steps};
+use crate::control::{self, leader, member, steps, target_reads};
 use crate::domain::call::ResultLimits;
 use crate::domain::fleet::MemberId;
 use crate::domain::gate::Limits;
@@ -38,6 +38,12 @@ pub(super) fn member(config: &Config) -> member::Params {
         renew_interval: control.poll_interval,
         window: config.read_routing.rollback_trigger.window,
     }
+}
+
+/// A member that hangs is waited for until its lease has ended.
+pub(super) fn target_reads(config: &Config, member: MemberId) -> target_reads::Params {
+    let patience = config.control.lease + config.control.poll_interval;
+    target_reads::Params { member, timeout: CONTROL_READ_MAX, patience }
 }
 
 pub(super) fn leader(config: &Config) -> leader::Params {

@@ -4,20 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
 use crate::app::databases::Databases;
 use crate::app::directed::Directed;
+use crate::app::fleet::Fleet;
 use crate::app::{Background, crash};
 use crate::config::Config;
 use crate::control::Control;
+use crate::domain::fault::SqlFault;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::OutboxStatus;
 use crate::jobs::janitor;
 use crate::jobs::replayer::{self, Replayer, Running};
 use crate::jobs::settled_writes::{self, Settling};
 use crate::ports::ControlView;
+use crate::ports::ReconcileWaker;
 use crate::ports::admin::{BackfillAdmin, OutboxAdmin, ProofStatus};
-use crate::ports::reconcile::{OutboxSize, OutboxWork, Upkeep};
+use crate::ports::reconcile::{BatchDone, OutboxSize, OutboxWork, Upkeep};
 use crate::postgres::backfill::progress::BackfillStatus;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::outbox::backoff::Backoff;
@@ -26,6 +30,7 @@ use crate::postgres::outbox::lookup::Lookup;
 use crate::postgres::outbox::servers::Servers;
 use crate::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use crate::postgres::reconcile::batch::{BatchParams, OutboxWorker};
+use crate::postgres::reconcile::consistent::{ConsistentParams, ConsistentWorker};
 use crate::postgres::reconcile::{self, Dice, Reconciler};
 use crate::postgres::verify::proven::ProofTable;
 use crate::telemetry::metrics::{Metrics, OutboxState};
@@ -39,6 +44,11 @@ const SERVERS_LOOK: Duration = Duration::from_secs(2);
 const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 const RING_LOCK_WAIT: Duration = Duration::from_millis(100);
 const EXPIRED_ROWS_MAX: i64 = 10_000;
+/// A snapshot that is applied as a whole may have the keys of so many batches: those of a large
+/// transaction, in about the time that a lease leaves.
+const BATCHES_AT_ONCE: usize = 10;
+/// The server ends a batch of which nothing is heard for this part of a lease.
+const LEASE_SHARE: u32 = 2;
 /// Between two looks at the outbox for the metrics.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -56,11 +66,12 @@ pub(super) struct Reconciling {
 pub(super) fn start(
     config: &Config,
     databases: &Databases,
-    control: &Control,
+    fleet: &Fleet,
     telling: (&Metrics, &Arc<Writers>),
     background: &Background,
 ) -> Reconciling {
     let (metrics, writers) = telling;
+    let control = &fleet.control;
     let Background { tasks, stop } = background;
     let lookup = Lookup::new(databases.control(), Arc::new(control.clone()));
     let (settling, asking) = settled_writes::settling(Arc::new(lookup));
@@ -68,7 +79,7 @@ pub(super) fn start(
     let dice: Dice = Arc::new(rand::random::<f64>);
     let outboxes = each(|side| outbox(config, databases, side));
     let of = |side: Side| outboxes.of(side).clone();
-    let work = each(|primary| worker(config, databases, of(primary), &dice, writers));
+    let work = each(|primary| worker(config, databases, fleet, of(primary), (&dice, writers)));
     let (replayer, running) = Replayer::start(
         replayer::Params {
             concurrency: config.outbox.concurrency,
@@ -79,6 +90,7 @@ pub(super) fn start(
         Arc::new(Directed::primary(control, work)),
         observer(metrics.clone(), settling.clone()),
     );
+    wake_on_changes(&replayer, control, tasks, stop);
     start_janitor(config, &outboxes, control, metrics.clone(), background);
     watch_servers(databases, control, tasks, stop);
     let asked = replayer.clone();
@@ -115,13 +127,31 @@ fn outbox(config: &Config, databases: &Databases, side: Side) -> Outbox {
     Outbox::new(databases.own().of(side).clone()).stuck_after(config.outbox.stuck_after)
 }
 
-/// Makes the other side's rows equal to those of `primary`.
+/// The outbox is looked at when the control row changes: an epoch that settles lets reads on the
+/// target, as soon as all that waits is applied.
+fn wake_on_changes(
+    replayer: &Replayer,
+    control: &Control,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let (replayer, mut changes, stop) = (replayer.clone(), control.subscribe(), stop.clone());
+    tasks.spawn(async move {
+        while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
+            changes.mark_unchanged();
+            replayer.wake();
+        }
+    });
+}
+
+/// Makes the other side's rows equal to those of `primary`: key by key, and by whole snapshots
+/// in the phases in which reads are shifted there.
 fn worker(
     config: &Config,
     databases: &Databases,
+    fleet: &Fleet,
     outbox: Outbox,
-    dice: &Dice,
-    writers: &Arc<Writers>,
+    (dice, writers): (&Dice, &Arc<Writers>),
 ) -> Arc<dyn OutboxWork> {
     let reconciler = reconciler(config, databases, outbox.side(), dice);
     let batches = BatchParams {
@@ -129,8 +159,31 @@ fn worker(
         backoff: Backoff { first: config.outbox.backoff_min, max: config.outbox.backoff_max },
         ..BatchParams::default()
     };
-    let worker = OutboxWorker::new(outbox, reconciler, batches);
-    Arc::new(worker.linked_to(Arc::clone(writers)))
+    let worker = OutboxWorker::new(outbox, Arc::clone(&reconciler), batches);
+    let worker = worker.linked_to(Arc::clone(writers));
+    let params = ConsistentParams {
+        keys_max: config.outbox.batch_keys_max.saturating_mul(BATCHES_AT_ONCE),
+        idle_max: config.outbox.deadline.min(config.control.lease / LEASE_SHARE),
+    };
+    let consistent = ConsistentWorker::new(reconciler, worker, fleet.target_reads(config), params);
+    let consistent = consistent.linked_to(Arc::clone(writers));
+    Arc::new(ByPhase { control: fleet.control.clone(), consistent })
+}
+
+/// Whole snapshots while reads are shifted, and key by key otherwise. A member that is late is
+/// told by the database: each way looks at the phase in the snapshot that it copies.
+struct ByPhase {
+    control: Control,
+    consistent: ConsistentWorker,
+}
+
+impl OutboxWork for ByPhase {
+    fn work(&self) -> BoxFuture<'_, Result<BatchDone, SqlFault>> {
+        match self.control.current().phase.shifts() {
+            true => self.consistent.work(),
+            false => self.consistent.key_by_key().boxed(),
+        }
+    }
 }
 
 /// The primitive, from `primary` to the other side.

@@ -219,6 +219,9 @@ fn warn_of_fleet(fleet: Option<&FleetStatus>, warnings: &mut Vec<String>) {
         let share = row.target_percentage;
         warnings.push(format!("the schedule is held at {share}: {}", row.reason));
     }
+    if let Some(off) = row.reads_off.as_ref().filter(|_| row.state.phase.shifts()) {
+        warnings.push(format!("no read goes to the target: {}", off.reason));
+    }
     if fleet.leader.is_none() {
         warnings.push("nobody leads the fleet at this moment".to_owned());
     }

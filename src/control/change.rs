@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use crate::domain::control::{ControlRow, ControlState, Percentage, Phase, Version};
+use crate::domain::control::{ControlRow, ControlState, Percentage, Phase, ReadsOff, Version};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::history::{Event, EventKind, Standing};
 use crate::domain::side::Side;
@@ -65,7 +65,12 @@ impl Change {
             reason: self.reason.clone(),
             figures: self.figures,
         };
+        let reads_off = match moved {
+            true => (self.phase == Phase::Shift).then(ReadsOff::at_the_beginning),
+            false => present.reads_off.clone(),
+        };
         ControlChange {
+            reads_off,
             state: ControlState { epoch, phase: self.phase },
             revision: present.revision + 1,
             target_percentage: self.percentage,
@@ -105,6 +110,31 @@ pub async fn change(
         return Ok(version);
     }
     Err(somebody_was_faster(side))
+}
+
+/// The row with reads put off, or put back on, by whoever applies to the target; the share itself
+/// and the schedule stay as they are.
+pub(super) fn with_reads(
+    present: &ControlRow,
+    reads_off: Option<ReadsOff>,
+    reason: &str,
+    by: &str,
+) -> ControlChange {
+    let share = |off: bool| if off { Percentage::ZERO } else { present.target_percentage };
+    let at = |percentage| Standing { phase: present.state.phase, percentage };
+    let event = Event {
+        id: Uuid::new_v4().as_u128(),
+        kind: EventKind::Percentage,
+        from: at(share(present.reads_off.is_some())),
+        to: at(share(reads_off.is_some())),
+        epoch: present.state.epoch,
+        forced: false,
+        changed_by: by.to_owned(),
+        reason: reason.to_owned(),
+        figures: String::new(),
+    };
+    let revision = present.revision + 1;
+    ControlChange { reads_off, revision, event: Some(event), ..ControlChange::to(present) }
 }
 
 /// Brings a side's row up to one that counts, and its history with it. A row that is as new

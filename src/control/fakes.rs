@@ -132,6 +132,7 @@ impl ControlStore for Rows {
                 changed_at: now,
                 phase_since: since,
                 settled_at,
+                reads_off: to.reads_off,
             });
             if let Some(event) = to.event {
                 record(state, side, event, None);

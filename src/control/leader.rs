@@ -316,6 +316,10 @@ mod tests {
             changed_by: "me".to_owned(),
         };
         set_phase(rows.as_ref(), &change).await.unwrap();
+        // The target has been brought to a state of the primary.
+        let mut row = rows.read(Side::Source).await.unwrap().unwrap();
+        row.reads_off = None;
+        rows.set_row(Side::Source, row);
         let metrics = Metrics::new();
         let params = crate::control::Params { poll_interval: HOUR, read_timeout: HOUR };
         let store: Arc<dyn ControlStore> = Arc::<Rows>::clone(&rows);

@@ -26,7 +26,7 @@ use crate::domain::fleet::MemberId;
 use crate::domain::side::Side;
 use crate::ports::fleet::{FleetStore, Renewal, Renewed};
 use crate::ports::relations::Relations;
-use crate::ports::{ControlView, Entering, WritePass};
+use crate::ports::{ControlView, Entering, TargetPass, WritePass};
 
 /// Part of a lease that is given away for clocks that run apart.
 const DRIFT: u32 = 20;
@@ -66,6 +66,9 @@ struct Inner {
     lease: Mutex<Lease>,
     /// Writes in progress, by the epoch that they were let in under.
     in_progress: Mutex<BTreeMap<u64, u64>>,
+    /// Reads that were sent to the target and are not being answered yet, by the revision of the
+    /// row that they were let in under.
+    target_reads: Mutex<BTreeMap<u64, u64>>,
     acknowledge: Notify,
     hold: watch::Sender<Option<Instant>>,
 }
@@ -99,6 +102,7 @@ impl Membership {
             windows: Mutex::new(windows),
             lease: Mutex::default(),
             in_progress: Mutex::default(),
+            target_reads: Mutex::default(),
             acknowledge: Notify::new(),
             hold: watch::Sender::new(None),
         };
@@ -240,13 +244,14 @@ impl Membership {
         Renewal { id, name, address, version, acknowledged, lease, figures }
     }
 
-    /// What the member works by alone. Under the lock that lets writes in: whoever comes
-    /// later finds the new epoch.
+    /// What the member works by alone. Under the locks that let writes and reads in: whoever
+    /// comes later finds the new row.
     fn acknowledged(&self) -> Version {
-        let in_progress = self.in_progress();
+        let (in_progress, target_reads) = (self.in_progress(), self.inner.target_reads());
         let present = self.inner.control.row().version();
-        let oldest = in_progress.keys().next().copied().unwrap_or(present.epoch);
-        Version { epoch: oldest.min(present.epoch), ..present }
+        let epoch = in_progress.keys().next().copied().unwrap_or(present.epoch);
+        let revision = target_reads.keys().next().copied().unwrap_or(present.revision);
+        Version { epoch: epoch.min(present.epoch), revision: revision.min(present.revision) }
     }
 
     fn enter(&self) -> Result<WritePass, SqlFault> {
@@ -311,6 +316,20 @@ impl ControlView for Membership {
         Err(lease.ended(primary, params))
     }
 
+    fn admit_target_read(&self, under: ControlState) -> Option<TargetPass> {
+        let mut reads = self.inner.target_reads();
+        let row = self.inner.control.row();
+        let may = row.state == under
+            && row.shifted() > Percentage::ZERO
+            && self.lease().holds(row.state.phase.primary(), Instant::now());
+        if !may {
+            return None;
+        }
+        *reads.entry(row.revision).or_default() += 1;
+        let read = TargetRead { inner: Arc::clone(&self.inner), revision: row.revision };
+        Some(TargetPass::counted(Box::new(read)))
+    }
+
     fn admit_write(
         &self,
         entering: Entering,
@@ -339,6 +358,31 @@ impl std::fmt::Debug for Membership {
 impl Inner {
     fn in_progress(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
         self.in_progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn target_reads(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.target_reads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One read that was sent to the target, and has no answer yet.
+struct TargetRead {
+    inner: Arc<Inner>,
+    revision: u64,
+}
+
+impl Drop for TargetRead {
+    fn drop(&mut self) {
+        let mut reads = self.inner.target_reads();
+        let Some(count) = reads.get_mut(&self.revision) else { return };
+        *count -= 1;
+        if *count == 0 {
+            reads.remove(&self.revision);
+            drop(reads);
+            if self.revision < self.inner.control.row().revision {
+                self.inner.acknowledge.notify_one();
+            }
+        }
     }
 }
 
@@ -393,7 +437,7 @@ mod tests {
     use super::*;
     use crate::control::fakes::Rows;
     use crate::control::{Control, PhaseChange, set_phase};
-    use crate::domain::control::Phase;
+    use crate::domain::control::{Phase, ReadsOff};
     use crate::domain::fault::Outcome;
     use crate::ports::control::ControlStore;
     use crate::telemetry::metrics::Metrics;
@@ -461,6 +505,7 @@ mod tests {
         let mut row = rows.read(Side::Source).await.unwrap().unwrap();
         row.target_percentage = Percentage::ALL;
         row.settled_at = Some(row.changed_at);
+        row.reads_off = None;
         rows.set_row(Side::Source, row.clone());
         member.renew().await.unwrap();
         assert_eq!(member.admit_read().unwrap().1, Percentage::ALL);
@@ -469,6 +514,32 @@ mod tests {
         member.inner.control.offer(Side::Source, &row, Instant::now());
         assert!(write(&member).await.is_err());
         assert_eq!(member.admit_read().unwrap().1, Percentage::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_reads_are_off_is_acknowledged_when_the_target_answers_those_that_were_sent() {
+        let rows = rows(Phase::Shift).await;
+        let member = member(&rows, 1).await;
+        let under = member.current();
+        assert!(member.admit_target_read(under).is_none(), "shift has just begun");
+        let mut row = rows.read(Side::Source).await.unwrap().unwrap();
+        row.target_percentage = Percentage::ALL;
+        row.settled_at = Some(row.changed_at);
+        row.reads_off = None;
+        row.revision += 1;
+        rows.set_row(Side::Source, row.clone());
+        member.renew().await.unwrap();
+        let on_its_way = member.admit_target_read(under).unwrap();
+        let on = row.revision;
+        row.revision += 1;
+        row.reads_off = Some(ReadsOff::at_the_beginning());
+        rows.set_row(Side::Source, row.clone());
+        member.renew().await.unwrap();
+        assert!(member.admit_target_read(under).is_none());
+        member.renew().await.unwrap();
+        assert_eq!(member.acknowledged().revision, on, "one may still take its snapshot there");
+        drop(on_its_way);
+        assert_eq!(member.acknowledged().revision, row.revision);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@
 //! - [`member`]: acknowledgement and lease, and what they let in
 //! - [`leader`]: what one member does for all: settling, the schedule, the trigger
 //! - [`figures`]: what the members measured, gathered and merged
+//! - [`target_reads`]: reads put off while the target is no state of the primary
 //! - [`steps`]: phases changed by an operator, behind gates
 
 pub mod change;
@@ -19,6 +20,7 @@ pub mod leader;
 pub mod member;
 mod phase;
 pub mod steps;
+pub mod target_reads;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -253,6 +255,7 @@ mod tests {
             changed_at: std::time::SystemTime::UNIX_EPOCH,
             phase_since: std::time::SystemTime::UNIX_EPOCH,
             settled_at: None,
+            reads_off: None,
         }
     }
 

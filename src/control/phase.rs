@@ -2,7 +2,7 @@
 
 use crate::control::change::{Change, bring_up, change, somebody_was_faster};
 use crate::control::decide;
-use crate::domain::control::{ControlRow, ControlState, Percentage, Phase};
+use crate::domain::control::{ControlRow, ControlState, Percentage, Phase, ReadsOff};
 use crate::domain::fault::SqlFault;
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
@@ -60,6 +60,7 @@ async fn first(store: &dyn ControlStore, wanted: &PhaseChange) -> Result<Control
         revision: 1,
         target_percentage: Percentage::ZERO,
         held: false,
+        reads_off: (wanted.phase == Phase::Shift).then(ReadsOff::at_the_beginning),
         reason: wanted.reason.clone(),
         changed_by: wanted.changed_by.clone(),
         event: None,

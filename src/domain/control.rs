@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
+use crate::domain::fleet::MemberId;
 use crate::domain::side::Side;
 
 /// The phase of a migration, in order.
@@ -173,6 +174,28 @@ pub struct Version {
     pub revision: u64,
 }
 
+/// Why no read goes to the target, whatever the percentage says: it is not known to be a state
+/// that the primary had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadsOff {
+    /// In words for an operator.
+    pub reason: String,
+    /// Who applies in steps meanwhile, and puts an end to it; nobody where `shift` has begun.
+    pub by: Option<MemberId>,
+}
+
+// === impl ReadsOff ===
+
+impl ReadsOff {
+    /// As `shift` begins: what was reconciled key by key is of different moments.
+    pub fn at_the_beginning() -> Self {
+        let reason = "shift has begun, and the target has not been brought to a state of the \
+            primary yet"
+            .to_owned();
+        Self { reason, by: None }
+    }
+}
+
 /// The row of `segue.control` in one database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControlRow {
@@ -195,6 +218,8 @@ pub struct ControlRow {
     /// When every member had acknowledged the epoch, by that database's clock. The clocks of
     /// gates start here.
     pub settled_at: Option<SystemTime>,
+    /// Why no read goes to the target, whatever the percentage says.
+    pub reads_off: Option<ReadsOff>,
 }
 
 // === impl ControlRow ===
@@ -205,10 +230,12 @@ impl ControlRow {
         Version { epoch: self.state.epoch, revision: self.revision }
     }
 
-    /// The share of reads that goes to the target now: none but in the phases that shift, and
-    /// none until every write anywhere awaits its reconcile.
+    /// The share of reads that goes to the target now: none but in the phases that shift, none
+    /// until every write anywhere awaits its reconcile, and none while the target is between two
+    /// states of the primary.
     pub fn shifted(&self) -> Percentage {
         match self.state.phase {
+            _ if self.reads_off.is_some() => Percentage::ZERO,
             Phase::Shift if self.settled_at.is_some() => self.target_percentage,
             // Entered from a settled `shift` only: members of either await their reconciles.
             Phase::Cutover => self.target_percentage,

@@ -372,6 +372,7 @@ mod tests {
                 changed_at: begin,
                 phase_since: begin,
                 settled_at: Some(begin),
+                reads_off: None,
             },
             settled: Settled::Yes,
             unfit: Some(Vec::new()),

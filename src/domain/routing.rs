@@ -313,6 +313,7 @@ mod tests {
             changed_at: now,
             phase_since: now,
             settled_at: None,
+            reads_off: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
-use crate::domain::control::{ControlRow, ControlState, Percentage, Version};
+use crate::domain::control::{ControlRow, ControlState, Percentage, ReadsOff, Version};
 use crate::domain::fault::SqlFault;
 use crate::domain::history::{Event, Recorded};
 use crate::domain::side::Side;
@@ -59,6 +59,8 @@ pub struct ControlChange {
     pub target_percentage: Percentage,
     /// As in [`ControlRow`].
     pub held: bool,
+    /// As in [`ControlRow`].
+    pub reads_off: Option<ReadsOff>,
     /// Why.
     pub reason: String,
     /// Who.
@@ -75,6 +77,7 @@ impl ControlChange {
             revision: row.revision,
             target_percentage: row.target_percentage,
             held: row.held,
+            reads_off: row.reads_off.clone(),
             reason: row.reason.clone(),
             changed_by: row.changed_by.clone(),
             event: None,

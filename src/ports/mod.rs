@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod reconcile;
 pub mod relations;
 pub mod settled;
+pub mod target_reads;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -143,6 +144,14 @@ pub trait ControlView: Send + Sync + 'static {
     fn admit_read(&self) -> Result<(ControlState, Percentage), SqlFault> {
         Ok((self.current(), Percentage::ZERO))
     }
+    /// Asked when a read is about to be sent to the target: whether it still may be, by what the
+    /// member knows now. The pass is kept until the target has begun to answer, which it does
+    /// from one snapshot: what comes after the passes of a state are given back cannot be seen by
+    /// a read of that state.
+    fn admit_target_read(&self, under: ControlState) -> Option<TargetPass> {
+        let _ = under;
+        Some(TargetPass::free())
+    }
     /// Asked once for each write and each begin and end of a transaction: the state that it
     /// runs under. New work may be made to wait here, until the deadline at most.
     ///
@@ -167,6 +176,32 @@ pub enum Entering {
     New,
     /// A statement or the end of an open transaction: making it wait would only prolong it.
     Continuing,
+}
+
+/// A read that may be sent to the target. While it is held, this member does not acknowledge a
+/// later state of the share.
+pub struct TargetPass {
+    _held: Option<Box<dyn Any + Send + Sync>>,
+}
+
+// === impl TargetPass ===
+
+impl TargetPass {
+    /// A pass that nobody counts.
+    pub fn free() -> Self {
+        Self { _held: None }
+    }
+
+    /// A pass that `held` is dropped with.
+    pub fn counted(held: Box<dyn Any + Send + Sync>) -> Self {
+        Self { _held: Some(held) }
+    }
+}
+
+impl std::fmt::Debug for TargetPass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TargetPass")
+    }
 }
 
 /// A write that was let in. While one is held, its epoch is not over for the member; clones

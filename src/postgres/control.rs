@@ -9,8 +9,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::domain::control::{ControlRow, ControlState, Percentage, Phase, Version};
+use crate::domain::control::{ControlRow, ControlState, Percentage, Phase, ReadsOff, Version};
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::fleet::MemberId;
 use crate::domain::history::{Event, Recorded};
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
@@ -26,18 +27,20 @@ const UNDEFINED_SCHEMA: &str = "3F000";
 
 pub(in crate::postgres) const READ: &str = "
 SELECT epoch, phase, target_percentage, reason, changed_by, changed_at, revision, held,
-    coalesce(phase_since, changed_at), settled_at
+    coalesce(phase_since, changed_at), settled_at, reads_off, reads_off_by::text
 FROM segue.control WHERE id = 1";
 
 /// Of the channel on which a change of the row is told.
 const LISTEN: &str = "LISTEN segue_control";
 
-/// The row and its event, both or neither. `phase_since` stays where the phase does, and
-/// `settled_at` where the epoch does.
+/// The row and its event, both or neither. `phase_since` stays where the phase does, `settled_at`
+/// where the epoch does, and `changed_at` where the share does: the schedule counts from it.
 const CHANGE: &str = "
 WITH changed AS (
     UPDATE segue.control SET epoch = $3, revision = $4, phase = $5, target_percentage = $6,
-        held = $7, reason = $8, changed_by = $9, changed_at = pg_catalog.now(),
+        held = $7, reason = $8, changed_by = $9, changed_at = CASE WHEN phase = $5 AND target_percentage = $6 AND held = $7
+            THEN changed_at ELSE pg_catalog.now() END,
+        reads_off = $21, reads_off_by = $22::text::uuid,
         phase_since = CASE WHEN phase = $5 THEN coalesce(phase_since, changed_at)
             ELSE pg_catalog.now() END,
         settled_at = CASE WHEN epoch = $3 THEN settled_at END
@@ -198,7 +201,9 @@ async fn change(
     let revision = number(to.revision, side)?;
     let phase = to.state.phase.as_str();
     let percent = to.target_percentage.percent();
-    let ControlChange { held, reason, changed_by, event, .. } = to;
+    let ControlChange { held, reason, changed_by, event, reads_off, .. } = to;
+    let reads_off_by = reads_off.as_ref().and_then(|off| off.by).map(|by| by.to_string());
+    let reads_off = reads_off.map(|off| off.reason);
     let (from_epoch, from_revision) = (number(from.epoch, side)?, number(from.revision, side)?);
     let event = event.map(|event| history::Columns::of(event, side)).transpose()?;
     let event = event.unwrap_or_default();
@@ -214,6 +219,7 @@ async fn change(
         &changed_by,
     ];
     params.extend(event.params());
+    params.extend([&reads_off as &(dyn ToSql + Sync), &reads_off_by]);
     let prepared = session.prepared(sql).await?;
     let changed = session.query_one(&prepared.statement, &params).await;
     let changed = changed.and_then(|row| row.try_get::<_, i64>(0));
@@ -297,5 +303,13 @@ pub(in crate::postgres) fn control_row(row: &Row, side: Side) -> Result<ControlR
         changed_at: row.try_get(5).map_err(text)?,
         phase_since: row.try_get(8).map_err(text)?,
         settled_at: row.try_get(9).map_err(text)?,
+        reads_off: reads_off(row).map_err(text)?,
     })
+}
+
+fn reads_off(row: &Row) -> Result<Option<ReadsOff>, tokio_postgres::Error> {
+    let reason: Option<String> = row.try_get(10)?;
+    let by: Option<String> = row.try_get(11)?;
+    let by = by.and_then(|by| by.parse::<Uuid>().ok()).map(|by| MemberId(by.as_u128()));
+    Ok(reason.map(|reason| ReadsOff { reason, by }))
 }

@@ -141,8 +141,8 @@ impl Stack {
         // A read is answered by the primary, and a share of them by the side that follows.
         let primary = PrimaryRead::new(databases.clone(), watch.clone());
         let target = TargetRead::new(databases.clone(), watch.clone());
-        let reads =
-            Shift::new(primary, target, Arc::clone(&settled), params.shift, dice, metrics.clone());
+        let known = (Arc::clone(&control), Arc::clone(&settled));
+        let reads = Shift::new(primary, target, known, params.shift, dice, metrics.clone());
         // A share of the answers is offered for comparing while it streams to the caller.
         let reads = ShadowRead::new(reads, samples);
         // Reads of a transaction go into it: what they see is not for comparing.

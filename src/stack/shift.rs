@@ -17,8 +17,8 @@ use tower::Service;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
-use crate::ports::AnswerStream;
 use crate::ports::settled::{SettledWrites, Standing};
+use crate::ports::{AnswerStream, ControlView};
 use crate::stack::breaker::{self, Breaker, Permit};
 use crate::stack::call::{Read, ReadAnswer};
 use crate::telemetry::metrics::{Metrics, Purpose};
@@ -49,6 +49,7 @@ pub struct Shift<P, T> {
 
 struct Room {
     params: Params,
+    control: Arc<dyn ControlView>,
     settled: Arc<dyn SettledWrites>,
     breaker: Breaker,
     dice: Dice,
@@ -62,13 +63,13 @@ impl<P, T> Shift<P, T> {
     pub fn new(
         primary: P,
         target: T,
-        settled: Arc<dyn SettledWrites>,
+        (control, settled): (Arc<dyn ControlView>, Arc<dyn SettledWrites>),
         params: Params,
         dice: Dice,
         metrics: Metrics,
     ) -> Self {
         let breaker = Breaker::new(params.breaker);
-        let room = Arc::new(Room { params, settled, breaker, dice, metrics });
+        let room = Arc::new(Room { params, control, settled, breaker, dice, metrics });
         Self { primary, target, room }
     }
 }
@@ -110,9 +111,16 @@ where
             if !room.may_ask(&read).await {
                 return primary.call(read).await;
             }
+            // Held until the target answers: what is applied there afterwards it cannot see.
+            let Some(pass) = room.control.admit_target_read(read.control) else {
+                room.metrics.shift_fallback("reads_off");
+                return primary.call(read).await;
+            };
             let limit = room.limit(&read);
             let asked = async { peek(target.call(read.clone()).await?).await };
-            let fault = match tokio::time::timeout(limit, asked).await {
+            let asked = tokio::time::timeout(limit, asked).await;
+            drop(pass);
+            let fault = match asked {
                 Ok(Ok(answer)) => {
                     room.breaker.succeeded();
                     return Ok(answer);

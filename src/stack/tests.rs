@@ -418,7 +418,9 @@ fn shifting() -> Shifting {
     let metrics = Metrics::new();
     let params = shift::Params { target_timeout: TARGET_TIMEOUT, breaker: BREAKER };
     let (source, target) = (BoxCloneSyncService::new(source), BoxCloneSyncService::new(target));
-    let room = Shift::new(source, target, Arc::new(Even), params, Arc::new(|| 0), metrics.clone());
+    let known: (Arc<dyn ControlView>, Arc<dyn SettledWrites>) =
+        (Arc::new(Rising::default()), Arc::new(Even));
+    let room = Shift::new(source, target, known, params, Arc::new(|| 0), metrics.clone());
     let room = BoxCloneSyncService::new(room);
     Shifting { room, source: source_handle, target: target_handle, metrics }
 }

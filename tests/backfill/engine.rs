@@ -435,6 +435,7 @@ async fn promote(pair: &Pair) {
         revision: row.revision + 1,
         target_percentage: Percentage::ZERO,
         held: false,
+        reads_off: None,
         reason: "a test".to_owned(),
         changed_by: "a test".to_owned(),
         event: None,

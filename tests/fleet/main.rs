@@ -11,4 +11,5 @@ mod shifting;
 mod starting;
 #[path = "../support/mod.rs"]
 mod support;
+mod transfers;
 mod world;

@@ -9,6 +9,7 @@
 //! - [`check`]: what must hold
 //! - [`names`]: that actions and functions name each other
 //! - [`backfill`]: the same for the copy of what was there before
+//! - [`apply`]: whole snapshots of the primary, while reads are shifted
 //!
 //! `SEGUE_MODEL=large cargo test --release --test model -- --nocapture` explores more.
 
@@ -19,6 +20,7 @@
 )]
 
 mod action;
+mod apply;
 mod backfill;
 mod check;
 mod names;

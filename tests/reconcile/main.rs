@@ -1,6 +1,12 @@
 //! Reconcile on two real servers, PostgreSQL 15 and 18, with different types on both.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout
+)]
 #![allow(unreachable_pub)]
 
 #[path = "../support/mod.rs"]
@@ -13,6 +19,7 @@ mod failover;
 mod gives_way;
 mod law;
 mod retry;
+mod snapshots;
 mod spelling;
 mod upkeep;
 mod world;

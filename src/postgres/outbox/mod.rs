@@ -7,6 +7,7 @@
 //!
 //! - [`claim`]: takes what is due, locked for one transaction
 //! - [`settle`]: forgets exactly the claimed rows, or gives them back with the reason
+//! - [`asking`]: rows that segue writes itself, for keys that are to be made equal
 //! - [`list`], [`status`]: what operators and the comparer ask
 //! - [`lookup`]: whether single writes wait
 //! - [`servers`]: whether one of them may have lost commits
@@ -15,6 +16,7 @@
 //! - [`pressure`]: what is done about an outbox that is too large
 //! - [`fold`]: keys that wait, folded into their table
 
+pub mod asking;
 pub mod backoff;
 pub mod claim;
 pub mod fold;
@@ -31,6 +33,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::postgres::pool::{Lease, Pool};
+
+pub use asking::{ask_for, still_asked};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;

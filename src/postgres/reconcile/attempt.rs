@@ -23,6 +23,7 @@ use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::{ForeignKeys, Transaction, begin_primary};
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::shapes::ShapeMap;
+use crate::postgres::reconcile::turn;
 use crate::postgres::reconcile::{Learned, Reconciler};
 
 /// The tables' names and keys, read in the snapshot in which the rows are read.
@@ -31,9 +32,9 @@ const REGISTRY: &str = "\
     FROM segue.migrated_table WHERE table_id = ANY ($1)";
 
 /// Both sides' rows of a set, table by table.
-struct Readings {
-    primary: Vec<Vec<Option<Image>>>,
-    shadow: Vec<Vec<Option<Image>>>,
+pub(super) struct Readings {
+    pub(super) primary: Vec<Vec<Option<Image>>>,
+    pub(super) shadow: Vec<Vec<Option<Image>>>,
 }
 
 /// What an attempt has committed.
@@ -60,12 +61,18 @@ impl Reconciler {
         let shadow = Transaction::open_shadow(&self.shadow, keys_as, deadline).await?;
         lock(&shadow, &tables).await?;
         self.params.crash.pass(crash::AFTER_LOCK)?;
-        let readings = self.read_both(&shadow, &tables, learned.wanted).await?;
+        let (readings, seen) = self.read_both(&shadow, &tables, learned.wanted).await?;
         self.params.crash.pass(crash::AFTER_READ)?;
         let first = learned.holders_first;
         let planned = self.plan_all(&shadow, &tables, &readings, first, &shapes).await?;
         let mut changed = 0;
         if !planned.iter().all(|table| table.plan.is_empty()) {
+            // Seen in the snapshot that was read, under the shared turn: whoever applies whole
+            // snapshots comes before it, or waits until this has ended.
+            // Modelled as `Action::Step` in tests/model/apply.
+            if !self.params.leave.covers(seen) {
+                return Err(Halt::Shifted);
+            }
             changed = match apply(shadow.client()?, shadow.side(), &planned).await {
                 Ok(changed) => changed,
                 Err(halt) => return Err(self.learn(shadow, &planned, keys, &shapes, halt).await),
@@ -93,27 +100,30 @@ impl Reconciler {
         shadow: &Transaction,
         tables: &[TableKeys],
         wanted: Wanted,
-    ) -> Result<Readings, Halt> {
+    ) -> Result<(Readings, Option<turn::Seen>), Halt> {
         let on_shadow = read_all(shadow.client()?, shadow.side(), Role::Shadow, tables, wanted);
         let on_primary = async {
             let begin = begin_primary(self.params.deadline);
             let primary = Transaction::open(&self.primary, &begin).await?;
             let read = read_all(primary.client()?, primary.side(), Role::Primary, tables, wanted);
-            let (read, known) = tokio::join!(read, still_registered(&primary, tables));
-            // After the first error the other only says that the transaction is aborted.
+            let known = still_registered(&primary, tables);
+            let (read, known, seen) = tokio::join!(read, known, turn::look(&primary));
+            // After the first error the others only say that the transaction is aborted.
             let read = read?;
             known?;
+            let seen = seen?;
             primary.end("ROLLBACK").await?;
-            Ok::<_, Halt>(read)
+            Ok::<_, Halt>((read, seen))
         };
         let (primary, shadow) = tokio::join!(on_primary, on_shadow);
-        Ok(Readings { primary: primary?, shadow: shadow? })
+        let (primary, seen) = primary?;
+        Ok((Readings { primary, shadow: shadow? }, seen))
     }
 
     /// Plans all tables; where foreign keys are active, rows that refer to a row which is
     /// taken out are taken out with it, and the set grows by those it does not have.
     // Modelled as `Action::Plan` in tests/model.
-    async fn plan_all<'a>(
+    pub(super) async fn plan_all<'a>(
         &self,
         shadow: &Transaction,
         tables: &'a [TableKeys],
@@ -160,15 +170,7 @@ impl Reconciler {
         let side = shadow.side();
         let search = async {
             shadow.client()?.batch_execute("ROLLBACK").await.map_err(on(side))?;
-            let found = match &halt {
-                Halt::Unique(fault) => {
-                    conflict::holders(shadow.client()?, side, planned, &fault.constraint).await?
-                }
-                Halt::ForeignKey(_) => conflict::parents(planned, |reference| {
-                    by_shadow_name(shapes, &reference.parent).map(AsRef::as_ref)
-                }),
-                _ => BTreeSet::new(),
-            };
+            let found = self.in_the_way(&shadow, planned, shapes, &halt).await?;
             // Nothing is open any more: the connection is as good as new.
             shadow.end("SELECT 1").await?;
             Ok::<_, Halt>(found)
@@ -177,6 +179,31 @@ impl Reconciler {
             Ok(found) => found.difference(keys).cloned().collect::<BTreeSet<_>>(),
             Err(other) => return other,
         };
+        self.judged(halt, new)
+    }
+
+    /// The rows that caused a violation.
+    pub(super) async fn in_the_way(
+        &self,
+        shadow: &Transaction,
+        planned: &[Planned<'_>],
+        shapes: &ShapeMap,
+        halt: &Halt,
+    ) -> Result<BTreeSet<RowKey>, Halt> {
+        Ok(match halt {
+            Halt::Unique(fault) => {
+                let (client, side) = (shadow.client()?, shadow.side());
+                conflict::holders(client, side, planned, &fault.constraint).await?
+            }
+            Halt::ForeignKey(_) => conflict::parents(planned, |reference| {
+                by_shadow_name(shapes, &reference.parent).map(AsRef::as_ref)
+            }),
+            _ => BTreeSet::new(),
+        })
+    }
+
+    /// What a violation means, where these rows caused it that are not in the set.
+    pub(super) fn judged(&self, halt: Halt, new: BTreeSet<RowKey>) -> Halt {
         match halt {
             Halt::Unique(_) => Halt::Holders(new),
             Halt::ForeignKey(_) if !new.is_empty() => Halt::Grow(new),
@@ -188,7 +215,10 @@ impl Reconciler {
 /// Whether the tables still have the names and the keys that the shapes were made from. Where
 /// the key is another one now, the outbox's keys are that one's: read by the old one they would
 /// name other rows, and be forgotten.
-async fn still_registered(primary: &Transaction, tables: &[TableKeys]) -> Result<(), Halt> {
+pub(super) async fn still_registered(
+    primary: &Transaction,
+    tables: &[TableKeys],
+) -> Result<(), Halt> {
     let side = primary.side();
     let registry = primary.client()?.prepared(REGISTRY).await.map_err(of_fault)?;
     let ids: Vec<i32> = tables.iter().map(|table| table.shape.table_id).collect();
@@ -215,7 +245,7 @@ async fn still_registered(primary: &Transaction, tables: &[TableKeys]) -> Result
 
 /// Keys by table, parents before children, sorted within a table. Keys of a table that
 /// cannot be reconciled are the fault of these keys.
-fn group(keys: &BTreeSet<RowKey>, shapes: &ShapeMap) -> Result<Vec<TableKeys>, Halt> {
+pub(super) fn group(keys: &BTreeSet<RowKey>, shapes: &ShapeMap) -> Result<Vec<TableKeys>, Halt> {
     let mut tables: BTreeMap<i32, TableKeys> = BTreeMap::new();
     let mut bad = Vec::new();
     for key in keys {

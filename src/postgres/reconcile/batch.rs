@@ -195,7 +195,7 @@ impl OutboxWorker {
         more: bool,
     ) -> Result<BatchDone, Halt> {
         let set: BTreeSet<RowKey> = keys.keys().cloned().collect();
-        let report = traced(self.reconciler.reconcile(set), self.span(keys.values())).await;
+        let report = traced(self.reconciler.reconcile_here(set), self.span(keys.values())).await;
         self.adapt(report.stopped == Some(Stopped::Late), keys.len());
         self.settle(transaction, shadow, keys, report, rows, more).await
     }
@@ -265,7 +265,8 @@ impl OutboxWorker {
             reconciled: report.done.len() as u64,
             failed: report.failed.len() as u64,
             changed: report.changed,
-            more: more || report.stopped.is_some(),
+            // What waits for a snapshot of all is not asked for again and again.
+            more: (more || report.stopped.is_some()) && report.stopped != Some(Stopped::Shifted),
         })
     }
 

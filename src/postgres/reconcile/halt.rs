@@ -36,6 +36,8 @@ pub enum Halt {
     Uncast(String),
     /// No key of the set's table can be done.
     Table(String),
+    /// Reads are shifted, and there is no leave to write keys on their own.
+    Shifted,
     /// The attempt took too long.
     Late,
     /// A crash point was reached.

@@ -9,15 +9,19 @@
 //! - [`attempt`]: that transaction
 //! - [`Reconciler::reconcile`]: attempts until every key is done or has its reason
 //! - [`batch`]: claim, reconcile, forget
+//! - [`consistent`]: while reads are shifted: all that waits, from one snapshot
+//! - [`turn`]: the lock that keeps the two apart
 //! - [`whole_table`]: after `TRUNCATE`
 //! - [`plan`], [`shape`], [`form`], [`lock`], [`cells`]: the pure parts
 
 pub mod apply;
+mod asked;
 pub mod attempt;
 pub mod batch;
 pub mod catalog;
 pub mod cells;
 pub mod conflict;
+pub mod consistent;
 pub mod form;
 mod generated;
 pub mod halt;
@@ -33,6 +37,7 @@ pub mod select;
 pub mod session;
 pub mod shape;
 pub mod shapes;
+pub mod turn;
 mod unread;
 pub mod whole_table;
 
@@ -54,6 +59,7 @@ use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::ForeignKeys;
 use crate::postgres::reconcile::shape::Role;
 use crate::postgres::reconcile::shapes::Shapes;
+use crate::postgres::reconcile::turn::Leave;
 
 /// Random numbers from 0 to 1, handed in.
 pub type Dice = Arc<dyn Fn() -> f64 + Send + Sync>;
@@ -76,6 +82,8 @@ pub struct Params {
     pub ignored_columns: IgnoredColumns,
     /// Chance, for the waits between attempts.
     pub dice: Dice,
+    /// Leave to write keys on their own while reads are shifted.
+    pub leave: Leave,
     /// Places where tests end the member.
     pub crash: CrashPoints,
 }
@@ -91,6 +99,7 @@ impl Params {
             foreign_keys: ForeignKeys::Replica,
             ignored_columns: IgnoredColumns::new(),
             dice,
+            leave: Leave::default(),
             crash: CrashPoints::default(),
         }
     }
@@ -143,6 +152,9 @@ pub enum Stopped {
     Away(Box<SqlFault>),
     /// An attempt on many keys took too long; fewer may be quick enough.
     Late,
+    /// Reads are shifted, and keys are not written on their own: what waits in the outbox is
+    /// applied with all the rest.
+    Shifted,
     /// A crash point was reached.
     Crash,
 }
@@ -195,9 +207,9 @@ impl Reconciler {
         self.shapes.forget();
     }
 
-    /// Makes the shadow equal for these keys. A key that cannot be done does not hold back
-    /// the others: a set that fails is halved until the culprits stand alone.
-    pub async fn reconcile(&self, keys: BTreeSet<RowKey>) -> Report {
+    /// Makes the shadow equal for these keys, itself. A key that cannot be done does not hold
+    /// back the others: a set that fails is halved until the culprits stand alone.
+    pub(super) async fn reconcile_here(&self, keys: BTreeSet<RowKey>) -> Report {
         let mut report = Report::default();
         let mut sets = vec![keys];
         let until = Instant::now() + self.params.turn_max;
@@ -250,6 +262,7 @@ impl Reconciler {
                     report.stopped = Some(match halt {
                         Halt::Away(fault) => Stopped::Away(Box::new(fault)),
                         Halt::Crash(_) => Stopped::Crash,
+                        Halt::Shifted => Stopped::Shifted,
                         _ => Stopped::Late,
                     });
                     break;

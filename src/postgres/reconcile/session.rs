@@ -10,6 +10,7 @@ use crate::postgres::session::ServerFacts;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 use crate::postgres::reconcile::halt::{Halt, on};
+use crate::postgres::reconcile::turn;
 
 /// What foreign keys of the shadow mean for reconcile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +76,35 @@ impl Transaction {
         foreign_keys: ForeignKeys,
         deadline: Duration,
     ) -> Result<Self, Halt> {
-        let begin = |facts: &ServerFacts| begin_shadow(facts, foreign_keys, deadline);
+        let begin = |facts: &ServerFacts| {
+            let turn = format!("; {}", turn::share(facts));
+            begin_shadow(facts, foreign_keys, (deadline, deadline * 4), &turn)
+        };
+        let transaction = Self::open_by(pool, begin).await?;
+        check_follows(transaction.client()?).await.map_err(Halt::Away)?;
+        Ok(transaction)
+    }
+
+    /// Opens the one on the shadow of whoever has the turn alone. The server ends it when nothing
+    /// was heard of it for so long as the second limit says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transaction::open_shadow`], and [`Halt::Again`] where another has the turn.
+    pub(super) async fn open_alone(
+        pool: &Pool,
+        foreign_keys: ForeignKeys,
+        limits: (Duration, Duration),
+    ) -> Result<Self, Halt> {
+        let begin = |facts: &ServerFacts| {
+            let turn = format!(
+                "; SET LOCAL lock_timeout = {wait_ms}; {take}; SET LOCAL lock_timeout = {limit_ms}",
+                wait_ms = turn::TURN_WAIT.as_millis(),
+                take = turn::take(facts),
+                limit_ms = limits.0.as_millis().max(1),
+            );
+            begin_shadow(facts, foreign_keys, limits, &turn)
+        };
         let transaction = Self::open_by(pool, begin).await?;
         check_follows(transaction.client()?).await.map_err(Halt::Away)?;
         Ok(transaction)
@@ -119,7 +148,7 @@ impl Drop for Transaction {
 const GIVE_WAY: Duration = Duration::from_millis(200);
 
 /// A key's text must mean the same on both sides: the order of day and month is a setting.
-const KEY_TEXTS: &str = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL TimeZone = 'UTC'; \
+pub(super) const KEY_TEXTS: &str = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL TimeZone = 'UTC'; \
     SET LOCAL bytea_output = 'hex'";
 
 /// Begins the shadow's transaction. READ COMMITTED, so that what is read after the lock was
@@ -128,7 +157,12 @@ const KEY_TEXTS: &str = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL TimeZone = 
 ///
 /// CockroachDB has no lock of copies: there its look is ordered against the change of the control
 /// row, as long as the transaction is SERIALIZABLE.
-fn begin_shadow(facts: &ServerFacts, foreign_keys: ForeignKeys, deadline: Duration) -> String {
+fn begin_shadow(
+    facts: &ServerFacts,
+    foreign_keys: ForeignKeys,
+    (deadline, idle): (Duration, Duration),
+    turn: &str,
+) -> String {
     let deadline_ms = deadline.as_millis().max(1);
     let role = match foreign_keys {
         ForeignKeys::Replica => "; SET LOCAL session_replication_role = replica",
@@ -140,8 +174,8 @@ fn begin_shadow(facts: &ServerFacts, foreign_keys: ForeignKeys, deadline: Durati
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {KEY_TEXTS}; \
          SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = {deadline_ms}; \
          SET LOCAL lock_timeout = {deadline_ms}; \
-         SET LOCAL idle_in_transaction_session_timeout = {idle_ms}; {share}",
-        idle_ms = deadline_ms * 4,
+         SET LOCAL idle_in_transaction_session_timeout = {idle_ms}; {share}{turn}",
+        idle_ms = idle.as_millis().max(1),
         share = share_copies(facts)
     )
 }

@@ -57,6 +57,7 @@ impl Reconciler {
                 Halt::Away(fault) => report.stopped = Some(Stopped::Away(Box::new(fault))),
                 Halt::Crash(_) => report.stopped = Some(Stopped::Crash),
                 Halt::Late => report.stopped = Some(Stopped::Late),
+                Halt::Shifted => report.stopped = Some(Stopped::Shifted),
                 Halt::Set(reason) | Halt::Table(reason) => {
                     report.failed.push((no_key(table_id), reason));
                 }
@@ -113,7 +114,7 @@ impl Reconciler {
                 let full = count >= PAGE_KEYS.unsigned_abs();
                 let keys: BTreeSet<RowKey> =
                     page.into_iter().map(|values| RowKey { table_id, values }).collect();
-                let of_page = self.reconcile(keys).await;
+                let of_page = self.reconcile_here(keys).await;
                 report.changed += of_page.changed;
                 report.failed.extend(of_page.failed);
                 if of_page.stopped.is_some() {

@@ -222,7 +222,9 @@ impl Verifier {
             if let Some(stopped) = report.stopped {
                 let why = match stopped {
                     Stopped::Away(fault) => fault.to_string(),
-                    Stopped::Late | Stopped::Crash => "reconciling took too long".to_owned(),
+                    Stopped::Late | Stopped::Shifted | Stopped::Crash => {
+                        "reconciling took too long".to_owned()
+                    }
                 };
                 let left = set.iter().filter(|key| !report.done.contains(*key));
                 failures.extend(left.map(|key| (key.values.clone(), why.clone())));

@@ -1,0 +1,118 @@
+//! All keys of a snapshot, written in one transaction on the shadow, whatever stands in the way.
+
+use std::collections::BTreeSet;
+
+use crate::postgres::crash;
+use crate::postgres::outbox::RowKey;
+use crate::postgres::reconcile::apply::apply;
+use crate::postgres::reconcile::attempt::{Readings, group, still_registered};
+use crate::postgres::reconcile::halt::{Halt, on};
+use crate::postgres::reconcile::read::read_all;
+use crate::postgres::reconcile::session::Transaction;
+use crate::postgres::reconcile::shape::Role;
+use crate::postgres::reconcile::{Learned, Reconciler};
+
+/// Back to before anything was written, with the turn and the snapshot as they are.
+const SAVE: &str = "SAVEPOINT applied";
+const UNDO: &str = "ROLLBACK TO SAVEPOINT applied";
+
+/// What came of it.
+pub(super) enum Outcome {
+    /// So many rows were written; the shadow's transaction is to be committed.
+    Applied(u64),
+    /// It cannot be done as a whole.
+    Unfit(String),
+}
+
+impl Reconciler {
+    /// Writes these keys as they are in the primary's transaction. Keys that stand in the way
+    /// join them: they are read in the same snapshot.
+    pub(super) async fn apply_all(
+        &self,
+        shadow: &Transaction,
+        primary: &Transaction,
+        keys: &BTreeSet<RowKey>,
+    ) -> Result<Outcome, Halt> {
+        let mut learned = Learned::default();
+        for _ in 0..self.params.attempts_max {
+            let all: BTreeSet<RowKey> = keys.union(&learned.extra).cloned().collect();
+            if all.len() > self.params.set_max.max(keys.len() * 2) {
+                return Ok(Outcome::Unfit("too many keys stand in its way".to_owned()));
+            }
+            match self.apply_once(shadow, primary, &all, learned.holders_first).await {
+                Ok(changed) => return Ok(Outcome::Applied(changed)),
+                Err(Halt::Grow(more)) => learned.extra.extend(more),
+                Err(Halt::Holders(more)) => {
+                    if more.is_empty() && learned.holders_first {
+                        self.forget_shapes();
+                        let why = "a unique value that a key needs is held by another row";
+                        return Ok(Outcome::Unfit(why.to_owned()));
+                    }
+                    learned.extra.extend(more);
+                    learned.holders_first = true;
+                }
+                Err(Halt::Stale(fault)) => {
+                    self.forget_shapes();
+                    return Err(Halt::Stale(fault));
+                }
+                Err(Halt::Keys(faults)) => {
+                    let first = faults.into_iter().next();
+                    let why = first.map_or_else(String::new, |(key, why)| {
+                        format!("a key of table {} cannot be applied: {why}", key.table_id)
+                    });
+                    return Ok(Outcome::Unfit(why));
+                }
+                Err(Halt::Set(why) | Halt::Table(why)) => {
+                    return Ok(Outcome::Unfit(format!("a key cannot be applied: {why}")));
+                }
+                Err(Halt::ForeignKey(fault) | Halt::Unique(fault)) => {
+                    return Ok(Outcome::Unfit(fault.to_string()));
+                }
+                Err(Halt::Late) => {
+                    let limit = self.params.deadline;
+                    return Ok(Outcome::Unfit(format!("it was not done within {limit:?}")));
+                }
+                Err(halt) => return Err(halt),
+            }
+        }
+        Ok(Outcome::Unfit("rows that stand in its way keep changing".to_owned()))
+    }
+
+    async fn apply_once(
+        &self,
+        shadow: &Transaction,
+        primary: &Transaction,
+        keys: &BTreeSet<RowKey>,
+        holders_first: bool,
+    ) -> Result<u64, Halt> {
+        let shapes = self.shapes().await?;
+        let tables = group(keys, &shapes)?;
+        let read = async {
+            let read = read_all(primary.client()?, primary.side(), Role::Primary, &tables);
+            let (read, known) = tokio::join!(read, still_registered(primary, &tables));
+            let read = read?;
+            known?;
+            Ok::<_, Halt>(read)
+        };
+        let on_shadow = read_all(shadow.client()?, shadow.side(), Role::Shadow, &tables);
+        let (on_primary, on_shadow) = tokio::join!(read, on_shadow);
+        let readings = Readings { primary: on_primary?, shadow: on_shadow? };
+        self.params.crash.pass(crash::AFTER_READ)?;
+        let planned = self.plan_all(shadow, &tables, &readings, holders_first, &shapes).await?;
+        if planned.iter().all(|table| table.plan.is_empty()) {
+            return Ok(0);
+        }
+        let client = shadow.client()?;
+        client.batch_execute(SAVE).await.map_err(on(shadow.side()))?;
+        let halt = match apply(client, shadow.side(), &planned).await {
+            Ok(changed) => return Ok(changed),
+            Err(halt @ (Halt::Away(_) | Halt::Again(_) | Halt::Crash(_))) => return Err(halt),
+            Err(halt) => halt,
+        };
+        client.batch_execute(UNDO).await.map_err(on(shadow.side()))?;
+        Err(match self.in_the_way(shadow, &planned, &shapes, &halt).await {
+            Ok(found) => self.judged(halt, found.difference(keys).cloned().collect()),
+            Err(other) => other,
+        })
+    }
+}
