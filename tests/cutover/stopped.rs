@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use segue::app::cutover::{CRASH_POINTS, PROMOTION_CRASH_POINTS};
+use segue::grpc::proto::sql_client::SqlClient;
+use segue::grpc::proto::{self, query_response::Frame};
+use tonic::transport::{Channel, Endpoint};
 
-use crate::fleet::{Fleet, load};
+use crate::fleet::{Fleet, LIMIT, load, said};
 use crate::ledger::{Ledger, Load};
-use crate::support::{Proxy, Server};
+use crate::support::{Proxy, Server, eventually};
 
 /// The longer of the two leases of these fleets, the pause's, and what segue promises beyond it:
 /// writes go on, whatever one stopped process holds.
@@ -159,3 +162,71 @@ async fn a_member_that_is_cut_off_cannot_write_to_the_old_primary_afterwards() {
 
 /// Captured writes of the source that its own outbox has seen, ever.
 const WRITES: &str = "SELECT max(created_at) FROM segue.outbox";
+
+/// It is paused after it holds, and knows nothing of the flip. Reads that are asked of it after a
+/// write was acknowledged on the new primary, and are the first that it sees when it wakes, find
+/// that write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_paused_before_the_flip_does_not_answer_from_the_old_primary() {
+    let mut fleet = Fleet::in_shift(3).await;
+    let place = "cutover_after_sequences";
+    fleet.members[2].kill();
+    fleet.members[2].serve_with(&[("SEGUE_STOP_AT", place)]).await;
+    fleet.settled_at_all().await;
+    let addresses = fleet.addresses();
+    // Connected before, so that what is asked lies in its sockets when it wakes.
+    let mut readers = Vec::new();
+    for _ in 0..40 {
+        let mut reader = sql(&addresses[1]);
+        assert_eq!(notes(&mut reader).await, 0);
+        readers.push(reader);
+    }
+    let mut writer = sql(&addresses[0]);
+    let running = fleet.stopped_within(2, "cutover", place).await;
+    fleet.members[1].signal("STOP");
+    fleet.members[2].signal("CONT");
+    eventually("a write is acknowledged on the new primary", LIMIT, || async {
+        let statement = statement("UPDATE ticket SET note = 'new'");
+        let request = proto::ExecuteRequest { statement, ..proto::ExecuteRequest::default() };
+        writer.clone().execute(request).await.ok()
+    })
+    .await;
+    assert_eq!(fleet.pair.target.rows("SELECT phase FROM segue.control").await, ["reversed"]);
+    let mut asked = tokio::task::JoinSet::new();
+    for mut reader in readers {
+        asked.spawn(async move { notes(&mut reader).await });
+    }
+    // What was asked is on its way when this, asked later, is answered.
+    assert_eq!(notes(&mut writer).await, 25);
+    fleet.members[1].signal("CONT");
+    while let Some(found) = asked.join_next().await {
+        assert_eq!(found.unwrap(), 25, "an answer of the old primary");
+    }
+    println!("{}", said(&running.wait_with_output().unwrap()));
+}
+
+fn sql(address: &str) -> SqlClient<Channel> {
+    SqlClient::new(Endpoint::from_shared(address.to_owned()).unwrap().connect_lazy())
+}
+
+fn statement(sql: &str) -> Option<proto::Statement> {
+    let text = Some(proto::statement::Text::Sql(sql.to_owned()));
+    Some(proto::Statement { text, ..proto::Statement::default() })
+}
+
+/// Rows that were written; asked again where the member has no lease.
+async fn notes(sql: &mut SqlClient<Channel>) -> usize {
+    eventually("a read is answered", LIMIT, || async {
+        let statement = statement("SELECT id FROM ticket WHERE note = 'new'");
+        let request = proto::QueryRequest { statement, ..proto::QueryRequest::default() };
+        let mut frames = sql.clone().query(request).await.ok()?.into_inner();
+        let mut rows = 0;
+        while let Some(frame) = frames.message().await.ok()? {
+            if let Some(Frame::Rows(batch)) = frame.frame {
+                rows += batch.rows().unwrap().len();
+            }
+        }
+        Some(rows)
+    })
+    .await
+}

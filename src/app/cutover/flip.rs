@@ -143,7 +143,7 @@ impl Run<'_> {
     /// Whatever fails here is done by the members.
     pub(super) async fn release(&mut self, row: &ControlRow) {
         let begun = self.begin(CutoverStep::Release).await;
-        if let Err(fault) = member::raise(&self.parts.store, row).await {
+        if let Err(fault) = member::raise(&self.parts.store, &self.parts.readers, row).await {
             tracing::warn!(%fault, "the new primary's control row is left to the members");
         }
         crash::pass("cutover_after_raising");

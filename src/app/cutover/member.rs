@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::app::cutover::readers::Readers;
 use crate::app::databases::Databases;
 use crate::app::fleet::{Fleet, Refresher};
 use crate::control::Control;
@@ -56,6 +57,7 @@ pub(super) struct Follower {
     pub(super) store: Arc<ControlTable>,
     pub(super) refresher: Refresher,
     pub(super) pauses: PauseTable,
+    pub(super) readers: Readers,
     pub(super) transactions: Sides<PostgresTransactions>,
     pub(super) metrics: Metrics,
 }
@@ -85,6 +87,7 @@ impl Follower {
             store: Arc::clone(&fleet.store),
             refresher: fleet.refresher(),
             pauses: PauseTable::new(databases.control()),
+            readers: Readers::new(Arc::clone(&fleet.table), params.lease),
             transactions,
             metrics: metrics.clone(),
         }
@@ -231,9 +234,10 @@ impl Follower {
 
     async fn take_up(&self) -> Result<(), SqlFault> {
         let row = self.control.row();
-        raise(&self.store, &row).await?;
-        crash::pass("member_after_raising");
+        // The others wait for this member to say that it has gone on.
         self.membership.renew_now().await?;
+        raise(&self.store, &self.readers, &row).await?;
+        crash::pass("member_after_raising");
         self.databases.fence().set(Some(self.control.current()));
         Ok(())
     }
@@ -248,11 +252,16 @@ impl std::fmt::Debug for Follower {
 /// Brings the primary's own row up to the one that counts, where a flip on the other side is
 /// all that names it yet. Whoever comes first does it.
 // Modelled as `Action::BringUp` in tests/model_cutover.
-pub(super) async fn raise(store: &ControlTable, row: &ControlRow) -> Result<bool, SqlFault> {
+pub(super) async fn raise(
+    store: &ControlTable,
+    readers: &Readers,
+    row: &ControlRow,
+) -> Result<bool, SqlFault> {
     let side = row.state.phase.primary();
     let found = store.read(side).await?.map(|row| row.version());
     if found.is_some_and(|found| found >= row.version()) {
         return Ok(false);
     }
+    readers.have_moved(row).await;
     store.compare_and_set(side, found, ControlChange::to(row)).await
 }

@@ -12,6 +12,7 @@ mod flip;
 mod member;
 mod prepare;
 mod prove;
+mod readers;
 mod verify;
 mod whole;
 
@@ -83,6 +84,7 @@ struct Parts {
     fleet: Arc<FleetTable>,
     refresher: Refresher,
     pauses: PauseTable,
+    readers: readers::Readers,
     steps: Steps,
     outbox: Arc<dyn OutboxAdmin>,
     replayer: Replayer,
@@ -144,6 +146,7 @@ pub(super) fn start(
         fleet: Arc::clone(&fleet.table),
         refresher: fleet.refresher(),
         pauses: PauseTable::new(databases.control()),
+        readers: readers::Readers::new(Arc::clone(&fleet.table), config.control.lease),
         steps,
         outbox,
         replayer,

@@ -265,8 +265,7 @@ impl OutboxWorker {
             reconciled: report.done.len() as u64,
             failed: report.failed.len() as u64,
             changed: report.changed,
-            // What waits for a snapshot of all is not asked for again and again.
-            more: (more || report.stopped.is_some()) && report.stopped != Some(Stopped::Shifted),
+            more: report.stopped != Some(Stopped::Shifted) && (more || report.stopped.is_some()),
         })
     }
 
