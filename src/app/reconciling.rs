@@ -1,7 +1,7 @@
 //! What works off the outbox: the replayer with its worker, and the janitor.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -13,6 +13,7 @@ use crate::app::{Background, crash};
 use crate::config::Config;
 use crate::control::Control;
 use crate::domain::fault::SqlFault;
+use crate::domain::fleet::MemberId;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::OutboxStatus;
 use crate::jobs::janitor;
@@ -49,6 +50,8 @@ const EXPIRED_ROWS_MAX: i64 = 10_000;
 const BATCHES_AT_ONCE: usize = 10;
 /// The server ends a batch of which nothing is heard for this part of a lease.
 const LEASE_SHARE: u32 = 2;
+/// Between two looks at whether a member that works in steps is lost.
+const OTHERS_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at the outbox for the metrics.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -167,19 +170,43 @@ fn worker(
     };
     let consistent = ConsistentWorker::new(reconciler, worker, fleet.target_reads(config), params);
     let consistent = consistent.linked_to(Arc::clone(writers));
-    Arc::new(ByPhase { control: fleet.control.clone(), consistent })
+    let (control, member) = (fleet.control.clone(), fleet.membership.id());
+    Arc::new(ByPhase { control, member, looked: Mutex::default(), consistent })
 }
 
 /// Whole snapshots while reads are shifted, and key by key otherwise. A member that is late is
 /// told by the database: each way looks at the phase in the snapshot that it copies.
 struct ByPhase {
     control: Control,
+    member: MemberId,
+    /// When another member's steps were last looked at.
+    looked: Mutex<Option<Instant>>,
     consistent: ConsistentWorker,
+}
+
+impl ByPhase {
+    /// Another member has reads off and works in steps: it is looked now and then whether it is
+    /// lost, and left alone otherwise.
+    fn leaves_it_to_another(&self) -> bool {
+        let by = self.control.row().reads_off.and_then(|off| off.by);
+        if by.is_none_or(|by| by == self.member) {
+            return false;
+        }
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = looked.is_some_and(|at| at.elapsed() < OTHERS_LOOK);
+        if !lately {
+            *looked = Some(Instant::now());
+        }
+        lately
+    }
 }
 
 impl OutboxWork for ByPhase {
     fn work(&self) -> BoxFuture<'_, Result<BatchDone, SqlFault>> {
         match self.control.current().phase.shifts() {
+            true if self.leaves_it_to_another() => {
+                std::future::ready(Ok(BatchDone::default())).boxed()
+            }
             true => self.consistent.work(),
             false => self.consistent.key_by_key().boxed(),
         }

@@ -21,7 +21,7 @@ mod snapshot;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
@@ -42,6 +42,8 @@ use crate::telemetry::spans::{self, Writers};
 use attempts::Outcome;
 use snapshot::Snapshot;
 
+/// Steps go on for so long before everything that waits is looked at again.
+const STEPS_MAX: Duration = Duration::from_secs(1);
 /// A batch may take so many times as long as one of its statements.
 const BATCH_DEADLINES: u32 = 4;
 
@@ -129,13 +131,31 @@ impl ConsistentWorker {
             Tried::OtherPhase => Ok(BatchDone::default()),
             Tried::Unfit { row, had_leave: true, .. } => {
                 self.reconciler.params.leave.give(row.version());
-                self.steps.work().await.map_err(Halt::Away)
+                self.in_steps().await
             }
             Tried::Unfit { row, had_leave: false, reason } => {
                 let put_off = self.reads.put_off(&row, &reason).await.map_err(Halt::Away)?;
                 let Some(version) = put_off else { return Ok(BatchDone::default()) };
                 self.reconciler.params.leave.give(version);
                 Ok(BatchDone { more: true, ..BatchDone::default() })
+            }
+        }
+    }
+
+    /// Batch after batch of single keys, before everything is looked at again.
+    async fn in_steps(&self) -> Result<BatchDone, Halt> {
+        let until = Instant::now() + STEPS_MAX;
+        let mut sum = BatchDone::default();
+        loop {
+            let done = self.steps.work().await.map_err(Halt::Away)?;
+            sum.rows += done.rows;
+            sum.keys += done.keys;
+            sum.reconciled += done.reconciled;
+            sum.failed += done.failed;
+            sum.changed += done.changed;
+            sum.more |= done.reconciled > 0;
+            if !done.more || Instant::now() >= until {
+                return Ok(sum);
             }
         }
     }
