@@ -8,9 +8,10 @@ use crate::postgres::reconcile::apply::apply;
 use crate::postgres::reconcile::attempt::{Readings, group, still_registered};
 use crate::postgres::reconcile::halt::{Halt, on};
 use crate::postgres::reconcile::read::read_all;
+use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::shape::Role;
-use crate::postgres::reconcile::{Learned, Reconciler};
+use crate::postgres::reconcile::{Learned, Reconciler, generated};
 
 /// Back to before anything was written, with the turn and the snapshot as they are.
 const SAVE: &str = "SAVEPOINT applied";
@@ -33,7 +34,8 @@ impl Reconciler {
         primary: &Transaction,
         keys: &BTreeSet<RowKey>,
     ) -> Result<Outcome, Halt> {
-        let mut learned = Learned::default();
+        let (extra, holders_first) = (BTreeSet::new(), false);
+        let mut learned = Learned { extra, holders_first, wanted: Wanted::Compared };
         for _ in 0..self.params.attempts_max {
             let all: BTreeSet<RowKey> = keys.union(&learned.extra).cloned().collect();
             if all.len() > self.params.set_max.max(keys.len() * 2) {
@@ -62,7 +64,7 @@ impl Reconciler {
                     });
                     return Ok(Outcome::Unfit(why));
                 }
-                Err(Halt::Set(why) | Halt::Table(why)) => {
+                Err(Halt::Set(why) | Halt::Table(why) | Halt::Uncast(why)) => {
                     return Ok(Outcome::Unfit(format!("a key cannot be applied: {why}")));
                 }
                 Err(Halt::ForeignKey(fault) | Halt::Unique(fault)) => {
@@ -87,25 +89,30 @@ impl Reconciler {
     ) -> Result<u64, Halt> {
         let shapes = self.shapes().await?;
         let tables = group(keys, &shapes)?;
+        let wanted = Wanted::Compared;
         let read = async {
-            let read = read_all(primary.client()?, primary.side(), Role::Primary, &tables);
+            let read = read_all(primary.client()?, primary.side(), Role::Primary, &tables, wanted);
             let (read, known) = tokio::join!(read, still_registered(primary, &tables));
             let read = read?;
             known?;
             Ok::<_, Halt>(read)
         };
-        let on_shadow = read_all(shadow.client()?, shadow.side(), Role::Shadow, &tables);
+        let on_shadow = read_all(shadow.client()?, shadow.side(), Role::Shadow, &tables, wanted);
         let (on_primary, on_shadow) = tokio::join!(read, on_shadow);
         let readings = Readings { primary: on_primary?, shadow: on_shadow? };
         self.params.crash.pass(crash::AFTER_READ)?;
         let planned = self.plan_all(shadow, &tables, &readings, holders_first, &shapes).await?;
         if planned.iter().all(|table| table.plan.is_empty()) {
-            return Ok(0);
+            let unequal = generated::unequal(shadow, &planned, wanted).await?;
+            return if unequal.is_empty() { Ok(0) } else { Err(Halt::Keys(unequal)) };
         }
         let client = shadow.client()?;
         client.batch_execute(SAVE).await.map_err(on(shadow.side()))?;
         let halt = match apply(client, shadow.side(), &planned).await {
-            Ok(changed) => return Ok(changed),
+            Ok(changed) => {
+                let unequal = generated::unequal(shadow, &planned, wanted).await?;
+                return if unequal.is_empty() { Ok(changed) } else { Err(Halt::Keys(unequal)) };
+            }
             Err(halt @ (Halt::Away(_) | Halt::Again(_) | Halt::Crash(_))) => return Err(halt),
             Err(halt) => halt,
         };

@@ -79,11 +79,21 @@ impl Snapshot {
         let row = row.map_err(on(side))?;
         let row = row.map(|row| control_row(&row, side)).transpose().map_err(Halt::Away)?;
         let row = row.ok_or_else(|| Halt::Set("segue.control has no row".to_owned()))?;
-        let (rows, shadow) = (rows.map_err(on(side))?, shadow.map_err(Halt::Away)?);
+        let rows = match rows.map_err(on(side)) {
+            // A key that no session can read: the steps tell which.
+            Err(Halt::Set(reason)) => {
+                let waiting = Waiting { unfit: Some(reason), ..Waiting::default() };
+                return Ok(Self { transaction, row, waiting, shadow: None });
+            }
+            rows => rows?,
+        };
+        let shadow = shadow.map_err(Halt::Away)?;
         settings.map_err(on(side))?;
         let mut waiting = Waiting::default();
         for row in &rows {
-            waiting.add(row).map_err(on(side))?;
+            if let Err(error) = waiting.add(row) {
+                waiting.unfit = Some(format!("a key cannot be read: {error}"));
+            }
         }
         waiting.judge(rows.len() > rows_max, keys_max);
         Ok(Self { transaction, row, waiting, shadow })
