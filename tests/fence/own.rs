@@ -50,6 +50,7 @@ async fn promote(store: &ControlTable) -> Duration {
         revision: present.revision + 1,
         target_percentage: Percentage::ZERO,
         held: false,
+        reads_off: None,
         reason: String::new(),
         changed_by: String::new(),
         event: None,
