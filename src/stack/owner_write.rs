@@ -72,7 +72,8 @@ where
             watched.named(only.name.as_deref());
         }
         let Write { statements, write_id, context, pass, .. } = write;
-        let request = WriteRequest { statements, write_id, idempotency: None, context };
+        let request =
+            WriteRequest { statements, writes: true, write_id, idempotency: None, context };
         Box::pin(async move {
             // Held to its end: the primary does not change under a write.
             let _pass = pass;
