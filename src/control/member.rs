@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::Control;
 use crate::control::figures::Windows;
+use crate::control::lease::Lease;
+use crate::control::target_passes::TargetPasses;
 use crate::domain::control::{ControlState, Percentage, Version};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::MemberId;
@@ -52,6 +54,12 @@ pub struct Params {
     pub window: Duration,
 }
 
+impl Params {
+    fn told(&self) -> (&str, Duration) {
+        (&self.name, self.lease)
+    }
+}
+
 /// This member. Cloning shares it.
 #[derive(Clone)]
 pub struct Membership {
@@ -66,19 +74,9 @@ struct Inner {
     lease: Mutex<Lease>,
     /// Writes in progress, by the epoch that they were let in under.
     in_progress: Mutex<BTreeMap<u64, u64>>,
-    /// Reads that were sent to the target and are not being answered yet, by the revision of the
-    /// row that they were let in under.
-    target_reads: Mutex<BTreeMap<u64, u64>>,
-    acknowledge: Notify,
+    target_reads: Arc<TargetPasses>,
+    acknowledge: Arc<Notify>,
     hold: watch::Sender<Option<Instant>>,
-}
-
-#[derive(Debug, Default)]
-struct Lease {
-    /// On which database, and until when by our clock.
-    held: Option<(Side, Instant)>,
-    leads: bool,
-    last_fault: Option<String>,
 }
 
 // === impl Membership ===
@@ -94,6 +92,7 @@ impl Membership {
         control: Control,
         store: Arc<dyn FleetStore>,
     ) -> Result<Self, SqlFault> {
+        let acknowledge = Arc::<Notify>::default();
         let windows = Windows::new(control.metrics.clone(), params.window);
         let inner = Inner {
             params,
@@ -102,8 +101,8 @@ impl Membership {
             windows: Mutex::new(windows),
             lease: Mutex::default(),
             in_progress: Mutex::default(),
-            target_reads: Mutex::default(),
-            acknowledge: Notify::new(),
+            target_reads: Arc::new(TargetPasses::new(Arc::clone(&acknowledge))),
+            acknowledge,
             hold: watch::Sender::new(None),
         };
         let membership = Self { inner: Arc::new(inner) };
@@ -247,17 +246,18 @@ impl Membership {
     /// What the member works by alone. Under the locks that let writes and reads in: whoever
     /// comes later finds the new row.
     fn acknowledged(&self) -> Version {
-        let (in_progress, target_reads) = (self.in_progress(), self.inner.target_reads());
+        let in_progress = self.in_progress();
         let present = self.inner.control.row().version();
         let epoch = in_progress.keys().next().copied().unwrap_or(present.epoch);
-        let revision = target_reads.keys().next().copied().unwrap_or(present.revision);
-        Version { epoch: epoch.min(present.epoch), revision: revision.min(present.revision) }
+        let known = || self.inner.control.row().revision.min(present.revision);
+        let revision = self.inner.target_reads.acknowledged(known);
+        Version { epoch: epoch.min(present.epoch), revision }
     }
 
     fn enter(&self) -> Result<WritePass, SqlFault> {
         let mut in_progress = self.in_progress();
         let control = self.inner.control.current();
-        self.lease().check(control.phase.primary(), &self.inner.params)?;
+        self.lease().check(control.phase.primary(), self.inner.params.told())?;
         *in_progress.entry(control.epoch).or_default() += 1;
         let entered = Entered { inner: Arc::clone(&self.inner), epoch: control.epoch };
         Ok(WritePass::counted(control, Arc::new(entered)))
@@ -313,21 +313,17 @@ impl ControlView for Membership {
         if self.inner.control.seen() + params.lease - params.lease / DRIFT > now {
             return Ok((state, Percentage::ZERO));
         }
-        Err(lease.ended(primary, params))
+        Err(lease.ended(primary, params.told()))
     }
 
     fn admit_target_read(&self, under: ControlState) -> Option<TargetPass> {
-        let mut reads = self.inner.target_reads();
-        let row = self.inner.control.row();
-        let may = row.state == under
-            && row.shifted() > Percentage::ZERO
-            && self.lease().holds(row.state.phase.primary(), Instant::now());
-        if !may {
-            return None;
-        }
-        *reads.entry(row.revision).or_default() += 1;
-        let read = TargetRead { inner: Arc::clone(&self.inner), revision: row.revision };
-        Some(TargetPass::counted(Box::new(read)))
+        self.inner.target_reads.enter(|| {
+            let row = self.inner.control.row();
+            let may = row.state == under
+                && row.shifted() > Percentage::ZERO
+                && self.lease().holds(row.state.phase.primary(), Instant::now());
+            may.then_some(row.revision)
+        })
     }
 
     fn admit_write(
@@ -359,31 +355,6 @@ impl Inner {
     fn in_progress(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
         self.in_progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn target_reads(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
-        self.target_reads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One read that was sent to the target, and has no answer yet.
-struct TargetRead {
-    inner: Arc<Inner>,
-    revision: u64,
-}
-
-impl Drop for TargetRead {
-    fn drop(&mut self) {
-        let mut reads = self.inner.target_reads();
-        let Some(count) = reads.get_mut(&self.revision) else { return };
-        *count -= 1;
-        if *count == 0 {
-            reads.remove(&self.revision);
-            drop(reads);
-            if self.revision < self.inner.control.row().revision {
-                self.inner.acknowledge.notify_one();
-            }
-        }
-    }
 }
 
 /// One write that was let in.
@@ -405,30 +376,6 @@ impl Drop for Entered {
                 self.inner.acknowledge.notify_one();
             }
         }
-    }
-}
-
-// === impl Lease ===
-
-impl Lease {
-    fn holds(&self, primary: Side, now: Instant) -> bool {
-        self.held.is_some_and(|(side, until)| side == primary && now < until)
-    }
-
-    fn check(&self, primary: Side, params: &Params) -> Result<(), SqlFault> {
-        if self.holds(primary, Instant::now()) { Ok(()) } else { Err(self.ended(primary, params)) }
-    }
-
-    fn ended(&self, primary: Side, params: &Params) -> SqlFault {
-        let why = self.last_fault.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-        let message = format!(
-            "this sidecar ({}) has no lease on the {primary}, which it could not renew within {:?}{why}",
-            params.name, params.lease
-        );
-        SqlFault::new(FaultKind::Unavailable, "unavailable.lease", message)
-            .with_hint("nothing was applied; try again, here or at another sidecar")
-            .on(primary)
-            .retryable()
     }
 }
 

@@ -17,9 +17,11 @@ mod fakes;
 pub mod figures;
 mod follow;
 pub mod leader;
+mod lease;
 pub mod member;
 mod phase;
 pub mod steps;
+mod target_passes;
 pub mod target_reads;
 
 use std::sync::{Arc, Mutex, PoisonError};
