@@ -24,7 +24,8 @@ const OUTBOX: &str = "\
     WHERE forgotten_at IS NULL LIMIT $1";
 const FOLLOW_THE_INDEX: &str = "SET LOCAL enable_seqscan = off; \
     SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off";
-const AS_BEFORE: &str = "RESET enable_seqscan; RESET enable_bitmapscan; RESET enable_sort";
+const AS_BEFORE: &str = "SET LOCAL enable_seqscan = on; \
+    SET LOCAL enable_bitmapscan = on; SET LOCAL enable_sort = on";
 /// Rows of one batch: some 10 MB of places. A hot key has thousands, which cost next to nothing
 /// together, and more than any number of steps gets done with.
 const ROWS_MAX: usize = 100_000;
