@@ -24,6 +24,7 @@ const READ: &str = "SELECT version FROM account WHERE id = $1";
 const LINE: &str =
     "INSERT INTO line SELECT id, $2 FROM account WHERE id = $1 ON CONFLICT DO NOTHING";
 const COUNT: &str = "UPDATE counter SET n = n + 1 WHERE id = $1";
+const COUNT_BY_FUNCTION: &str = "SELECT bump($1)";
 const SWAP: &str = "
 UPDATE seat SET label = CASE id
     WHEN $1 THEN (SELECT label FROM seat WHERE id = $2)
@@ -286,8 +287,17 @@ impl Ledger {
 
     /// One increment of a row that all clients share.
     pub async fn count(&self, sql: &mut Sql, counter: i64) {
+        self.count_by(COUNT, sql, counter).await;
+    }
+
+    /// The same by a function of the database, `bump(int8)`.
+    pub async fn count_by_function(&self, sql: &mut Sql, counter: i64) {
+        self.count_by(COUNT_BY_FUNCTION, sql, counter).await;
+    }
+
+    async fn count_by(&self, by: &str, sql: &mut Sql, counter: i64) {
         self.begin_count(counter);
-        let call = execute(statement(COUNT, vec![int(counter)]));
+        let call = execute(statement(by, vec![int(counter)]));
         let told = match self.timed(sql.execute(call)).await {
             Ok(_) => Told::Applied,
             Err(status) => {

@@ -15,6 +15,7 @@ mod ledger;
 mod plan;
 #[path = "../support/mod.rs"]
 mod support;
+mod traps;
 mod world;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use ledger::{Auditor, Ledger, Load, Mix, agree};
 use plan::{Plan, ROUND};
+use traps::Traps;
 use world::World;
 
 const SECONDS_DEFAULT: u64 = 20;
@@ -61,11 +63,15 @@ async fn nothing_is_lost_whatever_is_planned() {
         let begun = Instant::now();
         let mix = (Mix::Everything, seed, generation);
         let load = Load::start(&ledger, &world.addresses(), CLIENTS, mix);
+        let trap_seed = seed.wrapping_add(generation.unsigned_abs() << 32);
+        let traps = Traps::start(&ledger, &world.pair, &world.addresses(), trap_seed).await;
         Box::pin(world.suffer(&round, || load.is_whole())).await;
         tokio::time::sleep(ROUND.saturating_sub(begun.elapsed())).await;
         load.acknowledged(PROGRESS).await;
+        traps.stop().await;
         load.stop().await;
         agree(&ledger, &world.pair).await;
+        traps::agree(&world.pair).await;
         println!("round {generation}, {} faults: {}", round.len(), ledger.summary());
     }
     let looks = auditor.stop().await;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::ledger::{SOURCE_SCHEMA, TARGET_SCHEMA};
 use crate::plan::{Event, Fault, SIDECARS, Victim};
 use crate::support::{Durability, Hogs, Major, Options, Pair, Proxy, Segue, Server};
+use crate::traps;
 
 /// Few connections, so that somebody else can take them all, and a window that is soon over:
 /// whenever a server was restarted, all of it is reconciled again.
@@ -44,6 +45,7 @@ impl World {
             .with("max_connections", CONNECTIONS);
         let [source, target] = [Major::V15, Major::V18].map(|it| Server::start(it, &options));
         let pair = Pair::within(&source, &target, SOURCE_SCHEMA, TARGET_SCHEMA).await;
+        traps::prepare(&pair).await;
         let side = |server: Server, dsn: &str| {
             let proxy = Proxy::start(server.port());
             Side { server, proxy, dsn: dsn.to_owned() }
@@ -59,7 +61,7 @@ impl World {
             let mut segue = Segue::prepare_with(
                 &table(&source, pair.source.name()),
                 &table(&target, pair.target.name()),
-                SECTIONS,
+                &format!("{SECTIONS}\n{}", traps::EXCLUDED),
             );
             if number == 0 {
                 segue.succeed(&["init", "--phase", "shadow_read"]);

@@ -1,0 +1,343 @@
+//! Workloads that lay traps beside the ledger's: functions that leave things in their session,
+//! functions that write, transfers whose sum is read back, updates that change only a spelling,
+//! a table that is not migrated, and a program that writes to the target.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use segue::grpc::proto;
+use segue::grpc::proto::query_response::Frame;
+use segue::grpc::proto::sql_client::SqlClient;
+use segue::grpc::proto::value::Kind;
+use tokio::task::JoinSet;
+use tonic::Status;
+use tonic::transport::Endpoint;
+
+use crate::ledger::calls::{Sql, int, statement, text};
+use crate::ledger::{COUNTERS, Ledger};
+use crate::support::{Pair, try_connect};
+
+/// Tables that both sides have in one form, so that what is stored can be compared to the letter.
+const SHARED: &str = "
+CREATE TABLE purse (id int PRIMARY KEY, balance bigint NOT NULL);
+INSERT INTO purse SELECT i, 1000 FROM generate_series(1, 8) AS i;
+CREATE TABLE spelling (
+    id int PRIMARY KEY,
+    doc json,
+    tags jsonb,
+    amount numeric,
+    parts numeric[],
+    far timestamp,
+    span int4range,
+    address inet
+);
+INSERT INTO spelling (id) SELECT i FROM generate_series(1, 40) AS i;";
+
+/// On the source besides: what leaves things behind, and what is not migrated.
+const SOURCE_ALONE: &str = "
+CREATE SCHEMA elsewhere;
+CREATE TABLE elsewhere.counter AS TABLE public.counter;
+CREATE TABLE elsewhere.purse AS TABLE public.purse;
+CREATE TABLE elsewhere.spelling AS TABLE public.spelling;
+CREATE TABLE public.journal (n bigint NOT NULL);
+CREATE ROLE soak_nobody;
+CREATE FUNCTION leave_path() RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM set_config('search_path', 'elsewhere, public', false); END $$;
+CREATE FUNCTION leave_replica() RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM set_config('session_replication_role', 'replica', false); END $$;
+CREATE FUNCTION leave_role() RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM set_config('role', 'soak_nobody', false); END $$;
+CREATE FUNCTION leave_tenant() RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM set_config('soak.tenant', '5', false); END $$;
+CREATE FUNCTION leave_tables() RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN
+        CREATE TEMP TABLE IF NOT EXISTS counter AS TABLE public.counter;
+        CREATE TEMP TABLE IF NOT EXISTS purse AS TABLE public.purse;
+    END $$;
+CREATE FUNCTION leave_lock() RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_lock(4242); END $$;
+CREATE FUNCTION bump(counter int8) RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN UPDATE public.counter SET n = n + 1 WHERE id = $1; END $$;";
+
+/// Settings of both databases that segue's own statements must not depend on.
+const SETTINGS: [&str; 5] = [
+    "enable_indexscan = off",
+    "quote_all_identifiers = on",
+    "array_nulls = off",
+    "plan_cache_mode = force_generic_plan",
+    "idle_session_timeout = '20s'",
+];
+
+/// What is not migrated, for the configuration.
+pub const EXCLUDED: &str = "[tables]\nexclude = [\"elsewhere.*\", \"public.journal\"]\n";
+
+/// The functions that leave something behind.
+const LEAVING: [&str; 6] =
+    ["leave_path", "leave_replica", "leave_role", "leave_tenant", "leave_tables", "leave_lock"];
+const TOTAL: i64 = 8 * 1000;
+const PURSES: i64 = 8;
+const SPELLED: i64 = 40;
+
+/// Between two calls of one client.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Between two traps, and between two writes of the program that goes to the target.
+const TRAP_PAUSE: Duration = Duration::from_millis(150);
+const STOP_LIMIT: Duration = Duration::from_secs(180);
+
+/// What stands in one row of `spelling`, in several spellings of few values.
+const DOCS: [&str; 5] = [
+    "{\"a\":1,\"b\":2}",
+    "{\"b\":2,\"a\":1}",
+    "{ \"a\": 1, \"b\" : 2 }",
+    "{\"a\":1,\"a\":1}",
+    "null",
+];
+const TAGS: [&str; 4] = ["[1.5]", "[1.50]", "[1.500]", "{}"];
+const AMOUNTS: [&str; 5] = ["1", "1.0", "1.000", "NaN", "-0.00"];
+const PARTS: [&str; 4] = ["{1,2.0}", "{1.0,2}", "{}", "{NULL,1}"];
+const FAR: [&str; 4] =
+    ["infinity", "294276-12-31 23:59:59.999999", "4713-01-01 00:00:00 BC", "-infinity"];
+const SPANS: [&str; 3] = ["empty", "[1,2)", "(,)"];
+const ADDRESSES: [&str; 3] = ["10.0.0.1", "10.0.0.1/31", "::1"];
+const SPELL: &str = "UPDATE spelling SET doc = $2::text::json, tags = $3::text::jsonb, \
+    amount = $4::text::numeric, parts = $5::text::numeric[], far = $6::text::timestamp, \
+    span = $7::text::int4range, address = $8::text::inet WHERE id = $1";
+const TRANSFER: &str = "UPDATE purse SET balance = balance + \
+    CASE id WHEN $1 THEN -$3 ELSE $3 END WHERE id IN ($1, $2)";
+
+/// What the two databases of the soak have besides the ledger's tables.
+pub async fn prepare(pair: &Pair) {
+    pair.source.run(SHARED).await;
+    pair.source.run(SOURCE_ALONE).await;
+    pair.target.run(SHARED).await;
+    for database in [&pair.source, &pair.target] {
+        for setting in SETTINGS {
+            database.run(&format!("ALTER DATABASE {} SET {setting}", database.name())).await;
+        }
+    }
+}
+
+/// The clients; a wrong answer ends them with a panic that [`Traps::stop`] passes on.
+pub struct Traps {
+    shared: Arc<Shared>,
+    clients: JoinSet<()>,
+}
+
+struct Shared {
+    ledger: Arc<Ledger>,
+    stop: AtomicBool,
+    /// Rows of the table that is not migrated: acknowledged, and perhaps there.
+    journal: [AtomicI64; 2],
+    target: String,
+}
+
+// === impl Traps ===
+
+impl Traps {
+    /// Starts one client of each kind. `journal` is how many rows that table has by now.
+    pub async fn start(ledger: &Arc<Ledger>, pair: &Pair, addresses: &[String], seed: u64) -> Self {
+        let rows = pair.source.rows("SELECT count(*) FROM journal").await[0].parse().unwrap();
+        let shared = Arc::new(Shared {
+            ledger: Arc::clone(ledger),
+            stop: AtomicBool::new(false),
+            journal: [AtomicI64::new(rows), AtomicI64::new(0)],
+            target: pair.target.dsn().to_owned(),
+        });
+        let mut clients = JoinSet::new();
+        let mut number = 0;
+        let mut client = || {
+            let address = addresses[number % addresses.len()].clone();
+            number += 1;
+            let channel = Endpoint::from_shared(address).unwrap().connect_lazy();
+            let rng = StdRng::seed_from_u64(seed.wrapping_add(number as u64));
+            Client { shared: Arc::clone(&shared), sql: SqlClient::new(channel), rng }
+        };
+        clients.spawn(client().lay_traps());
+        clients.spawn(client().bump());
+        clients.spawn(client().transfer());
+        clients.spawn(client().read_sums());
+        clients.spawn(client().spell());
+        clients.spawn(client().keep_a_journal());
+        clients.spawn(client().write_to_the_target());
+        Self { shared, clients }
+    }
+
+    /// Lets all of them finish what they are at.
+    pub async fn stop(mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let ended = async {
+            while let Some(ended) = self.clients.join_next().await {
+                ended.unwrap();
+            }
+        };
+        tokio::time::timeout(STOP_LIMIT, ended).await.expect("no caller is left hanging");
+    }
+}
+
+/// Both sides store the same, to the letter, and no money was made or lost.
+pub async fn agree(pair: &Pair) {
+    for sql in [
+        "SELECT * FROM purse ORDER BY id",
+        "SELECT id, doc::text, tags::text, amount::text, parts::text, far::text, span::text, \
+         address::text FROM spelling ORDER BY id",
+    ] {
+        let (ours, theirs) = (pair.source.rows(sql).await, pair.target.rows(sql).await);
+        for (one, other) in ours.iter().zip(&theirs) {
+            assert_eq!(one, other, "source and target differ: {sql}");
+        }
+        assert_eq!(ours.len(), theirs.len(), "rows are missing: {sql}");
+    }
+    let sum = pair.source.rows("SELECT sum(balance) FROM purse").await;
+    assert_eq!(sum, [TOTAL.to_string()], "transfers changed the total");
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242";
+    assert_eq!(pair.source.rows(locks).await, ["0"], "a lock of a caller's function is left");
+}
+
+struct Client {
+    shared: Arc<Shared>,
+    sql: Sql,
+    rng: StdRng,
+}
+
+// === impl Client ===
+
+impl Client {
+    fn goes_on(&self) -> bool {
+        !self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.rng.random_range(0..of.len())]
+    }
+
+    async fn execute(
+        &mut self,
+        sql: &str,
+        params: Vec<proto::Value>,
+    ) -> Result<proto::ExecuteResponse, Status> {
+        let statement = Some(statement(sql, params));
+        let request = proto::ExecuteRequest { statement, ..Default::default() };
+        self.sql.execute(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// The first cell of an answer that came to its end; nothing where the call failed.
+    async fn first(&mut self, sql: &str) -> Option<Option<Kind>> {
+        let statement = Some(statement(sql, Vec::new()));
+        let request = proto::QueryRequest { statement, ..Default::default() };
+        let mut stream = self.sql.query(request).await.ok()?.into_inner();
+        let (mut first, mut ended) = (None, false);
+        while let Some(response) = stream.message().await.ok()? {
+            match response.frame? {
+                Frame::Rows(batch) => {
+                    first = batch.rows().ok()?.first().map(|row| row.values[0].kind.clone());
+                }
+                Frame::Footer(_) => ended = true,
+                Frame::Header(_) | Frame::Packed(_) => {}
+            }
+        }
+        assert!(ended, "an answer was cut short without an error: {sql}");
+        first
+    }
+
+    /// Calls a function that leaves something in its session; then asks what is there.
+    async fn lay_traps(mut self) {
+        while self.goes_on() {
+            let function = self.pick(&LEAVING);
+            let _ = self.execute(&format!("SELECT {function}()"), Vec::new()).await;
+            let tenant = "SELECT coalesce(current_setting('soak.tenant', true), '')";
+            if let Some(found) = self.first(tenant).await {
+                assert_eq!(found, Some(Kind::Text(String::new())), "another caller's setting");
+            }
+            tokio::time::sleep(TRAP_PAUSE).await;
+        }
+    }
+
+    /// Writes by a function, which no text of a statement tells.
+    async fn bump(mut self) {
+        while self.goes_on() {
+            let counter = self.rng.random_range(1..=COUNTERS);
+            let ledger = Arc::clone(&self.shared.ledger);
+            ledger.count_by_function(&mut self.sql, counter).await;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn transfer(mut self) {
+        while self.goes_on() {
+            let from = self.rng.random_range(1..=PURSES);
+            let to = from % PURSES + 1;
+            let amount = self.rng.random_range(1..100);
+            // Whatever became of it: the total stays.
+            let _ = self.execute(TRANSFER, vec![int(from), int(to), int(amount)]).await;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn read_sums(mut self) {
+        while self.goes_on() {
+            if let Some(found) = self.first("SELECT sum(balance)::int8 FROM purse").await {
+                assert_eq!(found, Some(Kind::Int64(TOTAL)), "a total that never was");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn spell(mut self) {
+        while self.goes_on() {
+            let id = self.rng.random_range(1..=SPELLED);
+            let mut params = vec![int(id)];
+            for of in [&DOCS[..], &TAGS, &AMOUNTS, &PARTS, &FAR, &SPANS, &ADDRESSES] {
+                params.push(text(self.pick(of)));
+            }
+            let _ = self.execute(SPELL, params).await;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Writes and counts rows of a table that is not migrated.
+    async fn keep_a_journal(mut self) {
+        let [surely, perhaps] = &self.shared.clone().journal;
+        while self.goes_on() {
+            match self.execute("INSERT INTO journal VALUES (1)", Vec::new()).await {
+                Ok(_) => surely.fetch_add(1, Ordering::Relaxed),
+                Err(_) => perhaps.fetch_add(1, Ordering::Relaxed),
+            };
+            let least = surely.load(Ordering::Relaxed);
+            if let Some(found) = self.first("SELECT count(*) FROM journal").await {
+                let Some(Some(Kind::Int64(found))) = found.map(Some) else {
+                    panic!("no count: {found:?}")
+                };
+                let most = least + perhaps.load(Ordering::Relaxed);
+                assert!((least..=most).contains(&found), "{found} rows of {least} to {most}");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// A program that writes to the side that follows, past segue. Refusals are as good: then
+    /// nothing is there to be mended.
+    async fn write_to_the_target(mut self) {
+        let mut open = None;
+        while self.goes_on() {
+            tokio::time::sleep(TRAP_PAUSE).await;
+            if open.is_none() {
+                open = try_connect(&self.shared.target).await.ok();
+            }
+            let Some(client) = &open else { continue };
+            let id = self.rng.random_range(1..=SPELLED);
+            let sql = match self.rng.random_range(0..3) {
+                0 => format!("DELETE FROM spelling WHERE id = {id}"),
+                1 => format!("UPDATE spelling SET amount = 7 WHERE id = {id}"),
+                _ => {
+                    format!("UPDATE purse SET balance = balance + 1 WHERE id = {}", id % PURSES + 1)
+                }
+            };
+            if client.batch_execute(&sql).await.is_err() && client.is_closed() {
+                open = None;
+            }
+        }
+    }
+}
