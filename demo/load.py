@@ -19,6 +19,7 @@ WRITERS = 4
 READERS = 4
 # Between two pieces of work of a thread: the demo shows segue, not the machine's limit.
 PAUSE_S = 0.02
+TRAP_PAUSE_S = 0.2
 # The load writes customers up to this one; the rest stay as they were seeded.
 WRITTEN_MAX = 150
 QUIET_MIN, QUIET_MAX = 151, 199
@@ -89,6 +90,8 @@ class Ledger:
         self.replayed = 0
         # Of the program that goes round segue.
         self.fenced = 0
+        # Calls of a function that leaves things behind in its session.
+        self.trapped = 0
         self.errors = []
         self.latencies = {}
 
@@ -134,6 +137,7 @@ class Load:
         works = [(self._writer, number) for number in range(1, WRITERS + 1)]
         works += [(self._reader, number) for number in range(READERS)]
         works.append((self._goes_round, 0))
+        works.append((self._leaves_things_behind, 0))
         self._threads = [threading.Thread(target=self._guarded, args=work, daemon=True)
                          for work in works]
 
@@ -205,6 +209,13 @@ class Load:
                     continue
                 with self.ledger._lock:
                     _add(self.ledger.visits, customer, 1)
+
+    def _leaves_things_behind(self, number):
+        """Calls what changes its session, which segue hands to other callers afterwards."""
+        sql = self._sql(number)
+        while not self._stop.wait(TRAP_PAUSE_S):
+            sql.execute("SELECT prepare_report()")
+            self.ledger.trapped += 1
 
     def _timed(self, kind, way, work):
         part = self.part

@@ -43,10 +43,15 @@ def prove(story):
     _callers(proof, story)
     source = images(story.source.dsn("shop"))
     target = images(story.target.dsn("shop"))
+    lost_anywhere = []
     for side, rows in (("source", source), ("target", target)):
         lost = lost_writes(story.ledger, rows)
+        lost_anywhere += lost
         proof.claim(f"{story.ledger.acknowledged['write']} writes were acknowledged,"
                     f" missing on the {side}: {len(lost)}", not lost, lost)
+    proof.claim("a function left a temporary table `orders`, a search path and replica mode in its"
+                f" session {story.ledger.trapped} times; writes lost in it: {len(lost_anywhere)}",
+                story.ledger.trapped > 0 and not lost_anywhere, lost_anywhere)
     _history(proof, story)
     _outbox(proof, story)
     _equality(proof, source, target)

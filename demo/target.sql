@@ -51,3 +51,12 @@ CREATE TABLE public.tickets (
   title  text NOT NULL,
   token  uuid NOT NULL DEFAULT gen_random_uuid()
 );
+
+-- As applications have grown them: it leaves a temporary table of another table's name, a search
+-- path and a mode in which ordinary triggers are silent behind in its session.
+CREATE FUNCTION public.prepare_report() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  CREATE TEMP TABLE IF NOT EXISTS orders AS SELECT * FROM public.orders LIMIT 0;
+  PERFORM set_config('search_path', 'pg_temp, public', false);
+  PERFORM set_config('session_replication_role', 'replica', false);
+END $$;

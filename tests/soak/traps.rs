@@ -307,9 +307,7 @@ impl Client {
             };
             let least = surely.load(Ordering::Relaxed);
             if let Some(found) = self.first("SELECT count(*) FROM journal").await {
-                let Some(Some(Kind::Int64(found))) = found.map(Some) else {
-                    panic!("no count: {found:?}")
-                };
+                let Some(Kind::Int64(found)) = found else { panic!("no count: {found:?}") };
                 let most = least + perhaps.load(Ordering::Relaxed);
                 assert!((least..=most).contains(&found), "{found} rows of {least} to {most}");
             }
