@@ -133,6 +133,9 @@ codes! {
     TableRights "role.table_rights" Blocks
         "either side is read, captured and written at some time: on the way there and on the way back"
         "grant them";
+    AlwaysRights "role.always_rights" Blocks
+        "capture's triggers fire whatever session_replication_role says, which only a table's owner can set for them"
+        "make segue's role a member of the owners, or run the statements as a role that is one";
     SequenceRights "role.sequence_rights" Warning
         "the cutover reads the sequences of the one side and sets those of the other beyond them"
         "grant them before the cutover";

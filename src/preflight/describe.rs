@@ -97,6 +97,9 @@ pub struct Role {
     pub name: String,
     /// It may set `session_replication_role`; unknown where that was not asked.
     pub may_be_replica: Option<bool>,
+    /// What an owner of the tables must run before the role can make its triggers fire in every
+    /// session; nothing where it can, or where the side has no such setting.
+    pub always_missing: Option<String>,
     /// Segue's schema.
     pub schema: SegueSchema,
     /// Schemas of the migrated tables that it may not use.

@@ -25,6 +25,7 @@ async fn the_grants_that_are_told_are_enough() {
     let both =
         |code: &str, place: &str| ["source", "target"].map(|side| format!("{code} {side} {place}"));
     let wanted: Vec<String> = [
+        both("role.always_rights", "segue.enable_always"),
         both("role.replication_role", "session_replication_role"),
         both("role.schema", "segue"),
         both("role.schema_usage", "app"),
@@ -62,6 +63,7 @@ async fn what_may_not_be_asked_is_said() {
             "CREATE ROLE {role} LOGIN; CREATE SCHEMA segue AUTHORIZATION {role};
              GRANT SET ON PARAMETER session_replication_role TO {role};
              GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON orders TO {role};
+             ALTER TABLE orders OWNER TO {role};
              REVOKE SELECT ON pg_catalog.pg_prepared_xacts, pg_catalog.pg_publication_tables \
                  FROM PUBLIC"
         ))

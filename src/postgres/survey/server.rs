@@ -6,6 +6,7 @@ use tokio_postgres::{Error, Row};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::table::TableName;
+use crate::postgres::schema;
 use crate::postgres::survey::ask::Asker;
 use crate::preflight::compared_settings;
 use crate::preflight::describe::{Collation, Role, SegueSchema, Server};
@@ -28,6 +29,17 @@ const SCHEMA: &str = "SELECT pg_catalog.has_database_privilege(pg_catalog.curren
         OR pg_catalog.has_schema_privilege(n.oid, 'USAGE, CREATE') \
         FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'segue')";
 
+/// Whether the role can say of each table's triggers that they fire in every session: as an
+/// owner, or by the function that does it for a role that is none.
+const MAY_FIRE_ALWAYS: &str = "
+SELECT coalesce(pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE')), true)
+    OR EXISTS (SELECT FROM pg_catalog.pg_proc AS p
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'segue' AND p.proname = 'enable_always'
+            AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))
+FROM pg_catalog.unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) AS t (schema, name)
+JOIN pg_catalog.pg_namespace AS n ON n.nspname = t.schema
+JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.name";
 const CLOSED_SCHEMAS: &str = "SELECT n.nspname::text FROM pg_catalog.pg_namespace AS n \
     WHERE n.nspname = ANY ($1) AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') ORDER BY 1";
 
@@ -102,6 +114,16 @@ pub(super) async fn role(asker: &mut Asker<'_>, tables: &[TableName]) -> Result<
         };
     }
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
+    if !asker.lease().facts().is_cockroach {
+        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        let question = "owners of tables (pg_class)";
+        let rows = asker.rows(question, MAY_FIRE_ALWAYS, &[&schemas, &names]).await?;
+        if let Some(row) = rows.first()
+            && !of(asker, || row.try_get::<_, bool>(0))?
+        {
+            role.always_missing = Some(schema::always_for(&role.name));
+        }
+    }
     let question = "rights on schemas (has_schema_privilege)";
     for row in asker.rows(question, CLOSED_SCHEMAS, &[&schemas]).await? {
         role.closed_schemas.push(of(asker, || row.try_get(0))?);

@@ -53,6 +53,17 @@ fn role(side: Side, catalogue: &Catalogue, found: &mut Vec<Finding>) {
         let sql = format!("GRANT USAGE ON SCHEMA {} TO {role}", quote_identifier(schema));
         found.push(Finding::new(Code::SchemaUsage, side, text).object(schema).sql(sql));
     }
+    segue_schema(side, catalogue, found);
+    if let Some(sql) = &catalogue.role.always_missing {
+        let text = format!("role {name} does not own every table");
+        let finding = Finding::new(Code::AlwaysRights, side, text).object("segue.enable_always");
+        found.push(finding.sql(sql.clone()));
+    }
+}
+
+fn segue_schema(side: Side, catalogue: &Catalogue, found: &mut Vec<Finding>) {
+    let name = &catalogue.role.name;
+    let role = quote_identifier(name);
     let (text, sql) = match catalogue.role.schema {
         SegueSchema::Usable => return,
         SegueSchema::CannotBeMade => (

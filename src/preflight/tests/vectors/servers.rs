@@ -152,6 +152,11 @@ pub(super) fn roles() -> Vec<Vector> {
             &["role.row_security source public.parent"],
         ),
         (
+            "tables of another owner",
+            |w| w.target.role.always_missing = Some("SELECT".to_owned()),
+            &["role.always_rights target segue.enable_always"],
+        ),
+        (
             "no right to a sequence",
             |w| {
                 let sequence = facts(on_target(w), "id").sequence.as_mut();
