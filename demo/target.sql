@@ -13,7 +13,7 @@ CREATE FUNCTION elsewhere.quotient(int8, int4) RETURNS numeric LANGUAGE sql IMMU
 CREATE OPERATOR elsewhere./ (LEFTARG = int8, RIGHTARG = int8, FUNCTION = elsewhere.quotient);
 CREATE OPERATOR elsewhere./ (LEFTARG = int8, RIGHTARG = int4, FUNCTION = elsewhere.quotient);
 
-CREATE FUNCTION elsewhere.to_char(numeric, text) RETURNS text LANGUAGE plpgsql AS
+CREATE FUNCTION elsewhere.to_char(numeric, text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
   $$ BEGIN RAISE EXCEPTION 'unknown signature: to_char(decimal, string)' USING ERRCODE = '42883'; END $$;
 
 CREATE TABLE public.customers (
