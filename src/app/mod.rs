@@ -22,6 +22,7 @@ mod starting;
 pub mod status;
 pub mod sweeping;
 pub mod verifying;
+mod watching;
 
 use std::sync::Arc;
 
@@ -183,6 +184,7 @@ pub async fn run(
     let reconciling =
         reconciling::start(config, &databases, &fleet, (&metrics, &writers), &background);
 
+    watching::start(config, &databases, &fleet, &metrics, &background);
     leading::start(config, &fleet, &reconciling.backfill, &metrics, &background);
     let steps = fleet.lead(config, &databases, &background, &reconciling.admin);
     let read_only = ReadOnly::new(config, &databases);

@@ -10,7 +10,7 @@ use crate::control::Control;
 use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::Phase;
 use crate::domain::status::{
-    CallStatus, FleetStatus, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus,
+    CallStatus, FleetStatus, OutboxStatus, SamplingStatus, StatusReport, TableProven, VerifyStatus,
 };
 use crate::domain::verdict::Verdict;
 use crate::ports::admin::{
@@ -112,6 +112,10 @@ impl StatusGatherer {
                 VerifyStatus::default()
             }
         };
+        for table in verify.tables.iter().filter(|it| !it.void_reason.is_empty()) {
+            let TableProven { table, void_reason, .. } = table;
+            warnings.push(format!("the proofs of {table} are void: {void_reason}"));
+        }
         let fleet = match tokio::time::timeout(FLEET_LIMIT, self.phases.status()).await {
             Ok(Ok(fleet)) => Some(fleet),
             Ok(Err(fault)) => {

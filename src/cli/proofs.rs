@@ -45,7 +45,7 @@ fn tables(proofs: &[TableProven], max: usize) -> Vec<String> {
 }
 
 fn line(table: &TableProven) -> String {
-    let TableProven { table, chunks, proven, oldest, oldest_age_s, rows_under_fence } = table;
+    let TableProven { table, chunks, proven, oldest, oldest_age_s, rows_under_fence, .. } = table;
     let proofs = match oldest {
         None => "never proven".to_owned(),
         Some(oldest) => format!(
@@ -69,7 +69,7 @@ pub(super) fn document(proofs: &[TableProven]) -> Vec<Value> {
         json!({
             "table": it.table, "chunks": it.chunks, "proven": it.proven,
             "oldest": it.oldest.map(|oldest| time(Some(oldest))), "oldest_age_s": it.oldest_age_s,
-            "rows_under_fence": it.rows_under_fence,
+            "rows_under_fence": it.rows_under_fence, "void_reason": it.void_reason,
         })
     };
     proofs.iter().map(one).collect()

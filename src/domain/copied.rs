@@ -40,6 +40,8 @@ pub struct TableProof {
     pub unread: Option<String>,
     /// Since the chunk of the oldest proof was read.
     pub age: Duration,
+    /// Why proofs of before were void, where they ever were.
+    pub voided: String,
 }
 
 /// Whether the history is copied: every table of the migration, to its end, under one capture.
@@ -129,8 +131,13 @@ pub fn proven(tables: &[TableProof], ages: &ProofAges) -> Progress {
     }
     let is_open: fn(&TableProof) -> bool = |it| it.chunks == 0 || it.proven < it.chunks;
     if tables.iter().any(is_open) {
+        let voided = tables.iter().filter(|it| is_open(it) && !it.voided.is_empty());
+        let voided: Vec<String> = voided
+            .map(|it| format!("the proofs of {} are void: {}", it.table, it.voided))
+            .collect();
+        let why = if voided.is_empty() { String::new() } else { format!("; {}", names(voided)) };
         return Progress::Running(format!(
-            "{proven} of {chunks} chunks proven; not all of {}",
+            "{proven} of {chunks} chunks proven; not all of {}{why}",
             named(is_open)
         ));
     }
@@ -255,6 +262,7 @@ mod tests {
             written: 0,
             differing: 0,
             age: HOUR,
+            voided: String::new(),
         };
         let proven = |tables: &[TableProof]| proven(tables, &ages());
         let all = [proof(3, 3), TableProof { written: 1, ..proof(2, 2) }];
@@ -264,6 +272,11 @@ mod tests {
         let found = "4 of 5 chunks proven; not all of app.t2";
         assert_eq!(proven(&some), Progress::Running(found.to_owned()));
         assert!(matches!(proven(&[proof(3, 3), proof(0, 0)]), Progress::Running(_)));
+        let voided = "on the source triggers were switched off".to_owned();
+        let Progress::Running(found) = proven(&[TableProof { voided, ..proof(2, 1) }]) else {
+            panic!("not refused")
+        };
+        assert!(found.contains("app.t2 are void: on the source triggers were"), "{found}");
         assert!(matches!(proven(&[proof(0, 0)]), Progress::Unknown(_)));
         let unread = Some("key 5: on the shadow: broken".to_owned());
         let Progress::Failed(why) = proven(&[proof(3, 3), TableProof { unread, ..proof(2, 1) }])
@@ -293,6 +306,7 @@ mod tests {
             written: 0,
             differing: 0,
             age: HOUR * hours,
+            voided: String::new(),
         };
         let tables = [proof("audit", 49), proof("orders", 1)];
         let Progress::Running(found) = proven(&tables, &ages()) else { panic!("not refused") };

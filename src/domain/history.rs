@@ -15,6 +15,8 @@ pub enum EventKind {
     Settled,
     /// The share of the target's reads was changed, or held, or let go on.
     Percentage,
+    /// Capture was off, or somebody else wrote to the side that follows.
+    Drift,
     /// A cutover was carried out up to its flip, or a rollback was practised.
     Rehearsal,
     /// A table became pending as a whole, or is pending key by key again.
@@ -65,8 +67,8 @@ pub struct Recorded {
 // === impl EventKind ===
 
 impl EventKind {
-    const ALL: [Self; 5] =
-        [Self::Phase, Self::Settled, Self::Percentage, Self::Rehearsal, Self::Outbox];
+    const ALL: [Self; 6] =
+        [Self::Phase, Self::Settled, Self::Percentage, Self::Drift, Self::Rehearsal, Self::Outbox];
 
     /// The word in `segue.history`.
     pub fn as_str(self) -> &'static str {
@@ -74,6 +76,7 @@ impl EventKind {
             Self::Phase => "phase",
             Self::Settled => "settled",
             Self::Percentage => "percentage",
+            Self::Drift => "drift",
             Self::Rehearsal => "rehearsal",
             Self::Outbox => "outbox",
         }

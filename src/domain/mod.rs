@@ -9,6 +9,7 @@ pub mod call;
 pub mod control;
 pub mod copied;
 pub mod cutover;
+pub mod drift;
 pub mod fault;
 pub mod figures;
 pub mod fleet;

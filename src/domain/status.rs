@@ -160,6 +160,8 @@ pub struct TableProven {
     pub oldest: Option<SystemTime>,
     /// Seconds since then.
     pub oldest_age_s: f64,
+    /// Why proofs are void that were not renewed since; empty where there are none.
+    pub void_reason: String,
     /// Rows that were compared while no one could write, where a cutover did that.
     pub rows_under_fence: Option<u64>,
 }

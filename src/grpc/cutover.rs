@@ -64,9 +64,15 @@ pub(super) fn event(event: CutoverEvent) -> proto::CutoverEvent {
 }
 
 pub(super) fn table_proven(proven: TableProven) -> proto::TableProven {
-    let TableProven { table, chunks, proven, oldest, oldest_age_s, rows_under_fence } = proven;
-    let (table, oldest) = (table.to_string(), oldest.and_then(phases::at));
-    proto::TableProven { table, chunks, proven, oldest, oldest_age_s, rows_under_fence }
+    proto::TableProven {
+        table: proven.table.to_string(),
+        chunks: proven.chunks,
+        proven: proven.proven,
+        oldest: proven.oldest.and_then(phases::at),
+        oldest_age_s: proven.oldest_age_s,
+        rows_under_fence: proven.rows_under_fence,
+        void_reason: proven.void_reason,
+    }
 }
 
 fn ended(end: CutoverEnd) -> proto::CutoverEnd {

@@ -90,6 +90,6 @@ pub trait PhaseHooks: Send + Sync + 'static {
 pub trait CopyProgress: Send + Sync + 'static {
     /// The copy.
     fn backfill(&self) -> BoxFuture<'_, Progress>;
-    /// The proof.
-    fn verify(&self) -> BoxFuture<'_, Progress>;
+    /// The proof; `anew` where something is decided by it, so that capture is looked at first.
+    fn verify(&self, anew: bool) -> BoxFuture<'_, Progress>;
 }

@@ -16,6 +16,7 @@ use crate::domain::table::TableName;
 use crate::ports::ControlView;
 use crate::ports::admin::CopyProgress;
 use crate::postgres::backfill::progress;
+use crate::postgres::drift::{CaptureWatch, Look};
 use crate::postgres::outbox::{said, servers};
 use crate::postgres::pool::Pool;
 
@@ -37,13 +38,16 @@ const PROOFS: &str = "\
         pg_catalog.count(*) FILTER (WHERE v.differs AND NOT v.void), \
         coalesce(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() \
             - pg_catalog.min(v.read_at) FILTER (WHERE v.proven_at IS NOT NULL AND NOT v.void)), 0), \
-        pg_catalog.min(v.unread) FILTER (WHERE NOT v.void) \
+        pg_catalog.min(v.unread) FILTER (WHERE NOT v.void), \
+        coalesce(w.void_reason, '') \
     FROM segue.migrated_table AS m LEFT JOIN ( \
         SELECT p.*, p.source_server <> $1 OR p.target_server <> $2 \
-            OR p.capture_gaps <> s.capture_gaps AS void \
-        FROM segue.verify AS p CROSS JOIN segue.outbox_state AS s WHERE s.id = 1) AS v \
-        USING (table_id) \
-    GROUP BY m.table_id, m.source_schema, m.source_name ORDER BY m.table_id";
+            OR p.capture_gaps <> s.capture_gaps \
+            OR coalesce(p.read_at <= t.voided_at, false) AS void \
+        FROM segue.verify AS p CROSS JOIN segue.outbox_state AS s \
+        LEFT JOIN segue.verify_table AS t USING (table_id) WHERE s.id = 1) AS v USING (table_id) \
+    LEFT JOIN segue.verify_table AS w USING (table_id) \
+    GROUP BY m.table_id, m.source_schema, m.source_name, w.void_reason ORDER BY m.table_id";
 
 /// Asks both databases, each for no longer than a limit.
 #[derive(Clone)]
@@ -52,6 +56,7 @@ pub struct CopyEvidence {
     control: Arc<dyn ControlView>,
     limit: Duration,
     ages: ProofAges,
+    watch: CaptureWatch,
 }
 
 // === impl CopyEvidence ===
@@ -64,7 +69,8 @@ impl CopyEvidence {
         limit: Duration,
         ages: ProofAges,
     ) -> Self {
-        Self { pools, control, limit, ages }
+        let watch = CaptureWatch::new(pools.clone(), Arc::clone(&control));
+        Self { pools, control, limit, ages, watch }
     }
 
     /// The history is copied from the source, whichever side is the primary by now.
@@ -92,7 +98,12 @@ impl CopyEvidence {
         Ok(figures)
     }
 
-    async fn proofs(&self) -> Result<Vec<TableProof>, SqlFault> {
+    /// Proofs from before capture was off are none: where something is decided, that is looked at
+    /// first. Otherwise the leader has done so a few seconds ago.
+    async fn proofs(&self, anew: bool) -> Result<Vec<TableProof>, SqlFault> {
+        if anew {
+            self.watch.look(Look::Thorough).await?;
+        }
         let primary: Side = self.control.current().phase.primary();
         let (one, other) = (self.pools.of(primary), self.pools.of(primary.other()));
         let (here, there) = (servers::name(one).await?, servers::name(other).await?);
@@ -108,6 +119,7 @@ impl CopyEvidence {
                 differing: count(5)?,
                 unread: row.try_get(7)?,
                 age: Duration::from_secs_f64(row.try_get::<_, f64>(6)?.clamp(0.0, 1e12)),
+                voided: row.try_get(8)?,
             })
         };
         rows.iter().map(proof).collect::<Result<_, _>>().map_err(said(&client))
@@ -138,7 +150,7 @@ impl CopyProgress for CopyEvidence {
         self.within(self.copy(), copied).boxed()
     }
 
-    fn verify(&self) -> BoxFuture<'_, Progress> {
-        self.within(self.proofs(), |proofs| proven(proofs, &self.ages)).boxed()
+    fn verify(&self, anew: bool) -> BoxFuture<'_, Progress> {
+        self.within(self.proofs(anew), |proofs| proven(proofs, &self.ages)).boxed()
     }
 }

@@ -14,6 +14,7 @@ pub mod crash;
 pub mod database;
 mod describe;
 mod doubt;
+pub mod drift;
 mod driver;
 pub mod dsn;
 pub mod evidence;

@@ -9,6 +9,7 @@ mod support;
 mod ages;
 mod command;
 mod corpus;
+mod drift;
 mod forms;
 mod gates;
 mod keys;

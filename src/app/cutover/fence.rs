@@ -10,6 +10,7 @@ use crate::domain::control::ControlRow;
 use crate::domain::cutover::Stage;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::ports::ReconcileWaker;
+use crate::postgres::drift::Look;
 use crate::postgres::fence::{Exclusive, writers};
 use crate::postgres::places as crash;
 use crate::postgres::tally;
@@ -222,6 +223,7 @@ impl Run<'_> {
         let verified = async {
             let own = self.parts.databases.own();
             let reconciler = self.parts.reconcilers.of(self.from());
+            self.nothing_slipped_by().await?;
             let compared = verify::last_written(keys, reconciler).await?;
             let whole = self.verify_whole().await?;
             let (primary, shadow) = (own.of(self.from()), own.of(self.request.to));
@@ -242,6 +244,17 @@ impl Run<'_> {
             }
             Err(fault) => Err(self.failed(CutoverStep::Verify, begun, fault).await),
         }
+    }
+
+    /// Capture was not off since the gates have looked: a session that switches triggers off is
+    /// not held by the fence. Another member may have noticed it first.
+    async fn nothing_slipped_by(&self) -> Result<(), SqlFault> {
+        self.parts.watch.look(Look::Thorough).await?;
+        let Some(begun) = self.begun_at else { return Ok(()) };
+        let Some(voided) = self.parts.watch.voided_since(begun).await? else { return Ok(()) };
+        let message = format!("capture may have missed writes of {voided}");
+        Err(SqlFault::new(FaultKind::Precondition, "refused.capture_off", message)
+            .with_hint("find out who did it, run `segue verify`, then try again"))
     }
 
     pub(super) async fn sequences(&self, fence: &Exclusive) -> Result<(), Stop> {

@@ -18,7 +18,7 @@ mod whole;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -47,6 +47,7 @@ use crate::jobs::replayer::Replayer;
 use crate::ports::ControlView;
 use crate::ports::admin::{CutoverAdmin, OutboxAdmin};
 use crate::postgres::control::ControlTable;
+use crate::postgres::drift::CaptureWatch;
 use crate::postgres::fence::{Exclusive, fence_lost};
 use crate::postgres::fleet::FleetTable;
 use crate::postgres::outbox::RowKey;
@@ -90,6 +91,7 @@ struct Parts {
     replayer: Replayer,
     read_only: ReadOnly,
     reconcilers: Sides<Arc<Reconciler>>,
+    watch: CaptureWatch,
 }
 
 /// Why a cutover ended before its flip.
@@ -114,6 +116,8 @@ struct Run<'a> {
     held: Option<Instant>,
     written_last: BTreeSet<RowKey>,
     tables: Vec<TableMapping>,
+    /// When the gates were judged, by the primary's clock.
+    begun_at: Option<SystemTime>,
     /// Tables that are compared whole under the fence, where the configuration names any.
     whole: Option<whole::Whole>,
     /// Which table was proven when.
@@ -151,6 +155,7 @@ pub(super) fn start(
         outbox,
         replayer,
         read_only,
+        watch: CaptureWatch::new(databases.own(), Arc::new(fleet.control.clone())),
         reconcilers: Sides { source: reconciler(Side::Source), target: reconciler(Side::Target) },
     };
     Cutovers { parts: Arc::new(parts), running: Arc::default(), tasks: tasks.clone() }
@@ -194,6 +199,7 @@ impl<'a> Run<'a> {
             held: None,
             written_last,
             tables,
+            begun_at: None,
             whole: None,
             proofs,
         }

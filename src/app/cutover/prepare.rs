@@ -57,7 +57,8 @@ impl Run<'_> {
         Ok(row)
     }
 
-    async fn judge(&self) -> Result<(ControlRow, Vec<Gate>), SqlFault> {
+    async fn judge(&mut self) -> Result<(ControlRow, Vec<Gate>), SqlFault> {
+        self.begun_at = Some(self.parts.watch.now().await?);
         let report = self.parts.steps.judged().await?;
         let row = report.row;
         let fits = match (row.state.phase, self.request.to) {

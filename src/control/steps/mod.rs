@@ -329,7 +329,7 @@ impl Steps {
             timed(side, limit, parts.outbox.status()),
             timed(side, limit, parts.store.history(side, EVENTS_MAX)),
             parts.progress.backfill(),
-            parts.progress.verify(),
+            parts.progress.verify(look == Look::Thorough),
         );
         Evidence {
             now: fleet.now,

@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 15] = [
+pub(super) const MIGRATIONS: [Migration; 16] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -60,6 +60,7 @@ pub(super) const MIGRATIONS: [Migration; 15] = [
     Migration { version: 13, sql: |_| include_str!("v13.sql").to_owned() },
     Migration { version: 14, sql: |_| OUTBOX_WHOLE.to_owned() },
     Migration { version: 15, sql: |_| include_str!("v15.sql").to_owned() },
+    Migration { version: 16, sql: |_| include_str!("v16.sql").to_owned() },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.

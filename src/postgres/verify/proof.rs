@@ -38,11 +38,13 @@ const NOW: &str = "SELECT pg_catalog.clock_timestamp(), capture_gaps \
     FROM segue.outbox_state WHERE id = 1";
 const LOOKED: &str = "INSERT INTO segue.verify_table (table_id, looked_at) VALUES ($1, $2) \
     ON CONFLICT (table_id) DO UPDATE SET looked_at = excluded.looked_at";
-/// Proofs of another server, or of before a time in which nothing was captured.
+/// Proofs of another server, or of before a time in which nothing, or not everything of the table,
+/// was captured.
 const VOID: &str = "UPDATE segue.verify AS v SET proven_at = NULL, differs = false, unread = NULL \
     FROM segue.outbox_state AS s \
     WHERE v.table_id = $1 AND (v.proven_at IS NOT NULL OR v.differs OR v.unread IS NOT NULL) AND s.id = 1 \
-    AND (v.source_server <> $2 OR v.target_server <> $3 OR v.capture_gaps <> s.capture_gaps)";
+    AND (v.source_server <> $2 OR v.target_server <> $3 OR v.capture_gaps <> s.capture_gaps \
+        OR v.read_at <= (SELECT t.voided_at FROM segue.verify_table AS t WHERE t.table_id = $1))";
 /// A chunk and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {

@@ -14,12 +14,17 @@ use crate::postgres::pool::Pool;
 /// its chunk.
 const TABLES: &str = "\
     SELECT m.source_schema, m.source_name, pg_catalog.count(v.chunk), \
-        pg_catalog.count(*) FILTER (WHERE v.proven_at IS NOT NULL), \
-        pg_catalog.count(*) FILTER (WHERE v.proven_at IS NOT NULL AND v.written_at IS NULL), \
-        pg_catalog.min(v.read_at) FILTER (WHERE v.proven_at IS NOT NULL), \
+        pg_catalog.count(*) FILTER (WHERE v.stands), \
+        pg_catalog.count(*) FILTER (WHERE v.stands AND v.written_at IS NULL), \
+        pg_catalog.min(v.read_at) FILTER (WHERE v.stands), \
         coalesce(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() \
-            - pg_catalog.min(v.read_at) FILTER (WHERE v.proven_at IS NOT NULL)), 0) \
-    FROM segue.migrated_table AS m LEFT JOIN segue.verify AS v USING (table_id) \
+            - pg_catalog.min(v.read_at) FILTER (WHERE v.stands)), 0), \
+        coalesce(pg_catalog.max(v.void_reason) FILTER (WHERE NOT v.stands), '') \
+    FROM segue.migrated_table AS m LEFT JOIN ( \
+        SELECT p.*, t.void_reason, p.proven_at IS NOT NULL \
+            AND coalesce(p.read_at > t.voided_at, true) AS stands \
+        FROM segue.verify AS p LEFT JOIN segue.verify_table AS t USING (table_id)) AS v \
+        USING (table_id) \
     GROUP BY m.table_id, m.source_schema, m.source_name \
     ORDER BY 6 NULLS FIRST, 1, 2";
 
@@ -61,6 +66,7 @@ fn table(row: &tokio_postgres::Row) -> Result<(TableProven, u64), tokio_postgres
         proven: count(3)?,
         oldest: row.try_get(5)?,
         oldest_age_s: row.try_get(6)?,
+        void_reason: row.try_get(7)?,
         rows_under_fence: None,
     };
     Ok((table, count(4)?))

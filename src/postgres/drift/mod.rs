@@ -1,0 +1,191 @@
+//! Notices writes that capture did not see, on both sides, and voids the proofs of their tables.
+//!
+//! Every few seconds the leader asks each side one question, for all tables at once: which version
+//! have the catalogue's rows of capture's triggers, functions and partitions, and how many changed
+//! rows has the server counted. What was seen last is kept on the side itself, so that a moment in
+//! which no sidecar looked is no gap. Gates and the cutover look once more before they judge.
+//!
+//! *If we crash here*: proofs are voided before it is noted what was seen, so that the next look
+//! voids them again.
+//!
+//! CockroachDB keeps no versions of catalogue rows that could be asked for: there nothing is seen.
+
+mod look;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::domain::control::Phase;
+use crate::domain::drift::{Noticed, Seen, judge};
+use crate::domain::fault::SqlFault;
+use crate::domain::side::{Side, Sides};
+use crate::ports::ControlView;
+use crate::postgres::outbox::said;
+use crate::postgres::pool::{Lease, Pool};
+
+use look::{Known, Tables};
+
+/// Counters are held against the outbox so often. A server of version 15 or later counts what was
+/// committed within a minute, so that whatever is counted now was committed after the look before
+/// the last.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
+
+const VOID: &str = "INSERT INTO segue.verify_table (table_id, looked_at, voided_at, void_reason) \
+    VALUES ($1, '-infinity', pg_catalog.clock_timestamp(), $2) \
+    ON CONFLICT (table_id) DO UPDATE SET voided_at = excluded.voided_at, \
+        void_reason = excluded.void_reason";
+const NOW: &str = "SELECT pg_catalog.clock_timestamp()";
+const VOIDED: &str = "SELECT pg_catalog.concat(m.source_schema, '.', m.source_name, ' ', \
+        t.void_reason) FROM segue.verify_table AS t JOIN segue.migrated_table AS m USING (table_id) \
+    WHERE t.voided_at >= $1 ORDER BY t.voided_at LIMIT 1";
+const EVENT: &str = "INSERT INTO segue.history (event_id, kind, epoch, from_phase, to_phase, \
+        from_percentage, to_percentage, forced, changed_by, reason) \
+    SELECT pg_catalog.gen_random_uuid(), 'drift', c.epoch, c.phase, c.phase, c.target_percentage, \
+        c.target_percentage, false, 'segue', $1 FROM segue.control AS c WHERE c.id = 1";
+
+/// How thoroughly it is looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Counters are held against the outbox when that is due.
+    Routine,
+    /// They are now: something is decided by it.
+    Thorough,
+}
+
+/// Watches capture on both sides.
+#[derive(Clone)]
+pub struct CaptureWatch {
+    pools: Sides<Pool>,
+    control: Arc<dyn ControlView>,
+}
+
+// === impl CaptureWatch ===
+
+impl CaptureWatch {
+    /// Watches these; the control row says which is the primary.
+    pub fn new(pools: Sides<Pool>, control: Arc<dyn ControlView>) -> Self {
+        Self { pools, control }
+    }
+
+    /// Looks at both sides; voids the proofs of tables whose capture was off, and answers which
+    /// these are. Each is answered by one look, whoever else looks at the same time.
+    ///
+    /// # Errors
+    ///
+    /// What a database reports. What was noticed until then is voided.
+    pub async fn look(&self, look: Look) -> Result<Vec<Noticed>, SqlFault> {
+        let phase = self.control.current().phase;
+        let tables = self.tables(phase.primary()).await?;
+        let mut noticed = Vec::new();
+        for side in [phase.primary(), phase.primary().other()] {
+            noticed.extend(self.look_at(side, phase, &tables, look).await?);
+        }
+        Ok(noticed)
+    }
+
+    async fn tables(&self, primary: Side) -> Result<Tables, SqlFault> {
+        let client = self.pools.of(primary).get().await?;
+        look::tables(&client).await.map_err(said(&client))
+    }
+
+    /// The moment by the primary's clock, for [`Self::voided_since`].
+    ///
+    /// # Errors
+    ///
+    /// What the primary reports.
+    pub async fn now(&self) -> Result<SystemTime, SqlFault> {
+        let client = self.pools.of(self.control.current().phase.primary()).get().await?;
+        let row = client.query_one(NOW, &[]).await.map_err(said(&client))?;
+        row.try_get(0).map_err(said(&client))
+    }
+
+    /// A table whose proofs were voided since then, whoever noticed it, and why.
+    ///
+    /// # Errors
+    ///
+    /// What the primary reports.
+    pub async fn voided_since(&self, then: SystemTime) -> Result<Option<String>, SqlFault> {
+        let client = self.pools.of(self.control.current().phase.primary()).get().await?;
+        let row = client.query_opt(VOIDED, &[&then]).await.map_err(said(&client))?;
+        row.map(|row| row.try_get(0)).transpose().map_err(said(&client))
+    }
+
+    async fn look_at(
+        &self,
+        side: Side,
+        phase: Phase,
+        tables: &Tables,
+        look: Look,
+    ) -> Result<Vec<Noticed>, SqlFault> {
+        let client = self.pools.of(side).get().await?;
+        if client.facts().is_cockroach {
+            return Ok(Vec::new());
+        }
+        if !phase.captures() {
+            look::forget(&client).await.map_err(said(&client))?;
+            return Ok(Vec::new());
+        }
+        let is_primary = phase.primary() == side;
+        let known = look::known(&client, tables, is_primary, is_needed(side, phase)).await;
+        let mut known = known.map_err(said(&client))?;
+        let captured = match is_primary {
+            true => look::captured(&client, &mut known, look).await.map_err(said(&client))?,
+            false => Vec::new(),
+        };
+        let mut noticed = Vec::new();
+        for table in &mut known {
+            let Some(why) = table.why(&captured) else { continue };
+            self.void(phase.primary(), &client, table, &why).await?;
+            if !look::note_one(&client, table).await.map_err(said(&client))? {
+                // Another one has noticed the same; or it is still as it was.
+                continue;
+            }
+            let (table, reason) =
+                (table.name.clone(), format!("{} on the {side}: {why}", table.name));
+            tracing::error!(%table, %side, why, "proofs are void: capture may have missed writes");
+            let primary = self.pools.of(phase.primary()).get().await?;
+            primary.execute(EVENT, &[&reason]).await.map_err(said(&primary))?;
+            noticed.push(Noticed { side, table, why });
+        }
+        look::note(&client, &known).await.map_err(said(&client))?;
+        Ok(noticed)
+    }
+
+    async fn void(
+        &self,
+        primary: Side,
+        client: &Lease,
+        table: &Known,
+        why: &str,
+    ) -> Result<(), SqlFault> {
+        let side = client.side();
+        let reason = format!("on the {side} {why}");
+        let client = self.pools.of(primary).get().await?;
+        client.execute(VOID, &[&table.id, &reason]).await.map_err(said(&client))?;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for CaptureWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CaptureWatch").field("pools", &self.pools).finish_non_exhaustive()
+    }
+}
+
+/// Whether a phase relies on capture on the side: on the primary always, on the shadow from the
+/// phase on in which it refuses others' writes.
+fn is_needed(side: Side, phase: Phase) -> bool {
+    phase.primary() == side || matches!(phase, Phase::Shift | Phase::Cutover | Phase::Reversed)
+}
+
+// === impl Known ===
+
+impl Known {
+    /// Why the proofs of the table are void. Seen for the first time, it need only stand.
+    fn why(&self, captured: &[i32]) -> Option<String> {
+        let now =
+            Seen { counted: self.now.counted.filter(|_| self.is_counted), ..self.now.clone() };
+        let before = self.before.as_ref().unwrap_or(&now);
+        judge(before, &now, captured.contains(&self.id))
+    }
+}
