@@ -5,8 +5,8 @@
 //! rule it took.
 //!
 //! - [`compare`]: two answers, one verdict
-//! - [`cell::judge`]: two cells of a column; reconcile uses it as well
-//! - [`common::common`]: the form that a column's two types share, for checksums
+//! - [`cell::judge`]: two cells of a column
+//! - [`common::form`]: the coarser form of a column's two types, by which stored rows are compared
 //! - [`rewrite::machine`]: rewrites that tell a difference of dialects from one of data
 //! - [`with_evidence`]: what the rewritten statement's answers say about the first verdict
 //! - [`differing::rows`]: the rows that two answers differ in, by their keys

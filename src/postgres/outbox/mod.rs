@@ -8,12 +8,12 @@
 //! - [`claim`]: takes what is due, locked for one transaction
 //! - [`settle`]: forgets exactly the claimed rows, or gives them back with the reason
 //! - [`asking`]: rows that segue writes itself, for keys that are to be made equal
-//! - [`list`], [`status`]: what operators and the comparer ask
+//! - [`list`], `status`: what operators and the comparer ask
 //! - [`lookup`]: whether single writes wait
 //! - [`servers`]: whether one of them may have lost commits
 //! - [`unreadable`]: keys that no session can read
 //! - [`upkeep`]: the ring, the window of forgotten rows
-//! - [`pressure`]: what is done about an outbox that is too large
+//! - `pressure`: what is done about an outbox that is too large
 //! - [`fold`]: keys that wait, folded into their table
 
 pub mod asking;

@@ -1,10 +1,9 @@
 //! The ring, and the window of forgotten rows.
 //!
 //! Forgotten rows are kept for a window, for a failover that lost what they stand for. Where the
-//! outbox passes its limit the window goes first ([`pressure`]), and only then are keys that wait
+//! outbox passes its limit the window goes first (`pressure`), and only then are keys that wait
 //! folded into their tables ([`fold`]).
 //!
-//! [`pressure`]: crate::postgres::outbox::pressure
 //! [`fold`]: crate::postgres::outbox::fold
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! A call asks memory alone. What a statement names and the catalogue does not know is looked for
 //! at once, for the next call; until then it counts as not migrated. A change of the catalogue is
-//! noticed within [`LOOK_INTERVAL`]; where a side cannot be asked for [`STALE_AFTER`], nothing is
+//! noticed within `LOOK_INTERVAL`; where a side cannot be asked for `STALE_AFTER`, nothing is
 //! shifted or sampled by what was known of it.
 
 mod load;
