@@ -132,7 +132,8 @@ impl Database for FakeDatabase {
             items: items.collect(),
             write_id: request.write_id,
             replayed: false,
-            wrote: true,
+            // No function writes here.
+            wrote: request.writes,
         };
         self.writes.lock().unwrap().push(request);
         let fault = self.write_fault.lock().unwrap().clone();
