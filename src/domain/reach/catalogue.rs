@@ -1,6 +1,6 @@
 //! What a side's catalogue says of relations and functions.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::domain::reach::Named;
@@ -80,6 +80,8 @@ pub struct Catalogue {
     pub implicit_volatile_cast: bool,
     /// A function or an operator that is not listed does not exist.
     pub lists_all_functions: bool,
+    /// Names on the other side of the tables that this side has registered.
+    pub registered_there: HashSet<TableName>,
     relations: HashMap<TableName, Relation>,
     by_name: HashMap<String, Vec<TableName>>,
     functions: HashMap<String, Vec<Function>>,

@@ -178,3 +178,21 @@ fn nothing_is_guessed_before_a_catalogue_was_read() {
     let refused = reach.route(control(Phase::Reversed), true).unwrap_err();
     assert_eq!((refused.reason, refused.retryable), ("unavailable.catalogue", true));
 }
+
+#[test]
+fn a_table_that_the_source_has_registered_is_not_left_behind_by_an_older_look_at_the_target() {
+    let mut source = catalogue();
+    source.registered_there = [TableName::new("public", "good")].into();
+    let mut target = catalogue();
+    target.add_relation(TableName::new("public", "good"), table(false));
+    target.add_relation(TableName::new("public", "unknown"), table(false));
+    let catalogues = Sides { source: Some(Arc::new(source)), target: Some(Arc::new(target)) };
+    let control = ControlState { epoch: 1, phase: Phase::Reversed };
+    let side = |text: &str| {
+        let named = &analyse(text).unwrap().named;
+        let reach = Reach::of(named, control.phase, &catalogues, &Policy::default());
+        reach.route(control, true).unwrap().side
+    };
+    assert_eq!(side("UPDATE good SET id = 1"), Side::Target);
+    assert_eq!(side("UPDATE nokey SET id = 1"), Side::Source);
+}

@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
             _ if relation.of_extension => self.reach.bound = true,
             RelationKind::View => {}
             RelationKind::Sequence => self.sequence(name, relation),
-            RelationKind::Table if relation.registered && !self.leaves_out(name, relation) => {
+            RelationKind::Table if self.is_migrated(name, relation) => {
                 self.reach.pure = false;
                 self.reach.bound |= self.captures && !(relation.captured && relation.copied);
                 self.reach.migrated.get_or_insert_with(|| name.to_string());
@@ -198,6 +198,15 @@ impl<'a> Walk<'a> {
             }
             RelationKind::Table | RelationKind::MaterializedView => self.stays(name, relation),
         }
+    }
+
+    /// A table of the migration. The source may have registered one after the target's catalogue
+    /// was read, and a flip may follow at once.
+    fn is_migrated(&self, name: &TableName, relation: &Relation) -> bool {
+        let root = relation.belongs_to.as_ref().unwrap_or(name);
+        let there = self.side == Side::Target
+            && self.other.is_some_and(|source| source.registered_there.contains(root));
+        (relation.registered || there) && !self.leaves_out(name, relation)
     }
 
     /// A partition is left out with its table.
@@ -214,7 +223,7 @@ impl<'a> Walk<'a> {
             Some((table, owning)) if self.policy.owner(table).is_some() => {
                 self.found(table, owning, false);
             }
-            Some((table, owning)) if !owning.registered || self.policy.leaves_out(table) => {
+            Some((table, owning)) if !self.is_migrated(table, owning) => {
                 self.stays(table, owning);
             }
             _ => self.declared(Owner::Primary, &name.to_string()),
@@ -236,7 +245,7 @@ impl<'a> Walk<'a> {
             }
             (Side::Target, _) => Side::Source,
         };
-        let migrated = relation.registered && !self.leaves_out(name, relation);
+        let migrated = self.is_migrated(name, relation);
         if side == Side::Source && !migrated {
             self.reach.undeclared.insert(shown.clone());
         }

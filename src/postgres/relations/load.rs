@@ -1,6 +1,6 @@
 //! A side's catalogue, read whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio_postgres::{Error, IsolationLevel, Row, Transaction};
@@ -35,8 +35,10 @@ pub(super) async fn load(
     assumed: Option<&[TableName]>,
 ) -> Result<Catalogue, SqlFault> {
     let mut session = own.get().await?;
-    let registered = match assumed {
-        Some(tables) => tables.iter().map(|table| (table.clone(), true)).collect(),
+    let (registered, there) = match assumed {
+        Some(tables) => {
+            (tables.iter().map(|table| (table.clone(), true)).collect(), HashSet::new())
+        }
         None => registered(&session).await?,
     };
     let is_cockroach = session.facts().is_cockroach;
@@ -50,6 +52,7 @@ pub(super) async fn load(
         let transaction = builder.start().await?;
         let mut catalogue = Catalogue::default();
         catalogue.search_path = search_path;
+        catalogue.registered_there = there;
         match is_cockroach {
             true => of_cockroach(&transaction, &registered, &mut catalogue).await?,
             false => of_postgres(&transaction, &registered, &mut catalogue).await?,
@@ -89,20 +92,25 @@ pub(super) async fn search_path(reads: &Pool) -> Result<Vec<String>, SqlFault> {
     row.and_then(|row| row.try_get(0)).map_err(|error| session.fault(error, true))
 }
 
-async fn registered(session: &Lease) -> Result<Registered, SqlFault> {
+/// By their names on this side, and their names on the other.
+async fn registered(session: &Lease) -> Result<(Registered, HashSet<TableName>), SqlFault> {
     let rows = match session.query(sql::REGISTERED, &[]).await {
         Ok(rows) => rows,
         Err(error) => {
-            return absent(session.fault(error, true)).map(|()| Registered::new());
+            return absent(session.fault(error, true)).map(|()| Default::default());
         }
     };
-    let at = match session.side() {
-        Side::Source => 0,
-        Side::Target => 2,
+    let (here, there) = match session.side() {
+        Side::Source => (0, 2),
+        Side::Target => (2, 0),
     };
-    let table = |row: &Row| Ok((name_at(row, at)?, row.try_get(4)?));
-    let tables = rows.iter().map(table).collect::<Result<_, Error>>();
-    tables.map_err(|error| session.fault(error, true))
+    let table = |row: &Row| Ok((name_at(row, here)?, row.try_get(4)?));
+    let read = || {
+        let tables = rows.iter().map(table).collect::<Result<_, Error>>()?;
+        let others = rows.iter().map(|row| name_at(row, there)).collect::<Result<_, Error>>()?;
+        Ok((tables, others))
+    };
+    read().map_err(|error| session.fault(error, true))
 }
 
 async fn of_postgres(
