@@ -1,6 +1,6 @@
 //! Workloads that lay traps beside the ledger's: functions that leave things in their session,
-//! functions that write, transfers whose sum is read back, updates that change only a spelling,
-//! a table that is not migrated, and a program that writes to the target.
+//! functions that write, transfers whose sum is read back, updates that change only a spelling, and
+//! a table that is not migrated.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -18,7 +18,7 @@ use tonic::transport::Endpoint;
 
 use crate::ledger::calls::{Sql, int, statement, text};
 use crate::ledger::{COUNTERS, Ledger};
-use crate::support::{Pair, try_connect};
+use crate::support::Pair;
 
 /// Tables that both sides have in one form, so that what is stored can be compared to the letter.
 const SHARED: &str = "
@@ -83,7 +83,7 @@ const SPELLED: i64 = 40;
 
 /// Between two calls of one client.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Between two traps, and between two writes of the program that goes to the target.
+/// Between two traps.
 const TRAP_PAUSE: Duration = Duration::from_millis(150);
 const STOP_LIMIT: Duration = Duration::from_secs(180);
 
@@ -131,7 +131,6 @@ struct Shared {
     stop: AtomicBool,
     /// Rows of the table that is not migrated: acknowledged, and perhaps there.
     journal: [AtomicI64; 2],
-    target: String,
 }
 
 // === impl Traps ===
@@ -144,7 +143,6 @@ impl Traps {
             ledger: Arc::clone(ledger),
             stop: AtomicBool::new(false),
             journal: [AtomicI64::new(rows), AtomicI64::new(0)],
-            target: pair.target.dsn().to_owned(),
         });
         let mut clients = JoinSet::new();
         let mut number = 0;
@@ -161,7 +159,6 @@ impl Traps {
         clients.spawn(client().read_sums());
         clients.spawn(client().spell());
         clients.spawn(client().keep_a_journal());
-        clients.spawn(client().write_to_the_target());
         Self { shared, clients }
     }
 
@@ -312,30 +309,6 @@ impl Client {
                 assert!((least..=most).contains(&found), "{found} rows of {least} to {most}");
             }
             tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// A program that writes to the side that follows, past segue. Refusals are as good: then
-    /// nothing is there to be mended.
-    async fn write_to_the_target(mut self) {
-        let mut open = None;
-        while self.goes_on() {
-            tokio::time::sleep(TRAP_PAUSE).await;
-            if open.is_none() {
-                open = try_connect(&self.shared.target).await.ok();
-            }
-            let Some(client) = &open else { continue };
-            let id = self.rng.random_range(1..=SPELLED);
-            let sql = match self.rng.random_range(0..3) {
-                0 => format!("DELETE FROM spelling WHERE id = {id}"),
-                1 => format!("UPDATE spelling SET amount = 7 WHERE id = {id}"),
-                _ => {
-                    format!("UPDATE purse SET balance = balance + 1 WHERE id = {}", id % PURSES + 1)
-                }
-            };
-            if client.batch_execute(&sql).await.is_err() && client.is_closed() {
-                open = None;
-            }
         }
     }
 }
