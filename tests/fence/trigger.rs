@@ -145,3 +145,157 @@ async fn a_holder_that_is_not_heard_of_loses_the_fence() {
     assert!(fence.session().execute(flip, &[]).await.is_err(), "the fence is gone");
     assert_eq!(database.rows("SELECT epoch FROM segue.control").await, ["2"]);
 }
+
+/// Old snapshots, one after the other and many at a time, and what becomes of the control row.
+mod old_snapshots {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
+    use segue::domain::control::{Percentage, Phase};
+    use segue::domain::side::{Side, Sides};
+    use segue::ports::control::{ControlChange, ControlStore};
+    use segue::postgres::control::ControlTable;
+    use segue::postgres::pool::{self, Pool};
+    use segue::postgres::settings::{Purpose, SessionLimits};
+
+    use super::WRITE;
+    use crate::support::{Database, eventually};
+    use crate::{LEASE, connector, set, side, sqlstate};
+
+    const WRITERS: usize = 100;
+    /// What is aimed at is 0.2 s; the machine may have other work.
+    const CHANGE_MAX: Duration = Duration::from_secs(2);
+    const LOCKED: &str = "SELECT xmax FROM segue.control";
+    const ISOLATIONS: [&str; 2] = ["REPEATABLE READ", "SERIALIZABLE"];
+
+    /// Writes a row of its own in such a transaction.
+    fn write(isolation: &str, id: usize) -> String {
+        format!(
+            "BEGIN ISOLATION LEVEL {isolation}; \
+             INSERT INTO item VALUES ({id}) ON CONFLICT (id) DO UPDATE SET n = item.n + 1"
+        )
+    }
+
+    /// A share of reads, the way a leader or an operator changes it.
+    async fn change_percentage(store: &ControlTable, percent: f64) -> Duration {
+        let row = store.read(Side::Source).await.unwrap().unwrap();
+        let mut to = ControlChange::to(&row);
+        to.revision += 1;
+        to.target_percentage = Percentage::of(percent).unwrap();
+        let begun = Instant::now();
+        assert!(store.compare_and_set(Side::Source, Some(row.version()), to).await.unwrap());
+        begun.elapsed()
+    }
+
+    fn store(database: &Database) -> ControlTable {
+        let params = pool::Params {
+            limits: SessionLimits::control(LEASE),
+            ..pool::Params::new(Purpose::Own, 2, Duration::from_secs(10))
+        };
+        let pool = |side| Pool::new(connector(side, database), params).unwrap();
+        ControlTable::new(Sides { source: pool(Side::Source), target: pool(Side::Target) })
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn do_not_hold_up_a_change_of_the_control_row_nor_fail_for_it() {
+        let database = side(Side::Source).await;
+        set(&database, 2, Phase::Shift).await;
+        let store = store(&database);
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut writers = Vec::new();
+        for id in 0..WRITERS {
+            let client = database.client().await;
+            let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+            writers.push(tokio::spawn(async move {
+                let isolation = ISOLATIONS[id % 2];
+                while !stop.load(Ordering::Relaxed) {
+                    client.batch_execute(&write(isolation, 10 + id)).await.unwrap();
+                    // Open, with what the trigger has locked.
+                    client.batch_execute("SELECT pg_sleep(0.3)").await.unwrap();
+                    client.batch_execute("COMMIT").await.unwrap();
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            }));
+        }
+        eventually("writers are under way", LEASE, || async {
+            (done.load(Ordering::Relaxed) > 20).then_some(())
+        })
+        .await;
+        let mut longest = Duration::ZERO;
+        for turn in 0..10 {
+            longest = longest.max(change_percentage(&store, f64::from(turn)).await);
+        }
+        println!("the slowest of ten changes of the control row took {longest:?}");
+        stop.store(true, Ordering::Relaxed);
+        // None of them failed.
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        assert!(longest < CHANGE_MAX, "{longest:?}");
+    }
+
+    #[tokio::test]
+    async fn leave_no_lock_on_the_control_row() {
+        let database = side(Side::Source).await;
+        set(&database, 2, Phase::Shift).await;
+        let before = database.rows(LOCKED).await;
+        let (one, other) = (database.client().await, database.client().await);
+        for turn in 0..500 {
+            // Overlapping, so that row locks of both would be one multixact.
+            one.batch_execute(&write(ISOLATIONS[turn % 2], 5)).await.unwrap();
+            other.batch_execute(&write(ISOLATIONS[turn % 2], 6)).await.unwrap();
+            one.batch_execute("COMMIT").await.unwrap();
+            other.batch_execute("COMMIT").await.unwrap();
+        }
+        assert_eq!(database.rows(LOCKED).await, before, "no transaction has locked the row");
+    }
+
+    /// The sequence is set, and what it was set for is rolled back, as by a crash.
+    #[tokio::test]
+    async fn go_on_after_a_change_of_the_primary_that_was_lost() {
+        let database = side(Side::Source).await;
+        set(&database, 2, Phase::Shift).await;
+        for isolation in ISOLATIONS {
+            let open = database.client().await;
+            open.batch_execute(&format!("BEGIN ISOLATION LEVEL {isolation}; SELECT 1 FROM item"))
+                .await
+                .unwrap();
+            database
+                .run(
+                    "BEGIN; UPDATE segue.control SET epoch = 3, phase = 'reversed' WHERE id = 1; \
+                     ROLLBACK",
+                )
+                .await;
+            assert_eq!(database.rows("SELECT last_value FROM segue.primary_epoch").await, ["3"]);
+            // Neither those from before nor later ones are refused.
+            open.batch_execute(&format!("{WRITE}; COMMIT")).await.unwrap();
+            open.batch_execute(&format!("{}; COMMIT", write(isolation, 7))).await.unwrap();
+            // The next change of the row sets it right: nobody locks the row any more.
+            change_percentage(&store(&database), 5.0).await;
+            let before = database.rows(LOCKED).await;
+            open.batch_execute(&format!("{}; COMMIT", write(isolation, 7))).await.unwrap();
+            assert_eq!(database.rows(LOCKED).await, before);
+        }
+    }
+
+    /// There and back again: the epoch of the snapshot is older than both changes.
+    #[tokio::test]
+    async fn are_refused_after_a_change_there_and_back() {
+        let database = side(Side::Source).await;
+        set(&database, 2, Phase::Shift).await;
+        for isolation in ISOLATIONS {
+            let old = database.client().await;
+            old.batch_execute(&format!("BEGIN ISOLATION LEVEL {isolation}; SELECT 1 FROM item"))
+                .await
+                .unwrap();
+            set(&database, 3, Phase::Reversed).await;
+            set(&database, 4, Phase::Shift).await;
+            let refused = old.batch_execute(WRITE).await.unwrap_err();
+            assert_eq!(sqlstate(&refused), "40001", "{isolation}: it is tried again");
+            old.batch_execute("ROLLBACK").await.unwrap();
+            old.batch_execute(&format!("{}; COMMIT", write(isolation, 8))).await.unwrap();
+            set(&database, 2, Phase::Shift).await;
+        }
+    }
+}

@@ -51,7 +51,7 @@ impl Model for Exploration {
 
     fn init_states(&self) -> Vec<State> {
         let control = Control { epoch: 1, primary: SOURCE };
-        let database = Database { control, data: 0, outbox: 0 };
+        let database = Database { control, noted: 0, data: 0, outbox: 0 };
         vec![State {
             databases: [database; 2],
             sessions: vec![None; self.scenario.sessions],
@@ -229,4 +229,9 @@ fn a_reconcile_that_sleeps_through_the_flip_undoes_a_write() {
 #[test]
 fn a_stopped_promoter_whose_lock_stays_stops_all_writes() {
     fails(Flaw::StoppedPromoterStays, &[TAKEN_UP]);
+}
+
+#[test]
+fn a_sequence_that_is_set_after_the_flip_lets_old_snapshots_through() {
+    fails(Flaw::NotedLate, &[ONE, KEPT]);
 }

@@ -23,6 +23,8 @@ pub(crate) struct Control {
 pub(crate) struct Database {
     /// `segue.control`.
     pub(crate) control: Control,
+    /// The sequence beside it: it has no versions, and is not rolled back.
+    pub(crate) noted: u8,
     /// The application's row.
     pub(crate) data: Writes,
     /// Writes whose keys are in the outbox and not forgotten.
@@ -69,11 +71,11 @@ pub(crate) struct Copy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Outsider {
     Idle,
-    /// Its transaction began when this side was named the primary by its own control row. It
-    /// is of no matter when it began, but for a flaw.
-    Begun(u8),
+    /// Its transaction has begun: with the control row of its snapshot, where that is as old as
+    /// itself.
+    Begun(u8, Option<Control>),
     /// The trigger has the shared lock for the transaction.
-    Locked(u8),
+    Locked(u8, Option<Control>),
     /// The trigger has found this side to be the primary: it may commit.
     Checked(u8),
     /// The trigger has found the other side to be.
@@ -93,6 +95,9 @@ pub(crate) struct Coordinator {
     pub(crate) settled: bool,
     /// The outbox was empty.
     pub(crate) drained: bool,
+    /// The change of the row has begun: the sequence is set, and the row locked until it commits
+    /// or is rolled back.
+    pub(crate) flipping: bool,
 }
 
 /// The transaction in which somebody brings a side's row up to a flip: it holds the exclusive lock
@@ -125,8 +130,8 @@ impl Outsider {
     /// The side on which its transaction holds the trigger's lock.
     pub(crate) fn locks(self) -> Option<u8> {
         match self {
-            Self::Idle | Self::Begun(_) | Self::Refused => None,
-            Self::Locked(side) | Self::Checked(side) => Some(side),
+            Self::Idle | Self::Begun(..) | Self::Refused => None,
+            Self::Locked(side, _) | Self::Checked(side) => Some(side),
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Flaw {
     CheckBeforeLock,
     /// The trigger goes by the control row of its transaction's beginning.
     StaleSnapshot,
+    /// The sequence is set when the flip has been committed, by who comes by.
+    NotedLate,
     /// A side becomes the primary while reconciles onto it are under way.
     NoFenceForReconciles,
     /// Who waits for the exclusive lock of copies ends holders of the shared one only, and the
@@ -83,8 +85,8 @@ pub(crate) enum Action {
     StopPromoter,
     /// The promoter's session is ended: by the server, or by who waits for it.
     EndPromoter,
-    /// The outsider's transaction begins.
-    Outside(u8),
+    /// The outsider's transaction begins. Its snapshot is as old as itself, or always a fresh one.
+    Outside(u8, bool),
     /// Its write fires the trigger, which takes the lock.
     OutsideLock,
     /// The trigger looks at the control row.
@@ -103,7 +105,13 @@ pub(crate) enum Action {
     Settle,
     /// It finds the outbox empty.
     Drain,
-    /// The compare-and-set.
+    /// The flip locks the row and sets the sequence.
+    Note,
+    /// It is rolled back: its session is lost, or the row had changed.
+    RollBack,
+    /// Nothing but a flaw sets the sequence later.
+    NoteLate(u8),
+    /// The compare-and-set, committed.
     Flip,
     /// Its session ends, and it does not know.
     LoseFence,
@@ -137,7 +145,17 @@ impl Scenario {
         }
         let counts = state.counts();
         let may_change = counts.epoch <= self.changes;
-        if may_change && state.on(counts.primary).control == counts {
+        // Who changes the row has it locked.
+        let locked = state.coordinator.is_some_and(|it| it.flipping);
+        if self.flaw == Flaw::NotedLate {
+            for side in [SOURCE, TARGET] {
+                let on = state.on(side);
+                if on.control.primary != side && on.noted < on.control.epoch {
+                    actions.push(Action::NoteLate(side));
+                }
+            }
+        }
+        if may_change && !locked && state.on(counts.primary).control == counts {
             actions.push(Action::Advance);
             if state.coordinator.is_none() {
                 actions.push(Action::Begin);
@@ -195,6 +213,11 @@ impl Scenario {
         }
     }
 
+    /// The sequence tells of a change of the primary that the snapshot has not seen.
+    fn is_suspicious(&self, state: &State, side: u8, snapshot: Control) -> bool {
+        self.flaw != Flaw::StaleSnapshot && state.on(side).noted > snapshot.epoch
+    }
+
     /// A promotion to this side holds the lock of copies exclusively.
     fn is_promoted(&self, state: &State, side: u8) -> bool {
         self.flaw != Flaw::NoFenceForReconciles
@@ -204,18 +227,30 @@ impl Scenario {
     fn of_outsider(&self, state: &State, actions: &mut Vec<Action>) {
         match state.outsider {
             Outsider::Idle if state.writes < self.writes => {
-                let primary = |side: &u8| {
-                    self.flaw != Flaw::StaleSnapshot || state.on(*side).control.primary == *side
-                };
-                let sides = [SOURCE, TARGET].into_iter().filter(primary);
-                actions.extend(sides.map(Action::Outside));
+                for side in [SOURCE, TARGET] {
+                    actions.push(Action::Outside(side, false));
+                    // One whose snapshot names the other side is refused, whatever comes.
+                    if state.on(side).control.primary == side {
+                        actions.push(Action::Outside(side, true));
+                    }
+                }
             }
             Outsider::Idle => {}
-            Outsider::Begun(side) if state.fence(side).is_none() => {
+            Outsider::Begun(side, _) if state.fence(side).is_none() => {
                 actions.push(Action::OutsideLock);
             }
-            Outsider::Begun(_) | Outsider::Refused => actions.push(Action::OutsideRollback),
-            Outsider::Locked(_) => actions.push(Action::OutsideCheck),
+            Outsider::Begun(..) | Outsider::Refused => actions.push(Action::OutsideRollback),
+            Outsider::Locked(side, snapshot) => {
+                // Where the sequence is ahead of the snapshot, the row is locked, and who changes
+                // it is waited for.
+                let looks_at_row = snapshot.is_some_and(|old| self.is_suspicious(state, side, old));
+                let changing =
+                    state.coordinator.is_some_and(|it| it.flipping && it.from.primary == side);
+                if !(looks_at_row && changing) {
+                    actions.push(Action::OutsideCheck);
+                }
+                actions.push(Action::OutsideRollback);
+            }
             Outsider::Checked(_) => {
                 if state.writes < self.writes {
                     actions.push(Action::OutsideCommit);
@@ -257,8 +292,10 @@ impl Scenario {
             actions.push(Action::Drain);
         }
         let same = state.on(side).control == it.from || self.flaw == Flaw::FlipBlindly;
-        if it.settled && it.drained && same {
-            actions.push(Action::Flip);
+        if it.flipping {
+            actions.extend([Action::Flip, Action::RollBack]);
+        } else if it.settled && it.drained && same {
+            actions.push(Action::Note);
         }
     }
 
@@ -289,21 +326,32 @@ impl Scenario {
             Action::BringUp => {
                 let Promoter { side, to, .. } = state.promoter.take()?;
                 if before.on(side).control.epoch < to.epoch {
-                    state.on_mut(side).control = to;
+                    let on = state.on_mut(side);
+                    // The primary has changed, for this row as well.
+                    (on.control, on.noted) = (to, to.epoch);
                 }
             }
             Action::StopPromoter => state.promoter.as_mut()?.stopped = true,
             Action::EndPromoter => state.promoter = None,
             Action::Advance => {
                 let Control { epoch, primary } = before.counts();
-                state.on_mut(primary).control = Control { epoch: epoch + 1, primary };
+                let on = state.on_mut(primary);
+                on.control = Control { epoch: epoch + 1, primary };
+                // What a flip has left behind that was rolled back is set right.
+                on.noted = on.noted.min(epoch + 1);
             }
             Action::Begin => {
-                let (fenced, lost, settled, drained) = (false, false, false, false);
+                let (fenced, lost, settled, drained, flipping) =
+                    (false, false, false, false, false);
                 let from = before.counts();
-                state.coordinator = Some(Coordinator { from, fenced, lost, settled, drained });
+                state.coordinator =
+                    Some(Coordinator { from, fenced, lost, settled, drained, flipping });
             }
-            _ => coordinate(&mut state, action)?,
+            Action::NoteLate(side) => {
+                let epoch = before.on(side).control.epoch;
+                state.on_mut(side).noted = epoch;
+            }
+            _ => coordinate(&mut state, action, self.flaw)?,
         }
         // Sessions are alike, and so are reconciles: one order of them stands for all.
         state.sessions.sort_unstable();
@@ -372,15 +420,23 @@ impl Scenario {
 
     fn outside(&self, state: &mut State, action: Action) {
         state.outsider = match (action, state.outsider) {
-            (Action::Outside(side), _) => Outsider::Begun(side),
-            (Action::OutsideLock, Outsider::Begun(side)) => Outsider::Locked(side),
-            (Action::OutsideCheck, Outsider::Locked(side)) => {
-                let is_primary = state.on(side).control.primary == side;
-                if is_primary || self.flaw == Flaw::StaleSnapshot {
-                    Outsider::Checked(side)
-                } else {
-                    Outsider::Refused
-                }
+            (Action::Outside(side, old), _) => {
+                Outsider::Begun(side, old.then(|| state.on(side).control))
+            }
+            (Action::OutsideLock, Outsider::Begun(side, snapshot)) => {
+                Outsider::Locked(side, snapshot)
+            }
+            (Action::OutsideCheck, Outsider::Locked(side, snapshot)) => {
+                let present = state.on(side).control;
+                let is_primary = match snapshot {
+                    None => present.primary == side,
+                    // A lock of a row that has changed since is refused.
+                    Some(old) if self.is_suspicious(state, side, old) => {
+                        old == present && old.primary == side
+                    }
+                    Some(old) => old.primary == side,
+                };
+                if is_primary { Outsider::Checked(side) } else { Outsider::Refused }
             }
             (Action::OutsideCommit, Outsider::Checked(side)) => {
                 write(state, side);
@@ -391,9 +447,18 @@ impl Scenario {
     }
 }
 
-fn coordinate(state: &mut State, action: Action) -> Option<()> {
+fn coordinate(state: &mut State, action: Action, flaw: Flaw) -> Option<()> {
     let it = state.coordinator.as_mut()?;
     match action {
+        Action::Note => {
+            it.flipping = true;
+            let side = it.from.primary;
+            if flaw != Flaw::NotedLate {
+                let on = state.on_mut(side);
+                on.noted = on.control.epoch + 1;
+            }
+        }
+        Action::RollBack => it.flipping = false,
         Action::Fence => it.fenced = true,
         Action::Settle => it.settled = true,
         Action::Drain => it.drained = true,

@@ -169,8 +169,13 @@ impl Form<'_> {
     ///
     /// The trigger is the fence of whoever goes round segue. It takes the shared lock of all
     /// captured transactions, and *then* looks whether this side is the primary, in the snapshot
-    /// of the statement that captures. A transaction whose snapshot is as old as itself locks
-    /// the control row: PostgreSQL refuses that where the row has changed since.
+    /// of the statement that captures. A transaction whose snapshot is as old as itself asks a
+    /// sequence, which has no versions, for the epoch of the last change of the primary: it is set
+    /// before such a change commits, under the fence, so that it cannot pass this one by. Where
+    /// that is ahead of the snapshot the transaction locks the control row, which PostgreSQL
+    /// refuses if the row has changed since: then the application tries again. If it has not, the
+    /// change was rolled back after the sequence was set, and the next change of the row sets it
+    /// right. In no other case is the row locked: shared locks of it would starve its changes.
     // Modelled as `Action::Write` in tests/model, and as `Action::OutsideLock` and
     // `Action::OutsideCheck` in tests/model_cutover.
     fn body(&self, rows: &str) -> String {
@@ -192,7 +197,10 @@ DECLARE
     segue_write CONSTANT pg_catalog.uuid :=
         nullif(pg_catalog.current_setting('segue.write_id', true), '')::pg_catalog.uuid;
 BEGIN
-    IF pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
+    IF pg_catalog.current_setting('transaction_isolation') <> 'read committed'
+        AND (SELECT s.last_value FROM segue.primary_epoch AS s)
+            > (SELECT c.epoch FROM segue.control AS c WHERE c.id = 1)
+    THEN
         PERFORM FROM segue.control WHERE id = 1 FOR SHARE;
     END IF;
     INSERT INTO segue.outbox (slot, table_id, key, write_id, created_at, next_attempt_at)

@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 10] = [
+pub(super) const MIGRATIONS: [Migration; 11] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -55,6 +55,7 @@ pub(super) const MIGRATIONS: [Migration; 10] = [
     Migration { version: 8, sql: |_| include_str!("v8.sql").to_owned() },
     Migration { version: 9, sql: cockroach },
     Migration { version: 10, sql: |_| include_str!("v10.sql").to_owned() },
+    Migration { version: 11, sql: primary_epoch },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.
@@ -87,6 +88,16 @@ fn cockroach(flavour: Flavour) -> String {
     match flavour {
         Flavour::PostgreSql => String::new(),
         Flavour::CockroachDb => include_str!("v9_cockroach.sql").to_owned(),
+    }
+}
+
+/// The epoch since which this side is the primary, or is not, where a transaction reads it whose
+/// snapshot is older: a sequence has no versions. It is set by whatever changes the control row,
+/// in that transaction and with the row locked. On CockroachDB every write reads the row itself.
+fn primary_epoch(flavour: Flavour) -> String {
+    match flavour {
+        Flavour::PostgreSql => include_str!("v11_postgres.sql").to_owned(),
+        Flavour::CockroachDb => String::new(),
     }
 }
 
