@@ -55,3 +55,36 @@ async fn a_recall_between_the_shadows_commit_and_the_forgetting_loses_nothing() 
     assert_eq!(waiting(&pair.source).await, Vec::<String>::new());
     world::assert_equal(&pair).await;
 }
+
+/// What was written and forgotten long ago is due again, and waits since then: its old age would take
+/// all reads off the target.
+#[tokio::test]
+async fn a_key_that_is_recalled_has_the_age_of_its_recall() {
+    use segue::postgres::outbox::Outbox;
+
+    let pair = world::pair().await;
+    let pool = |side, dsn| world::pool(side, dsn, 4);
+    let servers =
+        Servers::new(pool(Side::Source, pair.source.dsn()), pool(Side::Target, pair.target.dsn()));
+    servers.check().await.unwrap();
+    let worker = Way::forth(&pair).worker();
+    let outbox = Outbox::new(pool(Side::Source, pair.source.dsn()));
+    for restart in 0..3 {
+        pair.source
+            .run(&format!("INSERT INTO app.parent VALUES ({restart}, 'parent {restart}')"))
+            .await;
+        drain(&worker).await;
+        pair.source
+            .run(&format!(
+                "UPDATE segue.outbox SET created_at = created_at - interval '40 minutes'; \
+                 UPDATE segue.server_seen SET incarnation = 'another {restart}' WHERE side = 'source'"
+            ))
+            .await;
+        assert!(servers.check().await.unwrap() > 0, "restart {restart}: nothing was recalled");
+        let status = outbox.status().await.unwrap();
+        assert!(status.pending > 0);
+        assert!(status.oldest_age_s < 60.0, "restart {restart}: {}", status.oldest_age_s);
+    }
+    drain(&worker).await;
+    world::assert_equal(&pair).await;
+}

@@ -22,8 +22,11 @@ const TIMELINE: &str =
 /// Recalling millions of rows takes longer than segue's other statements may.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
     SET LOCAL statement_timeout = 0; SET LOCAL synchronous_commit = on";
+/// A recalled key waits since its recall: what it stands for was done in time once, and its old
+/// age would say of the shadow that it has fallen behind by the whole window.
 const RECALL: &str = "UPDATE segue.outbox SET forgotten_at = NULL, \
-    next_attempt_at = pg_catalog.clock_timestamp() WHERE forgotten_at IS NOT NULL";
+    next_attempt_at = pg_catalog.clock_timestamp(), created_at = pg_catalog.clock_timestamp() \
+    WHERE forgotten_at IS NOT NULL";
 
 /// Looks at the servers of both sides.
 #[derive(Debug, Clone)]
