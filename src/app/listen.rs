@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio_util::sync::CancellationToken;
 
 use crate::grpc::auth::Token;
@@ -54,7 +54,18 @@ pub struct Services {
     pub metrics: Metrics,
 }
 
-/// Both listeners, bound.
+/// Connections that may wait in the kernel to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Both addresses, taken: nobody else can listen there, and connections are refused.
+#[derive(Debug)]
+pub struct Reserved {
+    sql: TcpSocket,
+    admin: TcpSocket,
+    params: Params,
+}
+
+/// Both listeners, open.
 #[derive(Debug)]
 pub struct Listeners {
     sql: TcpListener,
@@ -80,18 +91,44 @@ pub enum ListenError {
     Reflection(#[from] ReflectionFault),
 }
 
+// === impl Reserved ===
+
+impl Reserved {
+    /// Takes both addresses. Until they listen connections are refused rather than left to wait for
+    /// an answer that may be long in coming: a client turns to another sidecar.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] names the address and its key.
+    pub async fn take(params: Params) -> Result<Self, ListenError> {
+        let sql = bind(&params.sql, "sql").await?;
+        let admin = bind(&params.admin, "admin").await?;
+        Ok(Self { sql, admin, params })
+    }
+
+    /// Opens both. From here on connections wait in the kernel's queue.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`]: somebody else listens there by now.
+    pub fn listen(self) -> Result<Listeners, ListenError> {
+        let Self { sql, admin, params } = self;
+        let (sql, admin) =
+            (listen(sql, &params.sql, "sql")?, listen(admin, &params.admin, "admin")?);
+        Ok(Listeners { sql, admin, params })
+    }
+}
+
 // === impl Listeners ===
 
 impl Listeners {
-    /// Opens both. From here on connections wait in the kernel's queue.
+    /// Takes both addresses and opens them.
     ///
     /// # Errors
     ///
     /// [`ListenError`] names the address and its key.
     pub async fn bind(params: Params) -> Result<Self, ListenError> {
-        let sql = bind(&params.sql, "sql").await?;
-        let admin = bind(&params.admin, "admin").await?;
-        Ok(Self { sql, admin, params })
+        Reserved::take(params).await?.listen()
     }
 
     /// Where applications find segue, port 0 resolved.
@@ -152,9 +189,29 @@ impl Listeners {
     }
 }
 
-async fn bind(address: &str, key: &'static str) -> Result<TcpListener, ListenError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| ListenError::Bind { address: address.to_owned(), key, error })
+async fn bind(address: &str, key: &'static str) -> Result<TcpSocket, ListenError> {
+    let failed = |error| ListenError::Bind { address: address.to_owned(), key, error };
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "its name has no address");
+    for found in lookup_host(address).await.map_err(failed)? {
+        match bind_to(found) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+fn bind_to(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As a listener of the standard library: connections of the last run do not keep the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+fn listen(socket: TcpSocket, address: &str, key: &'static str) -> Result<TcpListener, ListenError> {
+    let failed = |error| ListenError::Bind { address: address.to_owned(), key, error };
+    socket.listen(BACKLOG).map_err(failed)
 }
 
 fn serve_params(params: &Params, connections_max: usize, streams_max: u32) -> serve::Params {

@@ -53,7 +53,7 @@ use crate::telemetry::spans::Writers;
 
 use databases::Databases;
 use directed::Directed;
-use listen::{ListenError, Listeners, Services};
+use listen::{ListenError, Reserved, Services};
 use queries::QueriesError;
 use read_only::ReadOnly;
 use status::{StatusGatherer, Uncaptured};
@@ -157,7 +157,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), AppError> {
     let named = queries::load(&config.queries.paths)?;
-    let listeners = Listeners::bind(params::listen(config)?).await?;
+    let reserved = Reserved::take(params::listen(config)?).await?;
     let databases = Databases::open(config)?.with_crash_points(&crash::points());
     databases.watch(&metrics);
     setup::at_start(config, &databases).await?;
@@ -229,7 +229,7 @@ pub async fn run(
         metrics,
     };
     tracing::info!(sql = %config.listen.sql, admin = %config.listen.admin, "serving");
-    listeners.serve(services, stop).await?;
+    reserved.listen()?.serve(services, stop).await?;
     finish(config, calls, background, reconciling.running, &fleet.membership).await;
     tracing::info!("ended");
     Ok(())
