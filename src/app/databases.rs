@@ -14,6 +14,7 @@ use crate::postgres::crash::CrashPoints;
 use crate::postgres::database::{self, PostgresDatabase};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::fence::{Exclusive, FenceControl};
+use crate::postgres::identity::Identity;
 use crate::postgres::pool::{self, Pool};
 use crate::postgres::read::ReadConnections;
 use crate::postgres::settings::{Purpose, SessionLimits};
@@ -58,6 +59,13 @@ impl Databases {
         let open = |side| Pools::open(side, config.database(side), (samples, lease), &fence);
         let pools = Sides { source: open(Side::Source)?, target: open(Side::Target)? };
         Ok(Self { pools, fence })
+    }
+
+    /// From now on every new session must be with this migration's databases.
+    pub fn expect(&self, identity: &Identity) {
+        for side in [Side::Source, Side::Target] {
+            self.pools.of(side).own.connector().expect(identity);
+        }
     }
 
     /// What lets callers' writes through.

@@ -7,6 +7,7 @@ pub mod databases;
 mod directed;
 mod fenced;
 mod fleet;
+pub(crate) mod identity;
 mod leading;
 mod left_behind;
 pub mod listen;

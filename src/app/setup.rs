@@ -2,6 +2,7 @@
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
+use crate::app::identity;
 use crate::config::{Config, Excluded};
 use crate::control::{PhaseChange, set_phase};
 use crate::domain::control::{ControlState, Phase};
@@ -323,11 +324,13 @@ pub async fn change_phase(
     Ok(set_phase(&ControlTable::new(databases.own()), change).await?)
 }
 
-/// What a sidecar does at its start: its own tables are brought up to date where that is
+/// What a sidecar does at its start: both databases are those of one migration, and its own tables are brought up to date where that is
 /// allowed. The shadow may be away then, which must not keep the application from its data.
 pub(super) async fn at_start(config: &Config, databases: &Databases) -> Result<(), AppError> {
     let permission =
         if config.control.migrate_at_start { Permission::Change } else { Permission::Look };
+    // Before anything is written.
+    identity::established(config, databases).await?;
     let own = databases.own();
     for side in [Side::Source, Side::Target] {
         let mut session = match own.of(side).get().await {

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
+use crate::app::identity;
 use crate::app::verifying::{Event, Options, Pace, Totals, chosen, open};
 use crate::config::Config;
 use crate::domain::fault::SqlFault;
@@ -56,6 +57,7 @@ pub async fn run(
 ) -> Result<Totals, AppError> {
     let begun = Instant::now();
     let databases = Databases::open(config)?;
+    identity::established(config, &databases).await?;
     let mut verifier = open(config, &databases, options).await?;
     let mut totals = Totals::default();
     loop {

@@ -8,6 +8,7 @@ use tracing::Instrument;
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
+use crate::app::identity;
 use crate::app::sweeping;
 use crate::config::Config;
 use crate::control;
@@ -167,6 +168,7 @@ pub async fn run(
 ) -> Result<Totals, AppError> {
     let begun = Instant::now();
     let databases = Databases::open(config)?;
+    identity::established(config, &databases).await?;
     let verifier = open(config, &databases, options).await?;
     let tables = chosen(verifier.tables().await?, &options.tables)?;
     let span = spans::verify();

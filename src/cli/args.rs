@@ -53,6 +53,11 @@ pub(super) enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Go on with another database than the one that the migration was set up with
+    Adopt {
+        #[command(subcommand)]
+        command: AdoptCommand,
+    },
     /// Find what stands in the migration's way, before it begins
     Check(CheckArgs),
     /// The triggers that record what was written
@@ -311,4 +316,15 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn verdict(text: &str) -> Result<Verdict, String> {
     text.parse().map_err(|()| "is no verdict; write data, incompatible or error".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AdoptCommand {
+    /// Make `target.dsn` the target. Up to `dual_write`, with no sidecar running: its copy begins
+    /// anew, and the target that there was is left as it is
+    Target {
+        /// Why; recorded in the history
+        #[arg(long)]
+        reason: String,
+    },
 }

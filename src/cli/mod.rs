@@ -28,7 +28,7 @@ use tonic::Code;
 use crate::app::AppError;
 use crate::config::Sources;
 use crate::grpc::proto::SqlError;
-use args::{Cli, Command, ConfigCommand, OutboxCommand};
+use args::{AdoptCommand, Cli, Command, ConfigCommand, OutboxCommand};
 
 /// How a command ended, short of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +118,9 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Config(_) => {}
         Command::Serve => serve::run(sources).await?,
         Command::Init { phase, print } => setup::init(sources, phase, print).await?,
+        Command::Adopt { command: AdoptCommand::Target { reason } } => {
+            setup::adopt(sources, &reason).await?;
+        }
         Command::Capture(command) => setup::capture(sources, command).await?,
         Command::Backfill(args) => return backfill::run(sources, &args).await,
         Command::Check(args) => check::run(sources, args).await?,

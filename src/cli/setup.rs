@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::app::databases::Databases;
-use crate::app::setup;
+use crate::app::{identity, setup};
 use crate::cli::Refused;
 use crate::cli::args::CaptureCommand;
 use crate::cli::print::{self, counted};
@@ -33,7 +33,10 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
         return print_all(&config).await;
     }
     let databases = Databases::open(&config)?;
+    // Nothing is written to a database that belongs to another migration.
+    let before = identity::may_establish(&config, &databases).await?;
     let migrated = setup::migrate(&databases, Permission::Change).await?;
+    identity::establish(&databases, before).await?;
     for (side, done) in [(Side::Source, &migrated.source), (Side::Target, &migrated.target)] {
         print::out(&match (done.from, done.to) {
             (from, to) if from == to => format!("{side}: segue's tables are of version {to}\n"),
@@ -49,11 +52,7 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
         }
     }
     let Some(phase) = wanted else { return Ok(()) };
-    let change = PhaseChange {
-        phase,
-        reason: "segue init".to_owned(),
-        changed_by: std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()),
-    };
+    let change = PhaseChange { phase, reason: "segue init".to_owned(), changed_by: user() };
     let state = setup::change_phase(&databases, &change).await?;
     print::out(&format!("phase {}, epoch {}\n", state.phase, state.epoch));
     if !phase.captures() {
@@ -61,6 +60,25 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
         print::out("capture: off\n");
     }
     Ok(())
+}
+
+/// Another database becomes the target, whose copy begins anew.
+pub(super) async fn adopt(sources: &Sources, reason: &str) -> Result<()> {
+    let config = Config::load(sources)?;
+    let databases = Databases::open(&config)?;
+    let Some(wanted) = identity::may_adopt(&config, &databases).await? else {
+        print::out("it is the target of this migration already\n");
+        return Ok(());
+    };
+    setup::migrate(&databases, Permission::Change).await?;
+    identity::adopt(&databases, &wanted, (&user(), reason)).await?;
+    let target = wanted.sides.target;
+    print::out(&format!("target {target} is adopted; copy the history to it: segue backfill\n"));
+    Ok(())
+}
+
+fn user() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned())
 }
 
 /// Everything that init does, as SQL: what a role that may must grant, segue's own tables, and

@@ -17,6 +17,8 @@ pub enum EventKind {
     Percentage,
     /// A cutover was carried out up to its flip, or a rollback was practised.
     Rehearsal,
+    /// Another database became the target.
+    Adopted,
 }
 
 /// One change. Time and id are the database's and the writer's.
@@ -63,7 +65,8 @@ pub struct Recorded {
 // === impl EventKind ===
 
 impl EventKind {
-    const ALL: [Self; 4] = [Self::Phase, Self::Settled, Self::Percentage, Self::Rehearsal];
+    const ALL: [Self; 5] =
+        [Self::Phase, Self::Settled, Self::Percentage, Self::Rehearsal, Self::Adopted];
 
     /// The word in `segue.history`.
     pub fn as_str(self) -> &'static str {
@@ -72,6 +75,7 @@ impl EventKind {
             Self::Settled => "settled",
             Self::Percentage => "percentage",
             Self::Rehearsal => "rehearsal",
+            Self::Adopted => "adopted",
         }
     }
 }

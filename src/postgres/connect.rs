@@ -13,6 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::cancel::{Address, Canceller};
 use super::driver::{Driver, Watch};
 use super::dsn::{ChannelBinding, Dsn, Host, SslMode, TargetSession};
+use super::identity::{Expectation, Identity, LOOK};
 use super::merging::{Merging, MergingTls, Switch};
 use super::session::{ServerFacts, Session};
 use super::settings::{Purpose, SessionLimits, session_sql};
@@ -44,6 +45,7 @@ pub struct Connector {
     side: Side,
     dsn: Arc<Dsn>,
     tls: MakeRustlsConnect,
+    expectation: Expectation,
 }
 
 impl std::fmt::Debug for Connector {
@@ -75,12 +77,19 @@ impl Connector {
     /// A sentence naming the file that cannot be used.
     pub fn new(side: Side, dsn: Dsn) -> Result<Self, String> {
         let tls = tls::connector(&dsn)?;
-        Ok(Self { side, dsn: Arc::new(dsn), tls })
+        let expectation = Expectation::default();
+        Ok(Self { side, dsn: Arc::new(dsn), tls, expectation })
     }
 
     /// Which database it connects to.
     pub fn side(&self) -> Side {
         self.side
+    }
+
+    /// From now on every new session, of clones as well, must be with this migration's database:
+    /// also where another host of the connection string takes over.
+    pub fn expect(&self, identity: &Identity) {
+        self.expectation.set(self.side, identity);
     }
 
     /// The connection string, which prints without its secrets.
@@ -109,10 +118,18 @@ impl Connector {
     ) -> Result<Session, SqlFault> {
         let opened = Box::pin(self.open_wanted(purpose)).await?;
         self.check_pooler(&opened).await?;
-        let sql = session_sql(purpose, limits, opened.facts.is_cockroach);
-        opened.client.simple_query(&sql).await.map_err(|error| {
-            self.connect_fault(fault::from_error(error, self.side, false), "a session's settings")
+        let mut sql = session_sql(purpose, limits, opened.facts.is_cockroach);
+        if self.expectation.is_set() {
+            sql.push_str(LOOK);
+        }
+        let answer = opened.client.simple_query(&sql).await.map_err(|error| {
+            let fault = fault::from_error(error, self.side, false);
+            match self.expectation.absent(self.side, &self.dsn, fault) {
+                fault if fault.kind == FaultKind::Refused => fault,
+                fault => self.connect_fault(fault, "a session's settings"),
+            }
         })?;
+        self.expectation.check(self.side, &self.dsn, &answer)?;
         let Opened { client, facts, canceller, watch, merging, task } = opened;
         Ok(Session::new(client, facts, canceller, watch, merging, task, purpose))
     }

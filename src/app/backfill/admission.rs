@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::AppError;
 use crate::app::backfill::{Options, Waits};
 use crate::app::databases::Databases;
+use crate::app::identity;
 use crate::app::setup;
 use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -53,6 +54,12 @@ pub(super) async fn ground(config: &Config, options: &Options) -> Result<Ground,
     let source = Databases::separate(config, Side::Source, size, None)?;
     let target = Databases::separate(config, Side::Target, size, Some(owner.application_name()))?;
     let registry = admit::has_schema(&source).await?;
+    if registry || !options.source_is_idle {
+        // Before anything is written to what may be another database.
+        let identity = identity::established(config, &Databases::open(config)?).await?;
+        source.connector().expect(&identity);
+        target.connector().expect(&identity);
+    }
     let mut captured = None;
     if !options.source_is_idle {
         captured = Some(captured_now(&source, registry).await?);

@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 11] = [
+pub(super) const MIGRATIONS: [Migration; 12] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -56,6 +56,7 @@ pub(super) const MIGRATIONS: [Migration; 11] = [
     Migration { version: 9, sql: cockroach },
     Migration { version: 10, sql: |_| include_str!("v10.sql").to_owned() },
     Migration { version: 11, sql: primary_epoch },
+    Migration { version: 12, sql: |_| include_str!("v12.sql").to_owned() },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.
