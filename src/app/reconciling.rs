@@ -144,6 +144,7 @@ pub(super) fn reconciler(
     let params = reconcile::Params {
         deadline: config.outbox.deadline,
         crash: crash::points(),
+        memory: databases.memory(),
         ..reconcile::Params::new(Arc::clone(dice))
     };
     let (source, shadow) = (own.of(primary).clone(), own.of(primary.other()).clone());

@@ -14,4 +14,5 @@ mod gives_way;
 mod law;
 mod retry;
 mod upkeep;
+mod wide;
 mod world;

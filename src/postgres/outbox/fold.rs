@@ -165,8 +165,9 @@ async fn stand_for(
     // Its time is its name to a pass that has several turns: never that of another row.
     let insert = format!(
         "INSERT INTO segue.outbox (slot, table_id, key, created_at, next_attempt_at) \
-         VALUES ({SLOT_NOW}, $1, NULL, $2, greatest(pg_catalog.clock_timestamp(), \
-             $3::timestamptz + pg_catalog.random() * '1 second'::interval))"
+         VALUES ({SLOT_NOW}, $1, NULL, $2, CASE WHEN $3::timestamptz > pg_catalog.clock_timestamp() \
+             THEN $3::timestamptz + pg_catalog.random() * '1 second'::interval \
+             ELSE pg_catalog.clock_timestamp() END)"
     );
     client.execute(&insert, &[&table_id, &since, &due]).await.map_err(at)?;
     Ok(())

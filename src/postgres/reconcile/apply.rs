@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use crate::domain::side::Side;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::param::RawParam;
-use crate::postgres::reconcile::cells::{carry, keep};
+use crate::postgres::reconcile::cells::{carry_from, keep};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::plan::TablePlan;
@@ -87,7 +87,7 @@ fn updates(table: &Planned<'_>, bad: &mut Vec<(RowKey, String)>) -> Vec<Write> {
         let Some(image) = &table.primary[update.key] else { continue };
         let cells = update.pairs.iter().map(|index| {
             let pair = &shape.pairs[*index];
-            carry(pair, image.cell(pair.primary))
+            carry_from(pair, image)
         });
         match cells.collect::<Result<Vec<_>, _>>() {
             Ok(mut params) => {
@@ -124,7 +124,7 @@ fn inserts(
         let mut params = Vec::with_capacity(rows * width);
         for key in now {
             let Some(image) = &table.primary[*key] else { continue };
-            let cells = shape.pairs.iter().map(|pair| carry(pair, image.cell(pair.primary)));
+            let cells = shape.pairs.iter().map(|pair| carry_from(pair, image));
             match cells.collect::<Result<Vec<_>, _>>() {
                 Ok(cells) => params.extend(cells),
                 Err(reason) => bad.push((row_key(table, *key), reason)),

@@ -22,6 +22,7 @@ use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::session::{ForeignKeys, Transaction, begin_primary};
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::shapes::ShapeMap;
+use crate::postgres::reconcile::sizes::{Meter, Room};
 
 /// The tables' names and keys, read in the snapshot in which the rows are read.
 const REGISTRY: &str = "\
@@ -29,9 +30,11 @@ const REGISTRY: &str = "\
     FROM segue.migrated_table WHERE table_id = ANY ($1)";
 
 /// Both sides' rows of a set, table by table.
-struct Readings {
-    primary: Vec<Vec<Option<Image>>>,
-    shadow: Vec<Vec<Option<Image>>>,
+pub(super) struct Readings {
+    pub(super) primary: Vec<Vec<Option<Image>>>,
+    pub(super) shadow: Vec<Vec<Option<Image>>>,
+    /// Of one side at most.
+    pub(super) bytes: u64,
 }
 
 impl Reconciler {
@@ -42,18 +45,19 @@ impl Reconciler {
         &self,
         keys: &BTreeSet<RowKey>,
         holders_first: bool,
+        room: Room,
     ) -> Result<u64, Halt> {
         let shapes = self.shapes().await?;
         let tables = group(keys, &shapes)?;
-        let (keys_as, deadline) = (self.foreign_keys().await?, self.params.deadline);
-        let shadow = Transaction::open_shadow(&self.shadow, keys_as, deadline).await?;
+        let keys_as = self.foreign_keys().await?;
+        let shadow = Transaction::open_shadow(&self.shadow, keys_as, room.deadline).await?;
         lock(&shadow, &tables).await?;
         self.params.crash.pass(crash::AFTER_LOCK)?;
-        let readings = self.read_both(&shadow, &tables).await?;
+        let readings = self.read_both(&shadow, &tables, room).await?;
         self.params.crash.pass(crash::AFTER_READ)?;
         let planned = self.plan_all(&shadow, &tables, &readings, holders_first, &shapes).await?;
         if planned.iter().all(|table| table.plan.is_empty()) {
-            shadow.end("COMMIT").await?;
+            end(shadow, "COMMIT", readings.bytes).await?;
             self.params.crash.pass(crash::AFTER_SHADOW_COMMIT)?;
             return Ok(0);
         }
@@ -64,7 +68,7 @@ impl Reconciler {
         };
         self.params.crash.pass(crash::AFTER_APPLY)?;
         // Modelled as `Action::ShadowCommit` in tests/model.
-        shadow.end("COMMIT").await?;
+        end(shadow, "COMMIT", readings.bytes).await?;
         self.params.crash.pass(crash::AFTER_SHADOW_COMMIT)?;
         Ok(changed)
     }
@@ -82,27 +86,32 @@ impl Reconciler {
         &self,
         shadow: &Transaction,
         tables: &[TableKeys],
+        room: Room,
     ) -> Result<Readings, Halt> {
-        let on_shadow = read_all(shadow.client()?, shadow.side(), Role::Shadow, tables);
+        let (there, here) = (Meter::new(room.bytes_max), Meter::new(room.bytes_max));
+        let on_shadow = read_all(shadow.client()?, shadow.side(), Role::Shadow, tables, &there);
         let on_primary = async {
-            let begin = begin_primary(self.params.deadline);
+            let begin = begin_primary(room.deadline);
             let primary = Transaction::open(&self.primary, &begin).await?;
-            let read = read_all(primary.client()?, primary.side(), Role::Primary, tables);
+            let read = read_all(primary.client()?, primary.side(), Role::Primary, tables, &here);
             let (read, known) = tokio::join!(read, still_registered(&primary, tables));
             // After the first error the other only says that the transaction is aborted.
             let read = read?;
             known?;
-            primary.end("ROLLBACK").await?;
+            end(primary, "ROLLBACK", here.bytes()).await?;
             Ok::<_, Halt>(read)
         };
-        let (primary, shadow) = tokio::join!(on_primary, on_shadow);
-        Ok(Readings { primary: primary?, shadow: shadow? })
+        // The first that fails ends the other: what is too large is not read to its end.
+        let (primary, shadow) = tokio::try_join!(on_primary, on_shadow)?;
+        let keys = tables.iter().map(|table| table.keys.len()).sum();
+        self.sizes.seen(keys, here.bytes().max(there.bytes()));
+        Ok(Readings { primary, shadow, bytes: here.bytes().max(there.bytes()) })
     }
 
     /// Plans all tables; where foreign keys are active, rows that refer to a row which is
     /// taken out are taken out with it, and the set grows by those it does not have.
     // Modelled as `Action::Plan` in tests/model.
-    async fn plan_all<'a>(
+    pub(super) async fn plan_all<'a>(
         &self,
         shadow: &Transaction,
         tables: &'a [TableKeys],
@@ -138,7 +147,7 @@ impl Reconciler {
     /// What a violation means: the rows that caused it are looked for on the same
     /// connection, after the rollback.
     // Modelled as `Action::Learn` in tests/model.
-    async fn learn(
+    pub(super) async fn learn(
         &self,
         shadow: Transaction,
         planned: &[Planned<'_>],
@@ -174,10 +183,23 @@ impl Reconciler {
     }
 }
 
+/// A session that has carried more is closed: its buffers keep the size of what they have held.
+const SESSION_BYTES: u64 = 1 << 20;
+
+async fn end(transaction: Transaction, how: &str, bytes: u64) -> Result<(), Halt> {
+    match bytes > SESSION_BYTES {
+        true => transaction.close(how).await,
+        false => transaction.end(how).await,
+    }
+}
+
 /// Whether the tables still have the names and the keys that the shapes were made from. Where
 /// the key is another one now, the outbox's keys are that one's: read by the old one they would
 /// name other rows, and be forgotten.
-async fn still_registered(primary: &Transaction, tables: &[TableKeys]) -> Result<(), Halt> {
+pub(super) async fn still_registered(
+    primary: &Transaction,
+    tables: &[TableKeys],
+) -> Result<(), Halt> {
     let side = primary.side();
     let registry = primary.client()?.prepared(REGISTRY).await.map_err(of_fault)?;
     let ids: Vec<i32> = tables.iter().map(|table| table.shape.table_id).collect();
@@ -204,7 +226,7 @@ async fn still_registered(primary: &Transaction, tables: &[TableKeys]) -> Result
 
 /// Keys by table, parents before children, sorted within a table. Keys of a table that
 /// cannot be reconciled are the fault of these keys.
-fn group(keys: &BTreeSet<RowKey>, shapes: &ShapeMap) -> Result<Vec<TableKeys>, Halt> {
+pub(super) fn group(keys: &BTreeSet<RowKey>, shapes: &ShapeMap) -> Result<Vec<TableKeys>, Halt> {
     let mut tables: BTreeMap<i32, TableKeys> = BTreeMap::new();
     let mut bad = Vec::new();
     for key in keys {
@@ -252,7 +274,7 @@ fn parents_first(mut rest: Vec<TableKeys>) -> Vec<TableKeys> {
 }
 
 // Modelled as `Action::Lock` in tests/model.
-async fn lock(shadow: &Transaction, tables: &[TableKeys]) -> Result<(), Halt> {
+pub(super) async fn lock(shadow: &Transaction, tables: &[TableKeys]) -> Result<(), Halt> {
     let mut slots = BTreeSet::new();
     let mut ids = BTreeSet::new();
     for table in tables {

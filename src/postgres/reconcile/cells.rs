@@ -4,6 +4,7 @@ use crate::compare::cell::{CellVerdict, ColumnPair, judge};
 use crate::compare::rules::ColumnRules;
 use crate::domain::pg_type::{Column, TypeKind};
 use crate::postgres::param::RawParam;
+use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::shape::Pair;
 use crate::value::{self, Parameter};
 
@@ -35,6 +36,25 @@ pub fn carry(pair: &Pair, cell: Option<&[u8]>) -> Result<RawParam, String> {
     value::transcode(&pair.judged.primary.ty, &pair.judged.shadow.ty, cell)
         .map(RawParam)
         .map_err(|error| format!("column {name:?}: {error}"))
+}
+
+/// A large cell is not copied on its way where both columns have the same type.
+const SHARED_BYTES: usize = 64 << 10;
+
+/// The primary's cell of a row as a parameter for the shadow's column.
+///
+/// # Errors
+///
+/// Where the value does not fit, in words for the outbox.
+pub fn carry_from(pair: &Pair, image: &Image) -> Result<RawParam, String> {
+    let cell = image.cell(pair.primary);
+    if cell.is_some_and(|cell| cell.len() >= SHARED_BYTES)
+        && pair.same_type()
+        && let Some(cell) = image.share(pair.primary)
+    {
+        return Ok(RawParam(Parameter::binary(cell)));
+    }
+    carry(pair, cell)
 }
 
 /// What the shadow's column would round or cut without a word. Times are not among it: a

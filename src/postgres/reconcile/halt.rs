@@ -36,6 +36,8 @@ pub enum Halt {
     Table(String),
     /// The attempt took too long.
     Late,
+    /// The rows of the set have more bytes than there is room for.
+    Large,
     /// A crash point was reached.
     Crash(&'static str),
 }

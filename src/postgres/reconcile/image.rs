@@ -1,5 +1,6 @@
 //! One row as the wire gave it.
 
+use bytes::Bytes;
 use tokio_postgres::Row;
 
 use crate::postgres::cell::Raw;
@@ -8,7 +9,7 @@ use crate::postgres::cell::Raw;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Image {
     ends: Vec<Option<usize>>,
-    data: Vec<u8>,
+    data: Bytes,
 }
 
 impl Image {
@@ -18,20 +19,22 @@ impl Image {
     ///
     /// Where the driver cannot give a cell, which means that it did not get the row whole.
     pub fn from_row(row: &Row, first: usize) -> Result<Self, tokio_postgres::Error> {
-        let mut image = Self::default();
-        for index in first..row.len() {
-            let Raw(cell) = row.try_get(index)?;
-            image.push(cell);
-        }
-        Ok(image)
+        let cells = (first..row.len()).map(|index| row.try_get(index).map(|Raw(cell)| cell));
+        Ok(Self::from_cells(&cells.collect::<Result<Vec<_>, _>>()?))
     }
 
-    /// Adds a cell: `None` is NULL.
-    pub fn push(&mut self, cell: Option<&[u8]>) {
-        self.ends.push(cell.map(|bytes| {
-            self.data.extend_from_slice(bytes);
-            self.data.len()
-        }));
+    /// These cells: `None` is NULL.
+    pub fn from_cells(cells: &[Option<&[u8]>]) -> Self {
+        // All at once: a buffer that grows would be there twice.
+        let size = cells.iter().flatten().map(|cell| cell.len()).sum();
+        let mut data = Vec::with_capacity(size);
+        let ends = cells.iter().map(|cell| {
+            cell.map(|bytes| {
+                data.extend_from_slice(bytes);
+                data.len()
+            })
+        });
+        Self { ends: ends.collect(), data: Bytes::from(data) }
     }
 
     /// Bytes of all cells.
@@ -47,19 +50,24 @@ impl Image {
     }
 }
 
+impl Image {
+    /// The cell of a column, without a copy.
+    pub fn share(&self, index: usize) -> Option<Bytes> {
+        self.cell(index).map(|cell| self.data.slice_ref(cell))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn cells_come_back_with_nulls_between() {
-        let mut image = Image::default();
         let cells = [Some(&b"ab"[..]), None, None, Some(&b""[..]), Some(&b"c"[..])];
-        for cell in cells {
-            image.push(cell);
-        }
+        let image = Image::from_cells(&cells);
         for (index, cell) in cells.into_iter().enumerate() {
             assert_eq!(image.cell(index), cell, "cell {index}");
+            assert_eq!(image.share(index).as_deref(), cell, "cell {index}");
         }
         assert_eq!(image.cell(9), None);
     }

@@ -8,6 +8,7 @@
 //!
 //! - [`attempt`]: that transaction
 //! - [`Reconciler::reconcile`]: attempts until every key is done or has its reason
+//! - [`sizes`]: how many bytes a set may have; [`wide`]: a row that is too large for a set
 //! - [`batch`]: claim, reconcile, forget
 //! - [`whole_table`]: after `TRUNCATE`
 //! - [`plan`], [`shape`], [`lock`], [`cells`]: the pure parts
@@ -30,7 +31,9 @@ pub mod read;
 pub mod session;
 pub mod shape;
 pub mod shapes;
+pub(in crate::postgres) mod sizes;
 pub mod whole_table;
+mod wide;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -38,6 +41,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::postgres::crash::CrashPoints;
+use crate::postgres::memory::RowMemory;
 use crate::postgres::pool::Pool;
 
 use crate::domain::fault::SqlFault;
@@ -48,6 +52,7 @@ use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::session::ForeignKeys;
 use crate::postgres::reconcile::shape::Role;
 use crate::postgres::reconcile::shapes::Shapes;
+use crate::postgres::reconcile::sizes::{Room, Sizes};
 
 /// Random numbers from 0 to 1, handed in.
 pub type Dice = Arc<dyn Fn() -> f64 + Send + Sync>;
@@ -68,6 +73,8 @@ pub struct Params {
     pub foreign_keys: ForeignKeys,
     /// Columns of the primary that are knowingly not copied.
     pub ignored_columns: IgnoredColumns,
+    /// Memory for rows on their way, shared by the whole process.
+    pub memory: RowMemory,
     /// Chance, for the waits between attempts.
     pub dice: Dice,
     /// Places where tests end the member.
@@ -84,6 +91,7 @@ impl Params {
             attempts_max: 12,
             foreign_keys: ForeignKeys::Replica,
             ignored_columns: IgnoredColumns::new(),
+            memory: RowMemory::default(),
             dice,
             crash: CrashPoints::default(),
         }
@@ -112,6 +120,7 @@ pub struct Reconciler {
     shadow: Pool,
     primary_side: Side,
     shapes: Shapes,
+    sizes: Sizes,
     params: Params,
     /// Of the shadow's server, once it has been seen.
     is_cockroach: OnceLock<bool>,
@@ -157,7 +166,8 @@ impl Reconciler {
     /// A reconciler from one side to the other.
     pub fn new(primary: Pool, shadow: Pool, primary_side: Side, params: Params) -> Self {
         let (shapes, is_cockroach) = (Shapes::default(), OnceLock::new());
-        Self { primary, shadow, primary_side, shapes, params, is_cockroach }
+        let sizes = Sizes::default();
+        Self { primary, shadow, primary_side, shapes, sizes, params, is_cockroach }
     }
 
     /// Sessions on a side.
@@ -183,6 +193,11 @@ impl Reconciler {
         Ok(if is_cockroach { ForeignKeys::Active } else { ForeignKeys::Replica })
     }
 
+    /// Whether the shadow is CockroachDB, as far as it was seen.
+    fn is_cockroach(&self) -> bool {
+        self.is_cockroach.get().copied().unwrap_or(false)
+    }
+
     /// The next use reads the tables' shapes anew.
     pub(in crate::postgres) fn forget_shapes(&self) {
         self.shapes.forget();
@@ -194,6 +209,7 @@ impl Reconciler {
         let mut report = Report::default();
         let mut sets = vec![keys];
         let until = Instant::now() + self.params.turn_max;
+        let mut known = BTreeMap::new();
         while let Some(mut set) = sets.pop() {
             if set.is_empty() {
                 continue;
@@ -202,7 +218,25 @@ impl Reconciler {
                 report.stopped = Some(Stopped::Late);
                 break;
             }
-            match self.settle(&set, until).await {
+            let room = match self.room(&set, &mut known).await {
+                Ok(Some(room)) => room,
+                Ok(None) => {
+                    sets.extend(sizes::parts(set, &known).into_iter().rev());
+                    continue;
+                }
+                Err(fault) => {
+                    report.stopped = Some(Stopped::Away(Box::new(fault)));
+                    break;
+                }
+            };
+            let _held = self.params.memory.hold(room.bytes).await;
+            match self.settle(&set, until, room).await {
+                // It is measured before it is tried again.
+                Err(Halt::Large) if !set.iter().any(|key| known.contains_key(key)) => {
+                    self.measure(&set, &mut known).await;
+                    sets.push(set);
+                }
+                Err(Halt::Large) => halve(set, "its row is too large", &mut sets, &mut report),
                 Ok(changed) => {
                     report.changed += changed;
                     report.done.append(&mut set);
@@ -229,7 +263,7 @@ impl Reconciler {
                 Err(Halt::Set(reason)) => halve(set, &reason, &mut sets, &mut report),
                 Err(Halt::Table(reason)) => by_table(set, &reason, &mut sets, &mut report),
                 Err(Halt::Late) if set.len() == 1 => {
-                    let reason = format!("not done within {:?}", self.params.deadline);
+                    let reason = format!("not done within {:?}", room.deadline);
                     halve(set, &reason, &mut sets, &mut report);
                 }
                 Err(halt) => {
@@ -247,7 +281,12 @@ impl Reconciler {
 
     /// Attempts on one set until it is committed or has a reason.
     // Modelled as `Action::Again` in tests/model.
-    async fn settle(&self, set: &BTreeSet<RowKey>, until: Instant) -> Result<u64, Halt> {
+    async fn settle(
+        &self,
+        set: &BTreeSet<RowKey>,
+        until: Instant,
+        room: Room,
+    ) -> Result<u64, Halt> {
         let mut learned = Learned::default();
         let mut last = String::new();
         for attempt in 0..self.params.attempts_max {
@@ -263,9 +302,13 @@ impl Reconciler {
                     self.params.set_max
                 )));
             }
-            let limit = self.params.deadline;
-            let tried =
-                tokio::time::timeout(limit, self.attempt(&all, learned.holders_first)).await;
+            let tried = async {
+                match room.bytes >= sizes::WIDE_BYTES && !self.is_cockroach() {
+                    true => self.attempt_wide(&all, learned.holders_first, room).await,
+                    false => self.attempt(&all, learned.holders_first, room).await,
+                }
+            };
+            let tried = tokio::time::timeout(room.deadline, tried).await;
             match tried.unwrap_or(Err(Halt::Late)) {
                 Ok(changed) => return Ok(changed),
                 Err(Halt::Grow(more)) => {

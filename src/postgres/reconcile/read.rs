@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use crate::postgres::pool::Lease;
+use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
 
 use crate::domain::side::Side;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::reconcile::sizes::Meter;
+use crate::postgres::session::Prepared;
 
 /// The keys of one table in a set.
 #[derive(Debug, Clone)]
@@ -37,23 +40,29 @@ impl TableKeys {
 ///
 /// # Errors
 ///
-/// What the database reports, and [`Halt::Stale`] where a table has changed its columns.
-pub async fn read_all(
+/// What the database reports, [`Halt::Stale`] where a table has changed its columns, and
+/// [`Halt::Large`] where it is more than the meter allows.
+pub(in crate::postgres) async fn read_all(
     client: &Lease,
     side: Side,
     role: Role,
     tables: &[TableKeys],
+    meter: &Meter,
 ) -> Result<Vec<Vec<Option<Image>>>, Halt> {
-    try_join_all(tables.iter().map(|table| read_table(client, side, role, table))).await
+    try_join_all(tables.iter().map(|table| read_table(client, side, role, table, meter))).await
 }
 
-async fn read_table(
+/// The statement that reads a table's rows, with the columns that the shape was made from.
+///
+/// # Errors
+///
+/// [`Halt::Stale`] where the table has changed its columns.
+pub(super) async fn prepare_rows(
     client: &Lease,
     side: Side,
     role: Role,
     table: &TableKeys,
-) -> Result<Vec<Option<Image>>, Halt> {
-    let on = on(side);
+) -> Result<Arc<Prepared>, Halt> {
     let statement = client.prepared(&table.shape.select_by_keys(role)).await.map_err(of_fault)?;
     let known = match role {
         Role::Primary => &table.shape.primary_columns,
@@ -66,14 +75,24 @@ async fn read_table(
                 && known.ty.oid == found.type_().oid()
                 && known.type_modifier == found.type_modifier()
         });
-    if !same {
-        return Err(changed_columns(client, side, table, role));
-    }
+    if same { Ok(statement) } else { Err(changed_columns(client, side, table, role)) }
+}
+
+async fn read_table(
+    client: &Lease,
+    side: Side,
+    role: Role,
+    table: &TableKeys,
+    meter: &Meter,
+) -> Result<Vec<Option<Image>>, Halt> {
+    let on = on(side);
+    let statement = prepare_rows(client, side, role, table).await?;
     let arrays = table.arrays(&(0..table.keys.len()));
-    let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
-        arrays.iter().map(|array| array as _).collect();
     let mut images: Vec<Option<Image>> = vec![None; table.keys.len()];
-    for row in client.query(&statement.statement, &params).await.map_err(on)? {
+    // Row by row, so that what is too much ends before it is all there.
+    let rows = client.query_raw(&statement.statement, arrays.iter()).await.map_err(on)?;
+    let mut rows = std::pin::pin!(rows);
+    while let Some(row) = rows.try_next().await.map_err(on)? {
         let place: i64 = row.try_get(0).map_err(on)?;
         let place = usize::try_from(place - 1).ok().and_then(|place| images.get_mut(place));
         let Some(place) = place else { continue };
@@ -83,7 +102,9 @@ async fn read_table(
                 table.shape.quoted(role)
             )));
         }
-        *place = Some(Image::from_row(&row, 1).map_err(on)?);
+        let image = Image::from_row(&row, 1).map_err(on)?;
+        meter.count(image.size())?;
+        *place = Some(image);
     }
     Ok(images)
 }

@@ -107,6 +107,21 @@ impl Transaction {
     }
 }
 
+impl Transaction {
+    /// Ends it and closes the connection: its buffers keep the size of the largest message.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub(super) async fn close(mut self, how: &str) -> Result<(), Halt> {
+        self.client()?.batch_execute(how).await.map_err(on(self.side))?;
+        if let Some(client) = self.client.take() {
+            client.close().await;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Transaction {
     fn drop(&mut self) {
         if let Some(client) = self.client.take() {

@@ -1,7 +1,7 @@
 //! How the tables of both sides correspond, column by column.
 
 use crate::compare::cell::ColumnPair;
-use crate::domain::pg_type::Column;
+use crate::domain::pg_type::{Column, TypeKind};
 use crate::domain::table::{TableName, quote_identifier};
 use crate::postgres::reconcile::lock::Canon;
 
@@ -62,6 +62,25 @@ pub enum Sort {
     /// By the labels of an enumeration, whose order differs between the sides.
     Labels,
 }
+
+// === impl Pair ===
+
+impl Pair {
+    /// Whether both columns have one type, precision included, so that equal bytes are equal values
+    /// and none needs to be made into another.
+    pub fn same_type(&self) -> bool {
+        let (primary, shadow) = (&self.judged.primary, &self.judged.shadow);
+        primary.ty.oid == shadow.ty.oid
+            && primary.ty.kind == TypeKind::Simple
+            && shadow.ty.kind == TypeKind::Simple
+            && primary.type_modifier == shadow.type_modifier
+            // Ids of the servers' own types are the same everywhere.
+            && primary.ty.oid < FIRST_OWN_ID
+    }
+}
+
+/// Types with lower ids are the server's own.
+const FIRST_OWN_ID: u32 = 16_384;
 
 /// A unique index of the shadow that is not the primary key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -252,7 +271,7 @@ pub(in crate::postgres) mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::pg_type::{PgType, TypeKind};
+    use crate::domain::pg_type::PgType;
 
     fn column(name: &str) -> Column {
         Column {

@@ -26,6 +26,7 @@ use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::session::{Transaction, begin_primary};
 use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::reconcile::sizes::Meter;
 use crate::postgres::verify::ask::Failed;
 use crate::postgres::verify::chunk::{ChunkDone, Failures};
 use crate::postgres::verify::judge::{discrepancy, fits};
@@ -307,7 +308,9 @@ async fn read(
     keys: &[KeyValues],
 ) -> Result<Rows, Halt> {
     let tables = [TableKeys { shape: Arc::clone(shape), keys: keys.to_vec() }];
-    let read = read_all(transaction.client()?, transaction.side(), role, &tables).await?;
+    // A page of keys that differ: what their rows have is not known before.
+    let meter = Meter::new(u64::MAX);
+    let read = read_all(transaction.client()?, transaction.side(), role, &tables, &meter).await?;
     Ok(read.into_iter().next().unwrap_or_default())
 }
 
