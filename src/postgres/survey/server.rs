@@ -37,7 +37,8 @@ SELECT coalesce(pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE'))
         JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
         WHERE n.nspname = 'segue' AND p.proname = 'enable_always'
             AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))
-FROM pg_catalog.unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) AS t (schema, name)
+FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[]))
+    AS t (schema, name)
 JOIN pg_catalog.pg_namespace AS n ON n.nspname = t.schema
 JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.name";
 const CLOSED_SCHEMAS: &str = "SELECT n.nspname::text FROM pg_catalog.pg_namespace AS n \
