@@ -21,6 +21,7 @@ pub mod setup;
 mod starting;
 pub mod status;
 pub mod sweeping;
+pub mod tables;
 pub mod verifying;
 mod watching;
 

@@ -55,6 +55,11 @@ pub async fn tables(
         capture::default_tables(&**session).await.map_err(|error| session.fault(error, true))?;
     mappings.retain(|mapping| !is_excluded(config, &mapping.source));
     refused.retain(|refusal| !is_excluded(config, &refusal.table));
+    let retired = capture::retired(&**session).await;
+    let retired = retired.map_err(|error| session.fault(error, true))?;
+    let is_retired = |name: &TableName| retired.iter().any(|it| it.mapping.source == *name);
+    mappings.retain(|mapping| !is_retired(&mapping.source));
+    refused.retain(|refusal| !is_retired(&refusal.table));
     Ok((mappings, refused))
 }
 

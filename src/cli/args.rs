@@ -113,6 +113,15 @@ pub(super) enum Command {
     },
     /// Whether both sides hold the same rows
     Verify(VerifyArgs),
+    /// The tables of the migration, and those that leave it
+    #[command(args_conflicts_with_subcommands = true)]
+    Tables {
+        #[command(subcommand)]
+        command: Option<TablesCommand>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// What waits to be reconciled
     Outbox {
         #[command(subcommand)]
@@ -247,6 +256,30 @@ pub(super) enum MismatchesCommand {
             hide_env = true
         )]
         by: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TablesCommand {
+    /// List them with what waits for each
+    List,
+    /// Take a table out of the migration that is gone, or that the configuration excludes
+    ///
+    /// Its keys are settled and its writes no longer captured; recorded in the history.
+    Retire {
+        /// The table, as the source names it
+        #[arg(value_name = "SCHEMA.TABLE")]
+        table: String,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Make a retired table part of the migration again: captured, and copied whole
+    Adopt {
+        /// The table, as the source names it
+        #[arg(value_name = "SCHEMA.TABLE")]
+        table: String,
+        #[command(flatten)]
+        asked: AskedArgs,
     },
 }
 

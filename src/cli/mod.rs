@@ -18,6 +18,7 @@ mod serve;
 mod setup;
 mod signals;
 mod status;
+mod tables;
 mod verify;
 
 use std::io::Write;
@@ -152,6 +153,7 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
             return mismatches::run(&mut admin::connect(sources).await?, json, limit).await;
         }
         Command::Verify(args) => return verify::run(sources, args).await,
+        Command::Tables { command, json } => tables::run(sources, command, json).await?,
         Command::Outbox { command: Some(OutboxCommand::Replay { table }), json, .. } => {
             outbox::replay(&mut admin::connect(sources).await?, table, json).await?;
         }

@@ -263,6 +263,68 @@ fn every_flag_that_a_message_names_exists() {
     assert!(unknown.is_empty(), "no such flags:\n{}", unknown.join("\n"));
 }
 
+/// What a key that failed says, in the words of the code and of the runbook.
+const STUCK_REASONS: [&str; 11] = [
+    "cannot be read on the",
+    "is missing on the shadow",
+    "has no default there",
+    "which do not name the same keys",
+    "primary key is not the one that",
+    "is unfit",
+    "a unique value that it needs is held by another row",
+    "rows that refer to it keep changing",
+    "stand in its way",
+    "not done within",
+    "has two rows with one key",
+];
+
+fn runbook() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(root.join("docs/runbook.md")).unwrap()
+}
+
+/// The rows of the runbook's tables: the first cell, without accents, and the last.
+fn entries(page: &str) -> Vec<(String, String)> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let entry = |row: &str| {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        Some((cells.first()?.trim_matches('`').to_owned(), (*cells.last()?).to_owned()))
+    };
+    rows.filter_map(entry).collect()
+}
+
+#[test]
+fn every_refusal_has_an_entry_in_the_runbook_and_every_entry_a_refusal() {
+    let entries = entries(&runbook());
+    let of_code: BTreeSet<String> = texts()
+        .into_iter()
+        .filter(|(place, text)| place.starts_with("src/") && text.starts_with("refused."))
+        .map(|(_, text)| text)
+        .filter(|text| text.chars().all(|it| it.is_ascii_lowercase() || matches!(it, '_' | '.')))
+        .collect();
+    assert!(of_code.len() > 50, "{of_code:?}");
+    let of_page = entries.iter().filter(|(code, _)| code.starts_with("refused."));
+    let of_page: BTreeSet<String> = of_page.map(|(code, _)| code.clone()).collect();
+    let missing: Vec<_> = of_code.difference(&of_page).collect();
+    assert!(missing.is_empty(), "not in docs/runbook.md: {missing:?}");
+    let stale: Vec<_> = of_page.difference(&of_code).collect();
+    assert!(stale.is_empty(), "docs/runbook.md has what nothing refuses by: {stale:?}");
+    assert!(entries.iter().all(|(_, way_out)| !way_out.is_empty()));
+}
+
+#[test]
+fn every_reason_of_a_stuck_key_has_an_entry_in_the_runbook() {
+    let entries = entries(&runbook());
+    let texts = texts();
+    for reason in STUCK_REASONS {
+        let in_code = texts.iter().any(|(place, text)| {
+            place.starts_with("src/postgres/reconcile/") && text.contains(reason)
+        });
+        assert!(in_code, "nothing says {reason:?} any more");
+        assert!(entries.iter().any(|(found, _)| found == reason), "no entry for {reason:?}");
+    }
+}
+
 #[test]
 fn what_does_not_exist_is_noticed() {
     assert!(fault_of("segue outbox --stuck").is_none());

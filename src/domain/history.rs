@@ -21,6 +21,8 @@ pub enum EventKind {
     Rehearsal,
     /// A table became pending as a whole, or is pending key by key again.
     Outbox,
+    /// A table was taken out of the migration, or came back to it.
+    Tables,
 }
 
 /// One change. Time and id are the database's and the writer's.
@@ -67,8 +69,15 @@ pub struct Recorded {
 // === impl EventKind ===
 
 impl EventKind {
-    const ALL: [Self; 6] =
-        [Self::Phase, Self::Settled, Self::Percentage, Self::Drift, Self::Rehearsal, Self::Outbox];
+    const ALL: [Self; 7] = [
+        Self::Phase,
+        Self::Settled,
+        Self::Percentage,
+        Self::Drift,
+        Self::Rehearsal,
+        Self::Outbox,
+        Self::Tables,
+    ];
 
     /// The word in `segue.history`.
     pub fn as_str(self) -> &'static str {
@@ -79,6 +88,7 @@ impl EventKind {
             Self::Drift => "drift",
             Self::Rehearsal => "rehearsal",
             Self::Outbox => "outbox",
+            Self::Tables => "tables",
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::always::Rights;
 use super::form::{Event, Form};
+use super::retire::without_retired;
 use super::verify::{form_of, key_names, missing, row_form_of};
 use super::{Captured, Params, Refusal, Report, on_side, registry, tables};
 use crate::domain::control::Phase;
@@ -39,6 +40,7 @@ pub async fn install(
     if flavour == Flavour::CockroachDb && params.side == Side::Source {
         return Err(SetupError::Unsupported { side: params.side });
     }
+    let mappings = &without_retired(client, mappings).await.map_err(&failed)?;
     let (found, refused) = sort_out(client, params.side, mappings).await?;
     let mut captured = Vec::new();
     for (mapping, table) in found {
@@ -186,7 +188,16 @@ async fn registered(
     {
         return Ok((id, true));
     }
-    Ok((registry::register(transaction, side, mapping, &keys).await?, false))
+    let renamed = match known.first().copied().flatten() {
+        Some(_) => None,
+        None => registry::renamed(transaction, side, table.oid).await?,
+    };
+    if let Some((_, before)) = &renamed {
+        let (table, other) = (&table.name, side.other());
+        tracing::warn!(%side, %before, %table, "a table was renamed: rename it on the {other} too");
+    }
+    let renamed = renamed.map(|(id, _)| id);
+    Ok((registry::register(transaction, side, mapping, &keys, renamed).await?, false))
 }
 
 /// The same on CockroachDB. The new trigger is put on before the old ones are taken off: a key

@@ -2,6 +2,7 @@
 
 use tokio_postgres::{Error, GenericClient, Row};
 
+use super::form::FUNCTION_PREFIX;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 
@@ -73,13 +74,15 @@ pub async fn registered_mappings<C: GenericClient>(client: &C) -> Result<Vec<Tab
     rows.iter().map(mapping).collect()
 }
 
-/// Gives a table its id, or keeps the one that it has; the caller holds the setup lock.
+/// Gives a table its id, or keeps the one that it has, under another name too; the caller holds
+/// the setup lock.
 /// An id is never given to another table, since outbox rows may still name it.
 pub(super) async fn register<C: GenericClient>(
     client: &C,
     side: Side,
     mapping: &TableMapping,
     key_columns: &[&str],
+    renamed: Option<i32>,
 ) -> Result<i32, Error> {
     let known = ids(client, side, std::slice::from_ref(mapping)).await?;
     let values: [&str; 4] = [
@@ -88,7 +91,7 @@ pub(super) async fn register<C: GenericClient>(
         &mapping.target.schema,
         &mapping.target.name,
     ];
-    let row = if let Some(id) = known.first().copied().flatten() {
+    let row = if let Some(id) = known.first().copied().flatten().or(renamed) {
         client
             .query_one(
                 "UPDATE segue.migrated_table SET source_schema = $2, source_name = $3,
@@ -101,13 +104,42 @@ pub(super) async fn register<C: GenericClient>(
         client
             .query_one(
                 "INSERT INTO segue.migrated_table
-                 SELECT coalesce(pg_catalog.max(table_id), 0) + 1, $1, $2, $3, $4, $5
-                 FROM segue.migrated_table RETURNING table_id",
+                 SELECT coalesce(pg_catalog.max(known.table_id), 0) + 1, $1, $2, $3, $4, $5
+                 FROM (SELECT table_id FROM segue.migrated_table
+                    UNION ALL SELECT table_id FROM segue.retired_table) AS known
+                 RETURNING table_id",
                 &[&values[0], &values[1], &values[2], &values[3], &key_columns],
             )
             .await?
     };
     row.try_get(0)
+}
+
+/// The id of a table that was renamed: capture's triggers stand on the relation, and no table has
+/// the name any more that the registry knows.
+pub(super) async fn renamed<C: GenericClient>(
+    client: &C,
+    side: Side,
+    relation: u32,
+) -> Result<Option<(i32, TableName)>, Error> {
+    let side = side.as_str();
+    let sql = format!(
+        "SELECT DISTINCT m.table_id, m.{side}_schema, m.{side}_name
+         FROM segue.migrated_table AS m
+         JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = $1
+         JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+            AND pg_catalog.starts_with(p.proname::text,
+                pg_catalog.concat('{FUNCTION_PREFIX}', m.table_id, '_'))
+         JOIN pg_catalog.pg_namespace AS s ON s.oid = p.pronamespace AND s.nspname = 'segue'
+         WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c
+            JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+            WHERE n.nspname = m.{side}_schema AND c.relname = m.{side}_name)"
+    );
+    let rows = client.query(&sql, &[&relation]).await?;
+    let found = |row: &Row| {
+        Ok((row.try_get(0)?, TableName { schema: row.try_get(1)?, name: row.try_get(2)? }))
+    };
+    rows.first().map(found).transpose()
 }
 
 /// Whether the registry has this mapping and key for the id.

@@ -3,6 +3,7 @@
 use tokio_postgres::{Error, GenericClient};
 
 use super::form::{Event, Form, Function};
+use super::retire::without_retired;
 use super::rows::RowForm;
 use super::{Params, on_side, registry, tables};
 use crate::domain::side::Side;
@@ -40,6 +41,7 @@ pub async fn verify_installed<C: GenericClient>(
     params: &Params,
     mappings: &[TableMapping],
 ) -> Result<Vec<Drift>, Error> {
+    let mappings = &without_retired(client, mappings).await?;
     let names: Vec<TableName> =
         mappings.iter().map(|mapping| on_side(mapping, params.side).clone()).collect();
     let found = catalog::load(client, &names).await?;

@@ -18,6 +18,7 @@
 
 pub mod asking;
 pub mod backoff;
+pub mod by_table;
 pub mod claim;
 pub mod fold;
 pub mod list;

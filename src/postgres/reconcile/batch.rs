@@ -17,9 +17,10 @@ use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::claim::{Claim, ClaimLimits, ClaimedRows, claim};
 use crate::postgres::outbox::fold::note_done;
 use crate::postgres::outbox::servers::seen;
-use crate::postgres::outbox::settle::{fail, forget, forget_now};
+use crate::postgres::outbox::settle::{forget, forget_now};
 use crate::postgres::outbox::{Outbox, RowKey};
 use crate::postgres::reconcile::batch::table::Tables;
+use crate::postgres::reconcile::give_back::give_back;
 use crate::postgres::reconcile::halt::{Halt, on};
 use crate::postgres::reconcile::place::Place;
 use crate::postgres::reconcile::session::Transaction;
@@ -94,9 +95,6 @@ pub struct OutboxWorker {
 
 /// Calls that one batch's trace is linked to, at most.
 const LINKS_MAX: usize = 32;
-
-/// What a batch has to write into the outbox.
-type Failures<'a> = BTreeMap<(&'a str, u32), Vec<&'a ClaimedRows>>;
 
 impl OutboxWorker {
     /// A worker on the outbox of the reconciler's primary.
@@ -241,18 +239,10 @@ impl OutboxWorker {
         for table in report.done.iter().filter(|key| key.values.is_empty()) {
             note_done(client, self.outbox.side(), table.table_id).await.map_err(Halt::Away)?;
         }
-        let mut failures: Failures<'_> = BTreeMap::new();
-        for (key, reason) in &report.failed {
-            if let Some(rows) = keys.get(key) {
-                failures.entry((reason.as_str(), rows.attempts)).or_default().push(rows);
-            }
-        }
-        for ((reason, attempts), rows) in failures {
-            let unit = (self.reconciler.params.dice)();
-            let wait = self.params.backoff.wait(attempts.saturating_add(1), unit);
-            let places = rows.into_iter().flat_map(|rows| &rows.places);
-            fail(client, places, reason, wait).await.map_err(Halt::Away)?;
-        }
+        give_back(client, keys, &report, |attempts| {
+            self.params.backoff.wait(attempts, (self.reconciler.params.dice)())
+        })
+        .await?;
         self.reconciler.params.crash.pass(crash::BEFORE_FORGET_COMMIT)?;
         transaction.end("COMMIT").await?;
         self.reconciler.params.crash.pass(crash::AFTER_FORGET_COMMIT)?;

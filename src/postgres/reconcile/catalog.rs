@@ -206,7 +206,12 @@ fn missing(
 ) -> Result<Shape, (Side, tokio_postgres::Error)> {
     match error.as_db_error() {
         Some(db) if db.code().code().starts_with("42") || db.code().code() == "3F000" => {
-            Ok(Err(format!("table {table} cannot be read on the {side}: {}", db.message())))
+            Ok(Err(format!(
+                "table {table} cannot be read on the {side}: {}; make it there, rename it there \
+                 where it was renamed on the other side, or take it out of the migration: \
+                 `segue tables retire`",
+                db.message()
+            )))
         }
         _ => Err((side, error)),
     }

@@ -18,12 +18,14 @@ pub mod apply;
 mod asked;
 pub mod attempt;
 pub mod batch;
+mod beyond;
 pub mod catalog;
 pub mod cells;
 pub mod conflict;
 pub mod consistent;
 pub mod form;
 mod generated;
+mod give_back;
 pub mod halt;
 pub mod image;
 mod key_column;
@@ -139,6 +141,9 @@ pub struct Report {
     pub done: BTreeSet<RowKey>,
     /// Keys that could not be done, each with its reason.
     pub failed: Vec<(RowKey, String)>,
+    /// Of these, keys of another primary key than their table has now: they name no row, and the
+    /// rows that they named are found by going through the table.
+    pub outdated: BTreeSet<RowKey>,
     /// Rows of the shadow that were written.
     pub changed: u64,
     /// Why the rest was left alone.
@@ -268,6 +273,12 @@ impl Reconciler {
                     break;
                 }
             }
+        }
+        if !report.failed.is_empty()
+            && let Err(halt) = self.take_settled(&mut report).await
+        {
+            // They wait, and are looked at again.
+            tracing::debug!(?halt, "keys that failed could not be looked at");
         }
         report
     }

@@ -86,6 +86,10 @@ impl Reconciler {
         if !matches!(shapes.get(&table_id), Some(Ok(_))) && self.shapes.forget_if_old() {
             shapes = self.shapes().await?;
         }
+        let is_fit = matches!(shapes.get(&table_id), Some(Ok(_)));
+        if !is_fit && !self.retired(BTreeSet::from([table_id])).await?.is_empty() {
+            return Ok(());
+        }
         let shape = match shapes.get(&table_id) {
             Some(Ok(shape)) => shape,
             Some(Err(reason)) => return Err(Halt::Set(reason.clone())),

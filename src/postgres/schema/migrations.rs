@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 16] = [
+pub(super) const MIGRATIONS: [Migration; 17] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -61,6 +61,7 @@ pub(super) const MIGRATIONS: [Migration; 16] = [
     Migration { version: 14, sql: |_| OUTBOX_WHOLE.to_owned() },
     Migration { version: 15, sql: |_| include_str!("v15.sql").to_owned() },
     Migration { version: 16, sql: |_| include_str!("v16.sql").to_owned() },
+    Migration { version: 17, sql: |_| include_str!("v17.sql").to_owned() },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.

@@ -20,6 +20,9 @@ pub(in crate::postgres) const SETUP_LOCK: i64 = 0x7365_6775_6500_0001;
 /// The version that has `segue.outbox_state`.
 pub(in crate::postgres) const OUTBOX_STATE_SINCE: i32 = 4;
 
+/// The version that has `segue.retired_table`.
+pub(in crate::postgres) const RETIRED_SINCE: i32 = 17;
+
 /// Attempts where the server asks to try again, as CockroachDB does.
 const ATTEMPTS_MAX: u32 = 5;
 

@@ -1,0 +1,101 @@
+//! Keys that failed, and for which there is nothing to be done: their table is retired, or the
+//! primary no longer has the row and the shadow cannot have it.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::Error;
+use tokio_postgres::types::ToSql;
+
+use crate::postgres::outbox::RowKey;
+use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::select::presence;
+use crate::postgres::reconcile::session::{Transaction, begin_primary};
+use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::reconcile::{Reconciler, Report};
+
+const RETIRED: &str = "SELECT table_id FROM segue.retired_table WHERE table_id = ANY ($1)";
+/// What a value is told by that its type does not have: out of range, no such label.
+const NO_VALUE: &str = "22";
+
+/// How a side answers to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Row,
+    NoRow,
+    /// The key's texts are no values of its type there.
+    NoValue,
+}
+
+impl Reconciler {
+    /// Takes keys that failed for done where nothing is to be done for them.
+    pub(super) async fn take_settled(&self, report: &mut Report) -> Result<(), Halt> {
+        let shapes = self.shapes().await?;
+        // What is known of the tables may be older than the retirement.
+        let retired =
+            self.retired(report.failed.iter().map(|(key, _)| key.table_id).collect()).await?;
+        let mut failed = Vec::with_capacity(report.failed.len());
+        for (key, reason) in std::mem::take(&mut report.failed) {
+            let is_settled = retired.contains(&key.table_id) || self.is_nothing(&key).await?;
+            if is_settled {
+                report.done.insert(key);
+                continue;
+            }
+            if let Some(Ok(shape)) = shapes.get(&key.table_id)
+                && !key.values.is_empty()
+                && shape.key.len() != key.values.len()
+            {
+                report.outdated.insert(key.clone());
+            }
+            failed.push((key, reason));
+        }
+        report.failed = failed;
+        Ok(())
+    }
+
+    /// Those of the tables that are retired. What was noted of them before is not to be copied.
+    pub(super) async fn retired(&self, ids: BTreeSet<i32>) -> Result<BTreeSet<i32>, Halt> {
+        let session = self.primary.get().await.map_err(Halt::Away)?;
+        let retired = session.prepared(RETIRED).await.map_err(of_fault)?;
+        let ids: Vec<i32> = ids.into_iter().collect();
+        let at = on(session.side());
+        let rows = session.query(&retired.statement, &[&ids]).await.map_err(at)?;
+        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(at)
+    }
+
+    /// Whether the shadow can have no row of this key, and the primary has none.
+    ///
+    /// The shadow is asked first, and its type is what it is; the primary then says what is to be
+    /// there. A row that it gets after that has an outbox row of its own.
+    pub(super) async fn is_nothing(&self, key: &RowKey) -> Result<bool, Halt> {
+        let shapes = self.shapes().await?;
+        let Some(Ok(shape)) = shapes.get(&key.table_id) else { return Ok(false) };
+        if shape.key.len() != key.values.len() {
+            return Ok(false);
+        }
+        Ok(self.look(shape, Role::Shadow, key).await? == Found::NoValue
+            && self.look(shape, Role::Primary, key).await? != Found::Row)
+    }
+
+    async fn look(&self, shape: &TableShape, role: Role, key: &RowKey) -> Result<Found, Halt> {
+        let begin = begin_primary(self.params.deadline);
+        let transaction = Transaction::open(self.pool(role), &begin).await?;
+        let side = transaction.side();
+        let client = transaction.client()?;
+        let select = client.prepared(&presence(shape, role)).await.map_err(of_fault)?;
+        let columns: Vec<[&str; 1]> = key.values.iter().map(|value| [value.as_str()]).collect();
+        let columns: Vec<&[&str]> = columns.iter().map(<[&str; 1]>::as_slice).collect();
+        let params: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|it| it as _).collect();
+        let found = match client.query(&select.statement, &params).await {
+            Ok(rows) if rows.is_empty() => Found::NoRow,
+            Ok(_) => Found::Row,
+            Err(error) if is_no_value(&error) => Found::NoValue,
+            Err(error) => return Err(on(side)(error)),
+        };
+        transaction.end("ROLLBACK").await?;
+        Ok(found)
+    }
+}
+
+fn is_no_value(error: &Error) -> bool {
+    error.code().is_some_and(|state| state.code().starts_with(NO_VALUE))
+}
