@@ -18,7 +18,8 @@ use crate::domain::table::{TableName, TableRef};
 use crate::ports::admin::{OutboxAdmin, ProofStatus};
 use crate::ports::reconcile::{BatchDone, OutboxSize, OutboxWork, Upkeep};
 use crate::ports::{
-    AnswerStream, ControlView, Database, Description, PendingKeys, ReadRequest, WriteRequest,
+    AnswerStream, ControlView, Database, Description, PendingKeys, ReadRequest, SessionSetting,
+    WriteRequest,
 };
 
 /// One of two, by the control row: that of the primary, or of the shadow.
@@ -141,6 +142,14 @@ impl Database for Directed<dyn Database> {
 
     fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<AnswerStream, SqlFault>> {
         async move { self.now().read(request).await }.boxed()
+    }
+
+    fn read_under(
+        &self,
+        request: ReadRequest,
+        settings: Vec<SessionSetting>,
+    ) -> BoxFuture<'_, Result<AnswerStream, SqlFault>> {
+        async move { self.now().read_under(request, settings).await }.boxed()
     }
 
     fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>> {

@@ -150,6 +150,11 @@ pub const ENTRIES: &[Entry] = &[
         "LIMIT cuts among rows, and the sort key is not in the answer, so ties cannot be told",
         "end ORDER BY with a unique key, and select it",
     ),
+    e(
+        "session_setting",
+        "the sessions of the two databases have different settings",
+        "give the application's role the same settings on both databases, with ALTER ROLE … SET or ALTER DATABASE … SET",
+    ),
     // Not comparable.
     e(
         "limit_without_order",

@@ -42,6 +42,19 @@ pub fn with_evidence(first: Comparison, rewrite: &Rewrite, rewritten: Comparison
     }
 }
 
+/// The verdict on a difference that is gone where the shadow's session has the primary's settings.
+/// `differing` says which are not the same.
+#[must_use]
+pub fn of_settings(first: &Comparison, differing: &str) -> Comparison {
+    let found = known(Verdict::Incompatible, "session_setting");
+    Comparison {
+        reason: format!("{}: {differing}", found.reason),
+        example: first.example.clone(),
+        suspected: false,
+        ..found
+    }
+}
+
 /// What a text was the text of shows only when it is selected itself.
 fn category(first: &Comparison, rewrite: &Rewrite, rewritten: &Comparison) -> &'static str {
     let used = |prefix: &str| rewritten.rules.iter().any(|rule| rule.starts_with(prefix));

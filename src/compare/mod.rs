@@ -9,6 +9,7 @@
 //! - [`common::form`]: the coarser form of a column's two types, by which stored rows are compared
 //! - [`rewrite::machine`]: rewrites that tell a difference of dialects from one of data
 //! - [`with_evidence`]: what the rewritten statement's answers say about the first verdict
+//! - [`of_settings`]: the verdict on a difference that is gone under the same settings
 //! - [`differing::rows`]: the rows that two answers differ in, by their keys
 //! - [`catalogue`]: the known differences, why they are, and how to write around them
 
@@ -31,6 +32,6 @@ mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use crate::compare::evidence::with_evidence;
+pub use crate::compare::evidence::{of_settings, with_evidence};
 pub use crate::compare::verdicts::compare;
 pub use crate::statement::rewrite;

@@ -81,6 +81,9 @@ pub struct Description {
     pub columns: Arc<[Column]>,
 }
 
+/// A setting of a session and its value, as `set_config` takes them.
+pub type SessionSetting = (String, String);
+
 /// Statements outside transactions, on one side.
 pub trait Database: Send + Sync + 'static {
     /// Which one it is.
@@ -92,6 +95,16 @@ pub trait Database: Send + Sync + 'static {
     fn read_shared(&self, request: ReadRequest) -> BoxFuture<'_, Result<AnswerStream, SqlFault>> {
         self.read(request)
     }
+    /// As [`Database::read`], under these settings, in a session that ends with it.
+    ///
+    /// # Errors
+    ///
+    /// Also where the server does not take a setting.
+    fn read_under(
+        &self,
+        request: ReadRequest,
+        settings: Vec<SessionSetting>,
+    ) -> BoxFuture<'_, Result<AnswerStream, SqlFault>>;
     /// Runs a write. It goes on to its end, or to its cancellation, though the future be dropped.
     fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>>;
     /// Prepares a statement and tells its types.

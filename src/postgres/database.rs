@@ -5,12 +5,14 @@ use futures_util::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 
 use super::pool::Pool;
-use super::read::{ReadConnections, read, read_shared};
+use super::read::{ReadConnections, read, read_shared, read_under};
 use super::{describe, write};
 use crate::domain::call::WriteAnswer;
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
-use crate::ports::{AnswerStream, Database, Description, ReadRequest, WriteRequest};
+use crate::ports::{
+    AnswerStream, Database, Description, ReadRequest, SessionSetting, WriteRequest,
+};
 
 /// What executing on a database needs.
 #[derive(Debug, Clone)]
@@ -49,6 +51,14 @@ impl Database for PostgresDatabase {
 
     fn read_shared(&self, request: ReadRequest) -> BoxFuture<'_, Result<AnswerStream, SqlFault>> {
         read_shared(&self.params.reads, &self.params.tasks, request).boxed()
+    }
+
+    fn read_under(
+        &self,
+        request: ReadRequest,
+        settings: Vec<SessionSetting>,
+    ) -> BoxFuture<'_, Result<AnswerStream, SqlFault>> {
+        read_under(&self.params.reads, &self.params.tasks, request, settings).boxed()
     }
 
     fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>> {

@@ -27,7 +27,7 @@ use crate::domain::answer::RowBatch;
 use crate::domain::call::{BoundStatement, CallContext};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pg_type::Column;
-use crate::ports::{AnswerStream, ReadRequest};
+use crate::ports::{AnswerStream, ReadRequest, SessionSetting};
 
 /// Batches that wait for whoever takes them.
 const BATCHES_AHEAD: usize = 1;
@@ -71,6 +71,31 @@ pub(super) async fn read(
     let side = connections.pool.side();
     let lease = connections.lease(context.deadline);
     let lease = unless_stopped(&context, side, lease).await?;
+    read_in(Holder::Pooled(lease), tasks, &statement, context).await
+}
+
+/// Runs a read under settings, in a session that nobody gets afterwards: statements that it has
+/// prepared were read under them as well.
+pub(super) async fn read_under(
+    connections: &ReadConnections,
+    tasks: &TaskTracker,
+    request: ReadRequest,
+    settings: Vec<SessionSetting>,
+) -> Result<AnswerStream, SqlFault> {
+    const SET: &str = "SELECT pg_catalog.set_config(s.name, s.value, false) \
+        FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), \
+            pg_catalog.unnest($2::pg_catalog.text[])) AS s (name, value)";
+    let ReadRequest { mut statement, context } = request;
+    let side = connections.pool.side();
+    let lease = unless_stopped(&context, side, connections.lease(context.deadline)).await?;
+    let (names, values): (Vec<String>, Vec<String>) = settings.into_iter().unzip();
+    lease.poison();
+    let set = async {
+        lease.query(SET, &[&names, &values]).await.map_err(|error| lease.fault(error, true))
+    };
+    unless_stopped(&context, side, set).await?;
+    // Another text than any that the session may have prepared before.
+    statement.sql = format!(" {}", statement.sql).into();
     read_in(Holder::Pooled(lease), tasks, &statement, context).await
 }
 

@@ -3,6 +3,10 @@
 use crate::domain::fault::{FaultKind, SqlFault};
 
 const SYNTAX_ERROR: &str = "42601";
+/// Where a server has that setting off, it takes such a text. Segue reads a statement once, for both
+/// databases, so a literal must mean the same on both.
+const BACKSLASH_HINT: &str = "a backslash in a plain literal is an ordinary character here, whatever \
+    standard_conforming_strings says on the server; write E'it\\'s', or 'it''s', or bind a parameter";
 /// Places of the same token that are tried to find the one at fault.
 const TRIES_MAX: usize = 64;
 
@@ -21,6 +25,9 @@ pub(crate) fn fault(sql: &str, error: &pg_query::Error) -> SqlFault {
     let mut fault = SqlFault::new(FaultKind::InvalidArgument, "statement.syntax", &*message);
     SYNTAX_ERROR.clone_into(&mut fault.sqlstate);
     fault.position = position(sql, &message);
+    if sql.contains("\\'") {
+        BACKSLASH_HINT.clone_into(&mut fault.hint);
+    }
     fault
 }
 
@@ -59,6 +66,15 @@ fn characters(sql: &str, at: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backslash_before_a_quote_is_refused_with_the_way_out() {
+        let sql = r"SELECT 'it\'s'";
+        let error = pg_query::parse(sql, 0).err().unwrap();
+        assert!(fault(sql, &error).hint.contains("bind a parameter"));
+        let error = pg_query::parse("SELEC 1", 0).err().unwrap();
+        assert_eq!(fault("SELEC 1", &error).hint, "");
+    }
 
     #[test]
     fn the_place_is_found() {

@@ -25,7 +25,7 @@ use segue::grpc::{routes, sql};
 use segue::ports::settled::{SettledWrites, Standing};
 use segue::ports::{
     AnswerStream, ControlView, Database, Description, ReadRequest, ReconcileWaker, Sample,
-    ShadowReads, Transactions, WriteRequest,
+    SessionSetting, ShadowReads, Transactions, WriteRequest,
 };
 use segue::stack::queries::NamedStatements;
 use segue::stack::watch::Watch;
@@ -111,6 +111,14 @@ impl Database for FakeDatabase {
         let answer = reads(&request);
         *self.last_read.lock().unwrap() = Some(request);
         async move { answer }.boxed()
+    }
+
+    fn read_under(
+        &self,
+        request: ReadRequest,
+        _: Vec<SessionSetting>,
+    ) -> BoxFuture<'_, Result<AnswerStream, SqlFault>> {
+        self.read(request)
     }
 
     fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>> {

@@ -221,3 +221,34 @@ async fn a_row_is_pending_by_its_own_key_where_that_can_be_told() {
     let told = until_listed(&segue, of_table, &[], "pending").await;
     assert!(told["reason"].as_str().unwrap().contains("cannot be told"), "{told:#}");
 }
+
+/// A difference that only the sessions' settings make is not one of the data.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_other_settings_cause_is_told_from_other_data() {
+    const SCHEMA: &str = "CREATE TABLE visit (id int PRIMARY KEY, at timestamptz, note text);
+        INSERT INTO visit VALUES (1, '2026-01-01 23:30:00+00', 'a\\\\b'), (2, NULL, 'c');";
+    const THERE: &str = "DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I SET timezone = %L', current_database(), 'Asia/Tokyo');
+        EXECUTE format('ALTER DATABASE %I SET standard_conforming_strings = off',
+            current_database());
+        EXECUTE format('ALTER DATABASE %I SET escape_string_warning = off', current_database());
+        END $$;";
+    let pair = Pair::fresh(SCHEMA, &format!("{SCHEMA}{THERE}")).await;
+    pair.source.run(&THERE.replace("Asia/Tokyo", "UTC").replace("= off", "= on")).await;
+    let segue = Segue::serving(&pair, "shadow_read", SETTINGS).await;
+    for (sql, setting) in [
+        ("SELECT date_trunc('day', at) FROM visit WHERE id = 1", "TimeZone"),
+        (r"SELECT id FROM visit WHERE note = 'a\\b'", "standard_conforming_strings"),
+    ] {
+        let found = until_listed(&segue, (sql, "visit"), &[], "incompatible").await;
+        assert_eq!(found["category"], "session_setting", "{found:#}");
+        assert_eq!(found["suspected"], false, "{found:#}");
+        assert!(found["reason"].as_str().unwrap().contains(setting), "{found:#}");
+        let fingerprint = found["fingerprint"].as_str().unwrap();
+        let resolve = ["mismatches", "resolve", fingerprint, "--reason", "known"];
+        assert!(segue.succeed(&resolve).contains("resolved: 1"));
+    }
+    // Other data stays other data, whatever the settings are.
+    pair.target.run_as_copy("UPDATE visit SET note = 'd' WHERE id = 2").await;
+    until_listed(&segue, ("SELECT note FROM visit WHERE id = 2", "visit"), &[], "data").await;
+}

@@ -13,6 +13,7 @@ mod judge;
 mod look;
 mod read;
 mod sampler;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::time::Instant;
 
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -12,7 +13,7 @@ use crate::domain::budget::HeldBytes;
 use crate::domain::call::{BoundStatement, CallContext};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::jobs::shadow_reads::Inner;
-use crate::ports::{Database, ReadRequest};
+use crate::ports::{AnswerStream, Database, ReadRequest, SessionSetting};
 use crate::statement::Analysis;
 use crate::telemetry::metrics::Purpose;
 use crate::telemetry::{names, spans};
@@ -40,6 +41,26 @@ impl Inner {
         statement: &BoundStatement,
         analysis: &Analysis,
     ) -> Result<Kept, &'static str> {
+        self.ask(side, statement, analysis, None).await
+    }
+
+    /// The same on the shadow, under settings.
+    pub(super) async fn read_under(
+        &self,
+        statement: &BoundStatement,
+        analysis: &Analysis,
+        settings: Vec<SessionSetting>,
+    ) -> Result<Kept, &'static str> {
+        self.ask(&*self.sides.shadow, statement, analysis, Some(settings)).await
+    }
+
+    async fn ask(
+        &self,
+        side: &dyn Database,
+        statement: &BoundStatement,
+        analysis: &Analysis,
+        settings: Option<Vec<SessionSetting>>,
+    ) -> Result<Kept, &'static str> {
         let started = Instant::now();
         let context = CallContext {
             deadline: Some(started + self.params.deadline),
@@ -48,9 +69,13 @@ impl Inner {
             limits: self.params.limits,
         };
         let request = ReadRequest { statement: statement.clone(), context };
+        let asked = match settings {
+            None => side.read(request),
+            Some(settings) => side.read_under(request, settings),
+        };
         let span = spans::statement(self.params.peers.of(side.side()), &analysis.summary);
         let mut held = self.memory.share();
-        let result = collect(side, request, &mut held).instrument(span.clone()).await;
+        let result = collect(asked, &mut held).instrument(span.clone()).await;
         self.metrics.statement(side.side(), Purpose::Shadow, started.elapsed());
         let observed = match result {
             Ok(None) => return Err("memory"),
@@ -88,11 +113,10 @@ fn unanswered(fault: &SqlFault) -> Option<&'static str> {
 
 /// The whole answer; nothing where there is no memory for it.
 async fn collect(
-    side: &dyn Database,
-    request: ReadRequest,
+    asked: BoxFuture<'_, Result<AnswerStream, SqlFault>>,
     held: &mut HeldBytes,
 ) -> Result<Option<Answer>, SqlFault> {
-    let mut stream = side.read(request).await?;
+    let mut stream = asked.await?;
     let mut batches = Vec::new();
     while let Some(batch) = stream.batches.try_next().await? {
         if !held.grow(batch.cells().len() as u64) {
@@ -106,7 +130,6 @@ async fn collect(
 
 #[cfg(test)]
 mod tests {
-    use futures_util::future::BoxFuture;
     use futures_util::{FutureExt, StreamExt, stream};
 
     use super::*;
@@ -114,7 +137,7 @@ mod tests {
     use crate::domain::budget::ByteBudget;
     use crate::domain::call::{ResultLimits, WriteAnswer};
     use crate::domain::side::Side;
-    use crate::ports::{AnswerStream, Description, WriteRequest};
+    use crate::ports::{Description, WriteRequest};
 
     /// Answers with so many batches of 100 bytes.
     struct Batches(usize);
@@ -133,6 +156,14 @@ mod tests {
             };
             let batches = stream::iter((0..self.0).map(move |_| batch())).boxed();
             async move { Ok(AnswerStream { columns: [].into(), batches }) }.boxed()
+        }
+
+        fn read_under(
+            &self,
+            request: ReadRequest,
+            _: Vec<SessionSetting>,
+        ) -> BoxFuture<'_, Result<AnswerStream, SqlFault>> {
+            self.read(request)
         }
 
         fn write(&self, _: WriteRequest) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>> {
@@ -157,14 +188,14 @@ mod tests {
             },
         };
         let mut held = budget.share();
-        let answer = collect(&Batches(2), request(), &mut held).await;
+        let answer = collect(Batches(2).read(request()), &mut held).await;
         assert!(answer.is_ok_and(|answer| answer.is_some_and(|it| it.affected_rows == 2)));
         assert_eq!(budget.held(), 200);
         let mut other = budget.share();
-        let answer = collect(&Batches(1), request(), &mut other).await;
+        let answer = collect(Batches(1).read(request()), &mut other).await;
         assert!(matches!(answer, Ok(None)));
         drop(held);
-        let answer = collect(&Batches(1), request(), &mut other).await;
+        let answer = collect(Batches(1).read(request()), &mut other).await;
         assert!(matches!(answer, Ok(Some(_))));
     }
 }
