@@ -207,3 +207,31 @@ async fn rows_are_found_by_the_primary_keys_index_on_both_sides() {
         assert!(plan.contains("Index Scan using item_pkey"), "{plan}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_rows_of_one_key_are_stuck_until_the_table_has_a_key_again() {
+    let pair = world::pair().await;
+    let worker = Way::forth(&pair).worker();
+    pair.source.run("INSERT INTO app.parent VALUES (1, 'a')").await;
+    drain(&worker).await;
+    pair.source
+        .run(
+            "ALTER TABLE app.parent DROP CONSTRAINT parent_pkey CASCADE; \
+             INSERT INTO app.parent VALUES (2, 'b'), (2, 'c')",
+        )
+        .await;
+    drain(&worker).await;
+    let stuck = waiting(&pair.source).await;
+    assert!(stuck.iter().all(|row| row.contains("has two rows with one key")), "{stuck:?}");
+    assert!(!stuck.is_empty());
+    pair.source
+        .run(
+            "DELETE FROM app.parent WHERE ctid = (SELECT max(ctid) FROM app.parent); \
+             ALTER TABLE app.parent ADD PRIMARY KEY (id); \
+             UPDATE segue.outbox SET next_attempt_at = now() WHERE forgotten_at IS NULL",
+        )
+        .await;
+    drain(&worker).await;
+    assert_eq!(waiting(&pair.source).await, Vec::<String>::new());
+    world::assert_equal(&pair).await;
+}

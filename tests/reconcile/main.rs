@@ -18,6 +18,7 @@ mod convergence;
 mod failover;
 mod gives_way;
 mod law;
+mod references;
 mod retry;
 mod snapshots;
 mod spelling;

@@ -298,7 +298,8 @@ impl Reconciler {
             let all: BTreeSet<RowKey> = set.union(&learned.extra).cloned().collect();
             if all.len() > self.params.set_max.max(set.len()) {
                 return Err(Halt::Set(format!(
-                    "more than {} keys stand in its way; raise the limit of a reconcile's set",
+                    "more than {} keys stand in its way; mend those of them that are stuck, or drop \
+                     the foreign key or unique index of the shadow that ties them until the cutover",
                     self.params.set_max
                 )));
             }
