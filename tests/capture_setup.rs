@@ -84,6 +84,7 @@ async fn a_role_without_rights_is_told_what_to_run_and_then_needs_no_more() {
         side: SIDE,
         database: database.name(),
         role: "segue_least",
+        callers: None,
         tables: &tables,
     });
     database.run(&grants).await;

@@ -264,6 +264,61 @@ fn two_passwords_of_one_layer_are_refused_and_a_higher_one_wins() {
 }
 
 #[test]
+fn the_applications_login_takes_all_but_the_password_from_its_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    fs::write(&path, "x\n").unwrap();
+    let file = format!(
+        "[source]
+dsn = \"postgres://own:hunter2@db1,db2:5433/shop?sslmode=verify-full\"
+application = \"postgres://app:hunter3@db1,db2:5433/shop\"
+[target]
+dsn = \"host=crdb port=26257 user=own password=hunter4 dbname=shop\"
+application = \"user=app options='-c search_path=shop'\"
+application_password_file = {path:?}
+"
+    );
+    let config = given(&file).config();
+    assert_eq!(config.source.user, "own");
+    let login = config.source.application.clone().unwrap();
+    assert_eq!(login.user, "app");
+    let words = "connect_timeout='5' dbname='shop' host='db1,db2' password='hunter3' \
+        port=',5433' sslmode='verify-full' user='app'";
+    assert_eq!(login.conninfo.expose(), words);
+    let login = config.target.application.clone().unwrap();
+    let words = "connect_timeout='5' dbname='shop' host='crdb' options='-c search_path=shop' \
+        port='26257' sslmode='prefer' user='app'";
+    assert_eq!((login.conninfo.expose(), login.password_file), (words, Some(path)));
+    let printed = format!("{config:?} {:?}", config.effective());
+    assert!(!printed.contains("hunter"), "{printed}");
+    assert_eq!(given(DATABASES).config().source.application, None);
+}
+
+#[test]
+fn an_application_that_callers_could_get_round_is_refused() {
+    for (application, why) in [
+        ("shop_app", "name a login of its own: \"user=shop_app\""),
+        ("user=app", "logs in as app, which is segue's own role"),
+        ("options='-c role=shop'", "nothing says who asks"),
+        ("postgres://shop@elsewhere/shop", "says another host than the side"),
+        ("user=shop sslmode=disable", "says another sslmode than the side"),
+        ("user=shop colour=red", "which segue does not know"),
+    ] {
+        let file =
+            DATABASES.replace("[target]", &format!("application = \"{application}\"\n[target]"));
+        let found = given(&file).faults();
+        assert!(found.len() == 1 && found[0].contains(why), "{application}: {found:#?}");
+        assert!(found[0].contains("source.application"), "{found:#?}");
+    }
+    let file = DATABASES.replace("[target]", "application_password_file = \"/dev/null\"\n[target]");
+    let found = given(&file).faults();
+    assert!(found[0].contains("there is no login whose password it is"), "{found:#?}");
+    let file = DATABASES.replace("[target]", "application = \"user=shop\"\n[target]");
+    let found = given(&format!("{file}[cutover]\nread_only_roles = [\"x\", \"shop\"]\n")).faults();
+    assert!(found[0].contains("as which segue runs callers' statements itself"), "{found:#?}");
+}
+
+#[test]
 fn tables_and_rules() {
     let file = format!(
         "{DATABASES}
@@ -343,6 +398,7 @@ fn every_key_reaches_something() {
                 "exclude" => "excluded",
                 "otlp_protocol" => "otlp_http",
                 "log_format" => "log_json",
+                "application_password_file" => "application",
                 "proof_max_age" | "proof_max_age_of" => "proof_ages",
                 // Of a connection string, which travels as one.
                 "dsn" | "host" | "port" | "dbname" | "user" | "password" | "passfile"

@@ -1,11 +1,12 @@
 //! Both databases: pools by purpose, from the configuration.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Secret};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::{Side, Sides};
 use crate::ports::Database;
@@ -29,7 +30,8 @@ const STAYING_SESSIONS_MAX: usize = 8;
 /// an operator, and who asks whether writes have settled. Reconciles that wait for a shadow never hold one.
 const CONTROL_SESSIONS_MAX: usize = 5;
 
-/// Pools of one side. Each kind of work has its own, so that none takes another's sessions.
+/// Pools of one side. Each kind of work has its own, so that none takes another's sessions. Those
+/// that run statements of callers log in as the application's role where there is one.
 #[derive(Debug, Clone)]
 struct Pools {
     reads: Pool,
@@ -127,7 +129,7 @@ impl Databases {
         &self.pools.of(side).writes
     }
 
-    /// Sessions for samples, which are as those for callers' reads.
+    /// Sessions for samples, which are as those for callers' reads, of the same role.
     pub fn samples(&self, side: Side) -> &Pool {
         &self.pools.of(side).samples
     }
@@ -192,8 +194,14 @@ impl Pools {
         let unusable = |message: String| {
             SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
         };
-        let dsn = dsn(config).map_err(&unusable)?;
-        let connector = Connector::new(side, dsn).map_err(&unusable)?;
+        let own = Connector::new(side, dsn(config).map_err(&unusable)?).map_err(&unusable)?;
+        let callers = match &config.application {
+            Some(login) => {
+                let dsn = dsn_of(&login.conninfo, login.password_file.as_deref());
+                Connector::new(side, dsn.map_err(&unusable)?).map_err(&unusable)?
+            }
+            None => own.clone(),
+        };
         let pool = |purpose, size_max| {
             let limits = match purpose {
                 Purpose::Own => SessionLimits::own(lease),
@@ -207,12 +215,13 @@ impl Pools {
         };
         let fence = fence.fence(side, config.pool_wait_max);
         let writes = pool(Purpose::Write, config.write_pool_max);
-        let pool = |purpose, size_max| Pool::new(connector.clone(), pool(purpose, size_max));
+        let own_work = pool(Purpose::Own, config.own_pool_max);
+        let pool = |purpose, size_max| Pool::new(callers.clone(), pool(purpose, size_max));
         Ok(Self {
-            control: Pool::new(connector.clone(), control)?,
+            control: Pool::new(own.clone(), control)?,
+            own: Pool::new(own, own_work)?,
             reads: pool(Purpose::Read, config.read_pool_max)?,
-            writes: Pool::fenced(connector.clone(), writes, fence)?,
-            own: pool(Purpose::Own, config.own_pool_max)?,
+            writes: Pool::fenced(callers.clone(), writes, fence)?,
             samples: pool(Purpose::Read, samples)?,
             staying: pool(Purpose::Write, config.write_pool_max.min(STAYING_SESSIONS_MAX))?,
         })
@@ -243,8 +252,12 @@ fn state(pool: &Pool) -> PoolState {
 
 /// The environment has had its say in the configuration already.
 fn dsn(config: &config::Database) -> Result<Dsn, String> {
-    let dsn = Dsn::parse(config.conninfo.expose(), |_| None).map_err(|error| error.to_string())?;
-    Ok(match &config.password_file {
+    dsn_of(&config.conninfo, config.password_file.as_deref())
+}
+
+fn dsn_of(conninfo: &Secret, password_file: Option<&Path>) -> Result<Dsn, String> {
+    let dsn = Dsn::parse(conninfo.expose(), |_| None).map_err(|error| error.to_string())?;
+    Ok(match password_file {
         Some(path) => dsn.with_password_file(path),
         None => dsn,
     })

@@ -1,6 +1,7 @@
 //! Puts the parts together, starts them, and stops them in order.
 
 pub mod backfill;
+pub mod callers;
 mod crash;
 pub mod cutover;
 pub mod databases;

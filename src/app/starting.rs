@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::app::AppError;
 use crate::app::databases::Databases;
 use crate::app::setup::{CaptureCheck, check_capture, check_side, phase_of};
+use crate::app::{AppError, callers};
 use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::{Side, Sides};
@@ -44,6 +44,8 @@ pub(super) async fn at_start(config: &Config, databases: &Databases) -> Result<(
             }
             Err(error) => return Err(error.into()),
         }
+        drop(session);
+        callers::at_start(config, databases, side, permission).await?;
     }
     // A table that turned up beside the migration is warned of by the watch: it must not
     // keep the application from its data.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::app::databases::Databases;
-use crate::app::setup;
+use crate::app::{callers, setup};
 use crate::cli::Refused;
 use crate::cli::args::CaptureCommand;
 use crate::cli::print::{self, counted};
@@ -41,6 +41,9 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
             (from, to) => format!("{side}: segue's tables went from version {from} to {to}\n"),
         });
     }
+    for side in [Side::Source, Side::Target] {
+        admit_callers(&config, &databases, side).await?;
+    }
     // Capture stands before any phase relies on it, and goes after the last that does.
     if wanted.is_none_or(Phase::captures) {
         let refused = install(&config, &databases).await?;
@@ -63,6 +66,18 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
     Ok(())
 }
 
+async fn admit_callers(config: &Config, databases: &Databases, side: Side) -> Result<()> {
+    let Some(admitted) = callers::admit(config, databases, side, Permission::Change).await? else {
+        return Ok(());
+    };
+    let role = &admitted.role;
+    print::out(&match admitted.granted {
+        true => format!("{side}: granted segue's functions to {role}, the role of callers\n"),
+        false => format!("{side}: callers' statements run as {role}\n"),
+    });
+    Ok(())
+}
+
 /// Everything that init does, as SQL: what a role that may must grant, segue's own tables, and
 /// capture. The source is asked for its tables.
 async fn print_all(config: &Config) -> Result<()> {
@@ -78,9 +93,14 @@ async fn print_all(config: &Config) -> Result<()> {
             side,
             database: &database.dbname,
             role: &database.user,
+            callers: database.application.as_ref().map(|login| login.user.as_str()),
             tables: &tables,
         }));
         print::out(&format!("\n{}\n", schema::script(side, Flavour::PostgreSql)));
+        if let Some(login) = &database.application {
+            let grants = schema::for_callers(&login.user, Flavour::PostgreSql);
+            print::out(&format!("-- {side}: the role of callers' statements\n{grants}\n"));
+        }
     }
     print_capture(config, &databases).await
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::application::{self, Login};
 use crate::config::dsn::{self, Words};
 use crate::config::keys::SSL_MODES;
 use crate::config::reader::Reader;
@@ -22,6 +23,8 @@ pub struct Database {
     pub dbname: String,
     /// The role.
     pub user: String,
+    /// The login of callers' statements, where it is another one.
+    pub application: Option<Login>,
     /// Time to open one connection.
     pub connect_timeout: Duration,
     /// Connections for callers' reads and for samples.
@@ -65,6 +68,7 @@ impl Database {
         // libpq counts whole seconds; a shorter time is kept by whoever connects.
         let whole = connect_timeout.as_secs_f64().ceil().max(1.0);
         words.insert("connect_timeout".to_owned(), format!("{whole}"));
+        let application = application::read(reader, side, &words);
         let word = |name: &str| words.get(name).cloned().unwrap_or_default();
         let user = word("user");
         let dbname = match word("dbname") {
@@ -75,6 +79,7 @@ impl Database {
             hosts: hosts(reader, side, &word("host"), &word("port")),
             dbname,
             user,
+            application,
             conninfo: Secret::new(dsn::write(&words)),
             password_file,
             connect_timeout,

@@ -4,6 +4,7 @@
 //! defaults), then checked into one [`Config`]. All faults are found at once. `keys` lists
 //! every key; `docs/configuration.md` must agree with it.
 
+mod application;
 mod backfill;
 mod compare;
 mod control;
@@ -22,6 +23,7 @@ mod sections;
 mod units;
 mod verify;
 
+pub use application::Login;
 pub use backfill::Backfill;
 pub use compare::CompareRule;
 pub use control::Control;
@@ -170,6 +172,19 @@ impl Config {
         reader.fault(&key, message);
     }
 
+    /// Sessions that segue itself opens for callers would begin read-only, and after a rollback as
+    /// well: they stay open.
+    fn check_read_only_roles(&self, reader: &mut Reader) {
+        let Some(login) = &self.source.application else { return };
+        if self.cutover.read_only_roles.contains(&login.user) {
+            let message = format!(
+                "names {}, as which segue runs callers' statements itself (source.application); give                  programs that bypass segue a role of their own, or leave it to capture to refuse                  their writes",
+                login.user
+            );
+            reader.fault("cutover.read_only_roles", message);
+        }
+    }
+
     fn check_together(&self, reader: &mut Reader) {
         let place = |database: &Database| (database.hosts.clone(), database.dbname.clone());
         if !self.source.hosts.is_empty() && place(&self.source) == place(&self.target) {
@@ -179,6 +194,7 @@ impl Config {
         if self.listen.sql == self.listen.admin && !self.listen.sql.is_empty() {
             reader.fault("listen.admin", "is the same address as listen.sql");
         }
+        self.check_read_only_roles(reader);
         for side in [Side::Source, Side::Target] {
             let database = self.database(side);
             // Each batch takes two on the primary, one of which holds its claims; control, the

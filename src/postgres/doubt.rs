@@ -39,8 +39,13 @@ const END_PROCESS_OLD: &str = "SELECT pg_catalog.pg_terminate_backend(a.pid), NU
      FROM pg_catalog.pg_stat_activity AS a \
      WHERE a.pid = $1 AND extract(epoch FROM a.backend_start)::text = $2";
 const XACT_STATUS: &str = "SELECT pg_catalog.pg_xact_status($1::text::pg_catalog.xid8)::text";
-const IN_OUTBOX: &str = "SELECT EXISTS (SELECT 1 FROM segue.outbox WHERE write_id = $1::text::uuid \
+/// By functions that run as segue's role: that of callers may not look at the outbox, nor at the
+/// server's processes.
+const IN_OUTBOX: &str = "SELECT segue.is_noted($1::text::uuid)";
+const IN_OUTBOX_COCKROACH: &str = "SELECT EXISTS (SELECT 1 FROM segue.outbox \
+     WHERE write_id = $1::text::uuid \
      AND created_at > pg_catalog.clock_timestamp() - interval '10 minutes')";
+const HAS_CRASHED: &str = "SELECT segue.has_crashed_since($1::text::numeric)";
 
 /// A session on which nothing of the lost one can happen any more.
 pub(super) struct After {
@@ -123,8 +128,12 @@ async fn look_up(
             return outcome;
         }
     }
+    let is_cockroach = session.facts().is_cockroach;
     let in_outbox = session
-        .query_typed(IN_OUTBOX, &[(&write_id.to_string(), Type::TEXT)])
+        .query_typed(
+            if is_cockroach { IN_OUTBOX_COCKROACH } else { IN_OUTBOX },
+            &[(&write_id.to_string(), Type::TEXT)],
+        )
         .await
         .ok()
         .and_then(|rows| rows.first()?.try_get::<_, bool>(0).ok());
@@ -138,12 +147,23 @@ async fn status_of(session: &Session, lost: &ServerFacts, xid: &str) -> Outcome 
         .ok()
         .flatten()
         .and_then(|row| row.try_get::<_, Option<String>>(0).ok().flatten());
-    let same_server = session.facts().incarnation == lost.incarnation;
+    let same_server = session.facts().incarnation == lost.incarnation
+        && !(session.facts().is_blind_to_crashes() && has_crashed(session, lost).await);
     match status.as_deref() {
         // A committed transaction is durable, so its id is not given out again.
         Some("aborted") => Outcome::NotApplied,
         // After a crash the id may have become another transaction's.
         Some("committed") if same_server => Outcome::Applied,
         _ => Outcome::Unknown,
+    }
+}
+
+/// Whether the server has crashed since the lost session began. Where segue's role may not see that
+/// either, nothing says so; a question that fails says that it may have.
+async fn has_crashed(session: &Session, lost: &ServerFacts) -> bool {
+    let asked = session.query_typed(HAS_CRASHED, &[(&lost.backend_start, Type::TEXT)]).await;
+    match asked.as_deref().map(|rows| rows.first().map(|row| row.try_get::<_, Option<bool>>(0))) {
+        Ok(Some(Ok(crashed))) => crashed.unwrap_or(false),
+        _ => true,
     }
 }

@@ -47,6 +47,16 @@ pub struct ServerFacts {
     pub backend_start: String,
 }
 
+// === impl ServerFacts ===
+
+impl ServerFacts {
+    /// Whether the session's role may not see the processes of the server itself, by which a crash
+    /// that the server recovered from by itself changes the incarnation.
+    pub(super) fn is_blind_to_crashes(&self) -> bool {
+        self.incarnation.ends_with('/')
+    }
+}
+
 /// A statement as the server prepared it, with its types in segue's words.
 #[derive(Debug)]
 pub struct Prepared {

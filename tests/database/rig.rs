@@ -35,10 +35,14 @@ pub(crate) struct Rig {
     pub(crate) database: Database,
 }
 
-pub(crate) const SCHEMA: &str = "CREATE TABLE item (id int PRIMARY KEY, name text, price numeric);
+/// Of segue's schema what a write with a key needs.
+pub(crate) const SCHEMA: &str = concat!(
+    "CREATE TABLE item (id int PRIMARY KEY, name text, price numeric);
     CREATE SCHEMA segue;
     CREATE TABLE segue.idempotency (key text PRIMARY KEY, content bytea NOT NULL,
-        response bytea, created_at timestamptz NOT NULL DEFAULT clock_timestamp());";
+        response bytea, created_at timestamptz NOT NULL DEFAULT clock_timestamp());",
+    include_str!("../../src/postgres/schema/callers.sql")
+);
 
 impl Rig {
     pub(crate) async fn new() -> Self {

@@ -38,6 +38,18 @@ const DATABASE: &[Key] = &[
         "",
         "file whose first line is the password; read at each connect, so that it may be rotated",
     ),
+    key(
+        "application",
+        Kind::Dsn,
+        "",
+        "login that callers' statements run as, `user=shop_app`, laid over the `dsn`, of which it takes all but the password; segue's own login where absent",
+    ),
+    key(
+        "application_password_file",
+        Kind::Path,
+        "",
+        "file whose first line is the password of `application`; read at each connect, so that it may be rotated",
+    ),
     key("passfile", Kind::Path, "", "password file in the format of `.pgpass`"),
     key(
         "sslmode",

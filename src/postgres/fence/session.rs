@@ -12,6 +12,7 @@ use super::{CLASS, cockroach, key_of};
 use crate::domain::control::{ControlState, Phase};
 use crate::domain::fault::{FaultKind, NOT_PRIMARY, Outcome, SqlFault};
 use crate::domain::side::Side;
+use crate::postgres::schema;
 use crate::postgres::session::Session;
 
 /// Between two attempts while the lock is held against us, or the rows are being brought up.
@@ -181,7 +182,7 @@ impl Fence {
         };
         let look = match is_cockroach {
             true => cockroach::LOOK,
-            false => "SELECT epoch, phase FROM segue.control WHERE id = 1",
+            false => "SELECT epoch, phase FROM segue.control_state()",
         };
         // Polled in this order, they are sent in this order.
         let (locked, row) = tokio::join!(
@@ -192,7 +193,7 @@ impl Fence {
         let failed =
             |error| SqlFault { outcome: Outcome::NotApplied, ..session.fault(error, false) };
         let locked = first(&locked.map_err(failed)?, 0).as_deref() == Some("t");
-        let row = row.map_err(failed)?;
+        let row = row.map_err(|error| schema::not_admitted(failed(error)))?;
         if !locked {
             return Ok(Attempt::Held);
         }

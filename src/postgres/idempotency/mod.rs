@@ -9,6 +9,7 @@ mod encoding;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::pipeline::{Done, Step, StepKind};
+use super::schema;
 use super::session::Session;
 use crate::domain::call::{Idempotency, WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -19,10 +20,18 @@ const KEY_BYTES_MAX: usize = 255;
 /// Bytes of an answer that is kept with its key.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
-const INSERT: &str = "INSERT INTO segue.idempotency (key, content, created_at) \
+/// `undefined_table`, `undefined_function`, `invalid_schema_name`.
+const ABSENT: [&str; 3] = ["42P01", "42883", "3F000"];
+
+/// Functions that run as segue's role: that of callers has no right on the table. On CockroachDB it
+/// has, for capture's sake.
+const TAKE: &str = "SELECT segue.take_key($1, $2)";
+const TAKE_COCKROACH: &str = "INSERT INTO segue.idempotency (key, content, created_at) \
      VALUES ($1, $2, pg_catalog.clock_timestamp())";
-const KEEP: &str = "UPDATE segue.idempotency SET response = $2 WHERE key = $1";
-const LOOK_UP: &str = "SELECT content, response FROM segue.idempotency WHERE key = $1";
+const KEEP: &str = "SELECT segue.keep_answer($1, $2)";
+const KEEP_COCKROACH: &str = "UPDATE segue.idempotency SET response = $2 WHERE key = $1";
+const FIND: &str = "SELECT is_same, answer FROM segue.find_answer($1, $2)";
+const FIND_COCKROACH: &str = "SELECT content = $2, response FROM segue.idempotency WHERE key = $1";
 
 /// What is known of a key.
 #[derive(Debug)]
@@ -49,7 +58,8 @@ pub(super) fn check_key(idempotency: &Idempotency) -> Result<(), SqlFault> {
 /// do not run.
 pub(super) fn insert<'a>(session: &'a Session, idempotency: &'a Idempotency) -> Step<'a> {
     let content: &[u8] = &idempotency.content;
-    execute(session, StepKind::Key, INSERT, Type::BYTEA, &idempotency.key, content.to_vec())
+    let sql = if session.facts().is_cockroach { TAKE_COCKROACH } else { TAKE };
+    execute(session, StepKind::Key, sql, Type::BYTEA, &idempotency.key, content.to_vec())
 }
 
 /// Keeps the answer with its key.
@@ -73,7 +83,8 @@ pub(super) fn keep<'a>(
             .with_hint("return less, or send the call without a key")
             .on(session.side()));
     }
-    Ok(execute(session, StepKind::Response, KEEP, Type::BYTEA, &idempotency.key, response))
+    let sql = if session.facts().is_cockroach { KEEP_COCKROACH } else { KEEP };
+    Ok(execute(session, StepKind::Response, sql, Type::BYTEA, &idempotency.key, response))
 }
 
 /// Typed by us, so that a first use needs no round trip for preparing it.
@@ -96,14 +107,14 @@ fn execute<'a>(
     Step { kind, work }
 }
 
-/// `undefined_table` here is not the caller's fault.
+/// That it is not there is not the caller's fault.
 fn without_schema(mut fault: SqlFault) -> SqlFault {
-    if fault.sqlstate == "42P01" || fault.sqlstate == "3F000" {
+    if ABSENT.contains(&&*fault.sqlstate) {
         fault.kind = FaultKind::Precondition;
         fault.reason = "idempotency.no_schema";
         "run segue init, or send the call without a key".clone_into(&mut fault.hint);
     }
-    fault
+    schema::not_admitted(fault)
 }
 
 /// The answer kept with a key.
@@ -115,18 +126,19 @@ pub(super) async fn look_up(
     session: &Session,
     idempotency: &Idempotency,
 ) -> Result<Seen, SqlFault> {
-    let key: &str = &idempotency.key;
+    let (key, asked): (&str, &[u8]) = (&idempotency.key, &idempotency.content);
+    let sql = if session.facts().is_cockroach { FIND_COCKROACH } else { FIND };
     let rows = session
-        .query_typed(LOOK_UP, &[(&key, Type::TEXT)])
+        .query_typed(sql, &[(&key, Type::TEXT), (&asked, Type::BYTEA)])
         .await
         .map_err(|error| without_schema(session.fault(error, false)))?;
     let Some(row) = rows.first() else { return Ok(Seen::Nothing) };
     let broken = |what: String| {
         SqlFault::new(FaultKind::Internal, "idempotency.response", what).on(session.side())
     };
-    let content: Vec<u8> = row.try_get(0).map_err(|error| broken(error.to_string()))?;
+    let is_same: bool = row.try_get(0).map_err(|error| broken(error.to_string()))?;
     let response: Option<Vec<u8>> = row.try_get(1).map_err(|error| broken(error.to_string()))?;
-    if content != idempotency.content {
+    if !is_same {
         let message = format!(
             "the idempotency key '{}' was used for another call less than a day ago",
             idempotency.key

@@ -12,6 +12,8 @@ pub struct GrantParams<'a> {
     pub database: &'a str,
     /// Segue's role there.
     pub role: &'a str,
+    /// The role of callers' statements there, where it is another one.
+    pub callers: Option<&'a str>,
     /// The migrated tables there, `segue.idempotency` left out.
     pub tables: &'a [TableName],
 }
@@ -49,7 +51,21 @@ pub fn grants(params: &GrantParams<'_>) -> String {
         ));
     }
     sql.push_str(&always_for(params.role));
+    if let Some(callers) = params.callers {
+        sql.push_str(&ending_for(params.role, callers));
+    }
     sql
+}
+
+/// What lets segue's role see and end sessions of the role of callers' statements.
+pub fn ending_for(role: &str, callers: &str) -> String {
+    format!(
+        "-- Segue ends sessions of callers whose sidecar is lost, so that a cutover need not wait for\n\
+         -- them. Members of a role may, and see what its sessions do.\n\
+         GRANT {} TO {};\n",
+        quote_identifier(callers),
+        quote_identifier(role)
+    )
 }
 
 /// A function that lets segue's triggers on a table fire in every session, for a role that does

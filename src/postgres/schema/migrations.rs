@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 17] = [
+pub(super) const MIGRATIONS: [Migration; 18] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -62,6 +62,7 @@ pub(super) const MIGRATIONS: [Migration; 17] = [
     Migration { version: 15, sql: |_| include_str!("v15.sql").to_owned() },
     Migration { version: 16, sql: |_| include_str!("v16.sql").to_owned() },
     Migration { version: 17, sql: |_| include_str!("v17.sql").to_owned() },
+    Migration { version: 18, sql: callers },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.
@@ -109,6 +110,15 @@ fn cockroach(flavour: Flavour) -> String {
 fn primary_epoch(flavour: Flavour) -> String {
     match flavour {
         Flavour::PostgreSql => include_str!("v12_postgres.sql").to_owned(),
+        Flavour::CockroachDb => String::new(),
+    }
+}
+
+/// Functions that sessions of callers call: they may log in as a role that has no right on any of
+/// segue's tables. On CockroachDB they use the tables.
+fn callers(flavour: Flavour) -> String {
+    match flavour {
+        Flavour::PostgreSql => include_str!("callers.sql").to_owned(),
         Flavour::CockroachDb => String::new(),
     }
 }

@@ -1,5 +1,6 @@
 //! Segue's own schema, `segue`, on both sides: made by versioned migrations.
 
+mod callers;
 mod error;
 mod grants;
 mod migrations;
@@ -9,8 +10,9 @@ use tokio_postgres::{Client, GenericClient};
 
 use crate::domain::side::Side;
 
+pub use callers::{NOT_ADMITTED, admit_callers, callers_lack, for_callers, not_admitted};
 pub use error::SetupError;
-pub use grants::{GrantParams, always_for, grants};
+pub use grants::{GrantParams, always_for, ending_for, grants};
 use migrations::{FOUNDATION, MIGRATIONS, note};
 pub use migrations::{Flavour, OUTBOX_SLOTS, SLOT_SECONDS};
 
