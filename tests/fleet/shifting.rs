@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{Durability, Major, Options, Pair, Segue, Server, eventually};
 use crate::world::{
-    ITEMS, LIMIT, QUICK, client, delete, forced, history, read, serving, until, write,
+    ITEMS, LIMIT, QUICK, client, delete, forced, history, read, serving, status, until, write,
 };
 
 const CLIENTS: i64 = 6;
@@ -218,4 +218,60 @@ async fn scraped(member: &Segue) -> String {
     let reading = stream.read_to_string(&mut page);
     tokio::time::timeout(Duration::from_secs(30), reading).await.unwrap().unwrap();
     page
+}
+
+/// What was forgotten before a restart is reconciled again after it. That is work, and no sign of
+/// a target that has fallen behind: the rows wait since they were recalled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clean_restarts_of_the_source_leave_all_reads_on_the_target() {
+    const RESTARTS: usize = 3;
+    const STRICT: &str = "outbox_age_threshold = \"5s\"";
+    const ROWS: i64 = 2_000;
+    let options = || Options { durability: Durability::Fsync, ..Options::default() };
+    let source = Server::start(Major::V15, &options());
+    let target = Server::start(Major::V18, &options());
+    let pair = Pair::within(&source, &target, ITEMS, ITEMS).await;
+    let sections = ALL_AT_ONCE.replace("outbox_age_threshold = \"1m\"", STRICT);
+    assert!(sections.contains(STRICT));
+    let fleet = serving(&pair, 2, "shadow_read", &format!("{QUICK}{sections}")).await;
+    let bulk = format!("INSERT INTO item SELECT i, 0 FROM generate_series(1, {ROWS}) AS i");
+    pair.source.run(&bulk).await;
+    at_all(&fleet).await;
+    for restart in 0..RESTARTS {
+        until(&fleet[0], "nothing is pending", |now| now["outbox"]["pending"] == 0).await;
+        // Older than the threshold, by which they would be judged if they kept their age.
+        let old = "SELECT count(*) > 0 FROM segue.outbox
+            WHERE forgotten_at IS NOT NULL AND created_at < clock_timestamp() - interval '6 s'";
+        eventually("forgotten rows are old", LIMIT, || async {
+            (pair.source.rows(old).await == ["t"]).then_some(())
+        })
+        .await;
+        source.stop_fast();
+        source.restart();
+        eventually("it was noticed", LIMIT, || async {
+            let recalls: usize =
+                fleet.iter().map(|it| it.logs().matches("restarted or replaced").count()).sum();
+            (recalls > restart).then_some(())
+        })
+        .await;
+        eventually("writes go on", LIMIT, || async {
+            write(&mut client(&fleet[1]), 1, 1).await.ok()
+        })
+        .await;
+    }
+    until(&fleet[0], "nothing is pending", |now| now["outbox"]["pending"] == 0).await;
+    for member in &fleet {
+        let now = status(member);
+        assert_eq!(now["fleet"]["target_percentage"], 100.0, "{now:#}");
+        assert_eq!(now["fleet"]["schedule_held"], false, "{now:#}");
+    }
+    let lowered =
+        |it: &serde_json::Value| it["from_percentage"].as_f64() > it["to_percentage"].as_f64();
+    let changes: Vec<_> = history(&fleet[0]).into_iter().filter(lowered).collect();
+    assert!(changes.is_empty(), "{changes:#?}");
+    eventually("the target answers", LIMIT, || async {
+        let read = read(&mut client(&fleet[0]), 7, "").await.ok()?;
+        (read == (Some(0), Side::Target)).then_some(())
+    })
+    .await;
 }
