@@ -62,7 +62,7 @@ pub(super) fn read_on(
     let database = Arc::clone(database);
     let watched = watch.begin(side, Purpose::Read, &read.analysis.summary);
     watched.named(read.statement.name.as_deref());
-    let shares = read.analysis.leaves_nothing;
+    let shares = read.analysis.leaves_nothing && !read.route.leaves_traces;
     let request = ReadRequest { statement: read.statement, context: read.context };
     let answer = async move {
         match shares {

@@ -43,6 +43,7 @@ const RUN_SQL: [&str; 24] = [
 pub(crate) fn named(root: &Value) -> Named {
     let mut named = Named {
         relations: tree::tables(root).into_iter().collect(),
+        written: tree::written(root).into_iter().collect(),
         reads_only: !classify::has_writing_node(root),
         ..Named::default()
     };

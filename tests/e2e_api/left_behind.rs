@@ -62,7 +62,13 @@ const TRAPS: &str = "
 
 /// One session for writes and as few for reads as may be, so that callers meet in them.
 async fn bench() -> Bench {
-    let pair = Pair::fresh(&format!("{SCHEMA} {TRAPS}"), &format!("{SCHEMA} {TRAPS}")).await;
+    bench_with("").await
+}
+
+/// With more of the application's on both sides.
+async fn bench_with(more: &str) -> Bench {
+    let sql = format!("{SCHEMA} {TRAPS} {more}");
+    let pair = Pair::fresh(&sql, &sql).await;
     let source = format!(
         "dsn = \"{}\"\nwrite_pool_max = 2\nread_pool_max = 2\npool_wait_max = \"20s\"",
         pair.source.dsn()
@@ -241,4 +247,36 @@ async fn harmless_reads_are_not_reset() {
     })
     .await;
     assert_eq!(rows(&mut bench.sql, query("SELECT tenant()", vec![])).await.unwrap(), [[text("")]]);
+}
+
+/// Sessions of reads are shared as long as a read leaves nothing, which its text alone does not
+/// tell.
+#[tokio::test]
+async fn what_a_view_or_an_operator_runs_is_left_to_nobody() {
+    const HIDDEN: &str = "
+        CREATE FUNCTION leaves(it text) RETURNS boolean LANGUAGE sql STABLE AS $$
+            SELECT set_config('app.tenant', it, false) = it $$;
+        CREATE FUNCTION leaves_for(text, text) RETURNS boolean LANGUAGE sql STABLE AS $$
+            SELECT set_config('app.tenant', $2, false) = $2 $$;
+        CREATE OPERATOR <~> (LEFTARG = text, RIGHTARG = text, FUNCTION = leaves_for);
+        CREATE VIEW seen AS SELECT leaves('by a view') AS it;
+        CREATE VIEW seen_twice AS SELECT * FROM seen;
+        CREATE VIEW built_in AS SELECT set_config('app.tenant', 'by a view', false) AS it;
+        CREATE VIEW tenant_now AS SELECT coalesce(current_setting('app.tenant', true), '') AS it;";
+    let mut bench = bench_with(HIDDEN).await;
+    for read in [
+        "SELECT it FROM seen",
+        "SELECT it FROM seen_twice",
+        "SELECT it FROM built_in",
+        "SELECT 'a'::text <~> 'by an operator'",
+    ] {
+        for _ in 0..4 {
+            rows(&mut bench.sql, query(read, vec![])).await.unwrap();
+            for _ in 0..4 {
+                let tenant = query("SELECT it FROM tenant_now", vec![]);
+                let found = rows(&mut bench.sql, tenant).await.unwrap();
+                assert_eq!(found, [[text("")]], "{read}");
+            }
+        }
+    }
 }

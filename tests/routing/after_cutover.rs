@@ -2,12 +2,24 @@
 
 use segue::grpc::proto::Side;
 
-use crate::support::eventually;
-use crate::world::{EXCLUDED, LIMIT, World, told};
+use crate::support::{Pair, eventually};
+use crate::world::{EXCLUDED, LIMIT, ROWS, TABLES, World, told};
 
 const MORE: &str = "
 CREATE FUNCTION note(t text) RETURNS int LANGUAGE plpgsql AS
     'BEGIN INSERT INTO nokey VALUES (9, t); RETURN 9; END';
+";
+
+/// What a trigger writes, on both sides.
+const TRIGGERED: &str = "
+CREATE TABLE logged (id int PRIMARY KEY, v text);
+CREATE TABLE logged_parent (id int PRIMARY KEY);
+CREATE TABLE logged_child (id int PRIMARY KEY,
+    parent int REFERENCES logged_parent ON DELETE CASCADE);
+CREATE FUNCTION log_it() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN INSERT INTO nokey VALUES (OLD.id, TG_OP); RETURN OLD; END';
+CREATE TRIGGER log_it AFTER UPDATE OR DELETE ON logged FOR EACH ROW EXECUTE FUNCTION log_it();
+CREATE TRIGGER log_it AFTER DELETE ON logged_child FOR EACH ROW EXECUTE FUNCTION log_it();
 ";
 
 const READS: &[(&str, &str, Side)] = &[
@@ -90,6 +102,35 @@ async fn needs_both(world: &World) {
     assert_eq!(reason, "refused.unknown_function");
     assert!(hint.contains("tables.functions"), "{hint}");
     assert_eq!(world.counts("good").await, ("3".to_owned(), "3".to_owned()));
+}
+
+/// A write whose trigger writes to what is not migrated needs both sides as well; reads of such a
+/// table do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_trigger_writes_counts_as_written_by_the_statement() {
+    let sql = format!("{TABLES}{TRIGGERED}");
+    let rows = "INSERT INTO logged VALUES (1, 'a');
+        INSERT INTO logged_parent VALUES (1); INSERT INTO logged_child VALUES (1, 1);";
+    let pair = Pair::fresh(&format!("{sql}{ROWS}{rows}"), &sql).await;
+    let world = World::over(pair, "shift", EXCLUDED).await;
+    world.at_all().await;
+    // The source is the primary, and has both.
+    assert_eq!(world.execute("UPDATE logged SET v = 'b' WHERE id = 1").await.unwrap(), 1);
+    assert_eq!(world.counts("nokey").await.0, "4");
+    world.cut_over();
+    for write in [
+        "UPDATE logged SET v = 'c' WHERE id = 1",
+        "DELETE FROM logged_child WHERE id = 1",
+        "DELETE FROM logged_parent WHERE id = 1",
+    ] {
+        let (reason, hint) = told(&world.execute(write).await.unwrap_err());
+        assert_eq!(reason, "refused.both_sides", "{write}");
+        assert!(hint.contains("public.nokey"), "{hint}");
+    }
+    let read = world.query("SELECT v FROM logged WHERE id = 1").await.unwrap();
+    assert_eq!(read, (vec!["b".to_owned()], Side::Target));
+    let both = world.counts("nokey").await;
+    assert_eq!(both, ("4".to_owned(), "0".to_owned()), "nothing was written to the target's copy");
 }
 
 /// The first statement decides the side.

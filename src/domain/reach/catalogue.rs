@@ -19,6 +19,15 @@ pub enum RelationKind {
     Sequence,
 }
 
+/// What a write to a relation brings with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OnWrite {
+    /// Functions of its triggers, without segue's own and those that are switched off.
+    pub triggers: Vec<TableName>,
+    /// Tables whose foreign keys pass deletes and updates on to them.
+    pub cascades: Vec<TableName>,
+}
+
 /// One relation of the application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation {
@@ -34,8 +43,10 @@ pub struct Relation {
     pub captured: bool,
     /// No reconcile of the whole table is pending.
     pub copied: bool,
-    /// What its definition and its rules name; `Err` where they cannot be parsed.
+    /// What its definition, its rules and its policies name; `Err` where they cannot be parsed.
     pub names: Result<Arc<Named>, ()>,
+    /// What runs or is written besides where it is written to.
+    pub on_write: OnWrite,
 }
 
 /// What is known of a function's body.
@@ -74,6 +85,13 @@ pub struct Catalogue {
     pub search_path: Vec<String>,
     /// Operators, by their bare names, and whether a function of theirs is volatile.
     pub operators: HashMap<String, bool>,
+    /// Those of the operators that call a function which may leave something in the session: one
+    /// that is not in C.
+    pub scripted_operators: HashSet<String>,
+    /// Types, by their bare names, that such a function casts to.
+    pub scripted_casts: BTreeSet<String>,
+    /// Such a function may be called by a cast that no statement shows.
+    pub implicit_scripted_cast: bool,
     /// Types, by their bare names, that a volatile function casts to.
     pub volatile_casts: BTreeSet<String>,
     /// A volatile function may be called by a cast that no statement shows.

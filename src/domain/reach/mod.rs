@@ -12,7 +12,7 @@ mod walk;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub use catalogue::{Body, Catalogue, Function, OwnPath, Relation, RelationKind, SYSTEM};
+pub use catalogue::{Body, Catalogue, Function, OnWrite, OwnPath, Relation, RelationKind, SYSTEM};
 pub use named::{FunctionRef, Memo, Named};
 pub use policy::{Declared, Owner, Pattern, Policy};
 
@@ -48,6 +48,9 @@ pub struct Reach {
     pub undeclared: BTreeSet<String>,
     /// Why it may run only once for one call, where it may.
     pub once: Option<Once>,
+    /// Something that its text does not show may leave traces in the session: a view, a policy,
+    /// an operator or a cast that calls a function, or what is not known.
+    pub leaves_traces: bool,
 }
 
 /// One name for each side; a `Sides` with a default.
@@ -94,6 +97,8 @@ pub struct Route {
     pub unsampled: Option<&'static str>,
     /// It touches something: in a transaction it decides the side, or must agree with it.
     pub decides: bool,
+    /// Something that its text does not show may leave traces in the session.
+    pub leaves_traces: bool,
 }
 
 // === impl Reach ===
@@ -119,6 +124,7 @@ impl Reach {
         self.pure &= other.pure;
         self.missing |= other.missing;
         self.unread |= other.unread;
+        self.leaves_traces |= other.leaves_traces;
         self.unknown.extend(other.unknown.iter().cloned());
         self.undeclared.extend(other.undeclared.iter().cloned());
         if self.once.is_none() {
@@ -156,6 +162,7 @@ impl Reach {
             shifts: fresh && !stays && !self.bound && !self.pure && self.once.is_none(),
             unsampled: self.unsampled(stays, fresh),
             decides: stays || self.migrated.is_some() || self.primary.is_some(),
+            leaves_traces: self.leaves_traces || !fresh,
         })
     }
 
@@ -197,7 +204,13 @@ impl OwnedNames {
 impl Route {
     /// To the primary, as for a statement of which nothing more is known.
     pub fn to_primary(control: ControlState) -> Self {
-        Self { side: control.phase.primary(), shifts: true, unsampled: None, decides: false }
+        Self {
+            side: control.phase.primary(),
+            shifts: true,
+            unsampled: None,
+            decides: false,
+            leaves_traces: false,
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Named {
     /// Tables, views and sequences that it reads or writes, without the names of its `WITH`
     /// queries.
     pub relations: BTreeSet<TableRef>,
+    /// Those of them that it writes to by itself.
+    pub written: BTreeSet<TableRef>,
     /// Functions and procedures that it calls.
     pub functions: BTreeSet<FunctionRef>,
     /// Operators, by their bare names.
@@ -49,6 +51,7 @@ impl Named {
     /// Takes the names of another text into this one.
     pub fn absorb(&mut self, other: &Self) {
         self.relations.extend(other.relations.iter().cloned());
+        self.written.extend(other.written.iter().cloned());
         self.functions.extend(other.functions.iter().cloned());
         self.operators.extend(other.operators.iter().cloned());
         self.casts.extend(other.casts.iter().cloned());

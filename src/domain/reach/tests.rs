@@ -15,6 +15,7 @@ fn table(registered: bool) -> Relation {
         captured: registered,
         copied: registered,
         names: Ok(Arc::default()),
+        on_write: OnWrite::default(),
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn reach(
     let Some(catalogue) = catalogues.of(primary).as_deref() else {
         // Nobody can tell: it stays on the primary, and does not run twice.
         let once = Some(Once::Unread(primary));
-        return Reach { bound: true, unread: true, once, ..Reach::default() };
+        return Reach { bound: true, unread: true, leaves_traces: true, once, ..Reach::default() };
     };
     let other = catalogues.of(primary.other()).as_deref();
     let mut walk = Walk {
@@ -34,27 +34,32 @@ pub(super) fn reach(
         other,
         policy,
         seen: HashSet::new(),
+        inside: false,
         reach: Reach { pure: true, ..Reach::default() },
     };
-    walk.names(named, Some(&catalogue.search_path), true);
+    walk.names(named, Some(&catalogue.search_path), true, false);
     let mut reach = walk.reach;
     if reach.once.is_none() {
         reach.once = match other {
-            Some(other) => effects(named, primary.other(), other, phase, policy),
+            Some(other) => {
+                let (once, traces) = effects(named, primary.other(), other, phase, policy);
+                reach.leaves_traces |= traces;
+                once
+            }
             None => Some(Once::Unread(primary.other())),
         };
     }
     reach
 }
 
-/// Why a statement may run only once on a side that follows.
+/// Why a statement may run only once on a side that follows, and whether it may leave traces there.
 fn effects(
     named: &Named,
     side: Side,
     catalogue: &Catalogue,
     phase: Phase,
     policy: &Policy,
-) -> Option<Once> {
+) -> (Option<Once>, bool) {
     let mut walk = Walk {
         side,
         captures: phase.captures(),
@@ -62,14 +67,16 @@ fn effects(
         other: None,
         policy,
         seen: HashSet::new(),
+        inside: false,
         reach: Reach::default(),
     };
-    walk.names(named, Some(&catalogue.search_path), true);
-    match walk.reach.once {
+    walk.names(named, Some(&catalogue.search_path), true, false);
+    let once = match &walk.reach.once {
         // What is not there cannot run: it fails, which is worth to be seen.
-        Some(Once::Unknown(name)) if catalogue.lists_all_functions && !walk.knows(&name) => None,
-        once => once,
-    }
+        Some(Once::Unknown(name)) if catalogue.lists_all_functions && !walk.knows(name) => None,
+        once => once.clone(),
+    };
+    (once, walk.reach.leaves_traces)
 }
 
 struct Walk<'a> {
@@ -78,16 +85,28 @@ struct Walk<'a> {
     catalogue: &'a Catalogue,
     other: Option<&'a Catalogue>,
     policy: &'a Policy,
-    /// Relations and functions that were gone into, and whether their effects counted.
-    seen: HashSet<(String, bool)>,
+    /// Relations and functions that were gone into, whether their effects counted, and whether
+    /// they were written to.
+    seen: HashSet<(String, bool, bool)>,
+    /// In a definition, and no more in the statement's own text.
+    inside: bool,
     reach: Reach,
 }
 
 impl<'a> Walk<'a> {
-    /// Goes through names. Without a path an unqualified name stands for all of that name.
-    fn names(&mut self, named: &Named, path: Option<&[String]>, effects: bool) {
+    /// Goes through the names of a definition, in which nothing is told by the statement's text.
+    fn definition(&mut self, named: &Named, path: Option<&[String]>, effects: bool, writes: bool) {
+        let before = std::mem::replace(&mut self.inside, true);
+        self.names(named, path, effects, writes);
+        self.inside = before;
+    }
+
+    /// Goes through names. Without a path an unqualified name stands for all of that name. Where
+    /// `writes` is set, any of them may be written to, and else those that are named so.
+    fn names(&mut self, named: &Named, path: Option<&[String]>, effects: bool, writes: bool) {
         for relation in &named.relations {
-            self.relation(relation, path, effects);
+            let written = writes || named.written.contains(relation);
+            self.relation(relation, path, effects, written);
         }
         for function in &named.functions {
             self.call(function, path, effects);
@@ -95,7 +114,7 @@ impl<'a> Walk<'a> {
         for word in &named.words {
             for name in self.catalogue.named(word) {
                 if let Some(relation) = self.catalogue.relation(name) {
-                    self.found(name, relation, effects);
+                    self.found(name, relation, effects, writes);
                 }
             }
         }
@@ -114,6 +133,11 @@ impl<'a> Walk<'a> {
                 self.once(Once::Volatile(name));
             }
         }
+        let Catalogue { scripted_operators, scripted_casts, implicit_scripted_cast, .. } =
+            self.catalogue;
+        self.reach.leaves_traces |= *implicit_scripted_cast
+            || named.operators.iter().any(|it| scripted_operators.contains(it))
+            || !named.casts.is_disjoint(scripted_casts);
         if named.dynamic {
             self.unknown("SQL that is made while it runs");
         }
@@ -133,7 +157,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn relation(&mut self, named: &TableRef, path: Option<&[String]>, effects: bool) {
+    fn relation(&mut self, named: &TableRef, path: Option<&[String]>, effects: bool, writes: bool) {
         if let Some(schema) = &named.schema
             && SYSTEM_SCHEMAS.contains(&schema.as_str())
         {
@@ -142,12 +166,12 @@ impl<'a> Walk<'a> {
         }
         let Some(path) = path.filter(|_| named.schema.is_none()).or(Some(&[])) else { return };
         if let Some((name, relation)) = self.catalogue.find(named, path) {
-            return self.found(name, relation, effects);
+            return self.found(name, relation, effects, writes);
         }
         if path.is_empty() && named.schema.is_none() {
             for name in self.catalogue.named(&named.name) {
                 if let Some(relation) = self.catalogue.relation(name) {
-                    self.found(name, relation, effects);
+                    self.found(name, relation, effects, writes);
                 }
             }
             return;
@@ -168,14 +192,20 @@ impl<'a> Walk<'a> {
         self.reach.missing = true;
     }
 
-    fn found(&mut self, name: &TableName, relation: &Relation, effects: bool) {
-        if !self.seen.insert((format!("relation {name}"), effects)) {
+    fn found(&mut self, name: &TableName, relation: &Relation, effects: bool, writes: bool) {
+        if !self.seen.insert((format!("relation {name}"), effects, writes)) {
             return;
+        }
+        if writes {
+            self.on_write(relation, effects);
         }
         if relation.kind != RelationKind::MaterializedView {
             match &relation.names {
                 // A definition has its names in full.
-                Ok(names) => self.names(names, Some(&[SYSTEM.to_owned()]), effects),
+                Ok(names) => {
+                    let through = writes && relation.kind == RelationKind::View;
+                    self.definition(names, Some(&[SYSTEM.to_owned()]), effects, through);
+                }
                 Err(()) => self.unknown(&name.to_string()),
             }
         }
@@ -200,6 +230,23 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// What the functions of triggers touch, and the tables that a foreign key passes it on to.
+    fn on_write(&mut self, relation: &Relation, effects: bool) {
+        let before = std::mem::replace(&mut self.inside, true);
+        for trigger in &relation.on_write.triggers {
+            let (schema, path) = (Some(trigger.schema.as_str()), &self.catalogue.search_path);
+            for function in self.catalogue.functions(schema, &trigger.name, None, None) {
+                self.function(&trigger.name, function, Some(path), effects);
+            }
+        }
+        for name in &relation.on_write.cascades {
+            if let Some(relation) = self.catalogue.relation(name) {
+                self.found(name, relation, effects, true);
+            }
+        }
+        self.inside = before;
+    }
+
     /// A table of the migration. The source may have registered one after the target's catalogue
     /// was read, and a flip may follow at once.
     fn is_migrated(&self, name: &TableName, relation: &Relation) -> bool {
@@ -221,7 +268,7 @@ impl<'a> Walk<'a> {
         let owner = owner.and_then(|owner| Some((owner, self.catalogue.relation(owner)?)));
         match owner {
             Some((table, owning)) if self.policy.owner(table).is_some() => {
-                self.found(table, owning, false);
+                self.found(table, owning, false, false);
             }
             Some((table, owning)) if !self.is_migrated(table, owning) => {
                 self.stays(table, owning);
@@ -285,6 +332,8 @@ impl<'a> Walk<'a> {
     ) {
         let effects = effects && !self.policy.may_repeat(&function.schema, name);
         let full = TableName::new(function.schema.as_str(), name);
+        let is_plain = matches!(function.body, Body::Nothing) && !function.volatile;
+        self.reach.leaves_traces |= self.inside && !is_plain;
         let declared = self.policy.functions.get(&full).copied();
         // Volatile is what a function is called that nobody called otherwise: in SQL its body tells.
         let told = match &function.body {
@@ -298,7 +347,7 @@ impl<'a> Walk<'a> {
             return;
         }
         let arguments = function.arguments;
-        if !self.seen.insert((format!("function {full}/{arguments:?}"), effects)) {
+        if !self.seen.insert((format!("function {full}/{arguments:?}"), effects, false)) {
             return;
         }
         match declared {
@@ -317,7 +366,9 @@ impl<'a> Walk<'a> {
                     self.unknown(&full.to_string());
                 }
                 let named = Named { dynamic: false, ..(**named).clone() };
-                self.names(&named, path.filter(|_| !own), effects);
+                // A body that is not parsed may write to whatever it names, unless it may not write.
+                let writes = function.volatile && !named.words.is_empty();
+                self.definition(&named, path.filter(|_| !own), effects, writes);
             }
             Body::Unknown => self.unknown(&full.to_string()),
         }

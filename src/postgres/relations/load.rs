@@ -8,7 +8,7 @@ use tokio_postgres::{Error, IsolationLevel, Row, Transaction};
 use super::sql;
 use crate::domain::fault::SqlFault;
 use crate::domain::reach::{
-    Body, Catalogue, Function, Named, OwnPath, Relation, RelationKind, SYSTEM,
+    Body, Catalogue, Function, Named, OnWrite, OwnPath, Relation, RelationKind, SYSTEM,
 };
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
@@ -122,6 +122,7 @@ async fn of_postgres(
     let no_path = "SELECT pg_catalog.set_config('search_path', '', true)";
     transaction.query_one(no_path, &[]).await?;
     let definitions = definitions(transaction).await?;
+    let mut on_write = on_write(transaction).await?;
     for row in transaction.query(&sql::relations(), &[]).await? {
         let name = name_at(&row, 0)?;
         let belongs_to = match row.try_get::<_, Option<String>>(5)? {
@@ -131,6 +132,7 @@ async fn of_postgres(
         let mut relation = relation(&name, row.try_get(2)?, belongs_to, registered, &definitions);
         relation.of_extension = row.try_get(3)?;
         relation.captured = row.try_get(6)?;
+        relation.on_write = on_write.remove(&name).unwrap_or_default();
         catalogue.add_relation(name, relation);
     }
     for row in transaction.query(sql::BUILT_IN, &[]).await? {
@@ -143,9 +145,16 @@ async fn of_postgres(
     for row in transaction.query(sql::OPERATORS, &[]).await? {
         catalogue.operators.insert(row.try_get(0)?, row.try_get(1)?);
     }
+    for row in transaction.query(sql::SCRIPTED_OPERATORS, &[]).await? {
+        catalogue.scripted_operators.insert(row.try_get(0)?);
+    }
     for row in transaction.query(sql::CASTS, &[]).await? {
-        catalogue.volatile_casts.insert(row.try_get(0)?);
-        catalogue.implicit_volatile_cast |= row.try_get::<_, bool>(1)?;
+        let (name, implicit): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+        let (volatile, scripted): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
+        catalogue.implicit_volatile_cast |= volatile && implicit;
+        catalogue.implicit_scripted_cast |= scripted && implicit;
+        catalogue.volatile_casts.extend(volatile.then(|| name.clone()));
+        catalogue.scripted_casts.extend(scripted.then_some(name));
     }
     catalogue.lists_all_functions = true;
     Ok(())
@@ -155,7 +164,8 @@ async fn definitions(transaction: &Transaction<'_>) -> Result<Definitions, Error
     let mut definitions = Definitions::new();
     for row in transaction.query(&sql::rules(), &[]).await? {
         let parsed = names::of_sql(row.try_get(2)?);
-        let entry = definitions.entry(name_at(&row, 0)?).or_insert_with(|| Some(Named::default()));
+        let none = || Some(Named { reads_only: true, ..Named::default() });
+        let entry = definitions.entry(name_at(&row, 0)?).or_insert_with(none);
         *entry = match (entry.take(), parsed) {
             (Some(mut all), Some(more)) => {
                 all.absorb(&more);
@@ -165,6 +175,19 @@ async fn definitions(transaction: &Transaction<'_>) -> Result<Definitions, Error
         };
     }
     Ok(definitions)
+}
+
+async fn on_write(transaction: &Transaction<'_>) -> Result<HashMap<TableName, OnWrite>, Error> {
+    let mut found: HashMap<TableName, OnWrite> = HashMap::new();
+    for row in transaction.query(&sql::on_write(), &[]).await? {
+        let entry = found.entry(name_at(&row, 0)?).or_default();
+        let other = name_at(&row, 2)?;
+        match row.try_get(4)? {
+            true => entry.triggers.push(other),
+            false => entry.cascades.push(other),
+        }
+    }
+    Ok(found)
 }
 
 /// CockroachDB tells less: a table that is registered counts as captured.
@@ -228,6 +251,7 @@ fn relation(
         captured: false,
         copied: copied.unwrap_or(false),
         names,
+        on_write: OnWrite::default(),
     }
 }
 

@@ -15,6 +15,10 @@ SELECT pg_catalog.concat_ws('/',
      FROM pg_catalog.pg_rewrite AS r WHERE r.oid >= 16384),
     (SELECT pg_catalog.sum(pg_catalog.hashtext(p.oid::text || ':' || p.xmin::text)::int8)
      FROM pg_catalog.pg_proc AS p WHERE p.oid >= 16384),
+    (SELECT pg_catalog.sum(pg_catalog.hashtext(y.oid::text || ':' || y.xmin::text)::int8)
+     FROM pg_catalog.pg_policy AS y),
+    (SELECT pg_catalog.sum(pg_catalog.hashtext(f.oid::text || ':' || f.xmin::text)::int8)
+     FROM pg_catalog.pg_constraint AS f WHERE f.contype = 'f'),
     (SELECT pg_catalog.sum(pg_catalog.hashtext(n.oid::text || ':' || n.xmin::text)::int8)
      FROM pg_catalog.pg_namespace AS n WHERE n.nspname !~ '^pg_(toast|temp)'),
     (SELECT pg_catalog.count(*) FROM pg_catalog.pg_operator AS o WHERE o.oid >= 16384),
@@ -65,7 +69,8 @@ pub(super) fn relations() -> String {
     )
 }
 
-/// Rules, a view's own among them: schema, relation, definition with names in full.
+/// Rules, a view's own among them, and the conditions of policies: schema, relation, definition
+/// with names in full.
 pub(super) fn rules() -> String {
     format!(
         "SELECT n.nspname::text, c.relname::text, pg_catalog.pg_get_ruledef(r.oid)
@@ -73,7 +78,39 @@ pub(super) fn rules() -> String {
         JOIN pg_catalog.pg_class AS c ON c.oid = r.ev_class
         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
         WHERE n.nspname NOT IN ({SYSTEM}) AND n.nspname !~ '^pg_(toast|temp)'
-            AND c.relkind <> 'm'"
+            AND c.relkind <> 'm'
+        UNION ALL
+        SELECT n.nspname::text, c.relname::text, pg_catalog.concat('SELECT ',
+            coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), 'true'), ', ',
+            coalesce(pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), 'true'))
+        FROM pg_catalog.pg_policy AS p
+        JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid AND c.relrowsecurity
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname NOT IN ({SYSTEM}) AND n.nspname !~ '^pg_(toast|temp)'"
+    )
+}
+
+/// What a write brings with it: schema and name of the relation; those of a trigger's function, or
+/// of a table that a foreign key passes the write on to; whether it is a trigger.
+pub(super) fn on_write() -> String {
+    format!(
+        "SELECT n.nspname::text, c.relname::text, pn.nspname::text, p.proname::text, true
+        FROM pg_catalog.pg_trigger AS t
+        JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+        JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
+        WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND pn.nspname <> 'segue'
+            AND n.nspname NOT IN ({SYSTEM})
+        UNION ALL
+        SELECT n.nspname::text, c.relname::text, cn.nspname::text, k.relname::text, false
+        FROM pg_catalog.pg_constraint AS f
+        JOIN pg_catalog.pg_class AS c ON c.oid = f.confrelid
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_class AS k ON k.oid = f.conrelid
+        JOIN pg_catalog.pg_namespace AS cn ON cn.oid = k.relnamespace
+        WHERE f.contype = 'f' AND (f.confdeltype IN ('c', 'n', 'd')
+            OR f.confupdtype IN ('c', 'n', 'd')) AND n.nspname NOT IN ({SYSTEM})"
     )
 }
 
@@ -115,12 +152,23 @@ SELECT o.oprname::text, pg_catalog.bool_or(coalesce(p.provolatile = 'v', false))
 FROM pg_catalog.pg_operator AS o LEFT JOIN pg_catalog.pg_proc AS p ON p.oid = o.oprcode
 GROUP BY 1";
 
-/// Types that a volatile function casts to, and whether a statement shows the cast.
+/// Operators that call a function in another language than C.
+pub(super) const SCRIPTED_OPERATORS: &str = "\
+SELECT DISTINCT o.oprname::text
+FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_proc AS p ON p.oid = o.oprcode
+JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
+WHERE o.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')";
+
+/// Types that a function of the application casts to: whether a statement need not show the cast,
+/// whether the function is volatile, and whether it is in another language than C.
 pub(super) const CASTS: &str = "\
-SELECT DISTINCT t.typname::text, k.castcontext <> 'e' FROM pg_catalog.pg_cast AS k
+SELECT DISTINCT t.typname::text, k.castcontext <> 'e', p.provolatile = 'v',
+    l.lanname NOT IN ('c', 'internal')
+FROM pg_catalog.pg_cast AS k
 JOIN pg_catalog.pg_proc AS p ON p.oid = k.castfunc
+JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
 JOIN pg_catalog.pg_type AS t ON t.oid = k.casttarget
-WHERE p.provolatile = 'v' AND k.oid >= 16384";
+WHERE k.oid >= 16384 AND (p.provolatile = 'v' OR l.lanname NOT IN ('c', 'internal'))";
 
 /// Relations of CockroachDB: schema, name, kind, definition.
 pub(super) fn relations_of_cockroach() -> String {

@@ -118,6 +118,28 @@ pub(crate) fn tables(root: &Value) -> Vec<TableRef> {
     found
 }
 
+/// Tables that a statement writes to by itself.
+pub(crate) fn written(root: &Value) -> Vec<TableRef> {
+    let mut found = Vec::new();
+    let mut note = |range: &Value| {
+        let (schema, name) = (text(range, "schemaname"), text(range, "relname"));
+        let schema = (!schema.is_empty()).then(|| schema.to_owned());
+        found.extend((!name.is_empty()).then(|| TableRef { schema, name: name.to_owned() }));
+    };
+    walk(root, &mut |kind, body| match kind {
+        "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "CopyStmt" => {
+            if let Some(range) = body.get("relation") {
+                note(range);
+            }
+        }
+        "TruncateStmt" => {
+            list(body, "relations").iter().filter_map(node).for_each(|(_, range)| note(range));
+        }
+        _ => {}
+    });
+    found
+}
+
 fn collect_tables<'a>(value: &'a Value, hidden: &[&'a str], found: &mut Vec<TableRef>) {
     let body = match node(value) {
         Some(("RangeVar", body)) => {
