@@ -3,6 +3,7 @@
 // Helpers outside of test functions may fail as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -376,6 +377,44 @@ fn the_documentation_lists_every_key_as_it_is() {
     let (_, page) = page.split_once("## All keys").unwrap();
     let rows = |text: &str| text.lines().filter(|line| line.starts_with("| `")).count();
     assert_eq!(rows(page), rows(&keys::markdown()), "the page has rows for keys that are gone");
+}
+
+/// Keys stand in the example as comments with their defaults, and it is in order with and without
+/// them. Files that it names are not there.
+#[test]
+fn the_example_has_every_key_and_is_in_order() {
+    let example = fs::read_to_string("docs/segue.example.toml").unwrap();
+    given(&example).config();
+    let mut section = String::new();
+    let mut named = BTreeSet::new();
+    let mut whole = String::new();
+    for line in example.lines() {
+        let is_setting = |rest: &&str| rest.starts_with(|it: char| it == '[' || it.is_lowercase());
+        let commented = line.strip_prefix('#').filter(is_setting);
+        let text = commented.unwrap_or(line);
+        let mut taken = text;
+        if text.starts_with('[') {
+            section = text.trim_matches(['[', ']']).to_owned();
+            named.insert(section.clone());
+        } else if let Some((name, value)) = text.split_once(" = ") {
+            let path = format!("{section}.{name}");
+            if let Some(key) = keys::all().find(|key| key.path() == path) {
+                let plain: String = value.chars().filter(|it| !"[]\" ".contains(*it)).collect();
+                let is_default = key.default.is_empty() || plain == key.default;
+                assert!(commented.is_none() || is_default, "{path} = {value} is no default");
+                if key.kind == keys::Kind::Path || path == "queries.paths" {
+                    taken = "";
+                }
+            }
+            named.insert(path);
+        }
+        whole += taken;
+        whole.push('\n');
+    }
+    let missing: Vec<_> =
+        keys::all().map(|key| key.path()).filter(|path| !named.contains(path)).collect();
+    assert!(missing.is_empty(), "docs/segue.example.toml lacks {missing:?}");
+    given(&whole).config();
 }
 
 /// A key that nobody reads would be a promise not kept: each must be named, as its field in the
