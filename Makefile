@@ -1,7 +1,7 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fmt lint doc audit demo playground ci soak fuzz model \
+.PHONY: help setup test fmt lint doc audit alerts demo playground ci soak fuzz model \
   bench bench-figures bench-callers bench-backfill bench-verify bench-cutover bench-batch
 
 help: ## this list
@@ -25,6 +25,9 @@ doc: setup ## the documentation of the code
 
 audit: ## licences, bans, sources, and advisories where they can be reached
 	@scripts/audit
+
+alerts: ## unit tests of the alert rules; their queries and the dashboards' against a running segue
+	@scripts/alerts
 
 demo: ## two databases, segue between them, every phase, and a proof at the end (four minutes)
 	@scripts/setup --demo
