@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::ledger::{Ledger, Load, Mix, SOURCE_SCHEMA, TARGET_SCHEMA, agree_under};
+use crate::support::cockroach::Rules;
 use crate::support::stand_in::Cockroach;
 use crate::support::{
     Database, Durability, Major, Options, Pair, Proxy, Segue, Server, eventually,
@@ -101,13 +102,33 @@ impl Fleet {
             (format!("{SOURCE_SCHEMA}{source_extra}"), format!("{TARGET_SCHEMA}{target_extra}"));
         if cockroach {
             let of_source = Database::create(&source, &here).await;
-            let Cockroach { database, dsn, proxy } = Cockroach::create(&target, &there).await;
-            let pair = Pair { source: of_source, target: database };
-            let cockroach = Some((dsn, proxy));
-            return Self { members: Vec::new(), pair, source, target, cockroach };
+            let of_target = Cockroach::create(&target, &there).await;
+            return Self::onto((source, target), of_source, of_target);
         }
         let pair = Pair::within(&source, &target, &here, &there).await;
         Self { members: Vec::new(), pair, source, target, cockroach: None }
+    }
+
+    fn onto((source, target): (Server, Server), here: Database, there: Cockroach) -> Self {
+        let Cockroach { database, dsn, proxy } = there;
+        let pair = Pair { source: here, target: database };
+        Self { members: Vec::new(), pair, source, target, cockroach: Some((dsn, proxy)) }
+    }
+
+    /// One member that has begun nothing yet, with more tables on both sides, and a stand-in with
+    /// rules of the test's own.
+    pub async fn before_stand_in(
+        (source_extra, target_extra): (&str, &str),
+        rules: Rules,
+        more: &str,
+    ) -> Self {
+        let options = Options::default();
+        let servers = (Server::start(Major::V15, &options), Server::start(Major::V18, &options));
+        let here = format!("{SOURCE_SCHEMA}{SOURCE_EXTRA}{source_extra}");
+        let there = format!("{TARGET_SCHEMA}{COCKROACH_EXTRA}{target_extra}");
+        let of_source = Database::create(&servers.0, &here).await;
+        let of_target = Cockroach::stand_in(&servers.1, &there, rules).await;
+        Self::onto(servers, of_source, of_target).prepared(1, more)
     }
 
     /// One member with such a target that has begun nothing yet.

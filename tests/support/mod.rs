@@ -8,6 +8,7 @@
 //! - [`hogs`]: whoever takes all connections of a server
 //! - [`seed`]: what a test does at random, so that it can be done again
 //! - [`stand_in`]: PostgreSQL in the place of CockroachDB
+//! - [`cockroach`]: what stands between segue and that
 //! - [`guard`]: ends processes and removes folders, whatever becomes of the test
 //! - [`account`]: which user runs the servers, and which binaries
 
@@ -18,6 +19,7 @@
 
 pub mod account;
 pub mod bouncer;
+pub mod cockroach;
 pub mod database;
 pub mod guard;
 pub mod hogs;

@@ -12,12 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::cockroach::Wire;
 use super::free_port;
 
 const BUFFER_BYTES: usize = 16 * 1024;
 const UNLIMITED: i64 = i64::MAX;
-/// `AuthenticationOk`.
-const LOGGED_IN: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 
 #[derive(Debug, Clone, Default)]
 struct Faults {
@@ -40,8 +39,6 @@ struct Shared {
     /// Times that clients began to speak after the server had.
     flights: AtomicUsize,
     server_spoke: AtomicBool,
-    /// A setting that the server is made to report of itself at each login.
-    reported: Option<(&'static str, &'static str)>,
 }
 
 /// A running proxy, which ends with the value.
@@ -51,20 +48,20 @@ pub struct Proxy {
     faults: watch::Sender<Faults>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// What it forwards to, where that is of the tests as well.
+    behind: Option<Wire>,
 }
 
 impl Proxy {
+    /// Forwards to a proxy that understands the protocol.
+    pub fn before(wire: Wire) -> Self {
+        let mut proxy = Self::start(wire.port());
+        proxy.behind = Some(wire);
+        proxy
+    }
+
     /// Forwards a new port of 127.0.0.1 to `upstream_port` of the same.
     pub fn start(upstream_port: u16) -> Self {
-        Self::forwarding(upstream_port, None)
-    }
-
-    /// The same, with a setting that the server does not report of itself.
-    pub fn reporting(upstream_port: u16, name: &'static str, value: &'static str) -> Self {
-        Self::forwarding(upstream_port, Some((name, value)))
-    }
-
-    fn forwarding(upstream_port: u16, reported: Option<(&'static str, &'static str)>) -> Self {
         let (faults, watched) = watch::channel(Faults::default());
         let shared = Arc::new(Shared {
             upstream: SocketAddr::from(([127, 0, 0, 1], upstream_port)),
@@ -72,7 +69,6 @@ impl Proxy {
             open: AtomicUsize::new(0),
             flights: AtomicUsize::new(0),
             server_spoke: AtomicBool::new(true),
-            reported,
         });
         let port = free_port();
         let (up, is_up) = std::sync::mpsc::channel();
@@ -85,7 +81,7 @@ impl Proxy {
                 .block_on(listen(port, state, watched, up));
         });
         is_up.recv().expect("the proxy listens");
-        Self { port, faults, shared, thread: Some(thread) }
+        Self { port, faults, shared, thread: Some(thread), behind: None }
     }
 
     /// Where it listens on 127.0.0.1.
@@ -247,10 +243,6 @@ async fn pump(
     way: Way<'_>,
 ) -> End {
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut reported = match way {
-        Way::Out(Shared { reported: Some((name, value)), .. }) => Some(status(name, value)),
-        _ => None,
-    };
     loop {
         let length = match from.read(&mut buffer).await {
             Ok(0) => return End::Closed,
@@ -278,31 +270,13 @@ async fn pump(
                 spend(shared, length)
             }
         };
-        let mut bytes = &buffer[..length];
-        // The answer to a login comes in one piece.
-        if let Some(status) = &reported
-            && let Some(at) = bytes.windows(LOGGED_IN.len()).position(|bytes| bytes == LOGGED_IN)
-        {
-            let (login, rest) = bytes.split_at(at + LOGGED_IN.len());
-            if to.write_all(&[login, status].concat()).await.is_err() {
-                return End::Reset;
-            }
-            (bytes, reported) = (rest, None);
-        }
-        if to.write_all(bytes).await.is_err() {
+        if to.write_all(&buffer[..length]).await.is_err() {
             return End::Reset;
         }
         if cut {
             return End::Reset;
         }
     }
-}
-
-/// A `ParameterStatus`.
-fn status(name: &str, value: &str) -> Vec<u8> {
-    let body = [name, "\0", value, "\0"].concat();
-    let length = u32::try_from(body.len() + 4).expect("a setting is short");
-    [b"S", &length.to_be_bytes()[..], body.as_bytes()].concat()
 }
 
 /// How many of `length` bytes may pass, and whether the connection is cut after them.

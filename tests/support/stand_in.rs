@@ -3,6 +3,7 @@
 //! taken away. Its triggers, its PL/pgSQL and its catalogue are PostgreSQL's: what passes here is
 //! right about the order of transactions, and may still be wrong about the dialect.
 
+use super::cockroach::{Recorder, Rules, Wire};
 use super::database::cockroach;
 use super::{Database, Proxy, Server};
 
@@ -39,9 +40,16 @@ impl Cockroach {
             let dsn = database.dsn().to_owned();
             return Self { database, dsn, proxy: None };
         }
+        let rules = Rules { recorder: Recorder::asked_for(), ..Rules::default() };
+        Self::stand_in(server, sql, rules).await
+    }
+
+    /// Makes a database in this server, with rules of the test's own for what is sent there.
+    pub async fn stand_in(server: &Server, sql: &str, rules: Rules) -> Self {
         let database = Database::create(server, sql).await;
         database.run(&made_of(database.name())).await;
-        let proxy = proxy(server);
+        let reported = Some(("crdb_version", "a stand-in for CockroachDB"));
+        let proxy = Proxy::before(Wire::start(server.port(), Rules { reported, ..rules }));
         let dsn = server.dsn_by_port(database.name(), proxy.port());
         Self { database, dsn, proxy: Some(proxy) }
     }
@@ -77,8 +85,4 @@ CREATE FUNCTION pg_catalog.version() RETURNS text LANGUAGE sql AS
     $$ SELECT 'a stand-in for CockroachDB' $$;
 "
     )
-}
-
-fn proxy(server: &Server) -> Proxy {
-    Proxy::reporting(server.port(), "crdb_version", "a stand-in for CockroachDB")
 }

@@ -1,0 +1,77 @@
+//! A statement that CockroachDB refuses.
+//!
+//! The server itself is made to refuse: it is given, in the place of the statement, one that names
+//! a column which does not exist, and its error is put into CockroachDB's words on the way back. So
+//! the order of answers, the state of the transaction and the messages that are passed over until
+//! `Sync` are right without knowing of them here.
+
+/// Begins the name of the column that does not exist; the rest is the number of the refusal.
+const MARK: &str = "segue_refused_";
+
+/// The fields of an `ErrorResponse` that are put into other words.
+const CODE: u8 = b'C';
+const MESSAGE: u8 = b'M';
+/// Where in the text, of which nobody knows but the proxy.
+const POSITION: u8 = b'P';
+
+/// What CockroachDB says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub sqlstate: String,
+    pub message: String,
+    /// Where in the text the refused statement begins: what stands before it runs. A text that
+    /// does not parse is refused whole, at 0.
+    pub at: usize,
+}
+
+/// Decides what is refused.
+pub trait Judge: Send + Sync {
+    /// The refusal of a text that came by `Parse` (`extended`) or by `Query`.
+    fn judge(&self, sql: &str, extended: bool) -> Option<Refusal>;
+}
+
+/// The refusals of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Refused(Vec<Refusal>);
+
+impl Refused {
+    /// What the server is given in the place of `sql`.
+    pub(super) fn in_place_of(&mut self, sql: &str, refusal: Refusal) -> String {
+        let text = format!("{}SELECT \"{MARK}{}\"", &sql[..refusal.at], self.0.len());
+        self.0.push(refusal);
+        text
+    }
+
+    /// An `ErrorResponse` in CockroachDB's words, where it is about one of these.
+    pub(super) fn reworded(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let fields = fields(body);
+        let message = fields.iter().find(|(field, _)| *field == MESSAGE)?.1;
+        let message = std::str::from_utf8(message).ok()?;
+        let number = message.split_once(MARK)?.1.split('"').next()?;
+        let refusal = self.0.get(number.parse::<usize>().ok()?)?;
+        let mut reworded = Vec::new();
+        for (field, value) in fields {
+            let value = match field {
+                CODE => refusal.sqlstate.as_bytes(),
+                MESSAGE => refusal.message.as_bytes(),
+                POSITION => continue,
+                _ => value,
+            };
+            reworded.push(field);
+            reworded.extend_from_slice(value);
+            reworded.push(0);
+        }
+        reworded.push(0);
+        Some(reworded)
+    }
+}
+
+fn fields(mut body: &[u8]) -> Vec<(u8, &[u8])> {
+    let mut fields = Vec::new();
+    while let Some((&field, rest)) = body.split_first() {
+        let Some(end) = rest.iter().position(|byte| *byte == 0) else { break };
+        fields.push((field, &rest[..end]));
+        body = &rest[end + 1..];
+    }
+    fields
+}
