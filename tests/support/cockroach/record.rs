@@ -86,10 +86,10 @@ impl Recorder {
     }
 
     /// Writes a statement down, unless one of its shape was before.
-    pub fn note(&self, sent: Sent) {
+    pub fn note(&self, sent: &Sent) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.0.insert(sent.shape()) {
-            let line = serde_json::to_string(&sent).expect("a statement is text");
+            let line = serde_json::to_string(sent).expect("a statement is text");
             writeln!(kept.1, "{line}").expect("a statement can be written down");
         }
     }

@@ -177,7 +177,7 @@ impl Session<'_> {
         if let Some(recorder) = &self.rules.recorder
             && !sql.trim().is_empty()
         {
-            recorder.note(Sent {
+            recorder.note(&Sent {
                 application: self.application.clone(),
                 own,
                 extended,
