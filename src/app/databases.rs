@@ -119,6 +119,11 @@ impl Databases {
         self.each(|pools| pools.own.clone())
     }
 
+    /// Sessions like those that callers' reads run in.
+    pub fn of_callers(&self) -> Sides<Pool> {
+        self.each(|pools| pools.samples.clone())
+    }
+
     /// Sessions for the control row and the fleet.
     pub fn control(&self) -> Sides<Pool> {
         self.each(|pools| pools.control.clone())

@@ -51,7 +51,7 @@ pub async fn check(
         mappings.iter().filter(|mapping| named(&mapping.source)).cloned().collect();
     let strays = config.tables.mapped.is_empty() && params.tables.is_empty();
     let asked = survey::Params { tables: &tables, mappings: &mappings, strays };
-    let mut world = survey(&databases.own(), asked).await?;
+    let mut world = survey(&databases.own(), &databases.of_callers(), asked).await?;
     let sources = tables.iter().map(|mapping| &mapping.source);
     let all: Vec<&TableName> = sources.chain(refused.iter().map(|it| &it.table)).collect();
     // Where a side could not be asked, the tables are not known.

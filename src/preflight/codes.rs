@@ -2,35 +2,7 @@
 
 use std::fmt;
 
-/// How heavy a finding weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Severity {
-    /// The copy would diverge in silence, get stuck, or not be undoable: refused.
-    Blocks,
-    /// Nothing is lost by it, but somebody should have decided that it is all right.
-    Warning,
-    /// Worth knowing.
-    Note,
-}
-
-// === impl Severity ===
-
-impl Severity {
-    /// `"blocks"`, `"warning"` or `"note"`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Blocks => "blocks",
-            Self::Warning => "warning",
-            Self::Note => "note",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+pub use crate::preflight::severity::Severity;
 
 macro_rules! codes {
     ($($name:ident $text:literal $severity:ident $why:literal $way_out:literal;)+) => {
@@ -142,6 +114,34 @@ codes! {
     RowSecurity "role.row_security" Blocks
         "row security hides rows from segue's role: they would count as deleted"
         "let the role bypass it";
+    // What callers' statements run as.
+    CallersOneRole "callers.one_role" Warning
+        "what callers run has the rights of segue's role: row security does not apply to it, and it can read and change segue's own tables"
+        "name a login of its own for it: source.application and target.application";
+    CallersLogin "callers.login" Blocks
+        "callers' statements run as this login, on either side at some time"
+        "let it log in, or mend application";
+    CallersPowers "callers.powers" Blocks
+        "what callers run could pass capture, or change what segue goes by"
+        "take it away from the role of callers' statements";
+    CallersFunctions "callers.functions" Blocks
+        "sessions of callers look at the control row, and keep idempotency keys, by functions of segue's"
+        "run segue init, or grant them";
+    CallersEnding "callers.ending" Blocks
+        "a session of callers whose sidecar is lost is ended, or a cutover would wait for it; and segue must see which it is"
+        "make segue's role a member of the role that callers log in as";
+    CallersRights "callers.rights" Warning
+        "reads that are sampled or shifted run as the application's role of the other side, and everything does after the cutover"
+        "grant the same on both sides";
+    CallersUnprotected "callers.unprotected" Warning
+        "row security is on, and does not apply to the role of callers' statements: each caller sees all rows"
+        "run them as a role without BYPASSRLS that does not own the table, or say FORCE ROW LEVEL SECURITY";
+    CallersOwner "callers.owner" Warning
+        "an owner can switch capture off, and its functions in defaults and constraints run when segue copies rows"
+        "let another role own the table";
+    CallersReadOnly "callers.read_only" Warning
+        "its transactions begin read-only, and what callers write is refused"
+        "take default_transaction_read_only off the role";
     // Tables.
     TableMissing "table.missing" Blocks
         "its rows have no place to go to, or come from"

@@ -44,6 +44,8 @@ pub struct Catalogue {
     pub server: Server,
     /// Segue's role.
     pub role: Role,
+    /// The role of callers' statements.
+    pub callers: Callers,
     /// Extensions and their versions.
     pub extensions: BTreeMap<String, String>,
     /// Names of prepared transactions that are open in this database.
@@ -69,7 +71,7 @@ pub struct Server {
     pub in_recovery: bool,
     /// Transactions begin read-only.
     pub read_only: bool,
-    /// Settings as a session of segue's role begins with them.
+    /// Settings as a session begins with them: of callers, where an application notices them.
     pub settings: BTreeMap<String, String>,
     /// The database's name.
     pub database: String,
@@ -104,6 +106,25 @@ pub struct Role {
     pub schema: SegueSchema,
     /// Schemas of the migrated tables that it may not use.
     pub closed_schemas: Vec<String>,
+}
+
+/// The role of callers' statements on a side.
+#[derive(Debug, Clone, Default)]
+pub struct Callers {
+    /// Its name.
+    pub name: String,
+    /// It is segue's own as well.
+    pub is_own: bool,
+    /// Why it cannot log in.
+    pub cannot_log_in: Option<String>,
+    /// Its transactions begin read-only.
+    pub read_only: bool,
+    /// What it may do that would undo what it is for.
+    pub powers: Vec<String>,
+    /// What must be granted before its sessions can do what segue asks of them.
+    pub lacks: Option<String>,
+    /// What must be granted before segue can end its sessions.
+    pub cannot_be_ended: Option<String>,
 }
 
 /// Segue's schema as its role finds it.
@@ -144,6 +165,12 @@ pub struct TableFacts {
     pub missing_rights: Vec<String>,
     /// Row security hides rows from segue's role.
     pub hidden_rows: bool,
+    /// Rights that the role of callers' statements lacks, of all that there are.
+    pub callers_lack: Vec<String>,
+    /// Row security is on, and does not apply to that role.
+    pub callers_see_all: bool,
+    /// That role owns the table.
+    pub callers_own: bool,
     /// Rows by the server's estimate; unknown where it has never counted.
     pub rows: Option<u64>,
     /// Bytes on the disk without indexes, partitions included; unknown where it was not told.
@@ -165,6 +192,9 @@ impl TableFacts {
             publications: Vec::new(),
             missing_rights: Vec::new(),
             hidden_rows: false,
+            callers_lack: Vec::new(),
+            callers_see_all: false,
+            callers_own: false,
             rows: None,
             bytes: None,
         }

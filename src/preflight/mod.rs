@@ -12,6 +12,7 @@ mod expression;
 pub mod finding;
 mod report;
 mod rules;
+mod severity;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,10 @@
 //! Two schemas with planted faults, and what must be found of them.
 
-/// What the tests' servers themselves are told of: they are not durable, and may prepare.
-pub(super) const OF_SERVERS: [&str; 6] = [
+/// What the tests' servers themselves are told of: they are not durable, and may prepare; and one
+/// role does everything.
+pub(super) const OF_SERVERS: [&str; 8] = [
+    "callers.one_role source ",
+    "callers.one_role target ",
     "server.prepared_allowed source max_prepared_transactions",
     "server.prepared_allowed target max_prepared_transactions",
     "server.unsafe_disk source fsync",
@@ -266,6 +269,7 @@ pub(super) const WANTED: &[&str] = &[
     "trigger.added target shop.fired.trigger only_there",
     "trigger.always source shop.fired.trigger always_here",
     "trigger.always target shop.fired.trigger always_here",
+    "callers.unprotected source shop.secured",
     "table.row_security target shop.secured",
     "table.row_security target shop.secured.own",
     "table.published source shop.secured.cdc",

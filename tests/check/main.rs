@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod callers;
 mod faults;
 mod rights;
 
@@ -107,7 +108,7 @@ async fn what_is_in_order_passes_with_how_much_was_looked_at() {
         "looked at 1 table, 2 columns",
         "250",
         "chunks of 100 rows",
-        "0 block, 4 warnings, 2 notes",
+        "0 block, 6 warnings, 2 notes",
     ] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }

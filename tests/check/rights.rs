@@ -47,7 +47,9 @@ async fn the_grants_that_are_told_are_enough() {
         }
     }
     let (passed, code) = document(&segue.run(&["check", "--json"]));
-    assert_eq!(found(&passed), sorted(&[&faults::OF_SERVERS]), "{passed:#}");
+    let unprotected =
+        ["callers.unprotected source app.orders", "callers.unprotected target app.orders"];
+    assert_eq!(found(&passed), sorted(&[&faults::OF_SERVERS, &unprotected]), "{passed:#}");
     assert_eq!(code, Some(0));
     // And what the check says can be done is done.
     segue.succeed(&["init", "--phase", "dual_write"]);

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cockroach;
 mod privileges;
 mod settings;
 mod tenants;

@@ -180,3 +180,20 @@ async fn a_write_whose_session_is_ended_is_known_not_to_be_applied() {
     let lost = told(&lost.unwrap_err());
     assert_eq!(lost.outcome(), Outcome::NotApplied, "{lost:?}");
 }
+
+/// Segue's role is no superuser here, and has what it was told that it needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callers_session_of_a_lost_sidecar_is_ended_by_the_others() {
+    let world = World::new("").await;
+    world.dual_write().await;
+    let other = world.another().await;
+    world
+        .until("both are there", |now| now["fleet"]["members"].as_array().unwrap().len() == 2)
+        .await;
+    world.begun_at(&other, "INSERT INTO shop.plain VALUES (50, 'never committed')").await;
+    other.signal("STOP");
+    // It is settled when no session of the epoch before is left in the database.
+    world.forced("shadow_read").await;
+    other.signal("CONT");
+    assert_eq!(world.values("SELECT count(*) FROM shop.plain WHERE id = 50").await, ["0"]);
+}

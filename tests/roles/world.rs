@@ -92,17 +92,22 @@ impl World {
             side.run(&fill(&format!("{TABLES}{more}"))).await;
         }
         pair.source.run(&fill(ROWS)).await;
-        let login = |side: &Database| {
-            let dsn = side.dsn_with("postgres@", &format!("{own}@"));
-            format!("dsn = \"{dsn}\"\napplication = \"user={app}\"")
-        };
-        let segue = Segue::prepare_with(&login(&pair.source), &login(&pair.target), SECTIONS);
+        let [source, target] = [&pair.source, &pair.target].map(|side| login(side, &own, &app));
+        let segue = Segue::prepare_with(&source, &target, SECTIONS);
         let client = Endpoint::from_shared(segue.sql_address()).unwrap().connect_lazy();
         let mut world = Self { pair, segue, client: SqlClient::new(client), app, own };
         world.grant().await;
         world.segue.succeed(&["init"]);
         world.segue.serve().await;
         world
+    }
+
+    /// Another sidecar of the same fleet, serving.
+    pub async fn another(&self) -> Segue {
+        let [source, target] = self.both().map(|side| login(side, &self.own, &self.app));
+        let mut other = Segue::prepare_with(&source, &target, SECTIONS);
+        other.serve().await;
+        other
     }
 
     /// What segue itself says that its role needs.
@@ -229,8 +234,25 @@ impl World {
     }
 
     pub async fn begin(&self) -> String {
-        let begun = self.client.clone().begin(proto::BeginRequest::default()).await.unwrap();
+        Self::begin_by(self.client.clone()).await
+    }
+
+    async fn begin_by(mut client: SqlClient<Channel>) -> String {
+        let begun = client.begin(proto::BeginRequest::default()).await.unwrap();
         begun.into_inner().transaction_id
+    }
+
+    /// A transaction of another sidecar in which something was written.
+    pub async fn begun_at(&self, other: &Segue, sql: &str) {
+        let channel = Endpoint::from_shared(other.sql_address()).unwrap().connect_lazy();
+        let mut client = SqlClient::new(channel);
+        let transaction_id = Self::begin_by(client.clone()).await;
+        let request = proto::ExecuteRequest {
+            statement: statement(&self.fill(sql)),
+            transaction_id,
+            ..proto::ExecuteRequest::default()
+        };
+        client.execute(request).await.unwrap();
     }
 
     pub async fn commit(&self, transaction_id: String) {
@@ -247,6 +269,12 @@ impl World {
         })
         .await;
     }
+}
+
+/// A side of the configuration.
+fn login(side: &Database, own: &str, app: &str) -> String {
+    let dsn = side.dsn_with("postgres@", &format!("{own}@"));
+    format!("dsn = \"{dsn}\"\napplication = \"user={app}\"")
 }
 
 fn statement(sql: &str) -> Option<proto::Statement> {

@@ -49,6 +49,11 @@ const LACKS_TABLES: &str = "\
             AS t(name, privilege) \
         WHERE NOT pg_catalog.has_table_privilege($1, t.name, t.privilege))";
 
+/// What a role of callers has on segue's tables on CockroachDB: `outbox INSERT`.
+pub fn used_by_callers() -> impl Iterator<Item = String> {
+    USED.into_iter().map(|(table, right)| format!("{} {right}", table.trim_start_matches("segue.")))
+}
+
 /// Statements that give a role what callers' sessions ask of segue's schema, and nothing else.
 /// Segue's role may run them, which owns the schema.
 pub fn for_callers(role: &str, flavour: Flavour) -> String {

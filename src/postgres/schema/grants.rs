@@ -58,14 +58,18 @@ pub fn grants(params: &GrantParams<'_>) -> String {
 }
 
 /// What lets segue's role see and end sessions of the role of callers' statements.
-pub fn ending_for(role: &str, callers: &str) -> String {
+fn ending_for(role: &str, callers: &str) -> String {
     format!(
         "-- Segue ends sessions of callers whose sidecar is lost, so that a cutover need not wait for\n\
          -- them. Members of a role may, and see what its sessions do.\n\
-         GRANT {} TO {};\n",
-        quote_identifier(callers),
-        quote_identifier(role)
+         {};\n",
+        membership(role, callers)
     )
+}
+
+/// The statement that makes segue's role a member of the one that callers log in as.
+pub fn membership(role: &str, callers: &str) -> String {
+    format!("GRANT {} TO {}", quote_identifier(callers), quote_identifier(role))
 }
 
 /// A function that lets segue's triggers on a table fire in every session, for a role that does

@@ -10,9 +10,11 @@ use tokio_postgres::{Client, GenericClient};
 
 use crate::domain::side::Side;
 
-pub use callers::{NOT_ADMITTED, admit_callers, callers_lack, for_callers, not_admitted};
+pub use callers::{
+    NOT_ADMITTED, admit_callers, callers_lack, for_callers, not_admitted, used_by_callers,
+};
 pub use error::SetupError;
-pub use grants::{GrantParams, always_for, ending_for, grants};
+pub use grants::{GrantParams, always_for, grants, membership};
 use migrations::{FOUNDATION, MIGRATIONS, note};
 pub use migrations::{Flavour, OUTBOX_SLOTS, SLOT_SECONDS};
 

@@ -5,6 +5,7 @@
 //! asked and the others go on; only without its tables and columns nothing can be said.
 
 mod ask;
+mod callers;
 mod columns;
 mod constraints;
 mod sequences;
@@ -22,7 +23,7 @@ use crate::postgres::catalog;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::catalog::{IgnoredColumns, Registered, load_these};
 use crate::postgres::reconcile::preflight::RIGHTS;
-use crate::preflight::describe::{Catalogue, Migrated, TableFacts, World};
+use crate::preflight::describe::{Callers, Catalogue, Migrated, TableFacts, World};
 use crate::preflight::{Code, Finding};
 use ask::Asker;
 
@@ -43,13 +44,17 @@ pub struct Params<'a> {
     pub strays: bool,
 }
 
-/// Asks both sides.
+/// Asks both sides, as segue's role and as that of callers' statements.
 ///
 /// # Errors
 ///
 /// A side that cannot be reached, or a connection that is lost. A way to a database that is
 /// refused, such as a transaction pooler, is a finding.
-pub async fn survey(own: &Sides<Pool>, params: Params<'_>) -> Result<World, SqlFault> {
+pub async fn survey(
+    own: &Sides<Pool>,
+    callers: &Sides<Pool>,
+    params: Params<'_>,
+) -> Result<World, SqlFault> {
     let mut world = World {
         source: Catalogue::default(),
         target: Catalogue::default(),
@@ -64,7 +69,10 @@ pub async fn survey(own: &Sides<Pool>, params: Params<'_>) -> Result<World, SqlF
     let (Some(source), Some(target)) = (source, target) else { return Ok(world) };
     let names = |side| params.tables.iter().map(|it| it.on(side).clone()).collect::<Vec<_>>();
     let (on_source, on_target) = (names(Side::Source), names(Side::Target));
-    let (here, there) = tokio::join!(read(&source, &on_source), read(&target, &on_target));
+    let (here, there) = tokio::join!(
+        read(&source, &callers.source, &on_source),
+        read(&target, &callers.target, &on_target)
+    );
     let here = readable(Side::Source, here, &mut world.found)?;
     let there = readable(Side::Target, there, &mut world.found)?;
     let (Some((on_source, mut here)), Some((on_target, mut there))) = (here, there) else {
@@ -119,6 +127,10 @@ fn readable<T>(
 ) -> Result<Option<T>, SqlFault> {
     match read {
         Ok(read) => Ok(Some(read)),
+        Err(fault) if fault.kind == FaultKind::Refused => {
+            found.push(Finding::new(Code::Pooler, side, fault.message));
+            Ok(None)
+        }
         Err(fault) if fault.sqlstate.starts_with("42") || fault.sqlstate.starts_with("0A") => {
             found.push(Finding::new(Code::Unreadable, side, fault.to_string()));
             Ok(None)
@@ -130,6 +142,7 @@ fn readable<T>(
 /// One side: what is known of it as a whole, and of each table that is there.
 async fn read(
     lease: &Lease,
+    of_callers: &Pool,
     names: &[TableName],
 ) -> Result<(Catalogue, BTreeMap<TableName, TableFacts>), SqlFault> {
     let said = |error| lease.fault(error, true);
@@ -138,6 +151,7 @@ async fn read(
     let mut catalogue = Catalogue {
         server: server::server(&mut asker).await?,
         role: server::role(&mut asker, names).await?,
+        callers: Callers::default(),
         extensions: server::extensions(&mut asker).await?,
         prepared: server::prepared(&mut asker).await?,
         has_large_objects: server::has_large_objects(&mut asker).await?,
@@ -152,6 +166,7 @@ async fn read(
         tables.insert(facts.table.oid, facts);
     }
     rights(&mut asker, names, &mut tables).await?;
+    callers::fill(of_callers, &mut asker, names, &mut catalogue, &mut tables).await?;
     columns::fill(lease, &catalogue.server.collation, &mut tables).await.map_err(said)?;
     constraints::fill(&mut asker, &mut tables).await?;
     sequences::fill(&mut asker, &mut tables).await?;

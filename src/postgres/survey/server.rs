@@ -8,7 +8,6 @@ use crate::domain::fault::SqlFault;
 use crate::domain::table::TableName;
 use crate::postgres::schema;
 use crate::postgres::survey::ask::Asker;
-use crate::preflight::compared_settings;
 use crate::preflight::describe::{Collation, Role, SegueSchema, Server};
 
 const DATABASE: &str = "SELECT d.datname::text, pg_catalog.pg_encoding_to_char(d.encoding)::text, \
@@ -68,12 +67,21 @@ pub(super) async fn server(asker: &mut Asker<'_>) -> Result<Server, SqlFault> {
             Ok(())
         })?;
     }
-    let names: Vec<&str> = OWN_SETTINGS.into_iter().chain(compared_settings()).collect();
+    settings(asker, &OWN_SETTINGS, &mut server.settings).await?;
+    Ok(server)
+}
+
+/// Settings by name, as sessions of who asks begin with them.
+pub(super) async fn settings(
+    asker: &mut Asker<'_>,
+    names: &[&str],
+    found: &mut BTreeMap<String, String>,
+) -> Result<(), SqlFault> {
     for row in asker.rows("settings (pg_settings)", SETTINGS, &[&names]).await? {
         let (name, value) = of(asker, || Ok((row.try_get(0)?, row.try_get(1)?)))?;
-        server.settings.insert(name, value);
+        found.insert(name, value);
     }
-    Ok(server)
+    Ok(())
 }
 
 fn collation(row: &Row) -> Result<Collation, Error> {

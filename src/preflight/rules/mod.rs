@@ -1,5 +1,6 @@
 //! The rules: each looks at one thing on both sides.
 
+mod callers;
 mod columns;
 mod constraints;
 mod defaults;
@@ -38,6 +39,7 @@ pub(super) fn all(world: &World) -> Vec<Finding> {
     }
     servers::both(world, &mut found);
     roles::all(world, &mut found);
+    callers::all(world, &mut found);
     tables::all(world, &mut found);
     for pair in world.pairs().filter(has_rows) {
         keys::of(&pair, &mut found);

@@ -10,7 +10,7 @@ use crate::preflight::finding::Finding;
 
 const OLDEST: u32 = 140_000;
 /// Settings that an application may notice.
-pub(in crate::preflight) const COMPARED: [&str; 12] = [
+pub(in crate::preflight) const COMPARED: [&str; 15] = [
     "DateStyle",
     "IntervalStyle",
     "TimeZone",
@@ -20,8 +20,11 @@ pub(in crate::preflight) const COMPARED: [&str; 12] = [
     "extra_float_digits",
     "lc_monetary",
     "lc_numeric",
+    "lock_timeout",
+    "row_security",
     "search_path",
     "standard_conforming_strings",
+    "statement_timeout",
     "transform_null_equals",
 ];
 

@@ -9,8 +9,8 @@ use crate::domain::relation::{
 };
 use crate::domain::table::{TableMapping, TableName};
 use crate::preflight::describe::{
-    Catalogue, Collation, ColumnFacts, Constraint, Migrated, Role, Sequence, Server, TableFacts,
-    World,
+    Callers, Catalogue, Collation, ColumnFacts, Constraint, Migrated, Role, Sequence, Server,
+    TableFacts, World,
 };
 
 pub(super) fn ty(name: &str) -> PgType {
@@ -209,6 +209,7 @@ fn side() -> Catalogue {
             ..Server::default()
         },
         role: Role { name: "segue".to_owned(), may_be_replica: Some(true), ..Role::default() },
+        callers: Callers { name: "shop_app".to_owned(), ..Callers::default() },
         ..Catalogue::default()
     }
 }

@@ -1,5 +1,6 @@
 //! One change of two equal sides for each rule, at least.
 
+mod callers;
 mod columns;
 mod constraints;
 mod servers;
@@ -13,6 +14,7 @@ pub(super) fn all() -> Vec<Vector> {
     [
         servers::servers(),
         servers::roles(),
+        callers::callers(),
         tables::tables(),
         tables::keys(),
         columns::columns(),

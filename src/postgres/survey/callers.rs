@@ -1,0 +1,217 @@
+//! The role of callers' statements, asked in a session of its own.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::Error;
+
+use super::ask::Asker;
+use super::{BEGIN, server};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::table::TableName;
+use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::schema::{self, Flavour};
+use crate::preflight::compared_settings;
+use crate::preflight::describe::{Callers, Catalogue, TableFacts};
+
+/// Of the role that a session is, and of the one that has logged in.
+const ROLE: &str = "\
+    SELECT current_user::text, session_user::text, r.rolsuper, \
+        r.rolcreaterole AND pg_catalog.current_setting('server_version_num')::int4 < 160000, \
+        pg_catalog.pg_has_role($1::text::name, 'MEMBER'), \
+        (SELECT s.reset_val = 'on' FROM pg_catalog.pg_settings AS s \
+            WHERE s.name = 'default_transaction_read_only') \
+    FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user";
+/// What it may do to segue's own tables.
+const OWN_TABLES: &str = "\
+    SELECT c.relname::text, pg_catalog.string_agg(p.name, ', ') \
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace, \
+        pg_catalog.unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) \
+            AS p(name) \
+    WHERE n.nspname = 'segue' AND c.relkind IN ('r', 'p') \
+        AND pg_catalog.has_table_privilege(c.oid, p.name) \
+        AND NOT (c.relname::text || ' ' || p.name) = ANY ($1) \
+    GROUP BY c.relname ORDER BY c.relname = 'copy_token' DESC, c.relname";
+/// Named so many times; the others are counted.
+const TABLES_NAMED: usize = 3;
+
+/// What it may do to the application's tables: whether it sees all rows of one whose row security
+/// is on, whether it owns it, and what it lacks. A right on some columns is one on these.
+const TABLES: &str = "\
+    SELECT w.schema, w.name, \
+        c.relrowsecurity AND NOT pg_catalog.row_security_active(c.oid), \
+        pg_catalog.pg_has_role(c.relowner, 'USAGE'), \
+        ARRAY(SELECT CASE WHEN u.p IN ('SELECT', 'INSERT', 'UPDATE') \
+                AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+                AND pg_catalog.has_any_column_privilege(c.oid, u.p) \
+            THEN pg_catalog.concat(u.p, ' (', (SELECT pg_catalog.string_agg(a.attname::text, ', ' \
+                    ORDER BY a.attname) FROM pg_catalog.pg_attribute AS a \
+                WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+                    AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, u.p)), ')') \
+            ELSE u.p END \
+            FROM pg_catalog.unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS u(p) \
+            WHERE NOT pg_catalog.has_table_privilege(c.oid, u.p) \
+            UNION ALL SELECT 'USAGE of the schema' \
+            WHERE NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+            UNION ALL SELECT 'USAGE of the sequence of ' || a.attname::text \
+            FROM pg_catalog.pg_depend AS d \
+            JOIN pg_catalog.pg_class AS q ON q.oid = d.objid \
+            JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
+            WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid \
+                AND d.deptype = 'a' AND CASE WHEN q.relkind = 'S' \
+                    THEN NOT pg_catalog.has_sequence_privilege(q.oid, 'USAGE') ELSE false END) \
+    FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS w(schema, name) \
+    JOIN pg_catalog.pg_namespace AS n ON n.nspname = w.schema \
+    JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.name";
+
+/// Asked as segue's role: a member of the role that logs in sees its sessions and may end them.
+const MAY_END: &str = "\
+    SELECT pg_catalog.pg_has_role(r.oid, 'USAGE') OR NOT r.rolsuper \
+        AND pg_catalog.pg_has_role('pg_signal_backend', 'USAGE') \
+        AND pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') \
+    FROM pg_catalog.pg_roles AS r WHERE r.rolname = $1";
+/// Segue's functions are there, or on CockroachDB its tables.
+const IS_SET_UP: &str = "\
+    SELECT pg_catalog.to_regclass('segue.outbox') IS NOT NULL \
+        AND ($1 OR pg_catalog.to_regproc('segue.control_state') IS NOT NULL)";
+
+/// Fills in what callers' statements find on a side. Who asks as segue's role has a transaction
+/// open.
+pub(super) async fn fill(
+    pool: &Pool,
+    own: &mut Asker<'_>,
+    names: &[TableName],
+    catalogue: &mut Catalogue,
+    tables: &mut BTreeMap<u32, TableFacts>,
+) -> Result<(), SqlFault> {
+    let lease = match pool.get().await {
+        Ok(lease) => lease,
+        // Told of in whole where segue's own way is looked at.
+        Err(fault) if fault.kind == FaultKind::Refused => return Err(fault),
+        Err(fault) => {
+            catalogue.callers.cannot_log_in = Some(fault.message);
+            return Ok(());
+        }
+    };
+    let said = |error| lease.fault(error, true);
+    lease.batch_execute(BEGIN).await.map_err(said)?;
+    let mut asker = Asker::new(&lease);
+    let compared: Vec<&str> = compared_settings().collect();
+    server::settings(&mut asker, &compared, &mut catalogue.server.settings).await?;
+    let login = role(&mut asker, &catalogue.role.name, &mut catalogue.callers).await?;
+    on_tables(&mut asker, names, tables).await?;
+    let not_asked = std::mem::take(&mut asker.not_asked);
+    own.not_asked.extend(not_asked);
+    lease.batch_execute("ROLLBACK").await.map_err(said)?;
+    if !catalogue.callers.is_own && !catalogue.callers.name.is_empty() {
+        of_segues(own, &catalogue.role.name, &login, &mut catalogue.callers).await?;
+    }
+    Ok(())
+}
+
+/// The role itself; answers who has logged in.
+async fn role(asker: &mut Asker<'_>, own: &str, callers: &mut Callers) -> Result<String, SqlFault> {
+    let rows = asker.rows("the role of callers' statements", ROLE, &[&own]).await?;
+    let Some(row) = rows.first() else { return Ok(String::new()) };
+    let read = || -> Result<_, Error> {
+        let (name, login): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let flags: [bool; 3] = [row.try_get(2)?, row.try_get(3)?, row.try_get(4)?];
+        Ok((name, login, flags, row.try_get::<_, Option<bool>>(5)?))
+    };
+    let (name, login, [superuser, makes_roles, member], read_only) =
+        read().map_err(|error| asker.fault(error))?;
+    callers.is_own = name == own;
+    callers.name = name;
+    // Of a role that is segue's own the same has been said.
+    callers.read_only = read_only == Some(true) && !callers.is_own;
+    if callers.is_own {
+        return Ok(login);
+    }
+    if superuser {
+        callers.powers.push("is a superuser".to_owned());
+        return Ok(login);
+    }
+    if member {
+        callers.powers.push(format!("is a member of segue's role, {own}"));
+    }
+    if makes_roles {
+        callers.powers.push("has CREATEROLE, and can make itself a member of segue's".to_owned());
+    }
+    if let Some(power) = over_segues_tables(asker).await? {
+        callers.powers.push(power);
+    }
+    Ok(login)
+}
+
+async fn over_segues_tables(asker: &mut Asker<'_>) -> Result<Option<String>, SqlFault> {
+    let allowed = match asker.lease().facts().is_cockroach {
+        true => schema::used_by_callers().collect(),
+        false => Vec::new(),
+    };
+    let rows = asker.rows("rights on segue's tables", OWN_TABLES, &[&allowed]).await?;
+    let mut named = Vec::new();
+    for row in rows.iter().take(TABLES_NAMED) {
+        let read = || Ok((row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?));
+        let (table, rights) = read().map_err(|error| asker.fault(error))?;
+        named.push(format!("{rights} on segue.{table}"));
+    }
+    if rows.len() > TABLES_NAMED {
+        named.push(format!("the like on {} more", rows.len() - TABLES_NAMED));
+    }
+    Ok((!named.is_empty()).then(|| format!("has {}", named.join(", "))))
+}
+
+async fn on_tables(
+    asker: &mut Asker<'_>,
+    names: &[TableName],
+    tables: &mut BTreeMap<u32, TableFacts>,
+) -> Result<(), SqlFault> {
+    let schemas: Vec<&str> = names.iter().map(|table| table.schema.as_str()).collect();
+    let relations: Vec<&str> = names.iter().map(|table| table.name.as_str()).collect();
+    let question = "what callers may do on tables";
+    for row in asker.rows(question, TABLES, &[&schemas, &relations]).await? {
+        let read = || -> Result<_, Error> {
+            let name = TableName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?);
+            let flags: (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
+            Ok((name, flags, row.try_get::<_, Vec<String>>(4)?))
+        };
+        let (name, (sees_all, owns), lacks) = read().map_err(|error| asker.fault(error))?;
+        if let Some(facts) = tables.values_mut().find(|facts| facts.table.name == name) {
+            facts.callers_see_all = sees_all;
+            facts.callers_own = owns;
+            facts.callers_lack = lacks;
+        }
+    }
+    Ok(())
+}
+
+/// What stands between the two roles.
+async fn of_segues(
+    own: &mut Asker<'_>,
+    own_role: &str,
+    login: &str,
+    callers: &mut Callers,
+) -> Result<(), SqlFault> {
+    let lease: &Lease = own.lease();
+    let is_cockroach = lease.facts().is_cockroach;
+    let rows = own.rows("whether segue is set up", IS_SET_UP, &[&is_cockroach]).await?;
+    if let Some(row) = rows.first()
+        && row.try_get::<_, bool>(0).map_err(|error| own.fault(error))?
+    {
+        let flavour = if is_cockroach { Flavour::CockroachDb } else { Flavour::PostgreSql };
+        let lacks = schema::callers_lack(lease, &callers.name, flavour).await;
+        if lacks.map_err(|error| own.fault(error))? {
+            callers.lacks = Some(schema::for_callers(&callers.name, flavour));
+        }
+    }
+    if is_cockroach {
+        // Nobody can end a session there, and none need be.
+        return Ok(());
+    }
+    let rows = own.rows("who may end sessions of callers", MAY_END, &[&login]).await?;
+    if let Some(row) = rows.first()
+        && !row.try_get::<_, bool>(0).map_err(|error| own.fault(error))?
+    {
+        callers.cannot_be_ended = Some(schema::membership(own_role, login));
+    }
+    Ok(())
+}
