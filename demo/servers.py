@@ -179,9 +179,12 @@ class Server:
 CONFIG = """\
 [source]
 dsn = "{source}"
+# Callers' statements run as the application's own role.
+application = "user=shop_app"
 
 [target]
 dsn = "{target}"
+application = "user=shop_app"
 
 [listen]
 sql = "127.0.0.1:{sql_port}"

@@ -13,6 +13,7 @@ def create(server, database, schema, rows=True):
         connection.execute(f"CREATE DATABASE {database}")
     with psycopg.connect(server.dsn(database), autocommit=True) as connection:
         connection.execute((HERE / f"{schema}.sql").read_text())
+        connection.execute((HERE / "role.sql").read_text())
     if not rows:
         return
     # A new connection, which has the search path that the schema set.

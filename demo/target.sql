@@ -60,3 +60,6 @@ BEGIN
   PERFORM set_config('search_path', 'pg_temp, public', false);
   PERFORM set_config('session_replication_role', 'replica', false);
 END $$;
+
+GRANT USAGE ON SCHEMA elsewhere TO PUBLIC;
+GRANT USAGE ON SEQUENCE elsewhere.row_id TO PUBLIC;

@@ -1,6 +1,7 @@
 //! Workloads that lay traps beside the ledger's: functions that leave things in their session,
-//! functions that write, transfers whose sum is read back, updates that change only a spelling, and
-//! a table that is not migrated.
+//! functions that write, transfers whose sum is read back, updates that change only a spelling, a
+//! table that is not migrated, and tables whose rows are other roles' and other tenants'. All clients
+//! are one role, which is not segue's, with settings of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -34,7 +35,28 @@ CREATE TABLE spelling (
     span int4range,
     address inet
 );
-INSERT INTO spelling (id) SELECT i FROM generate_series(1, 40) AS i;";
+INSERT INTO spelling (id) SELECT i FROM generate_series(1, 40) AS i;
+CREATE TABLE mine (id int PRIMARY KEY, who name NOT NULL DEFAULT current_user, n int NOT NULL);
+INSERT INTO mine VALUES (1, 'somebody', 0), (2, 'soak_app', 0);
+ALTER TABLE mine ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON mine USING (who = current_user);
+CREATE TABLE rented (id int PRIMARY KEY, tenant text NOT NULL, n int NOT NULL);
+INSERT INTO rented SELECT i, i % 2 + 5, 0 FROM generate_series(1, 6) AS i;
+ALTER TABLE rented ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenants ON rented USING (tenant = current_setting('soak.tenant', true));";
+
+/// The role of callers' statements.
+pub const APPLICATION: &str = "soak_app";
+
+/// What it may do, on either side, and its own settings.
+const ROLE: &str = "
+CREATE ROLE soak_app LOGIN;
+CREATE ROLE soak_nobody;
+GRANT soak_nobody TO soak_app;
+GRANT SET ON PARAMETER session_replication_role TO soak_app;
+GRANT ALL ON ALL TABLES IN SCHEMA public TO soak_app;
+ALTER ROLE soak_app SET search_path = public, pg_temp;
+ALTER ROLE soak_app SET soak.house = 'its own';";
 
 /// On the source besides: what leaves things behind, and what is not migrated.
 const SOURCE_ALONE: &str = "
@@ -43,7 +65,8 @@ CREATE TABLE elsewhere.counter AS TABLE public.counter;
 CREATE TABLE elsewhere.purse AS TABLE public.purse;
 CREATE TABLE elsewhere.spelling AS TABLE public.spelling;
 CREATE TABLE public.journal (n bigint NOT NULL);
-CREATE ROLE soak_nobody;
+GRANT USAGE ON SCHEMA elsewhere TO soak_app;
+GRANT ALL ON ALL TABLES IN SCHEMA elsewhere, public TO soak_app;
 CREATE FUNCTION leave_path() RETURNS void LANGUAGE plpgsql AS
     $$ BEGIN PERFORM set_config('search_path', 'elsewhere, public', false); END $$;
 CREATE FUNCTION leave_replica() RETURNS void LANGUAGE plpgsql AS
@@ -110,9 +133,11 @@ const TRANSFER: &str = "UPDATE purse SET balance = balance + \
 
 /// What the two databases of the soak have besides the ledger's tables.
 pub async fn prepare(pair: &Pair) {
-    pair.source.run(SHARED).await;
+    for database in [&pair.source, &pair.target] {
+        database.run(SHARED).await;
+        database.run(ROLE).await;
+    }
     pair.source.run(SOURCE_ALONE).await;
-    pair.target.run(SHARED).await;
     for database in [&pair.source, &pair.target] {
         for setting in SETTINGS {
             database.run(&format!("ALTER DATABASE {} SET {setting}", database.name())).await;
@@ -159,6 +184,7 @@ impl Traps {
         clients.spawn(client().read_sums());
         clients.spawn(client().spell());
         clients.spawn(client().keep_a_journal());
+        clients.spawn(client().stay_apart());
         Self { shared, clients }
     }
 
@@ -180,6 +206,8 @@ pub async fn agree(pair: &Pair) {
         "SELECT * FROM purse ORDER BY id",
         "SELECT id, doc::text, tags::text, amount::text, parts::text, far::text, span::text, \
          address::text FROM spelling ORDER BY id",
+        "SELECT * FROM mine ORDER BY id",
+        "SELECT * FROM rented ORDER BY id",
     ] {
         let (ours, theirs) = (pair.source.rows(sql).await, pair.target.rows(sql).await);
         for (one, other) in ours.iter().zip(&theirs) {
@@ -189,6 +217,10 @@ pub async fn agree(pair: &Pair) {
     }
     let sum = pair.source.rows("SELECT sum(balance) FROM purse").await;
     assert_eq!(sum, [TOTAL.to_string()], "transfers changed the total");
+    let own = "SELECT (SELECT n > 0 FROM mine WHERE who = 'soak_app') AND sum(n) > 0 FROM rented";
+    assert_eq!(pair.source.rows(own).await, ["t"], "callers write what is their own");
+    let foreign = "SELECT n FROM mine WHERE who <> 'soak_app'";
+    assert_eq!(pair.source.rows(foreign).await, ["0"], "a row of another role was written");
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242";
     assert_eq!(pair.source.rows(locks).await, ["0"], "a lock of a caller's function is left");
 }
@@ -291,6 +323,45 @@ impl Client {
             }
             let _ = self.execute(SPELL, params).await;
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Sees and writes its own rows alone, whatever others have left in the session, and as its own
+    /// role with its own settings.
+    async fn stay_apart(mut self) {
+        let own = "SELECT concat_ws('|', current_user, session_user, \
+            current_setting('search_path'), current_setting('soak.house', true), \
+            (SELECT count(*) FROM mine), (SELECT count(*) FROM rented))";
+        let wanted = "soak_app|soak_app|public, pg_temp|its own|1|0";
+        while self.goes_on() {
+            if let Some(found) = self.first(own).await {
+                assert_eq!(found, Some(Kind::Text(wanted.to_owned())), "not a caller's own view");
+            }
+            for table in ["mine", "rented"] {
+                let write = format!("UPDATE {table} SET n = n + 1");
+                if let Ok(done) = self.execute(&write, Vec::new()).await {
+                    let rows = if table == "mine" { 1 } else { 0 };
+                    assert_eq!(done.affected_rows, rows, "{table}: rows of others were written");
+                }
+            }
+            self.rent().await;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// A tenant of one transaction.
+    async fn rent(&mut self) {
+        let tenant = self.pick(&["5", "6"]);
+        let statements = [
+            format!("SELECT set_config('soak.tenant', '{tenant}', true)"),
+            "UPDATE rented SET n = n + 1".to_owned(),
+        ];
+        let statements = statements.iter().map(|sql| statement(sql, Vec::new())).collect();
+        let request = proto::BatchRequest { statements, ..Default::default() };
+        if let Ok(done) = self.sql.batch(request).await {
+            let rows: Vec<u64> =
+                done.into_inner().items.iter().map(|it| it.affected_rows).collect();
+            assert_eq!(rows.last(), Some(&3), "a tenant has three rows");
         }
     }
 

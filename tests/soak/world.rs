@@ -56,7 +56,7 @@ impl World {
         for number in 0..SIDECARS {
             let table = |side: &Side, name: &str| {
                 let dsn = side.server.dsn_by_port(name, side.proxy.port());
-                format!("dsn = \"{dsn}\"\n{POOLS}")
+                format!("dsn = \"{dsn}\"\napplication = \"user={}\"\n{POOLS}", traps::APPLICATION)
             };
             let mut segue = Segue::prepare_with(
                 &table(&source, pair.source.name()),
