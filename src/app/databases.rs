@@ -15,6 +15,7 @@ use crate::postgres::crash::CrashPoints;
 use crate::postgres::database::{self, PostgresDatabase};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::fence::{Exclusive, FenceControl};
+use crate::postgres::memory::RowMemory;
 use crate::postgres::pool::{self, Pool};
 use crate::postgres::read::ReadConnections;
 use crate::postgres::settings::{Purpose, SessionLimits};
@@ -48,6 +49,7 @@ struct Pools {
 pub struct Databases {
     pools: Sides<Pools>,
     fence: FenceControl,
+    memory: RowMemory,
 }
 
 // === impl Databases ===
@@ -64,7 +66,12 @@ impl Databases {
         let lease = config.control.lease;
         let open = |side| Pools::open(side, config.database(side), (samples, lease), &fence);
         let pools = Sides { source: open(Side::Source)?, target: open(Side::Target)? };
-        Ok(Self { pools, fence })
+        Ok(Self { pools, fence, memory: RowMemory::new(config.limits.memory) })
+    }
+
+    /// Memory for rows on their way, of all that the process copies.
+    pub fn memory(&self) -> RowMemory {
+        self.memory.clone()
     }
 
     /// What lets callers' writes through.

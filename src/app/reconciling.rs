@@ -224,6 +224,8 @@ pub(super) fn reconciler(
     let params = reconcile::Params {
         deadline: config.outbox.deadline,
         crash: crash::points(),
+        memory: databases.memory(),
+        row_bytes_max: config.limits.row_bytes_max,
         ..reconcile::Params::new(Arc::clone(dice))
     };
     let (source, shadow) = (own.of(primary).clone(), own.of(primary.other()).clone());

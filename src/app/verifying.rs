@@ -267,8 +267,12 @@ pub(super) async fn open(
     let store = ControlTable::new(own.clone());
     let primary = control::read_once(&store).await?.state.phase.primary();
     let dice: Dice = Arc::new(rand::random::<f64>);
-    let params =
-        reconcile::Params { deadline: config.outbox.deadline, ..reconcile::Params::new(dice) };
+    let params = reconcile::Params {
+        deadline: config.outbox.deadline,
+        memory: databases.memory(),
+        row_bytes_max: config.limits.row_bytes_max,
+        ..reconcile::Params::new(dice)
+    };
     let shadow = own.of(primary.other()).clone();
     let reconciler = Reconciler::new(own.of(primary).clone(), shadow, primary, params);
     // Each chunk takes a session on either side, and a reconcile takes another.

@@ -47,6 +47,10 @@ pub struct Limits {
     pub deadline_max: Duration,
     /// Statements kept analysed.
     pub statement_cache: usize,
+    /// Bytes of rows on their way and of kept answers.
+    pub memory: u64,
+    /// Bytes of a row past which it is not carried.
+    pub row_bytes_max: u64,
 }
 
 /// Limits of transactions that span calls.
@@ -150,6 +154,13 @@ pub struct Telemetry {
     pub log_level: String,
 }
 
+/// What a batch of small rows takes, and as much for samples.
+const MEMORY_MIN: u64 = 16 << 20;
+/// Smaller rows go with others.
+const ROW_BYTES_LEAST: u64 = 16 << 20;
+/// A message of the protocol has 1 GiB at most, and a row is not alone in it.
+const ROW_BYTES_MAX: u64 = 1000 << 20;
+
 // === impl sections ===
 
 impl Listen {
@@ -176,7 +187,21 @@ impl Limits {
             deadline_default: reader.duration("limits.deadline_default"),
             deadline_max: reader.duration("limits.deadline_max"),
             statement_cache: reader.count("limits.statement_cache"),
+            memory: reader.size("limits.memory"),
+            row_bytes_max: reader.size("limits.row_bytes_max"),
         };
+        if limits.memory < MEMORY_MIN {
+            reader.fault("limits.memory", "is less than 16MiB, which a batch of small rows takes");
+        }
+        if limits.row_bytes_max < ROW_BYTES_LEAST {
+            let message =
+                "is less than 16MiB: rows up to there go with others, and are not measured";
+            reader.fault("limits.row_bytes_max", message);
+        }
+        if limits.row_bytes_max > ROW_BYTES_MAX {
+            let message = "is more than 1000MiB, and no message of the protocol has more than 1GiB";
+            reader.fault("limits.row_bytes_max", message);
+        }
         if limits.deadline_default > limits.deadline_max {
             reader.fault("limits.deadline_default", "is longer than limits.deadline_max");
         }

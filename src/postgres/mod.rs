@@ -26,6 +26,7 @@ mod flight;
 mod guard;
 mod history;
 pub mod idempotency;
+pub mod memory;
 mod merging;
 pub mod mismatch;
 pub mod outbox;

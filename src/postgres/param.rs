@@ -7,6 +7,11 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
 use crate::value;
 
+/// A value from here on is there but once in the message that it goes out in.
+const LARGE_BYTES: usize = 1 << 20;
+/// Bytes of a message behind a large value: other values that are small.
+const ROOM_BEHIND: usize = 64 << 10;
+
 /// A bound parameter: its bytes go to the wire as they are.
 #[derive(Debug, Clone)]
 pub struct RawParam(pub value::Parameter);
@@ -16,6 +21,10 @@ impl ToSql for RawParam {
         match &self.0.data {
             None => Ok(IsNull::Yes),
             Some(data) => {
+                if data.len() >= LARGE_BYTES {
+                    // What follows must not make the buffer grow to twice its size.
+                    out.reserve(data.len() + ROOM_BEHIND);
+                }
                 out.extend_from_slice(data);
                 Ok(IsNull::No)
             }

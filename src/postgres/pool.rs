@@ -295,6 +295,11 @@ impl Lease {
         let session = Object::take(self.object);
         session.set_busy(true);
     }
+
+    /// The same, and waits until the session's buffers are gone.
+    pub(super) async fn close(self) {
+        Object::take(self.object).close().await;
+    }
 }
 
 impl Deref for Lease {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Statement};
@@ -94,9 +95,27 @@ impl fmt::Debug for Session {
     }
 }
 
+/// How long the end of a connection's task is waited for, and between two looks.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+const CLOSE_LOOK: Duration = Duration::from_millis(1);
+
 // === impl Session ===
 
 impl Session {
+    /// Closes it, and waits until its buffers are gone: they keep the size of the largest message.
+    pub(super) async fn close(self: Box<Self>) {
+        let task = self.task.abort_handle();
+        self.set_busy(true);
+        drop(self);
+        let waited = async {
+            while !task.is_finished() {
+                tokio::time::sleep(CLOSE_LOOK).await;
+            }
+        };
+        // A task that takes longer frees them later.
+        let _ = tokio::time::timeout(CLOSE_LIMIT, waited).await;
+    }
+
     pub(super) fn new(
         client: Client,
         facts: ServerFacts,

@@ -23,4 +23,5 @@ mod retry;
 mod snapshots;
 mod spelling;
 mod upkeep;
+mod wide;
 mod world;

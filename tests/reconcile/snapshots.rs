@@ -199,6 +199,42 @@ async fn what_does_not_fit_one_batch_is_done_in_steps_with_reads_off() {
 }
 
 /// The server ends the turn of a process that is stopped, before its lease has ended.
+/// Bytes bound a batch as keys do, and a row that is larger than a batch goes alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_too_many_bytes_for_one_batch_is_done_in_steps_with_reads_off() {
+    let (pair, reads) = in_shift().await;
+    let worker = worker(&pair, &reads, 5_000);
+    pair.source.run("INSERT INTO app.parent VALUES (1, 'one')").await;
+    worker.work().await.unwrap();
+    let rows = |first: u32, count: u32, megabytes: u32| {
+        format!(
+            "INSERT INTO app.item (id, parent_id, code, note, state) \
+             SELECT n, 1, 'Code ' || n, repeat(md5(n::text), {} * 32768), 'paid' \
+             FROM generate_series({first}, {}) AS n",
+            megabytes,
+            first + count - 1
+        )
+    };
+    // Within the bounds.
+    pair.source.run(&rows(1, 10, 1)).await;
+    worker.work().await.unwrap();
+    assert_equal(&pair).await;
+    assert_eq!(reads.put_off.load(Ordering::SeqCst), 0);
+    for sql in [rows(100, 24, 1), rows(200, 1, 24)] {
+        let before = reads.put_off.load(Ordering::SeqCst);
+        pair.source.run(&sql).await;
+        worker.work().await.unwrap();
+        assert!(
+            reads_off(&pair).await.contains("too much for one batch"),
+            "{}",
+            reads_off(&pair).await
+        );
+        until_on(&pair, &worker).await;
+        assert_eq!(reads.put_off.load(Ordering::SeqCst) - before, 1);
+        assert_equal(&pair).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_ends_at_the_server_though_nothing_is_heard_of_its_holder() {
     let (pair, reads) = in_shift().await;

@@ -185,9 +185,18 @@ impl Segue {
 
     /// Kilobytes of memory that the sidecar holds now.
     pub fn memory_kb(&self) -> u64 {
-        let id = self.process.as_ref().expect("segue runs").id();
+        self.memory_figure("VmRSS:")
+    }
+
+    /// The most that it has held.
+    pub fn memory_peak_kb(&self) -> u64 {
+        self.memory_figure("VmHWM:")
+    }
+
+    fn memory_figure(&self, name: &str) -> u64 {
+        let id = self.process_id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("/proc is there");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size is there");
+        let line = status.lines().find(|line| line.starts_with(name)).expect("a size is there");
         line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number is there")
     }
 

@@ -129,6 +129,18 @@ const LIMITS: &[Key] = &[
     key("deadline_default", Kind::Duration, "30s", "time of a call that brings no deadline"),
     key("deadline_max", Kind::Duration, "10m", "longest deadline that a call may bring"),
     key("statement_cache", ANY, "2048", "analysed statements that are kept"),
+    key(
+        "memory",
+        Kind::Size,
+        "64MiB",
+        "bytes of rows on their way between the databases and of answers that are kept, all together: reconcile, backfill and verify wait for their share, samples have half of it at most and are dropped where there is none",
+    ),
+    key(
+        "row_bytes_max",
+        Kind::Size,
+        "1000MiB",
+        "bytes of a row past which it is not carried, and its key is stuck; a row larger than `memory` goes alone and takes three times its size",
+    ),
 ];
 
 const TRANSACTIONS: &[Key] = &[

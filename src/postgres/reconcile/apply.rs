@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use crate::domain::side::Side;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::param::RawParam;
-use crate::postgres::reconcile::cells::{carry, keep};
+use crate::postgres::reconcile::cells::{carry_from, keep};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::plan::TablePlan;
@@ -18,6 +18,9 @@ use crate::value::Parameter;
 
 /// Rows of one INSERT, largest first: few texts, so that few statements are prepared.
 const INSERT_ROWS: [usize; 3] = [64, 8, 1];
+/// Bytes of one INSERT of several rows: the message is there beside its rows, and a session's
+/// buffers keep the size of its largest.
+const INSERT_BYTES: usize = 256 << 10;
 /// The protocol's limit on the parameters of one statement.
 const PARAMETERS_MAX: usize = 65_535;
 
@@ -41,6 +44,15 @@ struct Write {
     rows: u64,
 }
 
+/// All that is to be written, in its order. It has the values themselves, and shares them with the
+/// rows that they are from until they are sent.
+pub(super) struct Writes {
+    deletes: u64,
+    /// By table.
+    out: Vec<Vec<usize>>,
+    into: Vec<Vec<Write>>,
+}
+
 /// Writes all tables' plans: first everything that goes out, children before parents, then
 /// what changes and what comes in, parents before children. `tables` stand in that order.
 ///
@@ -49,24 +61,54 @@ struct Write {
 /// What the database reports; [`Halt::Keys`] where a value does not fit the shadow's type.
 // Modelled as `Action::Apply` in tests/model.
 pub async fn apply(client: &Lease, side: Side, tables: &[Planned<'_>]) -> Result<u64, Halt> {
-    let mut changed = 0;
-    for table in tables.iter().rev() {
-        let plan = &table.plan;
-        let out: Vec<usize> = plan.deletes.iter().chain(&plan.reinserts).copied().collect();
-        remove(client, side, table.table, &out).await?;
-        changed += plan.deletes.len() as u64;
-    }
-    for table in tables {
+    let keys: Vec<&TableKeys> = tables.iter().map(|table| table.table).collect();
+    Writes::of(tables)?.run(client, side, &keys).await
+}
+
+// === impl Writes ===
+
+impl Writes {
+    /// What these plans say.
+    ///
+    /// # Errors
+    ///
+    /// [`Halt::Keys`] where a value does not fit the shadow's type.
+    pub(super) fn of(tables: &[Planned<'_>]) -> Result<Self, Halt> {
+        let mut all = Self { deletes: 0, out: Vec::new(), into: Vec::new() };
         let mut bad = Vec::new();
-        let mut writes = updates(table, &mut bad);
-        writes.extend(inserts(table, &table.plan.inserts, false, &mut bad));
-        writes.extend(inserts(table, &table.plan.reinserts, true, &mut bad));
-        if !bad.is_empty() {
-            return Err(Halt::Keys(bad));
+        for table in tables {
+            let plan = &table.plan;
+            let out: Vec<usize> = plan.deletes.iter().chain(&plan.reinserts).copied().collect();
+            all.out.push(out);
+            all.deletes += plan.deletes.len() as u64;
+            let mut writes = updates(table, &mut bad);
+            writes.extend(inserts(table, &plan.inserts, false, &mut bad));
+            writes.extend(inserts(table, &plan.reinserts, true, &mut bad));
+            all.into.push(writes);
         }
-        changed += run(client, side, table.table, writes).await?;
+        if bad.is_empty() { Ok(all) } else { Err(Halt::Keys(bad)) }
     }
-    Ok(changed)
+
+    /// Writes it into the tables that the plans were of; answers how many rows that were.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub(super) async fn run(
+        self,
+        client: &Lease,
+        side: Side,
+        tables: &[&TableKeys],
+    ) -> Result<u64, Halt> {
+        for (table, out) in tables.iter().zip(&self.out).rev() {
+            remove(client, side, table, out).await?;
+        }
+        let mut changed = self.deletes;
+        for (table, writes) in tables.iter().zip(self.into) {
+            changed += run(client, side, table, writes).await?;
+        }
+        Ok(changed)
+    }
 }
 
 async fn remove(client: &Lease, side: Side, table: &TableKeys, keys: &[usize]) -> Result<(), Halt> {
@@ -87,7 +129,7 @@ fn updates(table: &Planned<'_>, bad: &mut Vec<(RowKey, String)>) -> Vec<Write> {
         let Some(image) = &table.primary[update.key] else { continue };
         let cells = update.pairs.iter().map(|index| {
             let pair = &shape.pairs[*index];
-            carry(pair, image.cell(pair.primary))
+            carry_from(pair, image)
         });
         match cells.collect::<Result<Vec<_>, _>>() {
             Ok(mut params) => {
@@ -115,16 +157,24 @@ fn inserts(
     let mut writes = Vec::new();
     let mut rest = keys;
     while !rest.is_empty() {
+        let bytes = |rows: usize| {
+            let images = rest.iter().take(rows).filter_map(|key| table.primary[*key].as_ref());
+            images.map(Image::size).sum::<usize>()
+        };
         let rows = INSERT_ROWS
             .into_iter()
-            .find(|rows| *rows <= rest.len() && rows * width <= PARAMETERS_MAX)
+            .find(|rows| {
+                *rows <= rest.len()
+                    && rows * width <= PARAMETERS_MAX
+                    && bytes(*rows) <= INSERT_BYTES
+            })
             .unwrap_or(1);
         let (now, later) = rest.split_at(rows);
         rest = later;
         let mut params = Vec::with_capacity(rows * width);
         for key in now {
             let Some(image) = &table.primary[*key] else { continue };
-            let cells = shape.pairs.iter().map(|pair| carry(pair, image.cell(pair.primary)));
+            let cells = shape.pairs.iter().map(|pair| carry_from(pair, image));
             match cells.collect::<Result<Vec<_>, _>>() {
                 Ok(cells) => params.extend(cells),
                 Err(reason) => bad.push((row_key(table, *key), reason)),
@@ -147,23 +197,25 @@ async fn run(
 ) -> Result<u64, Halt> {
     let mut statements = BTreeMap::new();
     for write in &writes {
-        if !statements.contains_key(write.sql.as_str()) {
+        if !statements.contains_key(&write.sql) {
             let statement = client.prepared(&write.sql).await.map_err(of_fault)?;
-            statements.insert(write.sql.as_str(), statement);
+            statements.insert(write.sql.clone(), statement);
         }
     }
-    let answers = join_all(writes.iter().filter_map(|write| {
-        let statement = statements.get(write.sql.as_str())?;
-        Some(client.execute_raw(&statement.statement, write.params.iter()))
+    let wanted: Vec<u64> = writes.iter().map(|write| write.rows).collect();
+    // What is sent is given up: a large value is there in the message alone.
+    let answers = join_all(writes.into_iter().filter_map(|write| {
+        let statement = statements.get(&write.sql)?;
+        Some(client.execute_raw(&statement.statement, write.params))
     }))
     .await;
     let mut changed = 0;
     let mut first: Option<Halt> = None;
-    for (answer, write) in answers.into_iter().zip(&writes) {
+    for (answer, wanted) in answers.into_iter().zip(wanted) {
         match answer {
             Ok(rows) => {
                 changed += rows;
-                if let Err(halt) = expect_rows(table, rows, write.rows) {
+                if let Err(halt) = expect_rows(table, rows, wanted) {
                     first.get_or_insert(halt);
                 }
             }

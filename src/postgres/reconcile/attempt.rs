@@ -3,38 +3,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::side::Side;
-use crate::domain::table::{TableName, quote_identifier};
+use crate::domain::table::TableName;
 use crate::postgres::crash;
 use crate::postgres::outbox::RowKey;
+use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::apply::{Planned, apply};
 use crate::postgres::reconcile::cells::equal;
 use crate::postgres::reconcile::conflict;
 use crate::postgres::reconcile::generated;
+use crate::postgres::reconcile::group::{group, still_registered};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::lock::{
     LOCK_KEYS, SHARE_TABLES, SHARE_TABLES_BY_ROW, TABLE_LOCK_CLASS, slot, slot_of_table,
 };
+use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::plan::{Removal, plan};
 use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::{ForeignKeys, Transaction, begin_primary};
+use crate::postgres::reconcile::settle::Learned;
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::shapes::ShapeMap;
+use crate::postgres::reconcile::sizes::Room;
 use crate::postgres::reconcile::turn;
-use crate::postgres::reconcile::{Learned, Reconciler};
-
-/// The tables' names and keys, read in the snapshot in which the rows are read.
-const REGISTRY: &str = "\
-    SELECT table_id, ARRAY[source_schema, source_name, target_schema, target_name], key_columns \
-    FROM segue.migrated_table WHERE table_id = ANY ($1)";
 
 /// Both sides' rows of a set, table by table.
 pub(super) struct Readings {
     pub(super) primary: Vec<Vec<Option<Image>>>,
     pub(super) shadow: Vec<Vec<Option<Image>>>,
+    /// Bytes of the largest row.
+    pub(super) largest: usize,
 }
 
 /// What an attempt has committed.
@@ -54,14 +53,19 @@ impl Reconciler {
         &self,
         keys: &BTreeSet<RowKey>,
         learned: &Learned,
+        room: Room,
     ) -> Result<Attempted, Halt> {
         let shapes = self.shapes().await?;
         let tables = group(keys, &shapes)?;
-        let (keys_as, deadline) = (self.foreign_keys().await?, self.params.deadline);
-        let shadow = Transaction::open_shadow(&self.shadow, keys_as, deadline).await?;
+        // CockroachDB has no such digests.
+        if room.is_wide() && !tables.iter().any(|table| table.shape.across) {
+            return Box::pin(self.attempt_wide(keys, &tables, &shapes, learned, room)).await;
+        }
+        let keys_as = self.foreign_keys().await?;
+        let shadow = Transaction::open_shadow(&self.shadow, keys_as, room.limits()).await?;
         lock(&shadow, &tables).await?;
         self.params.crash.pass(crash::AFTER_LOCK)?;
-        let (readings, seen) = self.read_both(&shadow, &tables, learned.wanted).await?;
+        let (readings, seen) = self.read_both(&shadow, &tables, learned.wanted, room).await?;
         self.params.crash.pass(crash::AFTER_READ)?;
         let first = learned.holders_first;
         let planned = self.plan_all(&shadow, &tables, &readings, first, &shapes).await?;
@@ -81,7 +85,7 @@ impl Reconciler {
         }
         let unequal = generated::unequal(&shadow, &planned, learned.wanted).await?;
         // Modelled as `Action::ShadowCommit` in tests/model.
-        shadow.end("COMMIT").await?;
+        shadow.end_after("COMMIT", readings.largest).await?;
         self.params.crash.pass(crash::AFTER_SHADOW_COMMIT)?;
         Ok(Attempted { changed, unequal })
     }
@@ -100,24 +104,30 @@ impl Reconciler {
         shadow: &Transaction,
         tables: &[TableKeys],
         wanted: Wanted,
+        room: Room,
     ) -> Result<(Readings, Option<turn::Seen>), Halt> {
-        let on_shadow = read_all(shadow.client()?, shadow.side(), Role::Shadow, tables, wanted);
+        let (here, there) = (Meter::new(room.bytes_max), Meter::new(room.bytes_max));
+        let (client, side) = (shadow.client()?, shadow.side());
+        let on_shadow = read_all(client, side, Role::Shadow, tables, wanted, &there);
         let on_primary = async {
-            let begin = begin_primary(self.params.deadline);
+            let begin = begin_primary(room.deadline);
             let primary = Transaction::open(&self.primary, &begin).await?;
-            let read = read_all(primary.client()?, primary.side(), Role::Primary, tables, wanted);
+            let (client, side) = (primary.client()?, primary.side());
+            let read = read_all(client, side, Role::Primary, tables, wanted, &here);
             let known = still_registered(&primary, tables);
             let (read, known, seen) = tokio::join!(read, known, turn::look(&primary));
             // After the first error the others only say that the transaction is aborted.
             let read = read?;
             known?;
             let seen = seen?;
-            primary.end("ROLLBACK").await?;
+            primary.end_after("ROLLBACK", here.largest()).await?;
             Ok::<_, Halt>((read, seen))
         };
-        let (primary, shadow) = tokio::join!(on_primary, on_shadow);
-        let (primary, seen) = primary?;
-        Ok((Readings { primary, shadow: shadow? }, seen))
+        // The first that fails ends the other: what is too large is not read to its end.
+        let ((primary, seen), shadow) = tokio::try_join!(on_primary, on_shadow)?;
+        self.sizes.seen(tables, &primary, &shadow);
+        let largest = here.largest().max(there.largest());
+        Ok((Readings { primary, shadow, largest }, seen))
     }
 
     /// Plans all tables; where foreign keys are active, rows that refer to a row which is
@@ -159,7 +169,7 @@ impl Reconciler {
     /// What a violation means: the rows that caused it are looked for on the same
     /// connection, after the rollback.
     // Modelled as `Action::Learn` in tests/model.
-    async fn learn(
+    pub(super) async fn learn(
         &self,
         shadow: Transaction,
         planned: &[Planned<'_>],
@@ -212,88 +222,8 @@ impl Reconciler {
     }
 }
 
-/// Whether the tables still have the names and the keys that the shapes were made from. Where
-/// the key is another one now, the outbox's keys are that one's: read by the old one they would
-/// name other rows, and be forgotten.
-pub(super) async fn still_registered(
-    primary: &Transaction,
-    tables: &[TableKeys],
-) -> Result<(), Halt> {
-    let side = primary.side();
-    let registry = primary.client()?.prepared(REGISTRY).await.map_err(of_fault)?;
-    let ids: Vec<i32> = tables.iter().map(|table| table.shape.table_id).collect();
-    let rows = primary.client()?.query(&registry.statement, &[&ids]).await.map_err(on(side))?;
-    let mut same = 0;
-    for row in &rows {
-        let id: i32 = row.try_get(0).map_err(on(side))?;
-        let names: Vec<String> = row.try_get(1).map_err(on(side))?;
-        let key: Vec<String> = row.try_get(2).map_err(on(side))?;
-        let Some(table) = tables.iter().find(|table| table.shape.table_id == id) else { continue };
-        let (one, other) = (&table.shape.primary, &table.shape.shadow);
-        let (source, target) = if side == Side::Source { (one, other) } else { (other, one) };
-        let known = [&source.schema, &source.name, &target.schema, &target.name];
-        let same_key = key.iter().map(|name| quote_identifier(name));
-        let same_key = same_key.eq(table.shape.key.iter().map(|column| column.name.clone()));
-        same += usize::from(names.iter().eq(known) && same_key);
-    }
-    if same == tables.len() {
-        return Ok(());
-    }
-    let message = "a table has another name or primary key in segue.migrated_table";
-    Err(Halt::Stale(SqlFault::new(FaultKind::Database, "reconcile.stale", message).on(side)))
-}
-
-/// Keys by table, parents before children, sorted within a table. Keys of a table that
-/// cannot be reconciled are the fault of these keys.
-pub(super) fn group(keys: &BTreeSet<RowKey>, shapes: &ShapeMap) -> Result<Vec<TableKeys>, Halt> {
-    let mut tables: BTreeMap<i32, TableKeys> = BTreeMap::new();
-    let mut bad = Vec::new();
-    for key in keys {
-        match shapes.get(&key.table_id) {
-            Some(Ok(shape)) if shape.key.len() == key.values.len() => {
-                let new = || TableKeys { shape: Arc::clone(shape), keys: Vec::new() };
-                tables.entry(key.table_id).or_insert_with(new).keys.push(key.values.clone());
-            }
-            Some(Ok(shape)) => bad.push((
-                key.clone(),
-                format!(
-                    "the key has {} parts, that of {} {}",
-                    key.values.len(),
-                    shape.primary,
-                    shape.key.len()
-                ),
-            )),
-            Some(Err(reason)) => bad.push((key.clone(), reason.clone())),
-            None => bad.push((
-                key.clone(),
-                format!("table id {} is not in segue.migrated_table", key.table_id),
-            )),
-        }
-    }
-    if bad.is_empty() {
-        Ok(parents_first(tables.into_values().collect()))
-    } else {
-        Err(Halt::Keys(bad))
-    }
-}
-
-/// Parents before children. Tables in a circle stay in the order of their ids.
-fn parents_first(mut rest: Vec<TableKeys>) -> Vec<TableKeys> {
-    let mut ordered = Vec::with_capacity(rest.len());
-    while !rest.is_empty() {
-        let free = rest.iter().position(|table| {
-            table.shape.references.iter().all(|reference| {
-                reference.parent == table.shape.shadow
-                    || !rest.iter().any(|other| other.shape.shadow == reference.parent)
-            })
-        });
-        ordered.push(rest.remove(free.unwrap_or(0)));
-    }
-    ordered
-}
-
 // Modelled as `Action::Lock` in tests/model.
-async fn lock(shadow: &Transaction, tables: &[TableKeys]) -> Result<(), Halt> {
+pub(super) async fn lock(shadow: &Transaction, tables: &[TableKeys]) -> Result<(), Halt> {
     let mut slots = BTreeSet::new();
     let mut ids = BTreeSet::new();
     for table in tables {

@@ -39,6 +39,8 @@ use crate::telemetry::spans::{self, Writers};
 const BEGIN: &str = "\
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path = pg_catalog; \
     SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '90s'";
+/// How often a claim's session is heard of: well within that limit.
+const HEARD_OF: Duration = Duration::from_secs(20);
 const FOLLOW_THE_INDEX: &str = "; SET LOCAL enable_seqscan = off; \
     SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off";
 const SAVE: &str = "; SAVEPOINT claim";
@@ -169,7 +171,7 @@ impl OutboxWorker {
             Claim::WholeTable(table_id) => {
                 // The rows behind it are others' work meanwhile.
                 client.batch_execute(UNCLAIM).await.map_err(on(transaction.side()))?;
-                self.table_batch(transaction, table_id).await
+                Box::pin(self.table_batch(transaction, table_id)).await
             }
         }
     }
@@ -193,7 +195,9 @@ impl OutboxWorker {
         more: bool,
     ) -> Result<BatchDone, Halt> {
         let set: BTreeSet<RowKey> = keys.keys().cloned().collect();
-        let report = traced(self.reconciler.reconcile_here(set), self.span(keys.values())).await;
+        let work = Box::pin(self.reconciler.reconcile_here(set));
+        let work = traced(work, self.span(keys.values()));
+        let report = kept(&transaction, work).await?;
         self.adapt(report.stopped == Some(Stopped::Late), keys.len());
         self.settle(transaction, shadow, keys, report, rows, more).await
     }
@@ -272,6 +276,23 @@ impl OutboxWorker {
         let next = if full && keys < keys_max / 2 { now.saturating_mul(2) } else { now / 2 };
         let (least, most) = (self.params.keys_max, self.params.rows_max.max(self.params.keys_max));
         self.rows.store(next.clamp(least, most), Ordering::Relaxed);
+    }
+}
+
+/// Runs a reconcile, and lets the claim's session be heard of while large rows take their time: a
+/// member that is stopped is not.
+async fn kept(claim: &Transaction, work: impl Future<Output = Report>) -> Result<Report, Halt> {
+    let client = claim.client()?;
+    let mut work = std::pin::pin!(work);
+    loop {
+        if let Ok(report) = tokio::time::timeout(HEARD_OF, &mut work).await {
+            return Ok(report);
+        }
+        tokio::select! {
+            report = &mut work => return Ok(report),
+            // Where the claim is lost, what is done is done, and claimed again.
+            _ = client.batch_execute("SELECT 1") => {}
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::compare::cell::{CellVerdict, ColumnPair, judge};
 use crate::compare::common::Form;
 use crate::compare::rules::ColumnRules;
-use crate::domain::pg_type::{Column, TypeKind};
+use crate::domain::pg_type::{Column, PgType, TypeKind};
 use crate::postgres::param::RawParam;
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::shape::{Pair, Role, TableShape};
@@ -76,6 +76,39 @@ pub fn carry(pair: &Pair, cell: Option<&[u8]>) -> Result<RawParam, String> {
         .map(RawParam)
         .map_err(|error| format!("column {name:?}: {error}"))
 }
+
+/// A large cell is not copied on its way where both columns have the same type.
+const SHARED_BYTES: usize = 64 << 10;
+
+/// The primary's cell of a row as a parameter for the shadow's column.
+///
+/// # Errors
+///
+/// Where the value does not fit, in words for the outbox.
+pub fn carry_from(pair: &Pair, image: &Image) -> Result<RawParam, String> {
+    let cell = image.cell(pair.primary);
+    let large = cell.is_some_and(|cell| cell.len() >= SHARED_BYTES);
+    if large && (pair.by_text || goes_as_it_is(pair)) {
+        let format = if pair.by_text { Format::Text } else { Format::Binary };
+        return Ok(RawParam(Parameter { format, data: image.share(pair.primary) }));
+    }
+    carry(pair, cell)
+}
+
+/// Whether the shadow's column takes the primary's bytes: both have one of the servers' own types,
+/// precision included, or are texts of which the shadow's has no limit.
+fn goes_as_it_is(pair: &Pair) -> bool {
+    let (primary, shadow) = (&pair.judged.primary, &pair.judged.shadow);
+    let own = |ty: &PgType| ty.kind == TypeKind::Simple && ty.oid < FIRST_OWN_ID;
+    let text = |column: &Column| matches!(column.ty.name.as_str(), "text" | "varchar");
+    own(&primary.ty)
+        && own(&shadow.ty)
+        && (primary.ty.oid == shadow.ty.oid && primary.type_modifier == shadow.type_modifier
+            || text(primary) && text(shadow) && shadow.type_modifier < MODIFIER_BASE)
+}
+
+/// Types with lower ids are the server's own, and the same everywhere.
+const FIRST_OWN_ID: u32 = 16_384;
 
 /// What the shadow's column would round or cut without a word. Times are not among it: a
 /// coarser time is the same one by the rules of comparing.

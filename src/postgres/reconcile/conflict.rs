@@ -9,7 +9,7 @@ use crate::domain::side::Side;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::param::RawParam;
 use crate::postgres::reconcile::apply::Planned;
-use crate::postgres::reconcile::cells::{carry, keep, text};
+use crate::postgres::reconcile::cells::{carry_from, keep, text};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::shape::{ForeignKey, Role, TableShape, UniqueIndex};
 
@@ -55,7 +55,7 @@ fn wanted(table: &Planned<'_>, key: usize) -> Option<Vec<RawParam>> {
     let image = table.primary[key].as_ref()?;
     let mut params = Vec::with_capacity(shape.pairs.len() + shape.shadow_only.len());
     for pair in &shape.pairs {
-        params.push(carry(pair, image.cell(pair.primary)).ok()?);
+        params.push(carry_from(pair, image).ok()?);
     }
     let before = table.shadow[key].as_ref();
     params.extend(

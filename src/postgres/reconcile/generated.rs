@@ -6,6 +6,7 @@ use crate::postgres::reconcile::apply::Planned;
 use crate::postgres::reconcile::cells::equal;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::image::Image;
+use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::Transaction;
@@ -25,14 +26,17 @@ pub(super) async fn unequal(
             continue;
         }
         let keys = std::slice::from_ref(table.table);
-        let read = read_all(shadow.client()?, shadow.side(), Role::Shadow, keys, wanted).await?;
+        // As many as were read before, and written.
+        let (client, side, meter) = (shadow.client()?, shadow.side(), Meter::unlimited());
+        let read = read_all(client, side, Role::Shadow, keys, wanted, &meter).await?;
         let now = read.into_iter().next().unwrap_or_default();
         found.extend(differing(table.table, table.primary, &now));
     }
     Ok(found)
 }
 
-fn differing(
+/// Keys of a table whose rows differ in such a column.
+pub(super) fn differing(
     table: &TableKeys,
     primary: &[Option<Image>],
     shadow: &[Option<Image>],

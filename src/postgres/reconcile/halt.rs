@@ -40,6 +40,8 @@ pub enum Halt {
     Shifted,
     /// The attempt took too long.
     Late,
+    /// The rows of the set have more bytes than there is room for; none of them was read.
+    Large,
     /// A crash point was reached.
     Crash(&'static str),
 }

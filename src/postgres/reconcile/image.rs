@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use tokio_postgres::Row;
 
 use crate::postgres::cell::Raw;
@@ -13,7 +14,7 @@ pub struct Image {
     /// Cells of columns.
     width: usize,
     ends: Vec<Option<usize>>,
-    data: Vec<u8>,
+    data: Bytes,
 }
 
 /// The row was read without the cells to compare by.
@@ -31,20 +32,22 @@ impl Image {
         cells: Range<usize>,
         width: usize,
     ) -> Result<Self, tokio_postgres::Error> {
-        let mut image = Self { width, ..Self::default() };
-        for index in cells {
-            let Raw(cell) = row.try_get(index)?;
-            image.push(cell);
-        }
-        Ok(image)
+        let cells = cells.map(|index| row.try_get(index).map(|Raw(cell)| cell));
+        Ok(Self::from_cells(&cells.collect::<Result<Vec<_>, _>>()?, width))
     }
 
-    /// Adds a cell: `None` is NULL.
-    pub fn push(&mut self, cell: Option<&[u8]>) {
-        self.ends.push(cell.map(|bytes| {
-            self.data.extend_from_slice(bytes);
-            self.data.len()
-        }));
+    /// These cells, the first `width` of which are the table's columns; `None` is NULL.
+    pub fn from_cells(cells: &[Option<&[u8]>], width: usize) -> Self {
+        // All at once: a buffer that grows would be there twice.
+        let size = cells.iter().flatten().map(|cell| cell.len()).sum();
+        let mut data = Vec::with_capacity(size);
+        let ends = cells.iter().map(|cell| {
+            cell.map(|bytes| {
+                data.extend_from_slice(bytes);
+                data.len()
+            })
+        });
+        Self { width, ends: ends.collect(), data: Bytes::from(data) }
     }
 
     /// Bytes of all cells.
@@ -64,6 +67,11 @@ impl Image {
         let start = self.ends[..index].iter().rev().find_map(|end| *end).unwrap_or(0);
         self.data.get(start..end)
     }
+
+    /// The cell of a column, without a copy.
+    pub fn share(&self, index: usize) -> Option<Bytes> {
+        self.cell(index).map(|cell| self.data.slice_ref(cell))
+    }
 }
 
 #[cfg(test)]
@@ -72,13 +80,11 @@ mod tests {
 
     #[test]
     fn cells_come_back_with_nulls_between() {
-        let mut image = Image::default();
         let cells = [Some(&b"ab"[..]), None, None, Some(&b""[..]), Some(&b"c"[..])];
-        for cell in cells {
-            image.push(cell);
-        }
+        let image = Image::from_cells(&cells, cells.len());
         for (index, cell) in cells.into_iter().enumerate() {
             assert_eq!(image.cell(index), cell, "cell {index}");
+            assert_eq!(image.share(index).as_deref(), cell, "cell {index}");
         }
         assert_eq!(image.cell(9), None);
     }

@@ -8,6 +8,8 @@
 //!
 //! - [`attempt`]: that transaction
 //! - [`Reconciler::reconcile`]: attempts until every key is done or has its reason
+//! - [`sets`], [`settle`]: which keys go together, and how often it is tried
+//! - [`sizes`], [`weight`]: how many bytes that may be; [`wide`]: a row that goes alone
 //! - [`batch`]: claim, reconcile, forget
 //! - [`consistent`]: while reads are shifted: all that waits, from one snapshot
 //! - [`turn`]: the lock that keeps the two apart
@@ -23,13 +25,16 @@ pub mod catalog;
 pub mod cells;
 pub mod conflict;
 pub mod consistent;
+mod digest;
 pub mod form;
 mod generated;
 mod give_back;
+mod group;
 pub mod halt;
 pub mod image;
 mod key_column;
 pub mod lock;
+pub mod meter;
 mod place;
 pub mod plan;
 pub mod preflight;
@@ -37,34 +42,42 @@ mod queries;
 pub mod read;
 pub mod select;
 pub mod session;
+mod sets;
+mod settle;
 pub mod shape;
 pub mod shapes;
+mod sizes;
 pub mod turn;
 mod unread;
+mod weight;
 pub mod whole_table;
+pub(in crate::postgres) mod wide;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::postgres::crash::CrashPoints;
+use crate::postgres::memory::RowMemory;
 use crate::postgres::pool::Pool;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::postgres::outbox::RowKey;
-use crate::postgres::reconcile::attempt::Attempted;
 use crate::postgres::reconcile::catalog::IgnoredColumns;
 use crate::postgres::reconcile::halt::Halt;
-use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::ForeignKeys;
 use crate::postgres::reconcile::shape::Role;
 use crate::postgres::reconcile::shapes::Shapes;
+use crate::postgres::reconcile::sizes::Sizes;
 use crate::postgres::reconcile::turn::Leave;
 
 /// Random numbers from 0 to 1, handed in.
 pub type Dice = Arc<dyn Fn() -> f64 + Send + Sync>;
+
+/// Larger rows go into no message of the protocol, whose limit is 1 GiB.
+pub const ROW_BYTES_MAX: u64 = 1000 << 20;
 
 /// What a reconciler needs to know.
 #[derive(Clone)]
@@ -82,6 +95,10 @@ pub struct Params {
     pub foreign_keys: ForeignKeys,
     /// Columns of the primary that are knowingly not copied.
     pub ignored_columns: IgnoredColumns,
+    /// Memory for rows on their way, of the whole process.
+    pub memory: RowMemory,
+    /// A row of the primary that has more is not carried.
+    pub row_bytes_max: u64,
     /// Chance, for the waits between attempts.
     pub dice: Dice,
     /// Leave to write keys on their own while reads are shifted.
@@ -100,6 +117,8 @@ impl Params {
             attempts_max: 12,
             foreign_keys: ForeignKeys::Replica,
             ignored_columns: IgnoredColumns::new(),
+            memory: RowMemory::default(),
+            row_bytes_max: ROW_BYTES_MAX,
             dice,
             leave: Leave::default(),
             crash: CrashPoints::default(),
@@ -116,6 +135,7 @@ impl fmt::Debug for Params {
             .field("attempts_max", &self.attempts_max)
             .field("foreign_keys", &self.foreign_keys)
             .field("ignored_columns", &self.ignored_columns)
+            .field("row_bytes_max", &self.row_bytes_max)
             .field("crash", &self.crash)
             .finish_non_exhaustive()
     }
@@ -129,6 +149,7 @@ pub struct Reconciler {
     shadow: Pool,
     primary_side: Side,
     shapes: Shapes,
+    sizes: Sizes,
     params: Params,
     /// Of the shadow's server, once it has been seen.
     is_cockroach: OnceLock<bool>,
@@ -164,24 +185,14 @@ pub enum Stopped {
     Crash,
 }
 
-/// The first wait between two attempts on one set.
-const AGAIN_FIRST: Duration = Duration::from_millis(5);
-/// The longest of them.
-const AGAIN_MAX: Duration = Duration::from_millis(250);
-
-/// What an attempt learned for the next one.
-#[derive(Debug)]
-struct Learned {
-    extra: BTreeSet<RowKey>,
-    holders_first: bool,
-    wanted: Wanted,
-}
+// === impl Reconciler ===
 
 impl Reconciler {
     /// A reconciler from one side to the other.
     pub fn new(primary: Pool, shadow: Pool, primary_side: Side, params: Params) -> Self {
         let (shapes, is_cockroach) = (Shapes::default(), OnceLock::new());
-        Self { primary, shadow, primary_side, shapes, params, is_cockroach }
+        let sizes = Sizes::default();
+        Self { primary, shadow, primary_side, shapes, sizes, params, is_cockroach }
     }
 
     /// Sessions on a side.
@@ -211,180 +222,4 @@ impl Reconciler {
     pub(in crate::postgres) fn forget_shapes(&self) {
         self.shapes.forget();
     }
-
-    /// Makes the shadow equal for these keys, itself. A key that cannot be done does not hold
-    /// back the others: a set that fails is halved until the culprits stand alone.
-    pub(super) async fn reconcile_here(&self, keys: BTreeSet<RowKey>) -> Report {
-        let mut report = Report::default();
-        let mut sets = vec![keys];
-        let until = Instant::now() + self.params.turn_max;
-        while let Some(mut set) = sets.pop() {
-            if set.is_empty() {
-                continue;
-            }
-            if Instant::now() > until {
-                report.stopped = Some(Stopped::Late);
-                break;
-            }
-            match self.settle(&set, until).await {
-                Ok(Attempted { changed, unequal }) => {
-                    report.changed += changed;
-                    for (key, reason) in unequal {
-                        if set.remove(&key) {
-                            report.failed.push((key, reason));
-                        }
-                    }
-                    report.done.append(&mut set);
-                }
-                Err(Halt::Keys(faults)) => {
-                    let before = set.len();
-                    for (key, reason) in faults {
-                        if set.remove(&key) {
-                            report.failed.push((key, reason));
-                        }
-                    }
-                    if set.len() == before {
-                        // The fault is that of a row which stands in the way.
-                        halve(
-                            set,
-                            "a row that stands in its way cannot be done",
-                            &mut sets,
-                            &mut report,
-                        );
-                    } else {
-                        sets.push(set);
-                    }
-                }
-                Err(Halt::Set(reason) | Halt::Uncast(reason)) => {
-                    halve(set, &reason, &mut sets, &mut report);
-                }
-                Err(Halt::Table(reason)) => by_table(set, &reason, &mut sets, &mut report),
-                Err(Halt::Late) if set.len() == 1 => {
-                    let reason = format!("not done within {:?}", self.params.deadline);
-                    halve(set, &reason, &mut sets, &mut report);
-                }
-                Err(halt) => {
-                    report.stopped = Some(match halt {
-                        Halt::Away(fault) => Stopped::Away(Box::new(fault)),
-                        Halt::Crash(_) => Stopped::Crash,
-                        Halt::Shifted => Stopped::Shifted,
-                        _ => Stopped::Late,
-                    });
-                    break;
-                }
-            }
-        }
-        if !report.failed.is_empty()
-            && let Err(halt) = self.take_settled(&mut report).await
-        {
-            // They wait, and are looked at again.
-            tracing::debug!(?halt, "keys that failed could not be looked at");
-        }
-        report
-    }
-
-    /// Attempts on one set until it is committed or has a reason.
-    // Modelled as `Action::Again` in tests/model.
-    async fn settle(&self, set: &BTreeSet<RowKey>, until: Instant) -> Result<Attempted, Halt> {
-        let (extra, holders_first) = (BTreeSet::new(), false);
-        let mut learned = Learned { extra, holders_first, wanted: Wanted::Compared };
-        let mut last = String::new();
-        for attempt in 0..self.params.attempts_max {
-            if attempt > 0 && Instant::now() > until {
-                break;
-            }
-            // Outside of the attempt's deadline: many tables take their time to be read.
-            self.shapes().await?;
-            let all: BTreeSet<RowKey> = set.union(&learned.extra).cloned().collect();
-            if all.len() > self.params.set_max.max(set.len()) {
-                return Err(Halt::Set(format!(
-                    "more than {} keys stand in its way; mend those of them that are stuck, or drop \
-                     the foreign key or unique index of the shadow that ties them until the cutover",
-                    self.params.set_max
-                )));
-            }
-            let limit = self.params.deadline;
-            let tried = tokio::time::timeout(limit, self.attempt(&all, &learned)).await;
-            match tried.unwrap_or(Err(Halt::Late)) {
-                Ok(done) => return Ok(done),
-                Err(Halt::Grow(more)) => {
-                    "rows that refer to it keep changing".clone_into(&mut last);
-                    learned.extra.extend(more);
-                }
-                Err(Halt::Holders(more)) => {
-                    "a unique value that it needs is held by another row".clone_into(&mut last);
-                    // Growing is progress; the same set again needs others to finish first, or
-                    // the constraint is one that was made since the tables were looked at.
-                    if more.is_empty() && learned.holders_first {
-                        self.shapes.forget_if_old();
-                        self.pause(attempt).await;
-                    }
-                    learned.extra.extend(more);
-                    learned.holders_first = true;
-                }
-                // Each session of the pool may still have its statements as they were.
-                Err(Halt::Stale(fault)) => {
-                    last = fault.to_string();
-                    self.shapes.forget();
-                }
-                // Without its image the value is written anew, whatever it is.
-                Err(Halt::Uncast(reason))
-                    if set.len() == 1 && learned.wanted != Wanted::Columns =>
-                {
-                    last = reason;
-                    learned.wanted = Wanted::Columns;
-                }
-                // What was unfit may have been mended since it was looked at.
-                Err(Halt::Keys(_)) if self.shapes.forget_if_old() => {}
-                Err(Halt::Again(fault) | Halt::ForeignKey(fault) | Halt::Unique(fault)) => {
-                    last = fault.to_string();
-                    self.pause(attempt).await;
-                }
-                Err(halt) => return Err(halt),
-            }
-        }
-        Err(Halt::Set(format!("given back after {} attempts: {last}", self.params.attempts_max)))
-    }
-
-    async fn pause(&self, attempt: u32) {
-        let full = AGAIN_FIRST.saturating_mul(1 << attempt.min(10)).min(AGAIN_MAX);
-        tokio::time::sleep(full.mul_f64(0.5 + (self.params.dice)() / 2.0)).await;
-    }
-}
-
-/// Tells the tables of a set apart; where there is only one, all of its keys have the reason.
-fn by_table(
-    set: BTreeSet<RowKey>,
-    reason: &str,
-    sets: &mut Vec<BTreeSet<RowKey>>,
-    report: &mut Report,
-) {
-    let mut tables: BTreeMap<i32, BTreeSet<RowKey>> = BTreeMap::new();
-    for key in set {
-        tables.entry(key.table_id).or_default().insert(key);
-    }
-    if tables.len() == 1 {
-        let keys = tables.into_values().flatten();
-        report.failed.extend(keys.map(|key| (key, reason.to_owned())));
-    } else {
-        sets.extend(tables.into_values());
-    }
-}
-
-/// Halves a set that failed; a key that stands alone has found its reason.
-// Modelled as `Action::Halve` in tests/model.
-fn halve(
-    set: BTreeSet<RowKey>,
-    reason: &str,
-    sets: &mut Vec<BTreeSet<RowKey>>,
-    report: &mut Report,
-) {
-    let middle = set.len() / 2;
-    let mut keys = set.into_iter();
-    if middle == 0 {
-        report.failed.extend(keys.map(|key| (key, reason.to_owned())));
-        return;
-    }
-    sets.push(keys.by_ref().take(middle).collect());
-    sets.push(keys.collect());
 }

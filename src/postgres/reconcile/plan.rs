@@ -103,11 +103,8 @@ mod tests {
     use crate::postgres::reconcile::shape::tests::shape;
 
     fn row(cells: &[&str]) -> Option<Image> {
-        let mut image = Image::default();
-        for cell in cells {
-            image.push(Some(cell.as_bytes()));
-        }
-        Some(image)
+        let cells: Vec<_> = cells.iter().map(|cell| Some(cell.as_bytes())).collect();
+        Some(Image::from_cells(&cells, cells.len()))
     }
 
     fn judged(

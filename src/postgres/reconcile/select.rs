@@ -3,6 +3,7 @@
 use crate::domain::table::{quote_identifier, quote_literal};
 use crate::postgres::reconcile::form;
 use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::reconcile::weight::{self, Care};
 
 /// What a reading asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +14,10 @@ pub enum Wanted {
     Columns,
 }
 
-/// Reads the rows of many keys: the key's place, the columns, what they are compared by, and,
-/// where [`counts_columns`] says so, how many columns the table has.
+/// Reads the rows of many keys: the key's place, the columns, what they are compared by, where
+/// [`counts_columns`] says so, how many columns the table has, and last, where the table has large
+/// columns, a guard. Its parameter comes after those of the keys: where all rows together have more
+/// bytes the server divides by zero before it sends the first of them.
 ///
 /// `t.*` and not a list of columns: when somebody alters the table, the prepared statement fails
 /// instead of leaving the new column out in silence.
@@ -31,6 +34,12 @@ pub fn by_keys(shape: &TableShape, role: Role, wanted: Wanted) -> String {
     if counts_columns(shape, role) {
         selected.push(count(shape, role));
     }
+    if let Some(bytes) = weight::of_row(shape, role, wanted, Care::Roughly) {
+        let bytes_max = format!("${}::pg_catalog.float8", shape.key.len() + 1);
+        selected.push(format!(
+            "1 / CASE WHEN pg_catalog.sum({bytes}) OVER () <= {bytes_max} THEN 1 ELSE 0 END"
+        ));
+    }
     format!(
         "SELECT {} FROM {} JOIN {} AS t ON {}",
         selected.join(", "),
@@ -38,6 +47,23 @@ pub fn by_keys(shape: &TableShape, role: Role, wanted: Wanted) -> String {
         shape.quoted(role),
         shape.key_match(role, |index| format!("k.k{}", index + 1))
     )
+}
+
+/// Which of many keys have a row, and of how many bytes.
+pub(super) fn sizes(shape: &TableShape, role: Role) -> String {
+    let bytes = weight::of_row(shape, role, Wanted::Compared, Care::Exactly);
+    format!(
+        "SELECT k.n, {} FROM {} JOIN {} AS t ON {}",
+        bytes.unwrap_or_else(|| "0::pg_catalog.float8".to_owned()),
+        shape.key_source(),
+        shape.quoted(role),
+        shape.key_match(role, |index| format!("k.k{}", index + 1))
+    )
+}
+
+/// Whether [`by_keys`] has a guard.
+pub(super) fn is_guarded(shape: &TableShape, role: Role, wanted: Wanted) -> bool {
+    weight::of_row(shape, role, wanted, Care::Roughly).is_some()
 }
 
 /// Which of many keys have a row.
@@ -88,11 +114,19 @@ mod tests {
     use crate::postgres::reconcile::shape::tests::shape;
 
     #[test]
-    fn plain_columns_are_their_own_image() {
+    fn plain_columns_are_their_own_image_and_large_ones_are_guarded() {
+        let size = |column| {
+            format!("coalesce((pg_catalog.octet_length(t.\"{column}\"))::pg_catalog.float8, 0)")
+        };
+        let sizes = ["id", "code", "note"].map(size).join(" + ");
         assert_eq!(
             by_keys(&shape(), Role::Primary, Wanted::Compared),
-            "SELECT k.n, t.* FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[])) \
+            format!(
+                "SELECT k.n, t.*, \
+             1 / CASE WHEN pg_catalog.sum(({sizes})) OVER () <= $2::pg_catalog.float8 THEN 1 ELSE 0 END \
+             FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[])) \
              WITH ORDINALITY AS k(k1, n) JOIN \"app\".\"t\" AS t ON t.\"id\" = k.k1::integer"
+            )
         );
     }
 
@@ -102,9 +136,9 @@ mod tests {
         shape.pairs[2].form = Form::As("pg_catalog.jsonb".to_owned());
         shape.pairs[2].compared = Some(0);
         let sql = by_keys(&shape, Role::Shadow, Wanted::Compared);
-        assert!(sql.starts_with("SELECT k.n, t.*, t.\"note\"::pg_catalog.jsonb FROM"), "{sql}");
+        assert!(sql.starts_with("SELECT k.n, t.*, t.\"note\"::pg_catalog.jsonb, 1 / "), "{sql}");
         let sql = by_keys(&shape, Role::Shadow, Wanted::Columns);
-        assert!(sql.starts_with("SELECT k.n, t.* FROM"), "{sql}");
+        assert!(sql.starts_with("SELECT k.n, t.*, 1 / "), "{sql}");
     }
 
     #[test]

@@ -65,7 +65,8 @@ impl Transaction {
     }
 
     /// Opens the one on the shadow, under that side's lock of copies: it does not become the
-    /// primary before this has ended.
+    /// primary before this has ended. The limits are those of a statement, and of the time without
+    /// one.
     ///
     /// # Errors
     ///
@@ -74,11 +75,11 @@ impl Transaction {
     pub async fn open_shadow(
         pool: &Pool,
         foreign_keys: ForeignKeys,
-        deadline: Duration,
+        limits: (Duration, Duration),
     ) -> Result<Self, Halt> {
         let begin = |facts: &ServerFacts| {
             let turn = format!("; {}", turn::share(facts));
-            begin_shadow(facts, foreign_keys, (deadline, deadline * 4), &turn)
+            begin_shadow(facts, foreign_keys, limits, &turn)
         };
         let transaction = Self::open_by(pool, begin).await?;
         check_follows(transaction.client()?).await.map_err(Halt::Away)?;
@@ -132,6 +133,37 @@ impl Transaction {
     pub async fn end(mut self, how: &str) -> Result<(), Halt> {
         self.client()?.batch_execute(how).await.map_err(on(self.side))?;
         drop(self.client.take());
+        Ok(())
+    }
+}
+
+/// A session that has carried a larger row is closed: its buffers keep the size of the largest
+/// message.
+const SESSION_ROW_BYTES: usize = 1 << 20;
+
+impl Transaction {
+    /// Ends it after a row of so many bytes at most has gone through the connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transaction::end`].
+    pub(in crate::postgres) async fn end_after(self, how: &str, bytes: usize) -> Result<(), Halt> {
+        match bytes > SESSION_ROW_BYTES {
+            true => self.close(how).await,
+            false => self.end(how).await,
+        }
+    }
+
+    /// Ends it and closes the connection.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub(in crate::postgres) async fn close(mut self, how: &str) -> Result<(), Halt> {
+        self.client()?.batch_execute(how).await.map_err(on(self.side))?;
+        if let Some(client) = self.client.take() {
+            client.close().await;
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio_postgres::types::ToSql;
 
+use crate::domain::key::KeyValues;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
@@ -101,7 +102,8 @@ impl Reconciler {
         };
         if *cursor == Cursor::default() {
             let (keys_as, deadline) = (self.foreign_keys().await?, self.params.deadline);
-            let barrier = Transaction::open_shadow(&self.shadow, keys_as, deadline).await?;
+            let barrier =
+                Transaction::open_shadow(&self.shadow, keys_as, (deadline, deadline * 4)).await?;
             let client = barrier.client()?;
             let passed = match client.facts().is_cockroach {
                 true => client.query(PASS_TABLE_BY_ROW, &[&slot_of_table(table_id)]).await,
@@ -116,12 +118,17 @@ impl Reconciler {
                 let Some(last) = page.last().cloned() else { break };
                 let count = page.len() as u64;
                 let full = count >= PAGE_KEYS.unsigned_abs();
-                let keys: BTreeSet<RowKey> =
-                    page.into_iter().map(|values| RowKey { table_id, values }).collect();
-                let of_page = self.reconcile_here(keys).await;
+                let row_key = |values: &KeyValues| RowKey { table_id, values: values.clone() };
+                let of_page = self.reconcile_here(page.iter().map(row_key).collect()).await;
                 report.changed += of_page.changed;
+                let failed = of_page.failed.iter().map(|(key, _)| key);
+                let seen: BTreeSet<&RowKey> = of_page.done.iter().chain(failed).collect();
+                let left = page.iter().position(|values| !seen.contains(&row_key(values)));
                 report.failed.extend(of_page.failed);
                 if of_page.stopped.is_some() {
+                    // A page of large rows takes more than one turn.
+                    let done = left.and_then(|left| page.get(left.checked_sub(1)?)).cloned();
+                    cursor.after = done.or(cursor.after.take());
                     report.stopped = of_page.stopped;
                     return Ok(());
                 }

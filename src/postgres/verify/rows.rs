@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::domain::key::KeyValues;
 use crate::postgres::reconcile::halt::{Halt, is_of_values, of_fault, on};
 use crate::postgres::reconcile::image::Image;
+use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::select::{Wanted, presence};
 use crate::postgres::reconcile::session::{Transaction, begin_primary};
@@ -176,6 +177,7 @@ async fn read(
     wanted: Wanted,
 ) -> Result<Rows, Halt> {
     let tables = [TableKeys { shape: Arc::clone(shape), keys: keys.to_vec() }];
-    let read = read_all(transaction.client()?, transaction.side(), role, &tables, wanted).await?;
+    let (client, side, meter) = (transaction.client()?, transaction.side(), Meter::unlimited());
+    let read = read_all(client, side, role, &tables, wanted, &meter).await?;
     Ok(read.into_iter().flatten().map(Reading::from).collect())
 }

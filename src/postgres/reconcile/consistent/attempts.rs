@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use crate::postgres::crash;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::apply::apply;
-use crate::postgres::reconcile::attempt::{Readings, group, still_registered};
+use crate::postgres::reconcile::attempt::Readings;
+use crate::postgres::reconcile::group::{group, still_registered};
 use crate::postgres::reconcile::halt::{Halt, on};
+use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::read::read_all;
 use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::Transaction;
+use crate::postgres::reconcile::settle::Learned;
 use crate::postgres::reconcile::shape::Role;
-use crate::postgres::reconcile::{Learned, Reconciler, generated};
+use crate::postgres::reconcile::{Reconciler, generated};
 
 /// Back to before anything was written, with the turn and the snapshot as they are.
 const SAVE: &str = "SAVEPOINT applied";
@@ -19,11 +22,26 @@ const UNDO: &str = "ROLLBACK TO SAVEPOINT applied";
 
 /// What came of it.
 pub(super) enum Outcome {
-    /// So many rows were written; the shadow's transaction is to be committed.
-    Applied(u64),
+    /// The shadow's transaction is to be committed.
+    Applied(Applied),
     /// It cannot be done as a whole.
     Unfit(String),
 }
+
+/// What was written.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Applied {
+    /// Rows.
+    pub(super) changed: u64,
+    /// Bytes that were read on the side where they were more.
+    pub(super) bytes: u64,
+    /// Bytes of the largest row.
+    pub(super) largest: usize,
+}
+
+/// Bytes that the rows of a batch may have on one side. They grow with the load, up to here: what
+/// is above is done in steps, without reads.
+const BATCH_BYTES: u64 = 16 << 20;
 
 impl Reconciler {
     /// Writes these keys as they are in the primary's transaction. Keys that stand in the way
@@ -42,7 +60,7 @@ impl Reconciler {
                 return Ok(Outcome::Unfit("too many keys stand in its way".to_owned()));
             }
             match self.apply_once(shadow, primary, &all, learned.holders_first).await {
-                Ok(changed) => return Ok(Outcome::Applied(changed)),
+                Ok(applied) => return Ok(Outcome::Applied(applied)),
                 Err(Halt::Grow(more)) => learned.extra.extend(more),
                 Err(Halt::Holders(more)) => {
                     if more.is_empty() && learned.holders_first {
@@ -70,6 +88,11 @@ impl Reconciler {
                 Err(Halt::ForeignKey(fault) | Halt::Unique(fault)) => {
                     return Ok(Outcome::Unfit(fault.to_string()));
                 }
+                Err(Halt::Large) => {
+                    let most = BATCH_BYTES >> 20;
+                    let why = format!("the rows have more than {most} MiB, too much for one batch");
+                    return Ok(Outcome::Unfit(why));
+                }
                 Err(Halt::Late) => {
                     let limit = self.params.deadline;
                     return Ok(Outcome::Unfit(format!("it was not done within {limit:?}")));
@@ -86,32 +109,40 @@ impl Reconciler {
         primary: &Transaction,
         keys: &BTreeSet<RowKey>,
         holders_first: bool,
-    ) -> Result<u64, Halt> {
+    ) -> Result<Applied, Halt> {
         let shapes = self.shapes().await?;
         let tables = group(keys, &shapes)?;
         let wanted = Wanted::Compared;
+        let (here, there) = (Meter::new(BATCH_BYTES), Meter::new(BATCH_BYTES));
         let read = async {
-            let read = read_all(primary.client()?, primary.side(), Role::Primary, &tables, wanted);
+            let (client, side) = (primary.client()?, primary.side());
+            let read = read_all(client, side, Role::Primary, &tables, wanted, &here);
             let (read, known) = tokio::join!(read, still_registered(primary, &tables));
             let read = read?;
             known?;
             Ok::<_, Halt>(read)
         };
-        let on_shadow = read_all(shadow.client()?, shadow.side(), Role::Shadow, &tables, wanted);
+        let (client, side) = (shadow.client()?, shadow.side());
+        let on_shadow = read_all(client, side, Role::Shadow, &tables, wanted, &there);
         let (on_primary, on_shadow) = tokio::join!(read, on_shadow);
-        let readings = Readings { primary: on_primary?, shadow: on_shadow? };
+        let largest = here.largest().max(there.largest());
+        let readings = Readings { primary: on_primary?, shadow: on_shadow?, largest };
+        let bytes = here.bytes().max(there.bytes());
+        let applied = |changed| Applied { changed, bytes, largest };
         self.params.crash.pass(crash::AFTER_READ)?;
         let planned = self.plan_all(shadow, &tables, &readings, holders_first, &shapes).await?;
         if planned.iter().all(|table| table.plan.is_empty()) {
             let unequal = generated::unequal(shadow, &planned, wanted).await?;
-            return if unequal.is_empty() { Ok(0) } else { Err(Halt::Keys(unequal)) };
+            return if unequal.is_empty() { Ok(applied(0)) } else { Err(Halt::Keys(unequal)) };
         }
-        let client = shadow.client()?;
         client.batch_execute(SAVE).await.map_err(on(shadow.side()))?;
         let halt = match apply(client, shadow.side(), &planned).await {
             Ok(changed) => {
                 let unequal = generated::unequal(shadow, &planned, wanted).await?;
-                return if unequal.is_empty() { Ok(changed) } else { Err(Halt::Keys(unequal)) };
+                return match unequal.is_empty() {
+                    true => Ok(applied(changed)),
+                    false => Err(Halt::Keys(unequal)),
+                };
             }
             Err(halt @ (Halt::Away(_) | Halt::Again(_) | Halt::Crash(_))) => return Err(halt),
             Err(halt) => halt,

@@ -20,7 +20,7 @@ mod attempts;
 mod snapshot;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -36,14 +36,17 @@ use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::batch::OutboxWorker;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::session::Transaction;
+use crate::postgres::reconcile::sizes::COPIES;
 use crate::telemetry::names;
 use crate::telemetry::spans::{self, Writers};
 
-use attempts::Outcome;
+use attempts::{Applied, Outcome};
 use snapshot::Snapshot;
 
 /// Steps go on for so long before everything that waits is looked at again.
 const STEPS_MAX: Duration = Duration::from_secs(1);
+/// A batch is taken to have so many bytes at least.
+const BATCH_BYTES_MIN: u64 = 256 << 10;
 /// A batch may take so many times as long as one of its statements.
 const BATCH_DEADLINES: u32 = 4;
 
@@ -70,6 +73,8 @@ pub struct ConsistentWorker {
     alone: Mutex<()>,
     /// The last batch found tables that were not what they had been.
     stale: AtomicBool,
+    /// Bytes of the rows of the last batch.
+    last_bytes: AtomicU64,
 }
 
 /// What became of an attempt on everything.
@@ -103,6 +108,7 @@ impl ConsistentWorker {
             writers,
             alone: Mutex::new(()),
             stale: AtomicBool::new(false),
+            last_bytes: AtomicU64::new(0),
         }
     }
 
@@ -167,6 +173,9 @@ impl ConsistentWorker {
         crash.pass(crash::BEFORE_CLAIM)?;
         // Outside of the turn: many tables take their time to be read.
         reconciler.shapes().await?;
+        // The batch is about as large as the last one. Who waits for memory has locked nothing.
+        let bytes = self.last_bytes.load(Ordering::Relaxed).max(BATCH_BYTES_MIN);
+        let _held = reconciler.params.memory.hold(bytes * COPIES).await;
         let idle = self.params.idle_max;
         let keys_as = reconciler.foreign_keys().await?;
         let shadow = Transaction::open_alone(&reconciler.shadow, keys_as, (deadline, idle)).await?;
@@ -222,8 +231,8 @@ impl ConsistentWorker {
             outcome => outcome?,
         };
         self.stale.store(false, Ordering::Relaxed);
-        let changed = match outcome {
-            Outcome::Applied(changed) => changed,
+        let Applied { changed, bytes, largest } = match outcome {
+            Outcome::Applied(applied) => applied,
             Outcome::Unfit(reason) => {
                 span.record("otel.status_code", "ERROR");
                 shadow.end("ROLLBACK").await?;
@@ -231,14 +240,15 @@ impl ConsistentWorker {
                 return Ok(Err(reason));
             }
         };
+        self.last_bytes.store(bytes, Ordering::Relaxed);
         span.record(names::ROWS_WRITTEN, changed);
         crash.pass(crash::AFTER_APPLY)?;
         // Modelled as `Action::Commit` in tests/model/apply.
-        shadow.end("COMMIT").await?;
+        shadow.end_after("COMMIT", largest).await?;
         crash.pass(crash::AFTER_SHADOW_COMMIT)?;
         let rows = snapshot.waiting.rows;
         crash.pass(crash::BEFORE_FORGET_COMMIT)?;
-        let forgotten = match snapshot.forget().await {
+        let forgotten = match snapshot.forget(largest).await {
             // Somebody has changed one of them: they are applied again.
             Err(Halt::Again(fault)) => {
                 tracing::debug!(%fault, "what was applied is not forgotten yet");

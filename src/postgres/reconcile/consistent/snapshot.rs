@@ -104,8 +104,9 @@ impl Snapshot {
     ///
     /// A row that another member has claimed is left to it, or to the next snapshot. Where one
     /// was changed since, or the shadow's server was replaced, nothing is forgotten, and all of
-    /// it is applied again, which changes nothing.
-    pub(super) async fn forget(self) -> Result<u64, Halt> {
+    /// it is applied again, which changes nothing. `largest` is the bytes of the largest row that
+    /// was read.
+    pub(super) async fn forget(self, largest: usize) -> Result<u64, Halt> {
         let side = self.transaction.side();
         let client = self.transaction.client()?;
         if seen(client, side.other(), true).await.map_err(of_fault)? != self.shadow {
@@ -113,7 +114,7 @@ impl Snapshot {
             return Ok(0);
         }
         let forgotten = forget(client, side, &self.waiting.places).await?;
-        self.transaction.end("COMMIT").await?;
+        self.transaction.end_after("COMMIT", largest).await?;
         Ok(forgotten)
     }
 

@@ -1,0 +1,139 @@
+//! Digests of large values, as SQL: what stands for a value that is too large to be read twice.
+
+use crate::domain::pg_type::{Column, PgType, TypeKind};
+use crate::domain::table::quote_identifier;
+use crate::postgres::reconcile::form;
+use crate::postgres::reconcile::select::Wanted;
+use crate::postgres::reconcile::shape::{Pair, Role, TableShape};
+
+/// Bytes from which a value is compared by its digest.
+const LARGE_BYTES: usize = 1 << 20;
+/// Bytes of a stored value up to which nobody needs to look whether it is large: a document is
+/// stored in some hundredth of its size at least.
+const STORED_BYTES: usize = 4 << 10;
+
+/// Reads the rows of many keys, as [`by_keys`] does, a digest in the place of each large value.
+/// What stands before a digest is the parameter after those of the keys.
+///
+/// Columns come as what they are sent as, since a digest has none of their types.
+///
+/// [`by_keys`]: crate::postgres::reconcile::select::by_keys
+pub(super) fn select(shape: &TableShape, role: Role, wanted: Wanted) -> String {
+    let nonce = format!("${}::pg_catalog.text", shape.key.len() + 1);
+    let mut cells = vec!["k.n".to_owned()];
+    for (index, column) in shape.columns(role).iter().enumerate() {
+        let name = format!("t.{}", quote_identifier(&column.name));
+        let text = shape.is_text(role, index);
+        let paired = shape.compared().any(|pair| place(pair, role) == index);
+        cells.push(match Sent::of(column, text).filter(|_| paired) {
+            Some(sent) => sent.cell(column, &name, &nonce),
+            None if text => form::text(&column.ty, &name),
+            None => name,
+        });
+    }
+    if wanted == Wanted::Compared {
+        for pair in shape.compared().filter(|pair| pair.compared.is_some()) {
+            let column = match role {
+                Role::Primary => &pair.judged.primary,
+                Role::Shadow => &pair.judged.shadow,
+            };
+            let name = format!("t.{}", quote_identifier(&column.name));
+            // It is held against another of the same form alone.
+            let image = form::image(pair, role, &name, shape.across);
+            cells.push(of_text(&format!("({image})::pg_catalog.text"), &nonce));
+        }
+    }
+    format!(
+        "SELECT {} FROM {} JOIN {} AS t ON {}",
+        cells.join(", "),
+        shape.key_source(),
+        shape.quoted(role),
+        shape.key_match(role, |index| format!("k.k{}", index + 1))
+    )
+}
+
+fn place(pair: &Pair, role: Role) -> usize {
+    match role {
+        Role::Primary => pair.primary,
+        Role::Shadow => pair.shadow,
+    }
+}
+
+/// How the bytes of a value that may be large are had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// As the text of its output function.
+    ByText,
+    /// A text, or a document that is sent as its text.
+    Text,
+    /// Bytes.
+    Bytes,
+    /// By this function.
+    By(&'static str),
+}
+
+// === impl Sent ===
+
+impl Sent {
+    fn of(column: &Column, by_text: bool) -> Option<Self> {
+        if by_text {
+            return Some(Self::ByText);
+        }
+        let ty: &PgType = column.ty.base();
+        if let TypeKind::Array(_) = ty.kind {
+            return Some(Self::By("pg_catalog.array_send"));
+        }
+        match ty.name.as_str() {
+            _ if ty.schema != "pg_catalog" => None,
+            "text" | "varchar" | "json" => Some(Self::Text),
+            "bytea" => Some(Self::Bytes),
+            "jsonb" => Some(Self::By("pg_catalog.jsonb_send")),
+            _ => None,
+        }
+    }
+
+    fn cell(self, column: &Column, name: &str, nonce: &str) -> String {
+        match self {
+            Self::ByText => of_text(&form::text(&column.ty, name), nonce),
+            Self::Text => of_text(&format!("{name}::pg_catalog.text"), nonce),
+            Self::Bytes => of_bytes(name, name, nonce),
+            Self::By(function) => of_bytes(&format!("{function}({name})"), name, nonce),
+        }
+    }
+}
+
+fn of_text(text: &str, nonce: &str) -> String {
+    let digest = digest(&format!("pg_catalog.textsend({text})"), nonce);
+    format!(
+        "CASE WHEN pg_catalog.octet_length({text}) > {LARGE_BYTES} THEN {digest} ELSE {text} END"
+    )
+}
+
+fn of_bytes(bytes: &str, name: &str, nonce: &str) -> String {
+    let digest = digest(bytes, nonce);
+    format!(
+        "CASE WHEN pg_catalog.pg_column_size({name}) > {STORED_BYTES} \
+             AND pg_catalog.octet_length({bytes}) > {LARGE_BYTES} \
+             THEN pg_catalog.convert_to({digest}, 'UTF8') ELSE {bytes} END"
+    )
+}
+
+fn digest(bytes: &str, nonce: &str) -> String {
+    format!("({nonce} || pg_catalog.encode(pg_catalog.sha256({bytes}), 'hex'))")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::reconcile::shape::tests::shape;
+
+    #[test]
+    fn what_only_the_shadow_has_is_never_a_digest() {
+        let sql = select(&shape(), Role::Shadow, Wanted::Compared);
+        assert!(sql.contains(", t.\"own\" FROM"), "{sql}");
+        assert!(
+            sql.contains("octet_length(t.\"note\"::pg_catalog.text) > 1048576 THEN ($2::"),
+            "{sql}"
+        );
+    }
+}
