@@ -197,7 +197,7 @@ fn beside_text(column: &Column) -> Form {
         "numeric" => Form::Value,
         "date" => cast("date"),
         name @ ("timestamp" | "timestamptz" | "time" | "timetz") if column.type_modifier >= 0 => {
-            Form::As(format!("pg_catalog.{name}({})", column.type_modifier))
+            Form::As(with_digits(name, column.type_modifier))
         }
         name @ ("timestamp" | "timestamptz" | "time" | "timetz" | "interval") => cast(name),
         name if COARSER_THAN_TEXT.contains(&name) => cast(name),
@@ -226,10 +226,19 @@ fn span(pair: &ColumnPair, name: &str) -> Form {
         return own(name);
     }
     match coarser_digits(pair) {
-        // The grammar knows no other way to say it.
-        Some(digits) if name == "interval" => Form::As(format!("interval({digits})")),
-        Some(digits) => Form::As(format!("pg_catalog.{name}({digits})")),
+        Some(digits) => Form::As(with_digits(name, digits)),
         None => own(name),
+    }
+}
+
+/// The grammar's own names of the types: CockroachDB takes no precision after a name with a schema,
+/// and no type of an application is found by these.
+fn with_digits(name: &str, digits: impl std::fmt::Display) -> String {
+    match name {
+        "timestamp" | "time" => format!("{name}({digits}) without time zone"),
+        "timestamptz" => format!("timestamp({digits}) with time zone"),
+        "timetz" => format!("time({digits}) with time zone"),
+        _ => format!("{name}({digits})"),
     }
 }
 
@@ -338,12 +347,12 @@ mod tests {
     #[test]
     fn the_coarser_of_both_types() {
         assert_eq!(of(("int4", -1), ("int8", -1)), to("pg_catalog.int8"));
-        assert_eq!(of(("timestamptz", 6), ("timestamptz", 3)), to("pg_catalog.timestamptz(3)"));
-        assert_eq!(of(("timestamptz", -1), ("timestamp", 0)), to("pg_catalog.timestamp(0)"));
+        assert_eq!(of(("timestamptz", 6), ("timestamptz", 3)), to("timestamp(3) with time zone"));
+        assert_eq!(of(("timestamptz", -1), ("timestamp", 0)), to("timestamp(0) without time zone"));
         assert_eq!(of(("date", -1), ("timestamp", 0)), to("pg_catalog.date"));
         assert_eq!(of(("json", -1), ("jsonb", -1)), to("pg_catalog.jsonb"));
         assert_eq!(of(("text", -1), ("jsonb", -1)), to("pg_catalog.jsonb"));
-        assert_eq!(of(("text", -1), ("timestamptz", 3)), to("pg_catalog.timestamptz(3)"));
+        assert_eq!(of(("text", -1), ("timestamptz", 3)), to("timestamp(3) with time zone"));
         assert_eq!(of(("bpchar", 12), ("varchar", 12)), Form::Unpadded);
         assert_eq!(of(("bpchar", 12), ("bpchar", 14)), Form::Unpadded);
         assert_eq!(of(("numeric", 786_438), ("numeric", -1)), Form::Value);
@@ -353,7 +362,10 @@ mod tests {
         assert_eq!(of(("_int4", -1), ("_int8", -1)), to("pg_catalog.int8[]"));
         assert_eq!(of(("_text", -1), ("_varchar", -1)), to("pg_catalog.text[]"));
         assert_eq!(of(("_bpchar", 7), ("_varchar", -1)), to("pg_catalog.text[]"));
-        assert_eq!(of(("_timestamptz", 6), ("_timestamptz", 3)), to("pg_catalog.timestamptz(3)[]"));
+        assert_eq!(
+            of(("_timestamptz", 6), ("_timestamptz", 3)),
+            to("timestamp(3) with time zone[]")
+        );
         assert_eq!(of(("_numeric", 786_438), ("_numeric", -1)), Form::Values);
     }
 

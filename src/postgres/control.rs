@@ -35,6 +35,7 @@ const LISTEN: &str = "LISTEN segue_control";
 
 /// The row and its event, both or neither. `phase_since` stays where the phase does, `settled_at`
 /// where the epoch does, and `changed_at` where the share does: the schedule counts from it.
+/// CockroachDB takes no part of `WITH` that returns nothing, asked for or not.
 const CHANGE: &str = "
 WITH changed AS (
     UPDATE segue.control SET epoch = $3, revision = $4, phase = $5, target_percentage = $6,
@@ -50,7 +51,7 @@ recorded AS (
         to_percentage, forced, changed_by, reason, figures)
     SELECT $10::text::uuid, $11::text, $12::int8, $13::text, $14::text, $15::float8, $16::float8,
         $17::bool, $18::text, $19::text, $20::text
-    FROM changed WHERE $10::text IS NOT NULL ON CONFLICT (event_id) DO NOTHING)";
+    FROM changed WHERE $10::text IS NOT NULL ON CONFLICT (event_id) DO NOTHING RETURNING 1)";
 
 const FIRST: &str = "
 INSERT INTO segue.control (id, epoch, revision, phase, target_percentage, held, reason, changed_by)

@@ -29,7 +29,7 @@ recorded AS (
         to_percentage, forced, changed_by, reason, figures)
     SELECT $1::text::uuid, $2::text, $3::int8, $4::text, $5::text, $6::float8, $7::float8,
         $8::bool, $9::text, $10::text, $11::text
-    FROM changed ON CONFLICT (event_id) DO NOTHING)";
+    FROM changed ON CONFLICT (event_id) DO NOTHING RETURNING 1)";
 
 /// Events of one moment in the order of their epochs.
 const LIST: &str = "

@@ -21,6 +21,7 @@ mod facts;
 mod known;
 mod parser;
 mod pass;
+mod places;
 mod refusing;
 mod walk;
 
@@ -54,6 +55,33 @@ async fn what_is_sent_there_is_taken_there_but_for_what_is_known() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What nobody sends here nobody has checked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_place_that_holds_sql_is_reached_or_it_is_said_why_not() {
+    let sent: Vec<_> = pass::sent().await.iter().map(|it| places::plain(&it.sql)).collect();
+    let (all, list) = (places::all(), places::unreached());
+    let mut wrong = Vec::new();
+    for (place, texts) in &all {
+        let is_reached = places::is_reached(texts, &sent);
+        if !is_reached && !list.iter().any(|it| it.covers(place)) {
+            wrong.push(format!("{place:?} is not reached"));
+        }
+        if let Some(it) = list.iter().find(|it| is_reached && it.names(place) && !it.sometimes) {
+            wrong.push(format!("{place:?} is reached, and unreached.json says {:?}", it.why));
+        }
+    }
+    for place in list.iter().flat_map(|it| &it.places) {
+        let of_file = place.strip_suffix('*');
+        let is_there =
+            |it: &String| it == place || of_file.is_some_and(|file| it.starts_with(file));
+        if !all.keys().any(is_there) {
+            wrong.push(format!("{place:?} is gone: take it out of unreached.json"));
+        }
+    }
+    let help = "reach it in pass.rs, or say in unreached.json why it is not reached";
+    assert!(wrong.is_empty(), "{}\n{help}", wrong.join("\n"));
 }
 
 /// Fewer are no migration from end to end.

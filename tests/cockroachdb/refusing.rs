@@ -69,6 +69,25 @@ async fn a_refusal_among_statements_that_are_sent_together_is_in_its_place() {
     assert_eq!(third.unwrap().get::<_, i32>(0), 3);
 }
 
+/// As CockroachDB says it, which PostgreSQL does not.
+#[tokio::test]
+async fn a_session_is_told_how_its_transaction_stands() {
+    let (_database, _wire, dsn) = refusing(None).await;
+    let client = connect(&dsn).await;
+    let status = async || match client.simple_query("SHOW TRANSACTION STATUS").await {
+        Ok(messages) => messages.iter().find_map(|it| match it {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }),
+        Err(_) => None,
+    };
+    assert_eq!(status().await.as_deref(), Some("NoTxn"));
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(status().await.as_deref(), Some("Open"));
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(status().await.as_deref(), Some("NoTxn"));
+}
+
 /// A statement of any length, by either protocol, with what is known of it.
 #[tokio::test]
 async fn what_is_sent_is_written_down_once() {

@@ -62,9 +62,6 @@ fn made_of(database: &str) -> String {
     format!(
         "
 ALTER DATABASE {database} SET default_transaction_isolation = 'serializable';
-CREATE SCHEMA crdb_internal;
-CREATE FUNCTION crdb_internal.force_error(code text, message text) RETURNS int
-LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '%', message USING ERRCODE = code; END $$;
 DO $$ DECLARE f record; BEGIN
     FOR f IN SELECT p.proname, pg_get_function_identity_arguments(p.oid) AS arguments,
             pg_get_function_result(p.oid) AS result

@@ -10,7 +10,7 @@ use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
 use crate::postgres::backfill::plan::Plan;
 use crate::postgres::backfill::snapshot::Captured;
-use crate::postgres::fence::{check_follows, say_copying, share_copies};
+use crate::postgres::fence::{check_follows, cockroach, say_copying, share_copies};
 use crate::postgres::outbox::said;
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::shape::Role;
@@ -234,6 +234,10 @@ pub async fn empty_target(
         return Ok(None);
     }
     let ids: Vec<String> = plan.plans.iter().map(|table| table.table_id.to_string()).collect();
+    // A TRUNCATE commits what is open on CockroachDB, and is ordered against no flip. Children go
+    // before their parents.
+    let deletes: String =
+        tables.iter().rev().map(|table| format!("DELETE FROM {table}; ")).collect();
     let (tables, ids) = (tables.join(", "), ids.join(", "));
     let role = if client.facts().is_cockroach {
         ""
@@ -252,15 +256,19 @@ pub async fn empty_target(
         true => share_copies(client.facts()),
         false => say_copying(client.facts()),
     };
+    let isolation = cockroach::isolation(client.facts()).unwrap_or_default();
     let begin = format!(
-        "BEGIN; {role}SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; {share}"
+        "BEGIN{isolation}; {role}SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; {share}"
     );
     let emptied = async {
         client.batch_execute(&begin).await.map_err(said(&client))?;
         if has_claims {
             check_follows(&client).await?;
         }
-        let sql = format!("TRUNCATE {tables}; {claims}COMMIT");
+        let sql = match client.facts().is_cockroach {
+            true => format!("{deletes}{claims}COMMIT"),
+            false => format!("TRUNCATE {tables}; {claims}COMMIT"),
+        };
         client.batch_execute(&sql).await.map_err(said(&client))
     };
     if let Err(fault) = emptied.await {

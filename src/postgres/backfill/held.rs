@@ -51,9 +51,9 @@ impl Stage {
         let names = table.columns.names.join(", ");
         let key: Vec<&str> = table.shape.key.iter().map(|column| column.name.as_str()).collect();
         format!(
-            "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {} \
-             ON CONFLICT ({}) DO NOTHING",
+            "INSERT INTO {} ({names}){} SELECT {names} FROM {} ON CONFLICT ({}) DO NOTHING",
             table.shape.shadow.quoted(),
+            table.shape.overriding(),
             self.name,
             key.join(", ")
         )

@@ -128,8 +128,8 @@ pub(super) async fn renamed<C: GenericClient>(
          FROM segue.migrated_table AS m
          JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = $1
          JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
-            AND pg_catalog.starts_with(p.proname::text,
-                pg_catalog.concat('{FUNCTION_PREFIX}', m.table_id, '_'))
+            AND pg_catalog.strpos(p.proname::text,
+                pg_catalog.concat('{FUNCTION_PREFIX}', m.table_id, '_')) = 1
          JOIN pg_catalog.pg_namespace AS s ON s.oid = p.pronamespace AND s.nspname = 'segue'
          WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c
             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

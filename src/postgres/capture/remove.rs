@@ -72,7 +72,7 @@ pub async fn remove(client: &mut Client, params: &Params) -> Result<u64, SetupEr
              JOIN pg_catalog.pg_namespace AS s ON s.oid = p.pronamespace AND s.nspname = 'segue'
              JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
              JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-             WHERE pg_catalog.left(t.tgname::text, pg_catalog.length($1)) = $1
+             WHERE pg_catalog.left(t.tgname::text, pg_catalog.length($1::text)) = $1::text
              GROUP BY 1, 2, 3 ORDER BY 2, 3",
             &[&TRIGGER_PREFIX],
         )
@@ -134,7 +134,7 @@ async fn functions<C: GenericClient>(client: &C) -> Result<Vec<String>, Error> {
         .query(
             "SELECT p.proname::text FROM pg_catalog.pg_proc AS p
              JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-             WHERE n.nspname = 'segue' AND pg_catalog.left(p.proname::text, pg_catalog.length($1)) = $1
+             WHERE n.nspname = 'segue' AND pg_catalog.left(p.proname::text, pg_catalog.length($1::text)) = $1::text
                 AND p.pronargs = 0
              ORDER BY p.proname",
             &[&FUNCTION_PREFIX],

@@ -49,7 +49,7 @@ JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace AS s ON s.oid = p.pronamespace AND s.nspname = 'segue'
 JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE pg_catalog.left(p.proname::text, pg_catalog.length($1)) = $1 GROUP BY 1, 2, 3";
+WHERE pg_catalog.left(p.proname::text, pg_catalog.length($1::text)) = $1::text GROUP BY 1, 2, 3";
 
 /// A table that is no longer part of the migration.
 #[derive(Debug, Clone, PartialEq, Eq)]

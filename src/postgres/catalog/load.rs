@@ -14,7 +14,7 @@ use crate::postgres::schema::{self, Flavour};
 
 const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-    pg_catalog.pg_get_userbyid(c.relowner)::text, c.relispartition,
+    pg_catalog.pg_get_userbyid(c.relowner)::text, coalesce(c.relispartition, false),
     EXISTS (SELECT 1 FROM pg_catalog.pg_inherits AS i
         JOIN pg_catalog.pg_class AS p ON p.oid = i.inhparent
         WHERE (i.inhrelid = c.oid OR i.inhparent = c.oid) AND p.relkind <> 'p'),
@@ -109,7 +109,7 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 ORDER BY 1, 3, 4";
 
 const TRIGGERS: &str = "
-SELECT t.tgrelid, t.tgname::text, t.tgenabled::text, {definition}
+SELECT t.tgrelid, t.tgname::text, {enabled}, {definition}
 FROM pg_catalog.pg_trigger AS t
 WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal ORDER BY t.tgrelid, t.tgname";
 
@@ -194,10 +194,14 @@ async fn complete<C: GenericClient>(client: &C, rows: &[Row]) -> Result<Vec<Tabl
             persistence: persistence_of(row.try_get(5)?),
         });
     }
-    // Not every CockroachDB can tell what a trigger is made by, and it has no rules.
+    // Not every CockroachDB can tell what a trigger is made by, and it has no rules. It calls every
+    // trigger that is not disabled one that always fires, and knows no other.
     let is_cockroach = schema::flavour(client).await? == Flavour::CockroachDb;
-    let definition = if is_cockroach { "''::text" } else { "pg_catalog.pg_get_triggerdef(t.oid)" };
-    let triggers = TRIGGERS.replace("{definition}", definition);
+    let (enabled, definition) = match is_cockroach {
+        true => ("CASE t.tgenabled::text WHEN 'D' THEN 'D' ELSE 'O' END", "''::text"),
+        false => ("t.tgenabled::text", "pg_catalog.pg_get_triggerdef(t.oid)"),
+    };
+    let triggers = TRIGGERS.replace("{enabled}", enabled).replace("{definition}", definition);
     for row in client.query(&triggers, &[&oids]).await? {
         let Some(index) = at(&row)? else { continue };
         let enabled: &str = row.try_get(2)?;

@@ -43,8 +43,9 @@ struct Compared<'a> {
     until: &'a str,
 }
 
-/// `COLLATE`, whatever the application has put on its search path.
-const BY_BYTES: &str = " COLLATE pg_catalog.\"C\"";
+/// CockroachDB takes no schema before a collation's name; the sessions that say it have
+/// `pg_catalog` alone on their path.
+const BY_BYTES: &str = " COLLATE \"C\"";
 
 // === impl KeySql ===
 

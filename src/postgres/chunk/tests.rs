@@ -26,10 +26,10 @@ fn rows_are_compared_whole() {
     let same = KeySql::new(&shape, Role::Primary, Order::Same);
     assert_eq!(
         same.rows_within(&range),
-        "(t.\"id\", t.\"B\"\"b\" COLLATE pg_catalog.\"C\") > \
-         ('1'::integer, 'it''s'::text COLLATE pg_catalog.\"C\") AND \
-         (t.\"id\", t.\"B\"\"b\" COLLATE pg_catalog.\"C\") <= \
-         ('2'::integer,  E'b\\\\'::text COLLATE pg_catalog.\"C\")"
+        "(t.\"id\", t.\"B\"\"b\" COLLATE \"C\") > \
+         ('1'::integer, 'it''s'::text COLLATE \"C\") AND \
+         (t.\"id\", t.\"B\"\"b\" COLLATE \"C\") <= \
+         ('2'::integer,  E'b\\\\'::text COLLATE \"C\")"
     );
     assert!(!same.index_serves());
     let own = KeySql::new(&shape, Role::Primary, Order::Own);
@@ -70,11 +70,11 @@ fn labels_are_compared_as_texts() {
     let mut shape = shape();
     shape.key[0].shadow_sort = Sort::Labels;
     let same = KeySql::new(&shape, Role::Shadow, Order::Same);
-    assert_eq!(same.order_by(), "t.\"id\"::pg_catalog.text COLLATE pg_catalog.\"C\"");
+    assert_eq!(same.order_by(), "t.\"id\"::pg_catalog.text COLLATE \"C\"");
     assert_eq!(
         same.rows_within(&range(Some(&["new"]), None)),
-        "(t.\"id\"::pg_catalog.text COLLATE pg_catalog.\"C\") > \
-         ('new'::bigint::pg_catalog.text COLLATE pg_catalog.\"C\")"
+        "(t.\"id\"::pg_catalog.text COLLATE \"C\") > \
+         ('new'::bigint::pg_catalog.text COLLATE \"C\")"
     );
 }
 

@@ -84,7 +84,7 @@ fn look_for(epoch: u64) -> String {
     format!(
         "SELECT CASE WHEN (SELECT epoch FROM segue.control WHERE id = 1 AND fenced_by IS NULL) \
          = {epoch} THEN 0 \
-         ELSE crdb_internal.force_error('25006', 'the epoch is not {epoch} any more') END"
+         ELSE segue.refuse_write('the epoch is not {epoch} any more') END"
     )
 }
 
@@ -203,7 +203,7 @@ mod tests {
     fn another_epoch_is_refused_as_a_database_that_takes_no_writes() {
         let sql = look_for(7);
         assert!(sql.contains("fenced_by IS NULL) = 7 THEN 0"), "{sql}");
-        assert!(sql.contains("'25006'"), "{sql}");
+        assert!(sql.contains("ELSE segue.refuse_write("), "{sql}");
     }
 
     #[test]

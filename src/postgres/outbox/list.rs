@@ -46,7 +46,7 @@ const OF_TABLES: &str = "\
     known AS (SELECT a.n, t.table_id FROM asked AS a JOIN tables AS t \
         ON t.name = a.name AND (a.schema = '' OR a.schema = t.schema)), \
     unknown AS (SELECT 1 FROM asked AS a WHERE a.n NOT IN (SELECT n FROM known)), \
-    mark AS (SELECT '2000-01-01 00:00:00+00'::timestamptz + $4 * '1 microsecond'::interval AS at) \
+    mark AS (SELECT '2000-01-01 00:00:00+00'::timestamptz + $4::float8 * '1 microsecond'::interval AS at) \
     SELECT EXISTS (SELECT 1 FROM segue.outbox AS o, mark WHERE \
         (o.table_id IN (SELECT table_id FROM known) OR EXISTS (SELECT 1 FROM unknown)) AND ";
 
@@ -60,7 +60,7 @@ const KEY_OF_TABLE: &str = "\
 const PENDING_ROWS: &str = "\
     WITH asked AS (SELECT pg_catalog.array_agg(u.value ORDER BY u.n) AS key \
         FROM pg_catalog.unnest($2::text[]) WITH ORDINALITY AS u(value, n) GROUP BY (u.n - 1) / $3), \
-    mark AS (SELECT '2000-01-01 00:00:00+00'::timestamptz + $4 * '1 microsecond'::interval AS at) \
+    mark AS (SELECT '2000-01-01 00:00:00+00'::timestamptz + $4::float8 * '1 microsecond'::interval AS at) \
     SELECT EXISTS (SELECT 1 FROM segue.outbox AS o, mark WHERE o.table_id = $1 \
         AND o.forgotten_at IS NULL AND o.created_at < mark.at \
         AND (o.key IS NULL OR o.key IN (SELECT key FROM asked)))";

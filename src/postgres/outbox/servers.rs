@@ -118,7 +118,12 @@ impl Servers {
 ///
 /// What the primary reports.
 pub async fn seen(client: &Lease, side: Side, hold: bool) -> Result<Option<String>, SqlFault> {
-    let sql = if hold { format!("{WHO} FOR SHARE") } else { WHO.to_owned() };
+    let sql = match (hold, client.facts().is_cockroach) {
+        (false, _) => WHO.to_owned(),
+        // SERIALIZABLE transactions have no shared locks there.
+        (true, true) => format!("{WHO} FOR UPDATE"),
+        (true, false) => format!("{WHO} FOR SHARE"),
+    };
     let who = client.prepared(&sql).await?;
     let row = client.query_opt(&who.statement, &[&side.as_str()]).await.map_err(said(client))?;
     row.map(|row| row.try_get(0)).transpose().map_err(said(client))

@@ -17,9 +17,13 @@ const AS_REPLICA: &str = "SET LOCAL session_replication_role = replica";
 /// `SET` on a parameter can be granted from here on.
 const PARAMETER_GRANTS: u32 = 150_000;
 
-/// What keeps the session's role from these tables; names come as two lists.
+/// What keeps the session's role from these tables; names come as two lists. Row security is asked
+/// for as `row_security_active` does, which CockroachDB has not.
 pub(in crate::postgres) const RIGHTS: &str = "\
-    SELECT w.schema, w.name, current_user::text, pg_catalog.row_security_active(c.oid), \
+    SELECT w.schema, w.name, current_user::text, c.relrowsecurity \
+            AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')) \
+            AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_roles AS r \
+                WHERE r.rolname = current_user AND (r.rolsuper OR r.rolbypassrls)), \
         ARRAY(SELECT p FROM pg_catalog.unnest($3::text[]) AS u(p) \
             WHERE NOT pg_catalog.has_table_privilege(c.oid, p)) \
     FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS w(schema, name) \

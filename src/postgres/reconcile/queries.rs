@@ -6,25 +6,36 @@ pub(super) const TABLES: &str = "\
     FROM segue.migrated_table";
 
 /// A table's columns. The last one says whether they are ordered as their bytes are, as far as
-/// a collation has a say: by `C`, `POSIX` and `C.UTF-8`, and by all of the builtin provider's.
+/// a collation has a say: by `C`, `POSIX` and `C.UTF-8`, by all of the builtin provider's, and by
+/// CockroachDB's default, which has no provider. An enumeration's type is named with its schema,
+/// which CockroachDB's `format_type` leaves out.
 pub(super) const COLUMNS: &str = "\
-    SELECT a.attname::text, pg_catalog.format_type(a.atttypid, -1), \
-        pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated::text <> '', \
-        a.attidentity::text = 'a', CASE WHEN NOT c.collisdeterministic THEN \
-            pg_catalog.concat_ws(' ', c.collname, c.collprovider, coalesce( \
+    SELECT a.attname::text, coalesce(e.name, pg_catalog.format_type(a.atttypid, -1)), \
+        coalesce(e.name, pg_catalog.format_type(a.atttypid, a.atttypmod)), \
+        a.attgenerated::text <> '', \
+        a.attidentity::text = 'a', CASE WHEN NOT coalesce(c.collisdeterministic, true) THEN \
+            pg_catalog.concat_ws(' ', c.collname, coalesce(c.collprovider::text, ''), coalesce( \
                 pg_catalog.to_jsonb(c) ->> 'colllocale', pg_catalog.to_jsonb(c) ->> 'colliculocale', \
                 c.collcollate), pg_catalog.to_jsonb(c) ->> 'collicurules') END, \
         a.attnotnull AND NOT a.atthasdef AND a.attidentity::text = '', \
-        CASE WHEN c.oid IS NULL THEN true \
-            WHEN c.collprovider::text = 'b' THEN true \
-            WHEN c.collprovider::text = 'c' THEN c.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') \
-            WHEN c.collprovider::text = 'd' THEN (SELECT CASE \
+        CASE coalesce(c.collprovider::text, '') \
+            WHEN '' THEN c.oid IS NULL OR c.collname IN ('default', 'C', 'POSIX') \
+            WHEN 'b' THEN true \
+            WHEN 'c' THEN c.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') \
+            WHEN 'd' THEN (SELECT CASE \
                 coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') WHEN 'b' THEN true \
                 WHEN 'c' THEN d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') ELSE false END \
                 FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) \
             ELSE false END \
     FROM pg_catalog.pg_attribute AS a \
     LEFT JOIN pg_catalog.pg_collation AS c ON c.oid = a.attcollation \
+    LEFT JOIN (SELECT t.oid, pg_catalog.quote_ident(n.nspname) || '.' \
+            || pg_catalog.quote_ident(u.typname) \
+            || CASE WHEN u.oid = t.oid THEN '' ELSE '[]' END AS name \
+        FROM pg_catalog.pg_type AS t \
+        JOIN pg_catalog.pg_type AS u ON u.typtype = 'e' \
+            AND u.oid = CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END \
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = u.typnamespace) AS e ON e.oid = a.atttypid \
     WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped \
     ORDER BY a.attnum";
 

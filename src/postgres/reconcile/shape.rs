@@ -120,6 +120,9 @@ pub struct TableShape {
     pub generated: Vec<Pair>,
     /// One of the sides is CockroachDB.
     pub across: bool,
+    /// An INSERT into the shadow says that it gives the values of identity columns itself.
+    /// CockroachDB has no words for that.
+    pub overrides: bool,
     /// Columns that only the shadow has and that can be written.
     pub shadow_only: Vec<usize>,
     /// Types of those, precision included.
@@ -266,11 +269,17 @@ impl TableShape {
             })
             .collect();
         format!(
-            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES {}",
+            "INSERT INTO {} ({}){} VALUES {}",
             self.shadow.quoted(),
             columns.join(", "),
+            self.overriding(),
             tuples.join(", ")
         )
+    }
+
+    /// What stands between the columns of an INSERT and its values.
+    pub fn overriding(&self) -> &'static str {
+        if self.overrides { " OVERRIDING SYSTEM VALUE" } else { "" }
     }
 
     /// `t."id"::text, …`: the key of a row in the outbox's form.
@@ -336,6 +345,7 @@ pub(in crate::postgres) mod tests {
             pairs,
             generated: Vec::new(),
             across: false,
+            overrides: true,
             shadow_only: vec![3],
             shadow_only_types: vec!["text".to_owned()],
             key: vec![KeyColumn {

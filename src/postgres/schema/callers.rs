@@ -68,6 +68,9 @@ pub fn for_callers(role: &str, flavour: Flavour) -> String {
             for (table, right) in USED {
                 sql.push_str(&format!("GRANT {right} ON TABLE {table} TO {role};\n"));
             }
+            sql.push_str(&format!(
+                "GRANT EXECUTE ON FUNCTION segue.refuse_write(text) TO {role};\n"
+            ));
         }
     }
     sql

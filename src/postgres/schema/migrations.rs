@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 18] = [
+pub(super) const MIGRATIONS: [Migration; 19] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -63,6 +63,7 @@ pub(super) const MIGRATIONS: [Migration; 18] = [
     Migration { version: 16, sql: |_| include_str!("v16.sql").to_owned() },
     Migration { version: 17, sql: |_| include_str!("v17.sql").to_owned() },
     Migration { version: 18, sql: callers },
+    Migration { version: 19, sql: refusal },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.
@@ -122,6 +123,25 @@ fn callers(flavour: Flavour) -> String {
         Flavour::CockroachDb => String::new(),
     }
 }
+
+/// How a write is refused on CockroachDB whose look at the control row finds another epoch: what
+/// the server has of its own for it is kept from users by 26.1 and later.
+fn refusal(flavour: Flavour) -> String {
+    match flavour {
+        Flavour::PostgreSql => String::new(),
+        Flavour::CockroachDb => REFUSE_WRITE.to_owned(),
+    }
+}
+
+/// It says what it is given, with the SQLSTATE of a database that takes no writes.
+const REFUSE_WRITE: &str = "\
+CREATE OR REPLACE FUNCTION segue.refuse_write(said text) RETURNS int8 LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = said;
+    RETURN 0;
+END
+$$;
+";
 
 /// What must be there before versions can be noted.
 pub(super) const FOUNDATION: &str = "\

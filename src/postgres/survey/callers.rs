@@ -38,7 +38,9 @@ const TABLES_NAMED: usize = 3;
 /// is on, whether it owns it, and what it lacks. A right on some columns is one on these.
 const TABLES: &str = "\
     SELECT w.schema, w.name, \
-        c.relrowsecurity AND NOT pg_catalog.row_security_active(c.oid), \
+        c.relrowsecurity AND (EXISTS (SELECT 1 FROM pg_catalog.pg_roles AS r \
+                WHERE r.rolname = current_user AND (r.rolsuper OR r.rolbypassrls)) \
+            OR NOT c.relforcerowsecurity AND pg_catalog.pg_has_role(c.relowner, 'USAGE')), \
         pg_catalog.pg_has_role(c.relowner, 'USAGE'), \
         ARRAY(SELECT CASE WHEN u.p IN ('SELECT', 'INSERT', 'UPDATE') \
                 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \

@@ -8,11 +8,15 @@ use crate::postgres::survey::server::provider_name;
 use crate::postgres::survey::types;
 use crate::preflight::describe::{Collation, ColumnFacts, TableFacts};
 
+/// CockroachDB has names alone: the default there is by bytes, as `C` is, and others are by locale.
 const COLLATIONS: &str = "
-SELECT a.attrelid, a.attname::text, c.collprovider::text,
+SELECT a.attrelid, a.attname::text, coalesce(c.collprovider::text,
+        CASE WHEN c.collname IN ('default', 'C', 'POSIX') THEN 'c' ELSE 'i' END),
     coalesce(pg_catalog.to_jsonb(c) ->> 'colllocale', pg_catalog.to_jsonb(c) ->> 'colliculocale',
-        c.collcollate, '') || coalesce(' ' || (pg_catalog.to_jsonb(c) ->> 'collicurules'), ''),
-    NOT c.collisdeterministic
+        c.collcollate, CASE WHEN c.collprovider IS NOT NULL THEN ''
+            WHEN c.collname IN ('default', 'C', 'POSIX') THEN 'C' ELSE c.collname::text END)
+        || coalesce(' ' || (pg_catalog.to_jsonb(c) ->> 'collicurules'), ''),
+    NOT coalesce(c.collisdeterministic, true)
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_collation AS c ON c.oid = a.attcollation
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped";

@@ -10,6 +10,7 @@ use crate::domain::pg_type::{PgType, TypeKind};
 /// Types may be made of types without end only in a broken catalogue.
 const DEPTH_MAX: usize = 64;
 
+/// CockroachDB knows no multiranges, nor the column that names them.
 const TYPES: &str = "
 WITH RECURSIVE used (oid) AS (
     SELECT a.atttypid FROM pg_catalog.pg_attribute AS a
@@ -20,7 +21,7 @@ WITH RECURSIVE used (oid) AS (
         SELECT t.typelem WHERE t.typelem <> 0 AND t.typcategory = 'A'
         UNION ALL SELECT t.typbasetype WHERE t.typtype = 'd'
         UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range AS r
-            WHERE r.rngtypid = t.oid OR r.rngmultitypid = t.oid
+            WHERE t.oid IN (r.rngtypid, (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::oid)
         UNION ALL SELECT f.atttypid FROM pg_catalog.pg_attribute AS f
             WHERE t.typtype = 'c' AND f.attrelid = t.typrelid AND f.attnum > 0
                 AND NOT f.attisdropped
@@ -29,7 +30,7 @@ WITH RECURSIVE used (oid) AS (
 SELECT t.oid, t.typname::text, n.nspname::text, t.typtype::text,
     CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END, t.typbasetype,
     coalesce((SELECT r.rngsubtype FROM pg_catalog.pg_range AS r
-        WHERE r.rngtypid = t.oid OR r.rngmultitypid = t.oid), 0),
+        WHERE t.oid IN (r.rngtypid, (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::oid)), 0),
     ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum AS e
         WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder),
     ARRAY(SELECT f.attname::text FROM pg_catalog.pg_attribute AS f WHERE t.typtype = 'c'

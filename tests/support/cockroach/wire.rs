@@ -5,7 +5,7 @@
 //! cancel are passed on.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -130,7 +130,7 @@ async fn carry(mut client: TcpStream, upstream: SocketAddr, rules: &Rules) -> st
         application: application(&login[4..]),
         refused: Mutex::default(),
         own: Mutex::default(),
-        in_transaction: AtomicBool::new(false),
+        state: AtomicU8::new(b'I'),
     };
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
@@ -157,8 +157,12 @@ struct Session<'a> {
     refused: Mutex<Refused>,
     /// Whether it has been seen to be segue's own.
     own: Mutex<bool>,
-    in_transaction: AtomicBool,
+    /// The state of its transaction, as `ReadyForQuery` said last.
+    state: AtomicU8,
 }
+
+/// What CockroachDB calls the states.
+const STATUS: &str = "SHOW TRANSACTION STATUS";
 
 impl Session<'_> {
     /// A `Query` or a `Parse` on its way to the server.
@@ -181,10 +185,20 @@ impl Session<'_> {
                 application: self.application.clone(),
                 own,
                 extended,
-                in_transaction: self.in_transaction.load(Ordering::SeqCst),
+                in_transaction: self.state.load(Ordering::SeqCst) != b'I',
                 types,
                 sql: sql.to_owned(),
             });
+        }
+        // PostgreSQL cannot be asked for it.
+        if sql == STATUS {
+            let name = match self.state.load(Ordering::SeqCst) {
+                b'I' => "NoTxn",
+                b'T' => "Open",
+                _ => "Aborted",
+            };
+            let text = format!("SELECT '{name}' AS \"TRANSACTION STATUS\"");
+            return frame(tag, &[&body[..from], text.as_bytes(), b"\0", &body[to..]], out);
         }
         let refusal = self.rules.judge.as_ref().and_then(|judge| judge.judge(sql, extended));
         match refusal {
@@ -200,7 +214,7 @@ impl Session<'_> {
     /// An answer to the login, an error, or `ReadyForQuery`, on its way to the client.
     fn told(&self, tag: u8, body: &[u8], out: &mut Vec<u8>) {
         if tag == b'Z' {
-            self.in_transaction.store(body != b"I", Ordering::SeqCst);
+            self.state.store(body[0], Ordering::SeqCst);
         }
         if tag == b'E' {
             let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
