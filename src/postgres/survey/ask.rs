@@ -4,11 +4,11 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 use crate::domain::fault::SqlFault;
-use crate::postgres::pool::Lease;
+use crate::postgres::session::Session;
 
 /// Asks in a transaction that is open, each question under a savepoint.
 pub(super) struct Asker<'a> {
-    lease: &'a Lease,
+    lease: &'a Session,
     /// What was not answered, and why.
     pub(super) not_asked: Vec<(&'static str, String)>,
 }
@@ -16,12 +16,12 @@ pub(super) struct Asker<'a> {
 // === impl Asker ===
 
 impl<'a> Asker<'a> {
-    pub(super) fn new(lease: &'a Lease) -> Self {
+    pub(super) fn new(lease: &'a Session) -> Self {
         Self { lease, not_asked: Vec::new() }
     }
 
     /// The session that is asked.
-    pub(super) fn lease(&self) -> &'a Lease {
+    pub(super) fn lease(&self) -> &'a Session {
         self.lease
     }
 

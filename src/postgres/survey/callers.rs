@@ -8,8 +8,9 @@ use super::ask::Asker;
 use super::{BEGIN, server};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::table::TableName;
-use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::pool::Pool;
 use crate::postgres::schema::{self, Flavour};
+use crate::postgres::settings::Purpose;
 use crate::preflight::compared_settings;
 use crate::preflight::describe::{Callers, Catalogue, TableFacts};
 
@@ -17,7 +18,6 @@ use crate::preflight::describe::{Callers, Catalogue, TableFacts};
 const ROLE: &str = "\
     SELECT current_user::text, session_user::text, r.rolsuper, \
         r.rolcreaterole AND pg_catalog.current_setting('server_version_num')::int4 < 160000, \
-        pg_catalog.pg_has_role($1::text::name, 'MEMBER'), \
         (SELECT s.reset_val = 'on' FROM pg_catalog.pg_settings AS s \
             WHERE s.name = 'default_transaction_read_only') \
     FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user";
@@ -65,83 +65,124 @@ const TABLES: &str = "\
     JOIN pg_catalog.pg_namespace AS n ON n.nspname = w.schema \
     JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.name";
 
-/// Asked as segue's role: a member of the role that logs in sees its sessions and may end them.
-const MAY_END: &str = "\
-    SELECT pg_catalog.pg_has_role(r.oid, 'USAGE') OR NOT r.rolsuper \
+/// Asked as segue's role: a member of the role that logs in sees its sessions and may end them; and
+/// whether callers' role may become segue's.
+const BETWEEN: &str = "\
+    SELECT pg_catalog.pg_has_role($2::text::name, current_user, 'MEMBER'), \
+        pg_catalog.pg_has_role(r.oid, 'USAGE') OR NOT r.rolsuper \
         AND pg_catalog.pg_has_role('pg_signal_backend', 'USAGE') \
         AND pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') \
     FROM pg_catalog.pg_roles AS r WHERE r.rolname = $1";
+/// Nobody can end a session of CockroachDB, and none need be.
+const BETWEEN_COCKROACH: &str = "\
+    SELECT pg_catalog.pg_has_role($2::text::name, current_user, 'MEMBER'), $1::text IS NOT NULL";
 /// Segue's functions are there, or on CockroachDB its tables.
 const IS_SET_UP: &str = "\
     SELECT pg_catalog.to_regclass('segue.outbox') IS NOT NULL \
         AND ($1 OR pg_catalog.to_regproc('segue.control_state') IS NOT NULL)";
 
-/// Fills in what callers' statements find on a side. Who asks as segue's role has a transaction
-/// open.
+/// What a session of callers says of itself and of the tables.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    name: String,
+    login: String,
+    cannot_log_in: Option<String>,
+    superuser: bool,
+    makes_roles: bool,
+    read_only: bool,
+    over_segues_tables: Option<String>,
+    settings: BTreeMap<String, String>,
+    tables: Vec<OnTable>,
+    not_asked: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug)]
+struct OnTable {
+    name: TableName,
+    sees_all: bool,
+    owns: bool,
+    lacks: Vec<String>,
+}
+
+/// Asks in a session of its own, for which nobody waits: those of the pool may all be at work.
+///
+/// # Errors
+///
+/// A way to the database that is refused, or a connection that is lost.
+pub(super) async fn ask(pool: &Pool, names: &[TableName]) -> Result<Asked, SqlFault> {
+    let session = match pool.connector().connect(Purpose::Read).await {
+        Ok(session) => session,
+        Err(fault) if fault.kind == FaultKind::Refused => return Err(fault),
+        Err(fault) => {
+            return Ok(Asked { cannot_log_in: Some(fault.message), ..Asked::default() });
+        }
+    };
+    let said = |error| session.fault(error, true);
+    session.batch_execute(BEGIN).await.map_err(said)?;
+    let mut asker = Asker::new(&session);
+    let mut asked = Asked::default();
+    let compared: Vec<&str> = compared_settings().collect();
+    server::settings(&mut asker, &compared, &mut asked.settings).await?;
+    role(&mut asker, &mut asked).await?;
+    asked.over_segues_tables = over_segues_tables(&mut asker).await?;
+    on_tables(&mut asker, names, &mut asked.tables).await?;
+    asked.not_asked = asker.not_asked;
+    Ok(asked)
+}
+
+/// Fills in what was asked. Who asks as segue's role has a transaction open.
 pub(super) async fn fill(
-    pool: &Pool,
+    asked: Asked,
     own: &mut Asker<'_>,
-    names: &[TableName],
     catalogue: &mut Catalogue,
     tables: &mut BTreeMap<u32, TableFacts>,
 ) -> Result<(), SqlFault> {
-    let lease = match pool.get().await {
-        Ok(lease) => lease,
-        // Told of in whole where segue's own way is looked at.
-        Err(fault) if fault.kind == FaultKind::Refused => return Err(fault),
-        Err(fault) => {
-            catalogue.callers.cannot_log_in = Some(fault.message);
-            return Ok(());
+    catalogue.server.settings.extend(asked.settings);
+    own.not_asked.extend(asked.not_asked);
+    for it in asked.tables {
+        if let Some(facts) = tables.values_mut().find(|facts| facts.table.name == it.name) {
+            facts.callers_see_all = it.sees_all;
+            facts.callers_own = it.owns;
+            facts.callers_lack = it.lacks;
         }
-    };
-    let said = |error| lease.fault(error, true);
-    lease.batch_execute(BEGIN).await.map_err(said)?;
-    let mut asker = Asker::new(&lease);
-    let compared: Vec<&str> = compared_settings().collect();
-    server::settings(&mut asker, &compared, &mut catalogue.server.settings).await?;
-    let login = role(&mut asker, &catalogue.role.name, &mut catalogue.callers).await?;
-    on_tables(&mut asker, names, tables).await?;
-    let not_asked = std::mem::take(&mut asker.not_asked);
-    own.not_asked.extend(not_asked);
-    lease.batch_execute("ROLLBACK").await.map_err(said)?;
-    if !catalogue.callers.is_own && !catalogue.callers.name.is_empty() {
-        of_segues(own, &catalogue.role.name, &login, &mut catalogue.callers).await?;
     }
+    let is_own = asked.name == catalogue.role.name;
+    let callers = &mut catalogue.callers;
+    callers.cannot_log_in = asked.cannot_log_in;
+    callers.name = asked.name;
+    callers.is_own = is_own;
+    if is_own || callers.name.is_empty() {
+        return Ok(());
+    }
+    // Of a role that is segue's own the same has been said.
+    callers.read_only = asked.read_only;
+    let between = between(own, &catalogue.role.name, &asked.login, callers).await?;
+    if asked.superuser {
+        callers.powers.push("is a superuser".to_owned());
+        return Ok(());
+    }
+    if between {
+        let own = &catalogue.role.name;
+        callers.powers.push(format!("is a member of segue's role, {own}"));
+    }
+    if asked.makes_roles {
+        callers.powers.push("has CREATEROLE, and can make itself a member of segue's".to_owned());
+    }
+    callers.powers.extend(asked.over_segues_tables);
     Ok(())
 }
 
-/// The role itself; answers who has logged in.
-async fn role(asker: &mut Asker<'_>, own: &str, callers: &mut Callers) -> Result<String, SqlFault> {
-    let rows = asker.rows("the role of callers' statements", ROLE, &[&own]).await?;
-    let Some(row) = rows.first() else { return Ok(String::new()) };
-    let read = || -> Result<_, Error> {
-        let (name, login): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        let flags: [bool; 3] = [row.try_get(2)?, row.try_get(3)?, row.try_get(4)?];
-        Ok((name, login, flags, row.try_get::<_, Option<bool>>(5)?))
+/// The role itself.
+async fn role(asker: &mut Asker<'_>, asked: &mut Asked) -> Result<(), SqlFault> {
+    let rows = asker.rows("the role of callers' statements", ROLE, &[]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let mut read = || -> Result<(), Error> {
+        (asked.name, asked.login) = (row.try_get(0)?, row.try_get(1)?);
+        (asked.superuser, asked.makes_roles) = (row.try_get(2)?, row.try_get(3)?);
+        asked.read_only = row.try_get::<_, Option<bool>>(4)? == Some(true);
+        Ok(())
     };
-    let (name, login, [superuser, makes_roles, member], read_only) =
-        read().map_err(|error| asker.fault(error))?;
-    callers.is_own = name == own;
-    callers.name = name;
-    // Of a role that is segue's own the same has been said.
-    callers.read_only = read_only == Some(true) && !callers.is_own;
-    if callers.is_own {
-        return Ok(login);
-    }
-    if superuser {
-        callers.powers.push("is a superuser".to_owned());
-        return Ok(login);
-    }
-    if member {
-        callers.powers.push(format!("is a member of segue's role, {own}"));
-    }
-    if makes_roles {
-        callers.powers.push("has CREATEROLE, and can make itself a member of segue's".to_owned());
-    }
-    if let Some(power) = over_segues_tables(asker).await? {
-        callers.powers.push(power);
-    }
-    Ok(login)
+    read().map_err(|error| asker.fault(error))
 }
 
 async fn over_segues_tables(asker: &mut Asker<'_>) -> Result<Option<String>, SqlFault> {
@@ -165,55 +206,49 @@ async fn over_segues_tables(asker: &mut Asker<'_>) -> Result<Option<String>, Sql
 async fn on_tables(
     asker: &mut Asker<'_>,
     names: &[TableName],
-    tables: &mut BTreeMap<u32, TableFacts>,
+    found: &mut Vec<OnTable>,
 ) -> Result<(), SqlFault> {
     let schemas: Vec<&str> = names.iter().map(|table| table.schema.as_str()).collect();
     let relations: Vec<&str> = names.iter().map(|table| table.name.as_str()).collect();
     let question = "what callers may do on tables";
     for row in asker.rows(question, TABLES, &[&schemas, &relations]).await? {
-        let read = || -> Result<_, Error> {
+        let read = || -> Result<OnTable, Error> {
             let name = TableName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?);
-            let flags: (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
-            Ok((name, flags, row.try_get::<_, Vec<String>>(4)?))
+            let (sees_all, owns) = (row.try_get(2)?, row.try_get(3)?);
+            Ok(OnTable { name, sees_all, owns, lacks: row.try_get(4)? })
         };
-        let (name, (sees_all, owns), lacks) = read().map_err(|error| asker.fault(error))?;
-        if let Some(facts) = tables.values_mut().find(|facts| facts.table.name == name) {
-            facts.callers_see_all = sees_all;
-            facts.callers_own = owns;
-            facts.callers_lack = lacks;
-        }
+        found.push(read().map_err(|error| asker.fault(error))?);
     }
     Ok(())
 }
 
-/// What stands between the two roles.
-async fn of_segues(
+/// What stands between the two roles; answers whether callers' may become segue's.
+async fn between(
     own: &mut Asker<'_>,
     own_role: &str,
     login: &str,
     callers: &mut Callers,
-) -> Result<(), SqlFault> {
-    let lease: &Lease = own.lease();
-    let is_cockroach = lease.facts().is_cockroach;
+) -> Result<bool, SqlFault> {
+    let session = own.lease();
+    let is_cockroach = session.facts().is_cockroach;
     let rows = own.rows("whether segue is set up", IS_SET_UP, &[&is_cockroach]).await?;
     if let Some(row) = rows.first()
         && row.try_get::<_, bool>(0).map_err(|error| own.fault(error))?
     {
         let flavour = if is_cockroach { Flavour::CockroachDb } else { Flavour::PostgreSql };
-        let lacks = schema::callers_lack(lease, &callers.name, flavour).await;
+        let lacks = schema::callers_lack(session, &callers.name, flavour).await;
         if lacks.map_err(|error| own.fault(error))? {
             callers.lacks = Some(schema::for_callers(&callers.name, flavour));
         }
     }
-    if is_cockroach {
-        // Nobody can end a session there, and none need be.
-        return Ok(());
-    }
-    let rows = own.rows("who may end sessions of callers", MAY_END, &[&login]).await?;
-    if let Some(row) = rows.first()
-        && !row.try_get::<_, bool>(0).map_err(|error| own.fault(error))?
-    {
+    let question = "what is between segue's role and that of callers";
+    let sql = if is_cockroach { BETWEEN_COCKROACH } else { BETWEEN };
+    let rows = own.rows(question, sql, &[&login, &callers.name]).await?;
+    let Some(row) = rows.first() else { return Ok(false) };
+    let read = || Ok((row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(1)?));
+    let (becomes, may_end) = read().map_err(|error| own.fault(error))?;
+    if !may_end {
         callers.cannot_be_ended = Some(schema::membership(own_role, login));
     }
-    Ok(())
+    Ok(becomes)
 }

@@ -69,10 +69,16 @@ pub async fn survey(
     let (Some(source), Some(target)) = (source, target) else { return Ok(world) };
     let names = |side| params.tables.iter().map(|it| it.on(side).clone()).collect::<Vec<_>>();
     let (on_source, on_target) = (names(Side::Source), names(Side::Target));
-    let (here, there) = tokio::join!(
-        read(&source, &callers.source, &on_source),
-        read(&target, &callers.target, &on_target)
+    // Before a transaction is open, which the server would end where this takes its time.
+    let (of_source, of_target) = tokio::join!(
+        callers::ask(&callers.source, &on_source),
+        callers::ask(&callers.target, &on_target)
     );
+    let of_source = refused_is_found(Side::Source, of_source, &mut world.found)?;
+    let of_target = refused_is_found(Side::Target, of_target, &mut world.found)?;
+    let (Some(of_source), Some(of_target)) = (of_source, of_target) else { return Ok(world) };
+    let (here, there) =
+        tokio::join!(read(&source, of_source, &on_source), read(&target, of_target, &on_target));
     let here = readable(Side::Source, here, &mut world.found)?;
     let there = readable(Side::Target, there, &mut world.found)?;
     let (Some((on_source, mut here)), Some((on_target, mut there))) = (here, there) else {
@@ -104,13 +110,13 @@ pub async fn survey(
     Ok(world)
 }
 
-fn refused_is_found(
+fn refused_is_found<T>(
     side: Side,
-    lease: Result<Lease, SqlFault>,
+    way: Result<T, SqlFault>,
     found: &mut Vec<Finding>,
-) -> Result<Option<Lease>, SqlFault> {
-    match lease {
-        Ok(lease) => Ok(Some(lease)),
+) -> Result<Option<T>, SqlFault> {
+    match way {
+        Ok(way) => Ok(Some(way)),
         Err(fault) if fault.kind == FaultKind::Refused => {
             found.push(Finding::new(Code::Pooler, side, fault.message));
             Ok(None)
@@ -127,10 +133,6 @@ fn readable<T>(
 ) -> Result<Option<T>, SqlFault> {
     match read {
         Ok(read) => Ok(Some(read)),
-        Err(fault) if fault.kind == FaultKind::Refused => {
-            found.push(Finding::new(Code::Pooler, side, fault.message));
-            Ok(None)
-        }
         Err(fault) if fault.sqlstate.starts_with("42") || fault.sqlstate.starts_with("0A") => {
             found.push(Finding::new(Code::Unreadable, side, fault.to_string()));
             Ok(None)
@@ -142,7 +144,7 @@ fn readable<T>(
 /// One side: what is known of it as a whole, and of each table that is there.
 async fn read(
     lease: &Lease,
-    of_callers: &Pool,
+    of_callers: callers::Asked,
     names: &[TableName],
 ) -> Result<(Catalogue, BTreeMap<TableName, TableFacts>), SqlFault> {
     let said = |error| lease.fault(error, true);
@@ -166,7 +168,7 @@ async fn read(
         tables.insert(facts.table.oid, facts);
     }
     rights(&mut asker, names, &mut tables).await?;
-    callers::fill(of_callers, &mut asker, names, &mut catalogue, &mut tables).await?;
+    callers::fill(of_callers, &mut asker, &mut catalogue, &mut tables).await?;
     columns::fill(lease, &catalogue.server.collation, &mut tables).await.map_err(said)?;
     constraints::fill(&mut asker, &mut tables).await?;
     sequences::fill(&mut asker, &mut tables).await?;
