@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::postgres::schema::{self, Permission};
+use crate::postgres::settings::Purpose;
 
 /// A role that callers' statements run as on one side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +41,9 @@ pub async fn admit(
 
 /// A role may begin as another one, by a setting of its own (`ALTER ROLE … SET role`).
 async fn role_of_callers(databases: &Databases, side: Side) -> Result<String, SqlFault> {
-    let session = databases.samples(side).get().await?;
+    // Until it is admitted it may not ask whose database this is, as sessions of callers do.
+    let connector = databases.samples(side).connector().unheld();
+    let session = connector.connect(Purpose::Read).await?;
     let row = session.query_one("SELECT current_user::text", &[]).await;
     row.and_then(|row| row.try_get(0)).map_err(|error| session.fault(error, false))
 }

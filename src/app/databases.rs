@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, Secret};
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::identity::Identity;
 use crate::domain::side::{Side, Sides};
 use crate::ports::Database;
 use crate::postgres::connect::Connector;
@@ -27,6 +28,9 @@ const SAMPLE_SESSIONS_MAX: usize = 8;
 /// Sessions for writes to tables that are not migrated, on the side that is not the primary.
 const STAYING_SESSIONS_MAX: usize = 8;
 
+/// Sessions that look at the databases' generations.
+const LOOK_SESSIONS_MAX: usize = 1;
+
 /// Sessions for the control row, the lease and the fleet: the follower, the member, the leader,
 /// an operator, and who asks whether writes have settled. Reconciles that wait for a shadow never hold one.
 const CONTROL_SESSIONS_MAX: usize = 5;
@@ -42,6 +46,8 @@ struct Pools {
     samples: Pool,
     /// As `writes`, without the fence: for tables that no capture and no cutover concerns.
     staying: Pool,
+    /// As `own`, also with a database that went back in time.
+    looks: Pool,
 }
 
 /// Pools of both sides.
@@ -72,6 +78,39 @@ impl Databases {
     /// Memory for rows on their way, of all that the process copies.
     pub fn memory(&self) -> RowMemory {
         self.memory.clone()
+    }
+
+    /// From now on every new session must be with this migration's databases.
+    pub fn expect(&self, identity: &Identity) {
+        for side in [Side::Source, Side::Target] {
+            for connector in self.pools.of(side).connectors() {
+                connector.expectation().set(side, identity);
+            }
+        }
+    }
+
+    /// Whether they are.
+    pub fn expects(&self) -> bool {
+        self.pools.source.own.connector().expectation().is_set()
+    }
+
+    /// Nor may a side's generation be older than this one, which was seen of it.
+    pub fn expect_generation(&self, side: Side, generation: i64) {
+        for connector in self.pools.of(side).connectors() {
+            connector.expectation().set_floor(generation);
+        }
+    }
+
+    /// Closes all sessions with a side, whatever they do.
+    pub fn close_all(&self, side: Side) {
+        for connector in self.pools.of(side).connectors() {
+            connector.expectation().close_all();
+        }
+    }
+
+    /// Sessions for looking at the generations of both sides.
+    pub fn looks(&self) -> Sides<Pool> {
+        self.each(|pools| pools.looks.clone())
     }
 
     /// What lets callers' writes through.
@@ -197,6 +236,11 @@ impl Databases {
 // === impl Pools ===
 
 impl Pools {
+    /// That of segue's own sessions, and that of callers'.
+    fn connectors(&self) -> [&Connector; 2] {
+        [self.own.connector(), self.reads.connector()]
+    }
+
     fn open(
         side: Side,
         config: &config::Database,
@@ -228,8 +272,10 @@ impl Pools {
         let fence = fence.fence(side, config.pool_wait_max);
         let writes = pool(Purpose::Write, config.write_pool_max);
         let own_work = pool(Purpose::Own, config.own_pool_max);
+        let looks = pool(Purpose::Own, LOOK_SESSIONS_MAX);
         let pool = |purpose, size_max| Pool::new(callers.clone(), pool(purpose, size_max));
         Ok(Self {
+            looks: Pool::new(own.of_any_age(), looks)?,
             control: Pool::new(own.clone(), control)?,
             own: Pool::new(own, own_work)?,
             reads: pool(Purpose::Read, config.read_pool_max)?,

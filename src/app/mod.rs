@@ -1,5 +1,6 @@
 //! Puts the parts together, starts them, and stops them in order.
 
+pub mod adopting;
 pub mod backfill;
 pub mod callers;
 mod crash;
@@ -8,6 +9,8 @@ pub mod databases;
 mod directed;
 mod fenced;
 mod fleet;
+mod generations;
+pub(crate) mod identity;
 mod leading;
 mod left_behind;
 pub mod listen;
@@ -175,6 +178,7 @@ pub async fn run(
     let transactions: Sides<Arc<dyn Transactions>> =
         Sides { source: Arc::new(open.source.clone()), target: Arc::new(open.target.clone()) };
     fenced::follow(&databases, &fleet, &background);
+    let wrong = generations::watch(config, &databases, &fleet, &metrics, &background);
     left_behind::watch(config, &databases, &metrics, &background);
     let phase = control.current().phase;
     let known = relations::follow(config, &databases, &background, phase).await;
@@ -227,6 +231,7 @@ pub async fn run(
                 metrics: metrics.clone(),
                 phases: Arc::clone(&phases),
                 uncaptured,
+                wrong,
             }),
             mismatches: Arc::new(MismatchTable::new(databases.own().source)),
             phases,

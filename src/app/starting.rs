@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::app::databases::Databases;
+use crate::app::identity;
 use crate::app::setup::{CaptureCheck, check_capture, check_side, phase_of};
 use crate::app::{AppError, callers};
 use crate::config::Config;
@@ -21,6 +22,10 @@ const SHADOW_WAIT: Duration = Duration::from_secs(1);
 pub(super) async fn at_start(config: &Config, databases: &Databases) -> Result<(), AppError> {
     let permission =
         if config.control.migrate_at_start { Permission::Change } else { Permission::Look };
+    // Before anything is written, and before any session is opened that may be kept.
+    if identity::established(config, databases, permission).await?.is_none() {
+        tracing::warn!("whether these are the two sides of one migration is not known yet");
+    }
     let Sides { source, target } = sessions(databases).await;
     let mut away = None;
     for (side, session) in [(Side::Source, source), (Side::Target, target)] {

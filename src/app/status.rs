@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::app::generations::Wrong;
 use crate::control::Control;
 use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::Phase;
@@ -48,6 +49,8 @@ pub struct StatusGatherer {
     pub phases: Arc<dyn PhaseAdmin>,
     /// Tables whose writes are not captured.
     pub uncaptured: Uncaptured,
+    /// What is wrong with the databases.
+    pub wrong: Wrong,
 }
 
 /// What the last look at capture found missing. Cloning shares it.
@@ -74,7 +77,8 @@ impl StatusGatherer {
     async fn gather(&self) -> StatusReport {
         let row = self.control.row();
         let counts = self.metrics.snapshot();
-        let mut warnings = self.uncaptured.warnings();
+        let mut warnings = self.wrong.warnings();
+        warnings.extend(self.uncaptured.warnings());
         let outbox = match tokio::time::timeout(OUTBOX_LIMIT, self.outbox.status()).await {
             Ok(Ok(outbox)) => outbox,
             Ok(Err(fault)) => {

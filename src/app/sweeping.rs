@@ -7,12 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
+use crate::app::identity;
 use crate::app::verifying::{Event, Options, Pace, Totals, chosen, open};
 use crate::config::Config;
 use crate::domain::fault::SqlFault;
 use crate::domain::key_range::KeyRange;
 use crate::domain::proof_age::{is_urgent, renewed_after};
 use crate::domain::table::TableName;
+use crate::postgres::schema::Permission;
 use crate::postgres::verify::chunk::ChunkDone;
 use crate::postgres::verify::proof::{Proof, Standing};
 use crate::postgres::verify::{Table, Verifier};
@@ -60,6 +62,7 @@ pub async fn run(
 ) -> Result<Totals, AppError> {
     let begun = Instant::now();
     let databases = Databases::open(config)?;
+    identity::established(config, &databases, Permission::Look).await?;
     let mut verifier = open(config, &databases, options).await?;
     let mut totals = Totals::default();
     loop {

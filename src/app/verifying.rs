@@ -8,6 +8,7 @@ use tracing::Instrument;
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
+use crate::app::identity;
 use crate::app::sweeping;
 use crate::config::Config;
 use crate::control;
@@ -16,6 +17,7 @@ use crate::domain::table::TableName;
 use crate::domain::verify::{Discrepancy, Finding};
 use crate::postgres::control::ControlTable;
 use crate::postgres::reconcile::{self, Dice, Reconciler};
+use crate::postgres::schema::Permission;
 use crate::postgres::verify::chunk::ChunkDone;
 use crate::postgres::verify::{self, Table, Verifier};
 use crate::telemetry::spans;
@@ -174,6 +176,7 @@ pub async fn run(
 ) -> Result<Totals, AppError> {
     let begun = Instant::now();
     let databases = Databases::open(config)?;
+    identity::established(config, &databases, Permission::Look).await?;
     let verifier = open(config, &databases, options).await?;
     let tables = chosen(verifier.tables().await?, &options.tables)?;
     let span = spans::verify();

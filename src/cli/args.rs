@@ -53,6 +53,9 @@ pub(super) enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Go on with a database that the sidecars refuse
+    #[command(subcommand)]
+    Adopt(AdoptCommand),
     /// Find what stands in the migration's way, before it begins
     Check(CheckArgs),
     /// The triggers that record what was written
@@ -344,4 +347,28 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn verdict(text: &str) -> Result<Verdict, String> {
     text.parse().map_err(|()| "is no verdict; write data, incompatible or error".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AdoptCommand {
+    /// Make the database of `target.dsn` the target: its copy begins again, in dual_write. Stop the
+    /// sidecars first; the target that there was is left as it is
+    Target {
+        /// Why; kept on record
+        #[arg(long)]
+        reason: String,
+        /// Without asking
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Go on with a primary that went back in time, or is elsewhere than it was: what it lost stays
+    /// lost, and the other side is made equal to it
+    Primary {
+        /// Why; kept on record
+        #[arg(long)]
+        reason: String,
+        /// Without asking
+        #[arg(long)]
+        yes: bool,
+    },
 }

@@ -78,7 +78,7 @@ pub(super) async fn complete(client: &mut Client, yes: bool, asked: AskedArgs) -
 }
 
 /// Asks, where there is somebody to ask.
-fn agreed(what: &str) -> Result<()> {
+pub(super) fn agreed(what: &str) -> Result<()> {
     let input = std::io::stdin();
     if !input.is_terminal() {
         bail!("{what}; say so with --yes");

@@ -1,6 +1,7 @@
 //! The commands. The only place for `anyhow`, and for printing.
 
 mod admin;
+mod adopt;
 mod args;
 mod backfill;
 mod check;
@@ -122,6 +123,7 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Config(_) => {}
         Command::Serve => serve::run(sources).await?,
         Command::Init { phase, print } => setup::init(sources, phase, print).await?,
+        Command::Adopt(command) => adopt::run(sources, command).await?,
         Command::Capture(command) => setup::capture(sources, command).await?,
         Command::Backfill(args) => return backfill::run(sources, &args).await,
         Command::Check(args) => check::run(sources, args).await?,

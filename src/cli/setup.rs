@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::app::databases::Databases;
-use crate::app::{callers, setup};
+use crate::app::{callers, identity, setup};
 use crate::cli::Refused;
 use crate::cli::args::CaptureCommand;
 use crate::cli::print::{self, counted};
@@ -33,7 +33,8 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
         return print_all(&config).await;
     }
     let databases = Databases::open(&config)?;
-    let migrated = setup::migrate(&databases, Permission::Change).await?;
+    // Nothing is written to a database that belongs to another migration.
+    let migrated = identity::set_up(&config, &databases).await?;
     for (side, done) in [(Side::Source, &migrated.source), (Side::Target, &migrated.target)] {
         print::out(&match (done.from, done.to) {
             (from, to) if from == to => format!("{side}: segue's tables are of version {to}\n"),
@@ -52,11 +53,7 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
         }
     }
     let Some(phase) = wanted else { return Ok(()) };
-    let change = PhaseChange {
-        phase,
-        reason: "segue init".to_owned(),
-        changed_by: std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()),
-    };
+    let change = PhaseChange { phase, reason: "segue init".to_owned(), changed_by: user() };
     let state = setup::change_phase(&databases, &change).await?;
     print::out(&format!("phase {}, epoch {}\n", state.phase, state.epoch));
     if !phase.captures() {
@@ -76,6 +73,10 @@ async fn admit_callers(config: &Config, databases: &Databases, side: Side) -> Re
         false => format!("{side}: callers' statements run as {role}\n"),
     });
     Ok(())
+}
+
+fn user() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned())
 }
 
 /// Everything that init does, as SQL: what a role that may must grant, segue's own tables, and

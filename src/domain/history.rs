@@ -23,6 +23,8 @@ pub enum EventKind {
     Outbox,
     /// A table was taken out of the migration, or came back to it.
     Tables,
+    /// Which databases belong to the migration, or what one of them lost.
+    Identity,
 }
 
 /// One change. Time and id are the database's and the writer's.
@@ -69,7 +71,7 @@ pub struct Recorded {
 // === impl EventKind ===
 
 impl EventKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Phase,
         Self::Settled,
         Self::Percentage,
@@ -77,6 +79,7 @@ impl EventKind {
         Self::Rehearsal,
         Self::Outbox,
         Self::Tables,
+        Self::Identity,
     ];
 
     /// The word in `segue.history`.
@@ -89,6 +92,7 @@ impl EventKind {
             Self::Rehearsal => "rehearsal",
             Self::Outbox => "outbox",
             Self::Tables => "tables",
+            Self::Identity => "identity",
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod figures;
 pub mod fleet;
 pub mod gate;
 pub mod history;
+pub mod identity;
 pub mod key;
 pub mod key_range;
 pub mod mismatch;

@@ -13,8 +13,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::cancel::{Address, Canceller};
 use super::driver::{Driver, Watch};
 use super::dsn::{ChannelBinding, Dsn, Host, SslMode, TargetSession};
+use super::identity::{self, Expectation};
 use super::merging::{Merging, MergingTls, Switch};
 use super::reset::FirstSettings;
+use super::schema::not_admitted;
 use super::session::{ServerFacts, Session};
 use super::settings::{Purpose, SessionLimits, session_sql};
 use super::{fault, pooler, socket, tls};
@@ -45,6 +47,9 @@ pub struct Connector {
     side: Side,
     dsn: Arc<Dsn>,
     tls: MakeRustlsConnect,
+    expectation: Expectation,
+    /// Also takes the database as it was long ago.
+    any_age: bool,
 }
 
 impl std::fmt::Debug for Connector {
@@ -76,12 +81,30 @@ impl Connector {
     /// A sentence naming the file that cannot be used.
     pub fn new(side: Side, dsn: Dsn) -> Result<Self, String> {
         let tls = tls::connector(&dsn)?;
-        Ok(Self { side, dsn: Arc::new(dsn), tls })
+        let expectation = Expectation::default();
+        Ok(Self { side, dsn: Arc::new(dsn), tls, expectation, any_age: false })
     }
 
     /// Which database it connects to.
     pub fn side(&self) -> Side {
         self.side
+    }
+
+    /// What new sessions, of clones as well, are held against.
+    pub fn expectation(&self) -> &Expectation {
+        &self.expectation
+    }
+
+    /// Takes whatever database answers, to ask who the role is.
+    #[must_use]
+    pub fn unheld(&self) -> Self {
+        Self { expectation: Expectation::default(), ..self.clone() }
+    }
+
+    /// Takes a database of any age, to find out about it.
+    #[must_use]
+    pub fn of_any_age(&self) -> Self {
+        Self { any_age: true, ..self.clone() }
     }
 
     /// The connection string, which prints without its secrets.
@@ -110,14 +133,38 @@ impl Connector {
     ) -> Result<Session, SqlFault> {
         let opened = Box::pin(self.open_wanted(purpose)).await?;
         self.check_pooler(&opened).await?;
-        let sql = session_sql(purpose, limits, opened.facts.is_cockroach);
-        let set = opened.client.simple_query(&sql).await.map_err(|error| {
-            self.connect_fault(fault::from_error(error, self.side, false), "a session's settings")
-        })?;
-        let first = FirstSettings::from_answer(&set);
+        if !self.any_age {
+            self.expectation.opened(opened.task.abort_handle());
+        }
+        let first = self.set_up(&opened, purpose, limits).await?;
         let Opened { client, facts, canceller, watch, merging, task } = opened;
         let session = Session::new(client, facts, canceller, watch, merging, task, purpose);
         Ok(session.with_first_settings(first))
+    }
+
+    /// Sets the session up and looks whom it is with, in one round trip.
+    async fn set_up(
+        &self,
+        opened: &Opened,
+        purpose: Purpose,
+        limits: SessionLimits,
+    ) -> Result<FirstSettings, SqlFault> {
+        let is_cockroach = opened.facts.is_cockroach;
+        let mut sql = session_sql(purpose, limits, is_cockroach);
+        let is_held = self.expectation.is_set();
+        if is_held {
+            sql.push_str(identity::look(is_cockroach));
+        }
+        let answer = opened.client.simple_query(&sql).await.map_err(|error| {
+            let fault = fault::from_error(error, self.side, false);
+            let absent = self.expectation.absent(self.side, &self.dsn, &fault);
+            absent
+                .unwrap_or_else(|| not_admitted(self.connect_fault(fault, "a session's settings")))
+        })?;
+        if is_held {
+            self.expectation.check((self.side, &self.dsn), &answer, self.any_age)?;
+        }
+        Ok(FirstSettings::from_answer(&answer))
     }
 
     /// The first host that answers and is what `target_session_attrs` wants.

@@ -27,6 +27,7 @@ mod guard;
 mod history;
 pub mod idempotency;
 pub mod memory;
+pub mod identity;
 mod merging;
 pub mod mismatch;
 pub mod outbox;

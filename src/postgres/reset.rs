@@ -52,10 +52,14 @@ pub(super) struct FirstSettings(String);
 // === impl FirstSettings ===
 
 impl FirstSettings {
-    /// From the answer of [`super::settings::session_sql`]: names, and values as they were set.
+    /// From the answer of [`super::settings::session_sql`], the first statement of several: names,
+    /// and values as they were set.
     pub(super) fn from_answer(answer: &[SimpleQueryMessage]) -> Self {
         let mut sql = String::new();
-        for message in answer {
+        let of_settings = |message: &&SimpleQueryMessage| {
+            !matches!(message, SimpleQueryMessage::CommandComplete(_))
+        };
+        for message in answer.iter().take_while(of_settings) {
             if let SimpleQueryMessage::Row(row) = message
                 && let (Some(name), Some(value)) = (row.get(0), row.get(1))
             {

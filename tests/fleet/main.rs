@@ -10,6 +10,7 @@
 )]
 
 mod functions;
+mod identity;
 mod listening;
 mod members;
 mod phases;

@@ -65,7 +65,9 @@ async fn nothing_is_lost_whatever_is_planned() {
         let load = Load::start(&ledger, &world.addresses(), CLIENTS, mix);
         let trap_seed = seed.wrapping_add(generation.unsigned_abs() << 32);
         let traps = Traps::start(&ledger, &world.pair, &world.addresses(), trap_seed).await;
+        world.let_one_stray();
         Box::pin(world.suffer(&round, || load.is_whole())).await;
+        world.has_written_nothing().await;
         tokio::time::sleep(ROUND.saturating_sub(begun.elapsed())).await;
         load.acknowledged(PROGRESS).await;
         traps.stop().await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::ledger::{SOURCE_SCHEMA, TARGET_SCHEMA};
 use crate::plan::{Event, Fault, SIDECARS, Victim};
-use crate::support::{Durability, Hogs, Major, Options, Pair, Proxy, Segue, Server};
+use crate::support::{Database, Durability, Hogs, Major, Options, Pair, Proxy, Segue, Server};
 use crate::traps;
 
 /// Few connections, so that somebody else can take them all, and a window that is soon over:
@@ -15,6 +15,9 @@ const POOLS: &str =
 const SECTIONS: &str = "[outbox]\nbackoff_max = \"1s\"\nforgotten_window = \"30s\"\n\
     [transactions]\nopen_max = 4\n\
     [sampling]\nrate = 0.2\nlook_again_after = \"100ms\"";
+/// The tables of the ledger.
+const TABLES: &str = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables \
+    WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1";
 /// Between two looks at whether the clients are well.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A sidecar that was killed serves again within this time, the faults of others included.
@@ -32,6 +35,10 @@ struct Side {
 pub struct World {
     // Dropped before its servers.
     pub pair: Pair,
+    /// Another target, and a sidecar whose configuration names it.
+    elsewhere: Database,
+    untouched: Vec<String>,
+    stray: Segue,
     sidecars: Vec<Segue>,
     source: Side,
     target: Side,
@@ -69,7 +76,14 @@ impl World {
             segue.serve().await;
             sidecars.push(segue);
         }
-        Self { pair, sidecars, source, target }
+        let elsewhere = Database::create(&target.server, TARGET_SCHEMA).await;
+        let stray = Segue::prepare(
+            &source.server.dsn_by_port(pair.source.name(), source.proxy.port()),
+            &target.server.dsn_by_port(elsewhere.name(), target.proxy.port()),
+            &format!("{SECTIONS}\n{}", traps::EXCLUDED),
+        );
+        let untouched = contents(&elsewhere).await;
+        Self { pair, elsewhere, untouched, stray, sidecars, source, target }
     }
 
     pub fn addresses(&self) -> Vec<String> {
@@ -93,6 +107,23 @@ impl World {
         let wrong: Vec<_> =
             found.as_array().unwrap().iter().filter(|it| it["verdict"] == "data").collect();
         assert!(wrong.is_empty(), "differences that are none: {wrong:#?}");
+    }
+
+    /// A sidecar is started whose configuration names another target.
+    pub fn let_one_stray(&mut self) {
+        self.stray.spawn();
+    }
+
+    /// It has refused, or not found that target at all while it was ill, and written nothing there.
+    pub async fn has_written_nothing(&mut self) {
+        self.stray.kill();
+        let logs = self.stray.logs();
+        assert!(!logs.contains("panicked"), "{logs}");
+        assert_eq!(
+            contents(&self.elsewhere).await,
+            self.untouched,
+            "another target was written to"
+        );
     }
 
     /// Everything that one round has in store, with `well` asked all the time. Afterwards all
@@ -136,6 +167,16 @@ impl World {
         self.source.proxy.reset();
         self.target.proxy.reset();
     }
+}
+
+/// Every table of a database, with its rows.
+async fn contents(database: &Database) -> Vec<String> {
+    let mut all = Vec::new();
+    for table in database.rows(TABLES).await {
+        let rows = database.rows(&format!("SELECT t::text FROM {table} AS t ORDER BY 1")).await;
+        all.push(format!("{table}: {rows:?}"));
+    }
+    all
 }
 
 async fn until(begun: Instant, at: Duration) {

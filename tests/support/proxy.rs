@@ -2,9 +2,8 @@
 //!
 //! It runs on a thread of its own, so that a test that blocks does not stop it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,7 +31,8 @@ struct Faults {
 
 #[derive(Debug)]
 struct Shared {
-    upstream: SocketAddr,
+    /// The port of 127.0.0.1 that new connections are forwarded to.
+    upstream: AtomicU16,
     /// Bytes that may still go from the server to clients before a connection is cut.
     allowance: AtomicI64,
     open: AtomicUsize,
@@ -64,7 +64,7 @@ impl Proxy {
     pub fn start(upstream_port: u16) -> Self {
         let (faults, watched) = watch::channel(Faults::default());
         let shared = Arc::new(Shared {
-            upstream: SocketAddr::from(([127, 0, 0, 1], upstream_port)),
+            upstream: AtomicU16::new(upstream_port),
             allowance: AtomicI64::new(UNLIMITED),
             open: AtomicUsize::new(0),
             flights: AtomicUsize::new(0),
@@ -113,6 +113,11 @@ impl Proxy {
     /// Lets everything through again after [`Proxy::pause`].
     pub fn resume(&self) {
         self.faults.send_modify(|faults| faults.paused = false);
+    }
+
+    /// Leads new connections to another port; open ones stay where they are.
+    pub fn lead_to(&self, upstream_port: u16) {
+        self.shared.upstream.store(upstream_port, Ordering::SeqCst);
     }
 
     /// Resets all open connections; new ones are served.
@@ -196,7 +201,8 @@ enum End {
 }
 
 async fn carry(mut client: TcpStream, shared: Arc<Shared>, faults: watch::Receiver<Faults>) {
-    let Ok(mut server) = TcpStream::connect(shared.upstream).await else {
+    let upstream = shared.upstream.load(Ordering::SeqCst);
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", upstream)).await else {
         let _ = client.set_zero_linger();
         return;
     };

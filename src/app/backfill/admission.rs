@@ -8,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 use crate::app::AppError;
 use crate::app::backfill::{Options, Waits};
 use crate::app::databases::Databases;
+use crate::app::identity;
 use crate::app::setup;
 use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::Settled;
+use crate::domain::identity::{Asked, Identity, Standing};
 use crate::domain::side::{Side, Sides};
 use crate::domain::table::{TableMapping, TableName};
 use crate::jobs::backfill::checkpoint;
@@ -25,6 +27,7 @@ use crate::postgres::capture;
 use crate::postgres::control::ControlTable;
 use crate::postgres::fence::writers::FenceTable;
 use crate::postgres::fleet::FleetTable;
+use crate::postgres::identity as identity_table;
 use crate::postgres::pool::Pool;
 use crate::postgres::schema::{self, Permission};
 
@@ -48,18 +51,24 @@ pub(super) async fn ground(config: &Config, options: &Options) -> Result<Ground,
     let workers = config.backfill.workers;
     let owner =
         Owner { id: uuid::Uuid::new_v4(), host: host(), workers, lease: config.backfill.lease };
+    // Of a copy from an idle source, segue's tables may be the first thing on the target.
+    let permission = if options.source_is_idle { Permission::Change } else { Permission::Look };
+    let databases = Databases::open(config)?;
+    let registry = admit::has_schema(&databases.own().source).await?;
+    let identity = identified(config, &databases, options, (registry, permission)).await?;
     // Each worker has a snapshot open while it looks at the outbox, and reconciles by two more.
     let size = 3 * workers as usize + 4;
     let source = Databases::separate(config, Side::Source, size, None)?;
     let target = Databases::separate(config, Side::Target, size, Some(owner.application_name()))?;
-    let registry = admit::has_schema(&source).await?;
+    for pool in [&source, &target] {
+        let expectation = pool.connector().expectation();
+        identity.iter().for_each(|identity| expectation.set(pool.side(), identity));
+    }
     let mut captured = None;
     if !options.source_is_idle {
         captured = Some(captured_now(&source, registry).await?);
     }
     if options.checkpoint.is_none() && !options.dry_run {
-        // Of a copy from an idle source, segue's tables may be the first thing on the target.
-        let permission = if options.source_is_idle { Permission::Change } else { Permission::Look };
         let mut session = target.get().await?;
         match schema::migrate(&mut session, Side::Target, permission).await {
             Err(schema::SetupError::Outdated { side, found, needed, .. }) => {
@@ -72,6 +81,31 @@ pub(super) async fn ground(config: &Config, options: &Options) -> Result<Ground,
     }
     let claims = admit::has_schema(&target).await?;
     Ok(Ground { source, target, owner, registry, claims, captured })
+}
+
+/// Before anything is written to what may be another database: both are the sides of one migration,
+/// or, where the source is of none, the target is of none either.
+async fn identified(
+    config: &Config,
+    databases: &Databases,
+    options: &Options,
+    (registry, permission): (bool, Permission),
+) -> Result<Option<Identity>, AppError> {
+    if registry && options.dry_run {
+        return match identity::ask(config, Asked::ToGoOn).await?.standing {
+            Standing::Agreed(identity) => Ok(Some(identity)),
+            Standing::Refused { message, hint } => Err(identity::refused(message, hint)),
+            Standing::TakeOn { .. } | Standing::NotYet => Ok(None),
+        };
+    }
+    if registry {
+        return identity::established(config, databases, permission).await;
+    }
+    let found = identity_table::read(&*databases.own().target.get().await?).await?;
+    let Some(found) = found else { return Ok(None) };
+    let names = identity::names(config);
+    let message = format!("{} is {found}, and {} is of no migration", names.target, names.source);
+    Err(refused("refused.identity", message, "correct source.dsn or target.dsn"))
 }
 
 /// Capture must stand, and the phase rely on it: what is written while the history is copied

@@ -99,14 +99,15 @@ pub async fn old_transactions_ended(
 /// Rows of the target that are asked for where they come from; more are not, and refused.
 const PROVEN_ROWS_MAX: usize = 20_000;
 
-/// Keys that were captured since a phase last gave the copy up. Not since the present phase was
+/// Keys that were captured since a phase last gave the copy up, or another target was adopted. Not since the present phase was
 /// set: capture stands before the phase that relies on it, and goes on through those after it. What
 /// was captured in `source_only` waits there, and is reconciled by the row as it is later.
 const PROVEN: &str = "\
     SELECT pg_catalog.count(DISTINCT o.key) FROM segue.outbox AS o \
     WHERE o.table_id = $1 AND o.key::text = ANY ($2) AND o.created_at >= coalesce( \
         (SELECT pg_catalog.max(h.at) FROM segue.history AS h \
-            WHERE h.to_phase = 'source_only' AND h.from_phase <> 'source_only'), '-infinity')";
+            WHERE h.to_phase = 'source_only' AND h.from_phase <> 'source_only' \
+                OR h.kind = 'identity' AND h.forced), '-infinity')";
 
 const CLAIMS: &str = "\
     SELECT table_id, capture_gaps, source_schema, source_name, target_schema, target_name, \

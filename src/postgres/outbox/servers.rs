@@ -91,7 +91,7 @@ impl Servers {
         if seen == *who {
             return Ok(0);
         }
-        let mut rows = client.execute(RECALL, &[]).await.map_err(said(client))?;
+        let mut rows = recall(client).await?;
         // A primary that lost commits lost their outbox rows with them, and the shadow may have
         // what they wrote: no key names it, so that all must be looked at.
         let lost = side == self.primary.side() && seen.timeline != who.timeline;
@@ -127,6 +127,15 @@ pub async fn seen(client: &Lease, side: Side, hold: bool) -> Result<Option<Strin
     let who = client.prepared(&sql).await?;
     let row = client.query_opt(&who.statement, &[&side.as_str()]).await.map_err(said(client))?;
     row.map(|row| row.try_get(0)).transpose().map_err(said(client))
+}
+
+/// Makes all of the window of forgotten rows due again; answers how many.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn recall(client: &Lease) -> Result<u64, SqlFault> {
+    client.execute(RECALL, &[]).await.map_err(said(client))
 }
 
 /// Writes the row that asks for a whole table, for each table of these ids or for all.

@@ -18,24 +18,26 @@ const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// The reason of a fault: the role of callers' statements lacks what `segue init` grants.
 pub const NOT_ADMITTED: &str = "refused.not_admitted";
 
-/// The functions that sessions of callers call, see `callers.sql`.
-const CALLED: [&str; 6] = [
+/// The functions that sessions of callers call, see `callers.sql` and `whose.sql`.
+const CALLED: [&str; 7] = [
     "segue.control_state()",
     "segue.take_key(text, bytea)",
     "segue.keep_answer(text, bytea)",
     "segue.find_answer(text, bytea)",
     "segue.is_noted(uuid)",
     "segue.has_crashed_since(numeric)",
+    "segue.whose()",
 ];
 
 /// The tables that they use on CockroachDB, each with one right.
-const USED: [(&str, &str); 6] = [
+const USED: [(&str, &str); 7] = [
     ("segue.control", "SELECT"),
     ("segue.outbox", "SELECT"),
     ("segue.outbox", "INSERT"),
     ("segue.idempotency", "SELECT"),
     ("segue.idempotency", "INSERT"),
     ("segue.idempotency", "UPDATE"),
+    ("segue.identity", "SELECT"),
 ];
 
 const LACKS_FUNCTIONS: &str = "\
@@ -161,7 +163,7 @@ mod tests {
         let sql = for_callers("a \"b\"", Flavour::PostgreSql);
         assert!(sql.contains("GRANT USAGE ON SCHEMA segue TO \"a \"\"b\"\"\";"), "{sql}");
         assert!(!sql.contains("ON TABLE"), "{sql}");
-        let made = include_str!("callers.sql");
+        let made = [include_str!("callers.sql"), include_str!("whose.sql")].concat();
         for name in CALLED {
             let bare = name.trim_start_matches("segue.").split('(').next().unwrap_or_default();
             assert!(made.contains(&format!("FUNCTION segue.{bare}(")), "{name}");

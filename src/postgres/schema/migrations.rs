@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 19] = [
+pub(super) const MIGRATIONS: [Migration; 20] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -64,6 +64,7 @@ pub(super) const MIGRATIONS: [Migration; 19] = [
     Migration { version: 17, sql: |_| include_str!("v17.sql").to_owned() },
     Migration { version: 18, sql: callers },
     Migration { version: 19, sql: refusal },
+    Migration { version: 20, sql: identity },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.
@@ -142,6 +143,16 @@ BEGIN
 END
 $$;
 ";
+
+/// Whose database it is, which every session asks: those of callers by a function, and on
+/// CockroachDB by the table.
+fn identity(flavour: Flavour) -> String {
+    let table = include_str!("v20.sql").to_owned();
+    match flavour {
+        Flavour::PostgreSql => table + include_str!("whose.sql"),
+        Flavour::CockroachDb => table,
+    }
+}
 
 /// What must be there before versions can be noted.
 pub(super) const FOUNDATION: &str = "\

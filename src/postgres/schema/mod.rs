@@ -27,6 +27,9 @@ pub(in crate::postgres) const OUTBOX_STATE_SINCE: i32 = 4;
 /// The version that has `segue.retired_table`.
 pub(in crate::postgres) const RETIRED_SINCE: i32 = 17;
 
+/// The version that has `segue.identity`.
+pub const IDENTITY_SINCE: i32 = 20;
+
 /// Attempts where the server asks to try again, as CockroachDB does.
 const ATTEMPTS_MAX: u32 = 5;
 

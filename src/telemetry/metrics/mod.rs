@@ -36,7 +36,7 @@ pub use snapshot::{CallTotals, OutboxState, SideTotals, Snapshot, Totals};
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What [`Metrics::fault`] is told of.
-const FAULTS: [&str; 11] = [
+const FAULTS: [&str; 13] = [
     "control_unreadable",
     "outbox_unreadable",
     "outbox_window_shrunk",
@@ -48,6 +48,8 @@ const FAULTS: [&str; 11] = [
     "lease_unrenewed",
     "fleet_unreadable",
     "silent_ended",
+    "another_database",
+    "went_back",
 ];
 
 /// All counters of one process. Cloning shares them.
