@@ -108,6 +108,18 @@ pub(crate) async fn set_up(
     take_on(config, databases, begun, earlier).await.map(|(_, migrated)| migrated)
 }
 
+/// Whether a command may change what is of segue in these databases. Nothing is written.
+///
+/// # Errors
+///
+/// [`AppError`]: they are not the two sides of one migration, or one of them is away.
+pub(crate) async fn may_work(config: &Config) -> Result<(), AppError> {
+    match ask(config, Asked::ToSetUp).await?.standing {
+        Standing::Refused { message, hint } => Err(refused(message, hint)),
+        Standing::Agreed(_) | Standing::TakeOn { .. } | Standing::NotYet => Ok(()),
+    }
+}
+
 fn may_change(seen: &Sides<Option<Seen>>, permission: Permission) -> Result<(), AppError> {
     let needed = schema::version_needed();
     for side in [Side::Source, Side::Target] {

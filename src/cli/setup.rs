@@ -118,12 +118,14 @@ pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Resul
     let databases = Databases::open(&config)?;
     match command {
         CaptureCommand::Install { print: false } => {
+            identity::may_work(&config).await?;
             install(&config, &databases).await?;
         }
         CaptureCommand::Install { print: true } | CaptureCommand::Print => {
             print_capture(&config, &databases).await?;
         }
         CaptureCommand::Remove => {
+            identity::may_work(&config).await?;
             let taken = setup::remove_capture(&databases).await?;
             print::out(&format!("capture taken away: {}\n", counted(taken, "trigger")));
         }

@@ -71,8 +71,14 @@ async fn another_target_is_refused_and_nothing_is_written_there() {
     for id in 0..20 {
         write(&mut sql, id, 1).await.unwrap();
     }
-    let commands: [&[&str]; 4] =
-        [&["init"], &["init", "--phase", "dual_write"], &["backfill"], &["verify", "--repair"]];
+    let commands: [&[&str]; 6] = [
+        &["init"],
+        &["init", "--phase", "dual_write"],
+        &["backfill"],
+        &["verify", "--repair"],
+        &["capture", "install"],
+        &["capture", "remove"],
+    ];
     for other in [&empty, &apart.target, &copy] {
         let said = refused(pair.source.dsn(), other.dsn(), &commands).await;
         let source = pair.source.name();
