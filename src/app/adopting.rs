@@ -138,10 +138,7 @@ pub struct OldPrimary {
 /// [`AppError`]: something else is wrong, or a side is away.
 pub async fn old_primary(config: &Config) -> Result<Option<OldPrimary>, AppError> {
     let Asking { standing, seen } = identity::ask(config, Asked::ToSetUp).await?;
-    let (message, hint) = match standing {
-        Standing::Refused { message, hint } => (message, hint),
-        _ => return Ok(None),
-    };
+    let Standing::Refused { message, hint } = standing else { return Ok(None) };
     let of = |side: Side| {
         let seen = seen.of(side).as_ref()?;
         Some((seen, seen.found.as_ref()?))

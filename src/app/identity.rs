@@ -38,7 +38,7 @@ pub(crate) struct Asking {
 ///
 /// Neither can be asked, or a way to one of them is wrong. For an operator both must be there.
 pub(crate) async fn ask(config: &Config, asked: Asked) -> Result<Asking, AppError> {
-    let read = read(&Databases::open(config)?, asked).await;
+    let read = Box::pin(read(&Databases::open(config)?, asked)).await;
     for side in [Side::Source, Side::Target] {
         let (Err(fault), there) = (read.of(side), read.of(side.other())) else { continue };
         let tells = |seen: &Seen| seen.found.is_some() || seen.names_itself(side.other());

@@ -55,7 +55,8 @@ pub(super) async fn ground(config: &Config, options: &Options) -> Result<Ground,
     let permission = if options.source_is_idle { Permission::Change } else { Permission::Look };
     let databases = Databases::open(config)?;
     let registry = admit::has_schema(&databases.own().source).await?;
-    let identity = identified(config, &databases, options, (registry, permission)).await?;
+    let found = identified(config, &databases, options, (registry, permission));
+    let identity = Box::pin(found).await?;
     // Each worker has a snapshot open while it looks at the outbox, and reconciles by two more.
     let size = 3 * workers as usize + 4;
     let source = Databases::separate(config, Side::Source, size, None)?;
