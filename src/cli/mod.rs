@@ -125,7 +125,7 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Init { phase, print } => setup::init(sources, phase, print).await?,
         Command::Adopt(command) => adopt::run(sources, command).await?,
         Command::Capture(command) => setup::capture(sources, command).await?,
-        Command::Backfill(args) => return backfill::run(sources, &args).await,
+        Command::Backfill(args) => return Box::pin(backfill::run(sources, &args)).await,
         Command::Check(args) => check::run(sources, args).await?,
         Command::Status { watch, json } => {
             status::run(&mut admin::connect(sources).await?, watch, json).await?;
