@@ -101,6 +101,7 @@ async fn the_applications_role_has_no_right_in_segues_schema_but_on_a_few_functi
             "is_noted",
             "keep_answer",
             "take_key",
+            "whose",
         ];
         assert_eq!(side.rows(&functions).await, few);
         let role = world.fill(
