@@ -34,7 +34,7 @@ const RAISE: &str = "\
     UPDATE segue.identity SET generation = generation + 1, \
         raised_at = pg_catalog.clock_timestamp() WHERE id = 1 AND generation = $1";
 const OVERTAKE: &str = "\
-    UPDATE segue.identity SET generation = $1 + 1, raised_at = pg_catalog.clock_timestamp() \
+    UPDATE segue.identity SET generation = $1::int8 + 1, raised_at = pg_catalog.clock_timestamp() \
     WHERE id = 1 AND generation < $1";
 const KNOWN: &str = "SELECT other_generation FROM segue.identity WHERE id = 1";
 const NOTE: &str =
