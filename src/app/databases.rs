@@ -212,6 +212,8 @@ impl Databases {
 
     /// Lets a scrape ask the pools.
     pub fn watch(&self, metrics: &Metrics) {
+        let memory = self.memory.clone();
+        metrics.watch_memory(move || memory.state());
         for side in [Side::Source, Side::Target] {
             let pools = self.pools.of(side).clone();
             let all = [

@@ -356,7 +356,7 @@ fn start_shadow_reads(
         pending: Arc::new(Directed::primary(control, outboxes)),
     };
     let reader = ShadowReader::new(
-        params::shadow_reads(config),
+        params::shadow_reads(config, &databases.memory()),
         sides,
         Arc::new(statement::Cache::new(config.limits.statement_cache)),
         metrics.clone(),

@@ -14,6 +14,7 @@ use crate::domain::side::{Side, Sides};
 use crate::grpc::auth::Token;
 use crate::grpc::sql;
 use crate::jobs::shadow_reads::{self, SamplingParams};
+use crate::postgres::memory::RowMemory;
 use crate::stack::{self, admission, awaiting, breaker, shift};
 use crate::telemetry::spans::Peer;
 
@@ -150,7 +151,7 @@ pub(super) fn peers(config: &Config) -> Sides<Peer> {
     Sides { source: peer(Side::Source), target: peer(Side::Target) }
 }
 
-pub(super) fn shadow_reads(config: &Config) -> shadow_reads::Params {
+pub(super) fn shadow_reads(config: &Config, memory: &RowMemory) -> shadow_reads::Params {
     let sampling = &config.sampling;
     shadow_reads::Params {
         sampling: SamplingParams {
@@ -164,7 +165,7 @@ pub(super) fn shadow_reads(config: &Config) -> shadow_reads::Params {
             rows_max: config.limits.result_rows_max,
             bytes_max: sampling.answer_bytes_max,
         },
-        memory_bytes_max: sampling.memory_bytes_max,
+        memory: memory.for_samples(sampling.memory_bytes_max),
         looks: LOOKS,
         look_interval: sampling.look_again_after,
         pending_max: sampling.pending_wait_max,

@@ -186,6 +186,7 @@ impl Config {
     }
 
     fn check_together(&self, reader: &mut Reader) {
+        self.sampling.check_memory(self.limits.memory, reader);
         let place = |database: &Database| (database.hosts.clone(), database.dbname.clone());
         if !self.source.hosts.is_empty() && place(&self.source) == place(&self.target) {
             let message = "is the same database as the source; a migration needs two";

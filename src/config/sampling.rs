@@ -62,4 +62,13 @@ impl Sampling {
         }
         sampling
     }
+
+    /// Samples have half of the process's memory for rows and answers at most.
+    pub(super) fn check_memory(&self, memory: u64, reader: &mut Reader) {
+        if self.memory_bytes_max > 0 && memory / 2 < self.answer_bytes_max.saturating_mul(3) {
+            let message = "is less than six times sampling.answer_bytes_max, and samples have half of \
+                it: raise one, or lower the other";
+            reader.fault("limits.memory", message);
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Mutex, Notify};
 
 use crate::domain::budget::{ByteBudget, HeldBytes};
+use crate::telemetry::metrics::MemoryState;
 
 /// The part of it that samples may have at most: the rest is never theirs, so that no copy waits
 /// for a caller who reads his answer slowly.
@@ -40,19 +41,6 @@ pub struct HeldRows {
     _held: HeldBytes,
     bytes: u64,
     shared: Arc<Shared>,
-}
-
-/// What there is of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryState {
-    /// Bytes that are held, those of samples included.
-    pub held: u64,
-    /// Bytes that there are.
-    pub bytes_max: u64,
-    /// How many wait for some of it.
-    pub waiting: u64,
-    /// How many have waited.
-    pub waits: u64,
 }
 
 /// Where the configuration says nothing.

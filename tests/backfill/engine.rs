@@ -104,6 +104,8 @@ impl Process {
             reconcile::Params::new(Arc::new(|| 0.5)),
         ));
         let params = Params {
+            memory: segue::postgres::memory::RowMemory::default(),
+            row_bytes_max: segue::postgres::reconcile::ROW_BYTES_MAX,
             captured: Some(captured),
             foreign_keys: ForeignKeys::Replica,
             fenced: true,

@@ -13,4 +13,5 @@ mod kinds;
 mod moving;
 mod refusals;
 mod values;
+mod wide;
 mod world;

@@ -17,4 +17,5 @@ mod load;
 mod proofs;
 mod seeds;
 mod unread;
+mod wide;
 mod world;

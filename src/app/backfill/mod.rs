@@ -23,6 +23,7 @@ use crate::postgres::backfill::copier::{self, Copier};
 use crate::postgres::backfill::plan::Plan;
 use crate::postgres::backfill::split::Splitter;
 use crate::postgres::backfill::watch::Watch;
+use crate::postgres::memory::RowMemory;
 use crate::postgres::reconcile::session::ForeignKeys;
 use crate::postgres::reconcile::{self, Reconciler};
 use crate::preflight::{Code, Finding, Pace, Report};
@@ -202,15 +203,27 @@ async fn assemble(
         true => ForeignKeys::Active,
         false => ForeignKeys::Replica,
     };
+    // A process of its own, or a part of one that copies nothing beside it.
+    let memory = RowMemory::new(config.limits.memory);
+    let row_bytes_max = config.limits.row_bytes_max;
     let reconciler = (registry && claims).then(|| {
         let params = reconcile::Params {
             deadline: config.outbox.deadline,
             foreign_keys,
+            memory: memory.clone(),
+            row_bytes_max,
             ..reconcile::Params::new(Arc::clone(&dice))
         };
         Arc::new(Reconciler::new(source.clone(), target.clone(), Side::Source, params))
     });
-    let params = copier::Params { captured, foreign_keys, fenced: claims, hook: None };
+    let params = copier::Params {
+        captured,
+        foreign_keys,
+        fenced: claims,
+        memory,
+        row_bytes_max,
+        hook: None,
+    };
     let copier = Copier::new(source.clone(), target, plan.tables, reconciler, params);
     let watch = Watch::new(source, owner.id, captured.is_some());
     Ok(Backfill {

@@ -58,7 +58,7 @@ pub struct Params {
     /// Limits of an answer on the shadow; larger ones are skipped.
     pub limits: ResultLimits,
     /// Bytes of all answers that are kept at a time, those on their way to a caller among them.
-    pub memory_bytes_max: u64,
+    pub memory: ByteBudget,
     /// How often a difference must show before it is believed.
     pub looks: u32,
     /// Time between two looks.
@@ -149,7 +149,7 @@ impl ShadowReader {
                 first_looks: Arc::new(Semaphore::new(params.concurrency_max)),
                 second_looks: Arc::new(Semaphore::new(params.suspects_max)),
                 gathering: Gathering::new(params.gathered_max),
-                memory: ByteBudget::new(params.memory_bytes_max),
+                memory: params.memory.clone(),
                 params,
                 sides,
                 statements,

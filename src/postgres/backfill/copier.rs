@@ -13,6 +13,7 @@ use crate::postgres::backfill::by_keys::{self, Reconciled};
 use crate::postgres::backfill::changed::{self, Changed};
 use crate::postgres::backfill::snapshot::{self, Captured, Snapshot, Unusable};
 use crate::postgres::backfill::write::{self, CopyTable, NotWritten, Written};
+use crate::postgres::memory::RowMemory;
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::halt::Halt;
@@ -42,6 +43,10 @@ pub struct Params {
     pub foreign_keys: ForeignKeys,
     /// The target has a control row: chunks are written under its lock of copies.
     pub fenced: bool,
+    /// Memory for rows on their way, of the whole process.
+    pub memory: RowMemory,
+    /// A chunk with a larger row goes row by row.
+    pub row_bytes_max: u64,
     /// Places where tests come in.
     pub hook: Option<Hook>,
 }
@@ -91,7 +96,8 @@ impl Copier {
         let seen = snapshot.seen;
         let (way, written) = match written {
             Ok(written) => {
-                snapshot.transaction.end("COMMIT").await.map_err(of_halt)?;
+                let ended = snapshot.transaction.end_after("COMMIT", written.1.largest).await;
+                ended.map_err(of_halt)?;
                 written
             }
             // Nothing was committed, and no row of the chunk can be told from the others.
@@ -137,6 +143,17 @@ impl Copier {
         meter: &dyn Meter,
     ) -> Result<(Way, Written), Refused> {
         let mut chosen = None;
+        let largest = write::largest(&snapshot.transaction, table, chunk).await.map_err(of_halt)?;
+        if largest > self.params.row_bytes_max {
+            return Err(Refused::ByRow(format!(
+                "a row has about {} MiB, more than the {} MiB of limits.row_bytes_max",
+                largest >> 20,
+                self.params.row_bytes_max >> 20
+            )));
+        }
+        // Before anything is locked on the target. It is given up before keys are reconciled, which
+        // ask for memory of their own.
+        let _held = self.params.memory.hold(write::memory(largest)).await;
         loop {
             let Params { foreign_keys, fenced, .. } = self.params;
             let target = match write::begin(&self.target, chunk, foreign_keys, fenced).await {
@@ -153,7 +170,7 @@ impl Copier {
             let done = match written {
                 Ok(written) => {
                     self.pass(BEFORE_COMMIT).await?;
-                    target.end("COMMIT").await.map(|()| written)
+                    target.end_after("COMMIT", written.largest).await.map(|()| written)
                 }
                 Err(halt) => Err(halt),
             };

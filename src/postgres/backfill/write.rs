@@ -16,8 +16,10 @@ use crate::postgres::fence::{NOT_SHADOW, check_follows};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::{ForeignKeys, Transaction};
 use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::reconcile::weight::{self, Care};
 
 /// Rows are gathered to so much before they go on: PostgreSQL sends each by itself.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -43,6 +45,8 @@ pub(super) struct CopyTable {
 pub(super) struct Written {
     pub(super) rows: u64,
     pub(super) bytes: u64,
+    /// Bytes of the largest row.
+    pub(super) largest: usize,
     /// Rows that others hold back, to be reconciled after the commit.
     pub(super) held: BTreeSet<RowKey>,
 }
@@ -177,14 +181,13 @@ pub(super) async fn write(
             let stage = held::Stage::of(table);
             to.batch_execute(&stage.create()).await.map_err(on(target.side()))?;
             let copy_in = table.copy_in(&stage.name);
-            let (rows, bytes) = stream((from, &out), (to, &copy_in), meter).await?;
+            let streamed = stream((from, &out), (to, &copy_in), meter).await?;
             let held = settle(target, table, &stage).await?;
-            Written { rows, bytes, held }
+            Written { held, ..streamed }
         }
         _ => {
             let copy_in = table.copy_in(&table.shape.shadow.quoted());
-            let (rows, bytes) = stream((from, &out), (to, &copy_in), meter).await?;
-            Written { rows, bytes, held: BTreeSet::new() }
+            stream((from, &out), (to, &copy_in), meter).await?
         }
     };
     if let Some(sql) = table.guarded_keys(chunk) {
@@ -236,23 +239,78 @@ async fn settle(
     Err(Halt::Set("rows in the way of the staged ones keep changing".to_owned()))
 }
 
-/// Streams one `COPY` into another. Both sides hold back: what is not taken is not read. Answers
-/// rows and bytes.
+/// How often a row is there while it is streamed: as it is read, in the buffer that it goes through,
+/// and once while these grow.
+const COPIES: u64 = 3;
+/// A stream of small rows.
+const STREAM_BYTES: u64 = 512 << 10;
+/// Whether a table, or a part of it, has rows that do not fit a page.
+const HAS_LARGE: &str = "\
+    SELECT coalesce(sum(pg_catalog.pg_relation_size(c.reltoastrelid)), 0) > 0 \
+    FROM pg_catalog.pg_class AS c WHERE c.reltoastrelid <> 0 AND (c.oid = $1::text::regclass \
+        OR c.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1::text::regclass) AS p))";
+
+/// Memory that a stream takes whose largest row has so many bytes.
+pub(super) fn memory(largest: u64) -> u64 {
+    largest.saturating_mul(COPIES).max(STREAM_BYTES)
+}
+
+/// About how many bytes the largest row of the chunk has; 0 where the table has no rows that do not
+/// fit a page, which is asked without reading any.
+pub(super) async fn largest(
+    source: &Transaction,
+    table: &CopyTable,
+    chunk: &Chunk,
+) -> Result<u64, Halt> {
+    let (client, at) = (source.client()?, on(source.side()));
+    let size = weight::of_row(&table.shape, Role::Primary, Wanted::Columns, Care::OfLarge);
+    let Some(size) = size.filter(|_| !client.facts().is_cockroach) else { return Ok(0) };
+    let asked = client.prepared(HAS_LARGE).await.map_err(of_fault)?;
+    let name = table.shape.primary.quoted();
+    let row = client.query_one(&asked.statement, &[&name]).await.map_err(at)?;
+    if !row.try_get::<_, bool>(0).map_err(at)? {
+        return Ok(0);
+    }
+    let sql = format!(
+        "SELECT coalesce(pg_catalog.max({size}), 0) FROM {name} AS t WHERE {}",
+        table.key().rows_within(&chunk.range)
+    );
+    let row = client.query_one(&sql, &[]).await.map_err(at)?;
+    let bytes: f64 = row.try_get(0).map_err(at)?;
+    // Never negative, and of some gigabytes at most.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let bytes = bytes.max(0.0) as u64;
+    // As text, bytes have two digits each.
+    Ok(if table.columns.format == Format::Text { bytes * 2 } else { bytes })
+}
+
+/// Streams one `COPY` into another. Both sides hold back: what is not taken is not read.
 async fn stream(
     (from, out): (&Lease, &str),
     (to, copy_in): (&Lease, &str),
     meter: &dyn Meter,
-) -> Result<(u64, u64), Halt> {
+) -> Result<Written, Halt> {
     let (source, target) = (on(from.side()), on(to.side()));
     let reading = from.copy_out(out).await.map_err(source)?;
     let writing = to.copy_in::<_, Bytes>(copy_in).await.map_err(target)?;
     pin_mut!(reading, writing);
     let mut piece = BytesMut::with_capacity(PIECE_BYTES * 2);
-    let (mut bytes, mut pending_rows) = (0_u64, 0_u64);
+    let (mut bytes, mut pending_rows, mut largest) = (0_u64, 0_u64, 0);
     while let Some(part) = reading.next().await {
         let part = part.map_err(source)?;
         bytes += part.len() as u64;
+        largest = largest.max(part.len());
         pending_rows += 1;
+        if part.len() >= PIECE_BYTES {
+            // A large row goes on as it is, behind those before it.
+            if !piece.is_empty() {
+                writing.feed(piece.split().freeze()).await.map_err(target)?;
+            }
+            meter.pass(pending_rows, part.len() as u64).await;
+            pending_rows = 0;
+            writing.send(part).await.map_err(target)?;
+            continue;
+        }
         piece.extend_from_slice(&part);
         if piece.len() >= PIECE_BYTES {
             meter.pass(pending_rows, piece.len() as u64).await;
@@ -263,7 +321,7 @@ async fn stream(
     meter.pass(pending_rows, piece.len() as u64).await;
     writing.send(piece.freeze()).await.map_err(target)?;
     let rows = writing.finish().await.map_err(target)?;
-    Ok((rows, bytes))
+    Ok(Written { rows, bytes, largest, held: BTreeSet::new() })
 }
 
 /// Binary only where both servers are PostgreSQL.

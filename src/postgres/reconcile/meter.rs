@@ -46,7 +46,7 @@ impl Meter {
     }
 
     /// Bytes of the largest of them.
-    pub(super) fn largest(&self) -> usize {
+    pub(in crate::postgres) fn largest(&self) -> usize {
         self.largest.load(Ordering::Relaxed)
     }
 

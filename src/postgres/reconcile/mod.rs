@@ -46,10 +46,10 @@ mod sets;
 mod settle;
 pub mod shape;
 pub mod shapes;
-mod sizes;
+pub(in crate::postgres) mod sizes;
 pub mod turn;
 mod unread;
-mod weight;
+pub(in crate::postgres) mod weight;
 pub mod whole_table;
 pub(in crate::postgres) mod wide;
 

@@ -12,6 +12,8 @@ use futures_util::future::try_join_all;
 use tokio_postgres::types::ToSql;
 
 use crate::domain::fault::SqlFault;
+use crate::domain::key::KeyValues;
+use crate::postgres::memory::HeldRows;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::group::group;
@@ -60,13 +62,13 @@ pub(super) type Known = BTreeMap<RowKey, RowSize>;
 
 /// What a set may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Room {
+pub(in crate::postgres) struct Room {
     /// Bytes that its rows are taken to have.
     bytes: u64,
     /// Bytes past which they are not read.
-    pub(super) bytes_max: u64,
+    pub(in crate::postgres) bytes_max: u64,
     /// One attempt's limit.
-    pub(super) deadline: Duration,
+    pub(in crate::postgres) deadline: Duration,
     /// How long a session of it may be idle.
     idle: Duration,
 }
@@ -91,8 +93,15 @@ impl Room {
         Self { bytes, bytes_max, deadline: grown, idle: (deadline * 4).max(grown) }
     }
 
+    /// That of rows of so many bytes; of 0 where nothing is known.
+    pub(in crate::postgres) fn of_rows(bytes: u64, deadline: Duration) -> Self {
+        // A row that goes alone is read whatever it has by then.
+        let bytes_max = if bytes >= WIDE_BYTES { u64::MAX } else { SET_BYTES.max(bytes) };
+        Self::new(bytes.max(SET_BYTES_MIN), bytes_max, deadline)
+    }
+
     /// Whether the row goes by digests of its values.
-    pub(super) fn is_wide(&self) -> bool {
+    pub(in crate::postgres) fn is_wide(&self) -> bool {
         self.bytes >= WIDE_BYTES
     }
 
@@ -102,7 +111,7 @@ impl Room {
     }
 
     /// Bytes that it takes of the process's memory.
-    pub(super) fn memory(&self) -> u64 {
+    pub(in crate::postgres) fn memory(&self) -> u64 {
         self.bytes.saturating_mul(COPIES)
     }
 }
@@ -206,9 +215,7 @@ impl Reconciler {
         if bytes > SET_BYTES && set.len() > 1 {
             return Ok(Ready::Parts(parts(set, known)));
         }
-        // A row that goes alone is read whatever it has by then.
-        let bytes_max = if bytes >= WIDE_BYTES { u64::MAX } else { SET_BYTES.max(bytes) };
-        Ok(Ready::Whole(Room::new(bytes, bytes_max, deadline)))
+        Ok(Ready::Whole(Room::of_rows(bytes, deadline)))
     }
 
     /// What is to be done after a set had more than its room. Answers the sets to go on with.
@@ -235,6 +242,49 @@ impl Reconciler {
         let middle = set.len() / 2;
         let mut keys = set.into_iter();
         Ok(vec![keys.by_ref().take(middle).collect(), keys.collect()])
+    }
+
+    /// Keys of a table, more than were read at once, in parts by their sizes, each with its bytes.
+    ///
+    /// # Errors
+    ///
+    /// A side that is away.
+    pub(in crate::postgres) async fn by_size(
+        &self,
+        table_id: i32,
+        mut keys: Vec<KeyValues>,
+    ) -> Result<Vec<(Vec<KeyValues>, u64)>, SqlFault> {
+        let row_key = |values: &KeyValues| RowKey { table_id, values: values.clone() };
+        let mut known = Known::new();
+        self.measure(&keys.iter().map(row_key).collect(), &mut known).await?;
+        if keys.len() == 1 {
+            // Whatever its size is said to be.
+            let bytes = known.values().map(|size| size.either).max().unwrap_or(0);
+            return Ok(vec![(keys, bytes.max(WIDE_BYTES))]);
+        }
+        let whole = known.values().map(|size| size.either).sum::<u64>() <= SET_BYTES;
+        if whole {
+            // What the servers say is too little.
+            let rest = keys.split_off(keys.len() / 2);
+            return Ok(vec![(keys, 0), (rest, 0)]);
+        }
+        let mut parts: Vec<(Vec<KeyValues>, u64)> = Vec::new();
+        for values in keys {
+            let bytes = known.get(&row_key(&values)).map_or(0, |size| size.either);
+            match parts.last_mut() {
+                Some((part, sum)) if *sum + bytes <= SET_BYTES => {
+                    part.push(values);
+                    *sum += bytes;
+                }
+                _ => parts.push((vec![values], bytes)),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Memory for rows that are read, of the whole process. Who has a share reconciles nothing.
+    pub(in crate::postgres) async fn hold(&self, room: Room) -> HeldRows {
+        self.params.memory.hold(room.memory()).await
     }
 
     /// Notes the sizes of a set's rows. Where they cannot be had, each is taken to be a set of its

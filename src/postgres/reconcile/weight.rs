@@ -42,12 +42,16 @@ const SMALL_CHARACTERS: i32 = 255;
 const MODIFIER_BASE: i32 = 4;
 /// Bytes up to which a stored value may be taken for one that nobody has compressed.
 const PLAIN_BYTES: u32 = 2000;
+/// The same where only large values are of interest.
+const LARGE_BYTES: u32 = 64 << 10;
 /// What such a value is counted as for each of its bytes, since it may be compressed after all.
 const PLAIN_FACTOR: u32 = 4;
 
 /// How closely it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Care {
+pub(in crate::postgres) enum Care {
+    /// Only what is large as it is stored is unpacked.
+    OfLarge,
     /// Beside the row itself: small values cost next to nothing.
     Roughly,
     /// What is compressed is unpacked.
@@ -55,7 +59,12 @@ pub(super) enum Care {
 }
 
 /// Bytes of a row `t` as a reading sends it, as a `float8`; none where all its columns are small.
-pub(super) fn of_row(shape: &TableShape, role: Role, wanted: Wanted, care: Care) -> Option<String> {
+pub(in crate::postgres) fn of_row(
+    shape: &TableShape,
+    role: Role,
+    wanted: Wanted,
+    care: Care,
+) -> Option<String> {
     let columns = shape.columns(role).iter().enumerate().filter(|(_, column)| !is_small(column));
     let sizes: Vec<String> = columns
         .map(|(index, column)| {
@@ -99,7 +108,11 @@ fn of_column(column: &Column, care: Care) -> String {
         false => {
             let stored = format!("pg_catalog.pg_column_size({name})");
             let text = form::text(column.ty.base(), &name);
-            let plain = if care == Care::Roughly { PLAIN_BYTES } else { 0 };
+            let plain = match care {
+                Care::OfLarge => LARGE_BYTES,
+                Care::Roughly => PLAIN_BYTES,
+                Care::Exactly => 0,
+            };
             format!(
                 "CASE WHEN {stored} > {plain} THEN pg_catalog.octet_length({text}) \
                  ELSE {stored} * {PLAIN_FACTOR} END"

@@ -38,7 +38,12 @@ pub(super) enum Judged {
 }
 
 /// In what two rows differ, where they can be read.
-pub(super) fn discrepancy(shape: &TableShape, primary: &Reading, shadow: &Reading) -> Judged {
+pub(super) fn discrepancy(
+    shape: &TableShape,
+    primary: &Reading,
+    shadow: &Reading,
+    nonce: &str,
+) -> Judged {
     let side = |role: &str, reason: &str| Judged::Unread(format!("on the {role}: {reason}"));
     let (one, other) = match (primary, shadow) {
         (Reading::Absent, Reading::Absent) => return Judged::Equal,
@@ -53,14 +58,23 @@ pub(super) fn discrepancy(shape: &TableShape, primary: &Reading, shadow: &Readin
         .filter(|pair| !cells::equal(shape, pair, one, other))
         .map(|pair| CellDifference {
             column: pair.judged.primary.name.clone(),
-            primary: text(shape, Role::Primary, pair.primary, one),
-            shadow: text(shape, Role::Shadow, pair.shadow, other),
+            primary: text(shape, (Role::Primary, pair.primary), one, nonce),
+            shadow: text(shape, (Role::Shadow, pair.shadow), other, nonce),
         })
         .collect();
     if cells.is_empty() { Judged::Equal } else { Judged::Differs(Discrepancy::Different(cells)) }
 }
 
-fn text(shape: &TableShape, role: Role, column: usize, row: &Image) -> Option<String> {
-    let text = cells::text(shape, role, column, row.cell(column)?);
+fn text(
+    shape: &TableShape,
+    (role, column): (Role, usize),
+    row: &Image,
+    nonce: &str,
+) -> Option<String> {
+    let cell = row.cell(column)?;
+    if let Some(digest) = cell.strip_prefix(nonce.as_bytes()) {
+        return Some(format!("a large value, SHA-256 {}", String::from_utf8_lossy(digest)));
+    }
+    let text = cells::text(shape, role, column, cell);
     Some(text.unwrap_or_else(|unread| unread).chars().take(VALUE_CHARS_MAX).collect())
 }

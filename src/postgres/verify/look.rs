@@ -22,6 +22,7 @@ use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Stopped;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::shape::Role;
+use crate::postgres::reconcile::sizes::Room;
 use crate::postgres::verify::ask::Failed;
 use crate::postgres::verify::chunk::{ChunkDone, Failures};
 use crate::postgres::verify::judge::{Judged, discrepancy};
@@ -103,11 +104,36 @@ impl Verifier {
         self.tell_uncopied(table, &uncopied, findings).await
     }
 
-    /// Looks at rows until each is equal, differs, or has waited too long.
+    /// Looks at rows, so many at once as there is memory for.
     async fn look(
         &self,
         table: &Table,
         keys: Vec<KeyValues>,
+        done: &mut ChunkDone,
+    ) -> Result<(), Halt> {
+        let mut sets = vec![(keys, 0)];
+        while let Some((keys, bytes)) = sets.pop() {
+            let (findings, moving) = (done.findings.len(), done.moving);
+            let room = Room::of_rows(bytes, self.params.deadline);
+            match self.look_at(table, (keys.clone(), room), done).await {
+                Err(Halt::Large) => {
+                    // Nothing was said of them, or will be said again.
+                    done.findings.truncate(findings);
+                    done.moving = moving;
+                    let parts = self.reconciler.by_size(table.shape.table_id, keys).await;
+                    sets.extend(parts.map_err(Halt::Away)?.into_iter().rev());
+                }
+                looked => looked?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at rows until each is equal, differs, or has waited too long.
+    async fn look_at(
+        &self,
+        table: &Table,
+        (keys, room): (Vec<KeyValues>, Room),
         done: &mut ChunkDone,
     ) -> Result<(), Halt> {
         let until = Instant::now() + self.params.pending_max;
@@ -117,7 +143,7 @@ impl Verifier {
         loop {
             let late = Instant::now() >= until;
             let keys: Vec<KeyValues> = left.iter().map(|waiting| waiting.key.clone()).collect();
-            let seen = self.seen(table, &keys, done).await?;
+            let seen = self.seen(table, (&keys, room), done).await?;
             let mut again = Vec::new();
             for (mut waiting, seen) in left.into_iter().zip(seen) {
                 let what = match seen {
@@ -153,10 +179,10 @@ impl Verifier {
     async fn seen(
         &self,
         table: &Table,
-        keys: &[KeyValues],
+        (keys, room): (&[KeyValues], Room),
         done: &mut ChunkDone,
     ) -> Result<Vec<Seen>, Halt> {
-        let mut seen = self.glance(table, keys, Depth::Waiting, done).await?;
+        let mut seen = self.glance(table, (keys, room), Depth::Waiting, done).await?;
         let differing = |it: &(usize, &Seen)| matches!(it.1, Seen::Differs(_));
         let places: Vec<usize> =
             seen.iter().enumerate().filter(differing).map(|(place, _)| place).collect();
@@ -165,7 +191,7 @@ impl Verifier {
         }
         let suspects: Vec<KeyValues> =
             places.iter().filter_map(|place| keys.get(*place).cloned()).collect();
-        let closely = self.glance(table, &suspects, Depth::All, done).await?;
+        let closely = self.glance(table, (&suspects, room), Depth::All, done).await?;
         for (place, judged) in places.into_iter().zip(closely) {
             seen[place] = judged;
         }
@@ -175,23 +201,25 @@ impl Verifier {
     async fn glance(
         &self,
         table: &Table,
-        keys: &[KeyValues],
+        (keys, room): (&[KeyValues], Room),
         depth: Depth,
         done: &mut ChunkDone,
     ) -> Result<Vec<Seen>, Halt> {
-        let (primary, before) = self.primary_now(table, keys, depth).await?;
+        // No longer than the rows are there: whoever waits for the outbox has none.
+        let _held = self.reconciler.hold(room).await;
+        let (primary, before) = self.primary_now(table, (keys, room), depth).await?;
         self.params.between.pass().await;
-        let shadow = self.rows(table, Role::Shadow, keys).await?;
+        let shadow = self.rows(table, Role::Shadow, (keys, room)).await?;
         let (again, after) = match depth {
             Depth::Waiting => (primary.clone(), before.clone()),
-            Depth::All => self.primary_now(table, keys, depth).await?,
+            Depth::All => self.primary_now(table, (keys, room), depth).await?,
         };
         done.rows_read += keys.len() as u64;
         let size = |rows: &[Reading]| rows.iter().map(Reading::size).sum::<u64>();
         done.bytes_read += size(&primary) + size(&shadow);
         let judge = |index: usize| {
             let (one, other) = (&primary[index], &shadow[index]);
-            let what = match discrepancy(&table.shape, one, other) {
+            let what = match discrepancy(&table.shape, one, other, &self.nonce) {
                 Judged::Equal => return Seen::Equal,
                 Judged::Unread(reason) => return Seen::Unread(reason),
                 Judged::Differs(what) => what,

@@ -35,6 +35,7 @@ use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::reconcile::wide;
 use crate::postgres::verify::sums::Hash;
 
 /// What verifying needs to know.
@@ -101,6 +102,8 @@ impl Default for Params {
 pub struct Verifier {
     reconciler: Arc<Reconciler>,
     params: Params,
+    /// What stands before the digest of a large value.
+    nonce: String,
 }
 
 /// A table that can be verified.
@@ -144,7 +147,7 @@ impl Table {
 impl Verifier {
     /// A verifier of the reconciler's two sides.
     pub fn new(reconciler: Arc<Reconciler>, params: Params) -> Self {
-        Self { reconciler, params }
+        Self { reconciler, params, nonce: wide::nonce() }
     }
 
     /// What it was made with.

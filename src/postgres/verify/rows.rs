@@ -11,6 +11,8 @@ use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::select::{Wanted, presence};
 use crate::postgres::reconcile::session::{Transaction, begin_primary};
 use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::reconcile::sizes::Room;
+use crate::postgres::reconcile::wide::digested;
 use crate::postgres::verify::judge::fits;
 use crate::postgres::verify::outbox::{Depth, Noted, noted};
 use crate::postgres::verify::{Table, Verifier};
@@ -57,27 +59,27 @@ impl Verifier {
     pub(super) async fn primary_now(
         &self,
         table: &Table,
-        keys: &[KeyValues],
+        (keys, room): (&[KeyValues], Room),
         depth: Depth,
     ) -> Result<(Rows, Vec<Noted>), Halt> {
-        let begin = begin_primary(self.params.deadline);
+        let begin = begin_primary(room.deadline);
         let transaction = Transaction::open(self.reconciler.pool(Role::Primary), &begin).await?;
         let client = transaction.client()?;
         let noted = noted(client, &table.shape, keys, depth).await?;
         if !keys.iter().all(|key| fits(&table.shape, Role::Primary, key)) {
             transaction.end("ROLLBACK").await?;
-            return Ok((self.rows(table, Role::Primary, keys).await?, noted));
+            return Ok((self.rows(table, Role::Primary, (keys, room)).await?, noted));
         }
         let wanted = Wanted::Compared;
-        let rows = read(&transaction, Role::Primary, &table.shape, keys, wanted).await;
-        match rows {
-            Ok(rows) => {
-                transaction.end("ROLLBACK").await?;
+        let how = (Role::Primary, wanted, room);
+        match self.read(&transaction, &table.shape, keys, how).await {
+            Ok((rows, largest)) => {
+                transaction.end_after("ROLLBACK", largest).await?;
                 Ok((rows, noted))
             }
             // The transaction has failed; each key is looked at by itself.
             Err(Halt::Set(_) | Halt::Uncast(_)) => {
-                Ok((self.rows(table, Role::Primary, keys).await?, noted))
+                Ok((self.rows(table, Role::Primary, (keys, room)).await?, noted))
             }
             Err(halt) => Err(halt),
         }
@@ -88,13 +90,14 @@ impl Verifier {
         &self,
         table: &Table,
         role: Role,
-        keys: &[KeyValues],
+        (keys, room): (&[KeyValues], Room),
     ) -> Result<Rows, Halt> {
         let mut rows = vec![Reading::Absent; keys.len()];
         let fitting = |(_, key): &(usize, &KeyValues)| fits(&table.shape, role, key);
         let (places, keys): (Vec<usize>, Vec<KeyValues>) =
             keys.iter().enumerate().filter(fitting).map(|(n, key)| (n, key.clone())).unzip();
-        for (place, row) in places.into_iter().zip(self.rows_that_fit(table, role, &keys).await?) {
+        let found = self.rows_that_fit(table, role, (&keys, room)).await?;
+        for (place, row) in places.into_iter().zip(found) {
             rows[place] = row;
         }
         Ok(rows)
@@ -104,17 +107,17 @@ impl Verifier {
         &self,
         table: &Table,
         role: Role,
-        keys: &[KeyValues],
+        (keys, room): (&[KeyValues], Room),
     ) -> Result<Rows, Halt> {
         let mut rows = vec![Reading::Absent; keys.len()];
         let mut left = vec![(0, keys.len(), Wanted::Compared)];
         while let Some((from, to, wanted)) = left.pop() {
             let Some(part) = keys.get(from..to).filter(|part| !part.is_empty()) else { continue };
-            let begin = begin_primary(self.params.deadline);
+            let begin = begin_primary(room.deadline);
             let transaction = Transaction::open(self.reconciler.pool(role), &begin).await?;
-            match read(&transaction, role, &table.shape, part, wanted).await {
-                Ok(found) => {
-                    transaction.end("ROLLBACK").await?;
+            match self.read(&transaction, &table.shape, part, (role, wanted, room)).await {
+                Ok((found, largest)) => {
+                    transaction.end_after("ROLLBACK", largest).await?;
                     for (place, row) in rows.iter_mut().skip(from).zip(found) {
                         *place = row;
                     }
@@ -167,17 +170,23 @@ impl Verifier {
             halt => Err(halt),
         }
     }
-}
 
-async fn read(
-    transaction: &Transaction,
-    role: Role,
-    shape: &Arc<TableShape>,
-    keys: &[KeyValues],
-    wanted: Wanted,
-) -> Result<Rows, Halt> {
-    let tables = [TableKeys { shape: Arc::clone(shape), keys: keys.to_vec() }];
-    let (client, side, meter) = (transaction.client()?, transaction.side(), Meter::unlimited());
-    let read = read_all(client, side, role, &tables, wanted, &meter).await?;
-    Ok(read.into_iter().flatten().map(Reading::from).collect())
+    /// Rows of keys, and the bytes of the largest that was sent. A row that goes alone is read by
+    /// the digests of its large values.
+    async fn read(
+        &self,
+        transaction: &Transaction,
+        shape: &Arc<TableShape>,
+        keys: &[KeyValues],
+        (role, wanted, room): (Role, Wanted, Room),
+    ) -> Result<(Rows, usize), Halt> {
+        let tables = [TableKeys { shape: Arc::clone(shape), keys: keys.to_vec() }];
+        let (client, side, meter) =
+            (transaction.client()?, transaction.side(), Meter::new(room.bytes_max));
+        let read = match room.is_wide() && !shape.across {
+            true => digested(transaction, role, &tables, (&self.nonce, wanted)).await?,
+            false => read_all(client, side, role, &tables, wanted, &meter).await?,
+        };
+        Ok((read.into_iter().flatten().map(Reading::from).collect(), meter.largest()))
+    }
 }

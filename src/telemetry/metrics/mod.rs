@@ -28,8 +28,8 @@ use labels::{
     CallLabels, MethodLabels, PhaseLabels, ReasonLabels, StatementLabels, VerdictLabels, label,
 };
 pub use labels::{Method, Purpose};
-pub use probe::PoolState;
 use probe::Probes;
+pub use probe::{MemoryState, PoolState};
 pub use snapshot::{CallTotals, OutboxState, SideTotals, Snapshot, Totals};
 
 /// The type of the text that [`Metrics::render`] makes.
@@ -242,6 +242,11 @@ impl Metrics {
         self.shared.probes.queue(queue, Arc::new(ask));
     }
 
+    /// From now on each scrape asks for the memory of rows on their way and of kept answers.
+    pub fn watch_memory(&self, ask: impl Fn() -> MemoryState + Send + Sync + 'static) {
+        self.shared.probes.memory(Arc::new(ask));
+    }
+
     /// From now on each scrape asks for the number of open transactions.
     pub fn watch_transactions(&self, ask: impl Fn() -> u64 + Send + Sync + 'static) {
         self.shared.probes.transactions(Arc::new(ask));
@@ -331,6 +336,7 @@ mod tests {
     fn pools_are_asked_at_the_scrape_and_once_each() {
         let metrics = Metrics::new();
         let state = |in_use| PoolState { in_use, open: 9, waiting: 2, size_max: 10 };
+        metrics.watch_memory(|| MemoryState { held: 7, bytes_max: 64, waiting: 1, waits: 2 });
         metrics.watch_pool(Side::Target, "read", move || state(1));
         metrics.watch_pool(Side::Target, "read", move || state(5));
         metrics.watch_queue("shadow", || 3);
@@ -341,6 +347,10 @@ mod tests {
             "segue_pool_waiting{side=\"target\",pool=\"read\"} 2",
             "segue_queue_length{queue=\"shadow\"} 3",
             "segue_transactions_open 6",
+            "segue_memory_bytes_held 7",
+            "segue_memory_bytes_max 64",
+            "segue_memory_waiting 1",
+            "segue_memory_waits_total 2",
         ] {
             assert_eq!(page.matches(line).count(), 1, "{line} in\n{page}");
         }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::domain::side::Side;
@@ -26,6 +27,19 @@ pub struct PoolState {
     pub size_max: u64,
 }
 
+/// What the memory for rows and kept answers says of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemoryState {
+    /// Bytes that are held, those of samples included.
+    pub held: u64,
+    /// Bytes that there are.
+    pub bytes_max: u64,
+    /// How many wait for some of it.
+    pub waiting: u64,
+    /// How many have waited.
+    pub waits: u64,
+}
+
 type Ask<T> = Arc<dyn Fn() -> T + Send + Sync>;
 /// One figure of a pool.
 type Column = fn(&PoolState) -> u64;
@@ -41,6 +55,7 @@ struct Inner {
     pools: Vec<(PoolLabels, Ask<PoolState>)>,
     queues: Vec<(QueueLabels, Ask<u64>)>,
     transactions: Option<Ask<u64>>,
+    memory: Option<Ask<MemoryState>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, EncodeLabelSet)]
@@ -70,6 +85,10 @@ impl Probes {
         self.with(|inner| inner.transactions = Some(ask));
     }
 
+    pub(super) fn memory(&self, ask: Ask<MemoryState>) {
+        self.with(|inner| inner.memory = Some(ask));
+    }
+
     fn with<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
         change(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -91,7 +110,7 @@ impl fmt::Debug for Probes {
 impl Collector for Probes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         // Asked outside the lock, so that a slow answer holds up nobody who registers.
-        let Inner { pools, queues, transactions } = self.with(|inner| inner.clone());
+        let Inner { pools, queues, transactions, memory } = self.with(|inner| inner.clone());
         let pools: Vec<_> = pools.iter().map(|(labels, ask)| (labels, ask())).collect();
         let columns: [(&str, &str, Column); 4] = [
             ("pool_connections_in_use", "Connections lent out", |pool| pool.in_use),
@@ -104,11 +123,29 @@ impl Collector for Probes {
         }
         let queues = queues.iter().map(|(labels, ask)| (labels, ask()));
         gauge(&mut encoder, "queue_length", "Entries waiting in a queue of segue", queues)?;
+        if let Some(memory) = memory.map(|ask| ask()) {
+            of_memory(&mut encoder, memory)?;
+        }
         let Some(open) = transactions.map(|ask| ask()) else { return Ok(()) };
         let help = "Transactions that span calls";
         let metric = encoder.encode_descriptor("transactions_open", help, None, MetricType::Gauge);
         ConstGauge::new(signed(open)).encode(metric?)
     }
+}
+
+fn of_memory(encoder: &mut DescriptorEncoder<'_>, memory: MemoryState) -> Result<(), fmt::Error> {
+    let gauges = [
+        ("memory_bytes_held", "Bytes of rows on their way and of kept answers", memory.held),
+        ("memory_bytes_max", "Bytes that there are for them", memory.bytes_max),
+        ("memory_waiting", "Copies waiting for memory", memory.waiting),
+    ];
+    for (name, help, value) in gauges {
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(signed(value)).encode(metric)?;
+    }
+    let help = "Times that a copy has waited for memory";
+    let metric = encoder.encode_descriptor("memory_waits", help, None, MetricType::Counter)?;
+    ConstCounter::new(memory.waits).encode(metric)
 }
 
 fn gauge<'a, L: EncodeLabelSet + 'a>(
