@@ -8,9 +8,9 @@
 //!
 //! - [`attempt`]: that transaction
 //! - [`Reconciler::reconcile`]: attempts until every key is done or has its reason
-//! - [`sets`], [`settle`]: which keys go together, and how often it is tried
-//! - [`sizes`], [`weight`]: how many bytes that may be; [`wide`]: a row that goes alone
-//! - [`batch`]: claim, reconcile, forget
+//! - `sets`, `settle`: which keys go together, and how often it is tried
+//! - `sizes`, `weight`: how many bytes that may be; `wide`: a row that goes alone
+//! - `batch`: claim, reconcile, forget
 //! - [`consistent`]: while reads are shifted: all that waits, from one snapshot
 //! - [`turn`]: the lock that keeps the two apart
 //! - [`whole_table`]: after `TRUNCATE`
