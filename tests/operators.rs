@@ -57,7 +57,7 @@ async fn until_within(
 }
 
 /// The target is away until what waits passes the limit several times over. Nothing ends: the tables
-/// are pending as a whole, and when the target is back everything is equal.
+/// are pending as ranges, and when the target is back everything is equal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_away_too_long_ends_no_copy_and_callers_do_not_notice() {
     let options = || Options { durability: Durability::Fsync, ..Options::default() };
@@ -78,14 +78,14 @@ async fn a_target_that_is_away_too_long_ends_no_copy_and_callers_do_not_notice()
         .run("INSERT INTO account (id, version) SELECT n, 0 FROM generate_series(10000, 24999) AS n; \
               DELETE FROM account WHERE id BETWEEN 20000 AND 24999")
         .await;
-    let whole = until(&segue, "a table is pending as a whole, and the limit holds", |it| {
+    let whole = until(&segue, "a table is pending as ranges, and the limit holds", |it| {
         it["outbox"]["folded"].as_array().is_some_and(|tables| !tables.is_empty())
             && it["outbox"]["pending_bytes"].as_u64().unwrap() < 1 << 20
     })
     .await;
     assert_eq!((&whole["phase"], &whole["epoch"]), (&well["phase"], &well["epoch"]));
     let warned = whole["warnings"].to_string();
-    assert!(warned.contains("pending as a whole table") && warned.contains("account"), "{warned}");
+    assert!(warned.contains("ranges of its key") && warned.contains("account"), "{warned}");
     load.acknowledged(300).await;
 
     target.restart();
@@ -142,7 +142,7 @@ async fn a_batch_of_very_many_rows_in_one_statement_ends_nothing() {
     let begun = Instant::now();
     pair.source.run("UPDATE big SET v = 1; DELETE FROM big WHERE id <= 1000").await;
     pair.source.run("INSERT INTO other SELECT n, 0 FROM generate_series(1, 100) AS n").await;
-    let whole = until_within(BATCH_LIMIT, &segue, "the table is pending as a whole", |it| {
+    let whole = until_within(BATCH_LIMIT, &segue, "the table is pending as ranges", |it| {
         it["outbox"]["folded"][0]["keys"].as_u64().is_some_and(|keys| keys > rows)
     })
     .await;
@@ -170,7 +170,7 @@ async fn a_batch_of_very_many_rows_in_one_statement_ends_nothing() {
         .source
         .rows("SELECT reason FROM segue.history WHERE kind = 'outbox' ORDER BY at")
         .await;
-    assert!(told[0].starts_with("public.big is pending as a whole table"), "{told:?}");
+    assert!(told[0].starts_with("public.big is pending as ranges of its key"), "{told:?}");
     assert!(told.last().unwrap().contains("is pending key by key again"), "{told:?}");
 }
 

@@ -252,6 +252,7 @@ async fn measure(outbox: Arc<dyn OutboxAdmin>, proofs: Arc<dyn ProofStatus>, met
     match outbox.status().await {
         Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, pending_bytes, folded, .. }) => {
             let folded_tables = folded.len() as u64;
+            let folded_ranges = folded.iter().map(|table| table.ranges).sum();
             metrics.outbox(OutboxState {
                 pending,
                 stuck,
@@ -259,6 +260,7 @@ async fn measure(outbox: Arc<dyn OutboxAdmin>, proofs: Arc<dyn ProofStatus>, met
                 bytes,
                 pending_bytes,
                 folded_tables,
+                folded_ranges,
             });
         }
         // The proofs are in the same database.

@@ -182,8 +182,8 @@ fn warn_of_outbox(outbox: &OutboxStatus, warnings: &mut Vec<String>) {
     }
     for table in &outbox.folded {
         warnings.push(format!(
-            "pending as a whole table, no read is shifted meanwhile: {table}; see \
-             docs/runbook.md#tables-are-pending-as-a-whole"
+            "no longer followed key by key, no read is shifted meanwhile: {table}; see \
+             docs/runbook.md#tables-are-pending-as-a-whole-or-as-ranges"
         ));
     }
     let filled = outbox.pending_bytes as f64 / outbox.bytes_max.max(1) as f64;
@@ -191,7 +191,7 @@ fn warn_of_outbox(outbox: &OutboxStatus, warnings: &mut Vec<String>) {
         let percent = filled * 100.0;
         warnings.push(format!(
             "what waits takes {percent:.0} % of outbox.max_bytes; at 100 % the largest tables are \
-             no longer followed key by key, but compared whole"
+             no longer followed key by key, but compared by ranges, or whole"
         ));
     }
     if outbox.oldest_age_s >= AGE_WARN_S {

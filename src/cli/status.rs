@@ -288,6 +288,7 @@ fn document(status: &Status) -> Value {
             "folded": outbox.folded.iter().map(|table| json!({
                 "table": table.table, "keys": table.keys, "since_s": table.since_s,
                 "rows": table.rows, "keys_seen": table.keys_seen, "left_s": table.left_s,
+                "ranges": table.ranges, "ranges_of": table.ranges_of,
             })).collect::<Vec<_>>(),
             "reconciled_total": outbox.reconciled_total, "failed_total": outbox.failed_total,
         },

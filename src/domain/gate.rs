@@ -10,7 +10,7 @@ use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::figures::rule_of_three;
 use crate::domain::fleet::Settled;
 use crate::domain::reach::Noted;
-use crate::domain::status::OutboxStatus;
+use crate::domain::status::{FoldedTable, OutboxStatus};
 
 /// Statements that a gate names; `segue status` has them all.
 const STATEMENTS_SHOWN: usize = 5;
@@ -268,7 +268,7 @@ fn differences(limits: &Limits, evidence: &Evidence) -> Gate {
 
 fn outbox(limits: &Limits, evidence: &Evidence) -> Gate {
     let wanted = format!(
-        "nothing stuck, nothing older than {}, no table pending as a whole",
+        "nothing stuck, nothing older than {}, no table pending as a whole or by ranges",
         told(limits.outbox_age_max)
     );
     let Some(outbox) = &evidence.outbox else {
@@ -279,10 +279,11 @@ fn outbox(limits: &Limits, evidence: &Evidence) -> Gate {
         outbox.pending, outbox.oldest_age_s, outbox.stuck
     );
     let old = outbox.oldest_age_s > limits.outbox_age_max.as_secs_f64();
-    let whole: Vec<&str> = outbox.folded.iter().map(|table| table.table.as_str()).collect();
+    let told = |table: &FoldedTable| format!("{} {}", table.table, table.as_what());
+    let whole: Vec<String> = outbox.folded.iter().map(told).collect();
     let found = match whole.is_empty() {
         true => found,
-        false => format!("{found}; pending as a whole table: {}", whole.join(", ")),
+        false => format!("{found}; pending: {}", whole.join(", ")),
     };
     let bad = old || outbox.stuck > 0 || !whole.is_empty();
     let mark = if bad { Mark::Fail } else { Mark::Pass };

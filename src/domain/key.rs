@@ -27,7 +27,7 @@ pub struct RowsOfTable {
 }
 
 /// Names one write. Announced to the database by the session that makes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WriteId(pub u128);
 
 impl fmt::Display for WriteId {

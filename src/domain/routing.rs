@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::figures::{FleetFigures, SideFigures};
-use crate::domain::status::OutboxStatus;
+use crate::domain::status::{FoldedTable, OutboxStatus};
 
 /// How reads are shifted.
 #[derive(Debug, Clone, PartialEq)]
@@ -227,12 +227,13 @@ impl Routing {
 ///
 /// Which tables.
 pub fn nothing_is_folded(outbox: &OutboxStatus) -> Result<(), String> {
-    let tables: Vec<&str> = outbox.folded.iter().map(|table| table.table.as_str()).collect();
+    let told = |table: &FoldedTable| format!("{} {}", table.table, table.as_what());
+    let tables: Vec<String> = outbox.folded.iter().map(told).collect();
     if tables.is_empty() {
         return Ok(());
     }
     Err(format!(
-        "pending as a whole table: {}; the target lacks writes until it is gone through: see `segue \
+        "pending: {}; the target lacks writes until it is gone through: see `segue \
          status`",
         tables.join(", ")
     ))

@@ -65,8 +65,8 @@ pub struct FleetStatus {
     pub events: Vec<Recorded>,
 }
 
-/// A table whose keys are no longer kept one by one: they were folded into one row that stands
-/// for all of it, since what waited passed the outbox's limit.
+/// A table whose keys are no longer kept one by one: they were folded into rows that stand for
+/// ranges of its key, or for all of it, since what waited passed the outbox's limit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FoldedTable {
     /// Its name on the primary.
@@ -81,6 +81,10 @@ pub struct FoldedTable {
     pub keys_seen: u64,
     /// Seconds since that pass began.
     pub pass_s: f64,
+    /// Ranges of its key that are pending; 0 where the whole table is.
+    pub ranges: u64,
+    /// Of so many ranges, each with about as many rows.
+    pub ranges_of: u64,
 }
 
 /// The outbox of the primary.
@@ -96,9 +100,9 @@ pub struct OutboxStatus {
     pub bytes: u64,
     /// Bytes of what waits, with its index entries.
     pub pending_bytes: u64,
-    /// Bytes of what waits at which keys are folded into their tables.
+    /// Bytes of what waits at which keys are folded into ranges, or into their tables.
     pub bytes_max: u64,
-    /// Tables that are pending as a whole, largest first.
+    /// Tables that are pending as a whole or as ranges, largest first.
     pub folded: Vec<FoldedTable>,
     /// Keys that this member reconciled.
     pub reconciled_total: u64,
@@ -109,8 +113,29 @@ pub struct OutboxStatus {
 // === impl FoldedTable ===
 
 impl FoldedTable {
+    /// Rows of the primary's table that are to be compared, about.
+    pub fn rows_left(&self) -> u64 {
+        match (self.ranges, self.ranges_of) {
+            (0, _) | (_, 0) => self.rows,
+            (ranges, of) => self.rows / of * ranges.min(of),
+        }
+    }
+
+    /// What it is pending as, in words.
+    pub fn as_what(&self) -> String {
+        match self.ranges {
+            0 => "as a whole table".to_owned(),
+            ranges => format!("as {ranges} of {} ranges of its key", self.ranges_of),
+        }
+    }
+
     /// Seconds until the pass through it ends, as far as anyone can tell.
     pub fn left_s(&self) -> Option<f64> {
+        if self.ranges > 0 {
+            // What was gone through is no part of what is left.
+            let per_key = self.pass_s / self.keys_seen as f64;
+            return (self.keys_seen > 0).then(|| self.rows_left() as f64 * 2.0 * per_key);
+        }
         // Both sides are listed.
         let all = (self.rows.saturating_mul(2)).max(self.keys_seen) as f64;
         let seen = self.keys_seen as f64;
@@ -120,8 +145,12 @@ impl FoldedTable {
 
 impl std::fmt::Display for FoldedTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { table, keys, since_s, rows, keys_seen, .. } = self;
-        write!(f, "{table}: {keys} keys of the last {since_s:.0} s, about {rows} rows to compare")?;
+        let Self { table, keys, since_s, keys_seen, .. } = self;
+        let (as_what, rows) = (self.as_what(), self.rows_left());
+        write!(
+            f,
+            "{table}, {as_what}: {keys} keys of the last {since_s:.0} s, about {rows} rows to compare"
+        )?;
         match self.left_s() {
             Some(left) => {
                 write!(f, ", {keys_seen} looked at on both sides, about {left:.0} s left")

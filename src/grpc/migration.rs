@@ -295,6 +295,8 @@ fn folded_table(table: &FoldedTable) -> proto::FoldedTable {
         rows: table.rows,
         keys_seen: table.keys_seen,
         left_s: table.left_s(),
+        ranges: table.ranges,
+        ranges_of: table.ranges_of,
     }
 }
 

@@ -36,9 +36,12 @@ pub(crate) enum Action {
     /// passes over what others hold, and gathers them by key.
     Claim(Who, Due),
     /// `postgres::outbox::fold::fold_window`: rows of keys that nobody has claimed are taken out,
-    /// and a row comes that stands for their table, in one transaction. A crash in it is none of
-    /// it.
+    /// and rows come that stand for their ranges, or for their table, in one transaction. A crash
+    /// in it is none of it.
     Fold,
+    /// `postgres::outbox::fold::fold_ranges`: the same with rows that stand for ranges, in whose
+    /// place one comes for the whole table.
+    Coarsen,
     /// Only with [`Flaw::FoldApart`]: what stands for the table is committed after the rows are
     /// taken out.
     FoldEnd,
@@ -103,6 +106,7 @@ impl Action {
             | Self::Forget(_) => true,
             Self::Write(..)
             | Self::Fold
+            | Self::Coarsen
             | Self::FoldEnd
             | Self::Rollback(_)
             | Self::Halve(..)

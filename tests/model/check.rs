@@ -9,7 +9,7 @@ use stateright::{Model, Property};
 use crate::action::Action;
 use crate::scenario::Scenario;
 use crate::shadow::{self, Applied};
-use crate::state::{Entry, Image, Member, State, Step, WHOLE, Writer};
+use crate::state::{Entry, Image, Member, RANGES, State, Step, Writer, stands_for};
 
 /// When nothing is under way and the outbox is empty, both sides are equal.
 pub(crate) const EQUAL_AT_REST: &str = "equal at rest";
@@ -143,7 +143,22 @@ impl Model for Exploration {
                 }),
                 sometimes("a pass is under way when its table is written to", |_, s| {
                     s.members.iter().any(|m| m.rest != 0)
-                        && s.outbox.last().is_some_and(|e| e.key != WHOLE)
+                        && s.outbox.last().is_some_and(|e| stands_for(e.key).is_none())
+                }),
+            ]);
+        }
+        if self.scenario.ranges && self.scenario.members > 1 {
+            properties.extend([
+                sometimes("two ranges are gone through at once", |_, s| {
+                    let passes = |m: &&Member| {
+                        let mut claimed = (0..16).filter(|at| m.claims & (1 << at) != 0);
+                        claimed.any(|at| RANGES.contains(&s.outbox[at].key))
+                    };
+                    s.members.iter().filter(passes).count() > 1
+                }),
+                sometimes("a range is under way when another is folded into the table", |_, s| {
+                    s.members.iter().any(|m| m.claims != 0)
+                        && s.outbox.iter().any(|e| RANGES.contains(&e.key) && e.folded)
                 }),
             ]);
         }
@@ -166,8 +181,7 @@ impl Model for Exploration {
 fn nothing_lost(state: &State) -> bool {
     (0u8..).zip(state.shadow.rows.iter().zip(&state.primary.rows)).all(
         |(key, (shadow, primary))| {
-            let names = |entry: &Entry| entry.key == key || entry.key == WHOLE;
-            let waiting = || state.outbox.iter().any(|entry| names(entry) && entry.waits());
+            let waiting = || state.outbox.iter().any(|entry| entry.covers(key) && entry.waits());
             shadow == primary || waiting()
         },
     )
@@ -175,12 +189,12 @@ fn nothing_lost(state: &State) -> bool {
 
 fn forgotten_is_done(state: &State) -> bool {
     let done = |key: u8| state.shadow.versions[usize::from(key)];
-    let whole = |entry: &Entry| entry.key == WHOLE;
-    // What is folded is done when a row that came after it, and stands for its table, is.
-    let passed = |at: usize| state.outbox[at..].iter().any(|later| whole(later) && later.forgotten);
+    let stands = |entry: &Entry| stands_for(entry.key).is_some();
     state.outbox.iter().enumerate().all(|(at, entry)| {
-        let is_done = entry.forgotten || entry.folded && passed(at);
-        whole(entry) || !is_done || done(entry.key) >= entry.version
+        // What is folded is done when a row that came after it, and stands for it, is.
+        let mut later = state.outbox[at..].iter().filter(|it| stands(it) && it.covers(entry.key));
+        let is_done = entry.forgotten || entry.folded && later.any(|it| it.forgotten);
+        stands(entry) || !is_done || done(entry.key) >= entry.version
     })
 }
 

@@ -114,6 +114,28 @@ fn keys_folded_into_their_table_converge() {
 }
 
 #[test]
+fn keys_folded_into_ranges_and_these_into_their_table_converge() {
+    explore(
+        "ranges",
+        &[Scenario::ranges(2, 2), Scenario::wide_range()],
+        &[Scenario::ranges(3, 2), Scenario::ranges(2, 3)],
+    );
+}
+
+#[test]
+fn ranges_folded_into_a_row_that_somebody_has_claimed_are_found_out() {
+    let scenario = Scenario::ranges(4, 2).with(Flaw::CoarsenIntoOld);
+    fails("coarsen into an old row", &scenario, NOTHING_LOST);
+}
+
+#[test]
+fn a_pass_that_leaves_out_a_key_of_its_range_is_found_out() {
+    let scenario = Scenario::wide_range().with(Flaw::RangeTooNarrow);
+    fails("a range too narrow", &scenario, EQUAL_AT_REST);
+    fails("a range too narrow", &scenario, NOTHING_LOST);
+}
+
+#[test]
 fn folding_in_two_transactions_is_found_out() {
     let scenario = Scenario::folding(1, 1).with(Flaw::FoldApart);
     fails("fold apart", &scenario, EQUAL_AT_REST);

@@ -34,6 +34,10 @@ pub(crate) enum Flaw {
     FoldApart,
     /// Keys are folded into a row that stands for their table already, as long as it waits.
     FoldIntoOld,
+    /// Ranges are folded into a row that stands for their table already, as long as it waits.
+    CoarsenIntoOld,
+    /// A pass through a range leaves out the key at its beginning.
+    RangeTooNarrow,
 }
 
 /// One model to be explored.
@@ -49,6 +53,8 @@ pub(crate) struct Scenario {
     pub(crate) menu: Vec<Transaction>,
     /// Times that keys may be folded into their table.
     pub(crate) folds: u8,
+    /// They are folded into ranges of the key first.
+    pub(crate) ranges: bool,
     /// The rows at the beginning, equal on both sides.
     pub(crate) rows: Rows,
     /// References between rows are checked, on both sides.
@@ -71,6 +77,7 @@ impl Scenario {
             writers: 2,
             writes,
             folds: 0,
+            ranges: false,
             menu: vec![
                 vec![Put(0, 0, None)],
                 vec![Delete(0)],
@@ -96,6 +103,21 @@ impl Scenario {
         }
     }
 
+    /// The same by ranges of the key, and from these into the table.
+    pub(crate) fn ranges(folds: u8, writes: u8) -> Self {
+        Self { ranges: true, ..Self::folding(folds, writes) }
+    }
+
+    /// A range of two keys, both of which change.
+    pub(crate) fn wide_range() -> Self {
+        use Change::{Delete, Put};
+        Self {
+            menu: vec![vec![Delete(1), Put(2, 0, None)], vec![Put(2, 0, None)]],
+            members: 1,
+            ..Self::ranges(1, 2)
+        }
+    }
+
     /// Values of a unique column are swapped, handed on and taken back.
     pub(crate) fn unique(writes: u8) -> Self {
         use Change::{Delete, Put};
@@ -104,6 +126,7 @@ impl Scenario {
             writers: 1,
             writes,
             folds: 0,
+            ranges: false,
             menu: vec![
                 vec![Put(0, 2, None), Put(1, 1, None)],
                 vec![Put(0, 3, None)],
@@ -126,6 +149,7 @@ impl Scenario {
             writers: 1,
             writes,
             folds: 0,
+            ranges: false,
             menu: vec![
                 vec![Put(0, 0, None)],
                 vec![Put(1, 0, Some(0))],

@@ -36,6 +36,19 @@ pub(crate) struct Image {
 /// Stands for a whole table in the place of a key. All rows are of one table here.
 pub(crate) const WHOLE: u8 = 7;
 
+/// Stand for ranges of the key, likewise: the first of them for key 0, the other for the rest.
+pub(crate) const RANGES: [u8; 2] = [5, 6];
+
+/// The keys that an outbox row with this in the place of a key stands for, if it names none.
+pub(crate) fn stands_for(key: u8) -> Option<KeySet> {
+    match key {
+        5 => Some(0b001),
+        6 => Some(0b110),
+        WHOLE => Some(0b111),
+        _ => None,
+    }
+}
+
 /// A row of `segue.outbox`. Rows are never taken out, so that properties can see them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) struct Entry {
@@ -45,7 +58,7 @@ pub(crate) struct Entry {
     pub(crate) version: u8,
     /// `forgotten_at` is set.
     pub(crate) forgotten: bool,
-    /// It was taken out when its key was folded into its table.
+    /// It was taken out when its key was folded, or its range.
     pub(crate) folded: bool,
 }
 
@@ -55,6 +68,11 @@ impl Entry {
     /// It waits for its reconcile.
     pub(crate) fn waits(&self) -> bool {
         !self.forgotten && !self.folded
+    }
+
+    /// It names this key, or stands for it.
+    pub(crate) fn covers(&self, key: u8) -> bool {
+        self.key == key || stands_for(self.key).is_some_and(|keys| keys & (1 << key) != 0)
     }
 }
 
@@ -181,8 +199,14 @@ impl State {
 
     /// Of these, the ones that name a key.
     pub(crate) fn foldable(&self) -> EntrySet {
-        let keys = |index: &usize| self.outbox[*index].key != WHOLE;
+        let keys = |index: &usize| stands_for(self.outbox[*index].key).is_none();
         (0..self.outbox.len()).filter(keys).fold(0, |set, index| set | 1 << index) & self.due()
+    }
+
+    /// Of those that are due, the ones that stand for ranges.
+    pub(crate) fn coarsenable(&self) -> EntrySet {
+        let ranges = |index: &usize| RANGES.contains(&self.outbox[*index].key);
+        (0..self.outbox.len()).filter(ranges).fold(0, |set, index| set | 1 << index) & self.due()
     }
 
     /// Nothing is under way: no transaction, no batch, and the outbox is empty.

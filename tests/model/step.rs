@@ -3,7 +3,10 @@
 use crate::action::{Action, Due, Who};
 use crate::scenario::{Flaw, Scenario};
 use crate::shadow::{self, Applied};
-use crate::state::{Entry, EntrySet, Image, KeySet, Member, State, Step, WHOLE, Writer, bit, keys};
+use crate::state::{
+    Entry, EntrySet, Image, KeySet, Member, RANGES, State, Step, WHOLE, Writer, bit, keys,
+    stands_for,
+};
 
 // === impl Scenario ===
 
@@ -38,6 +41,9 @@ impl Scenario {
             actions.push(Action::FoldEnd);
         } else if state.folds < self.folds && state.foldable() != 0 {
             actions.push(Action::Fold);
+        }
+        if !state.fold_open && state.folds < self.folds && state.coarsenable() != 0 {
+            actions.push(Action::Coarsen);
         }
         for who in 0..state.members.len() {
             self.steps(state, who, actions);
@@ -103,6 +109,16 @@ impl Scenario {
             .fold(of_menu, |all, key| all | bit(key))
     }
 
+    /// Goes through the table, or a range of it, key by key.
+    fn pass(&self, begun: Member, within: KeySet) -> Member {
+        let mut all = self.all_keys() & within;
+        if self.flaw == Flaw::RangeTooNarrow && within.count_ones() == 2 {
+            all &= all - 1;
+        }
+        let first = keys(all).next().map_or(0, bit);
+        Member { set: first, rest: all & !first, ..begun }
+    }
+
     /// The keys whose locks an attempt takes.
     fn to_lock(&self, member: &Member) -> KeySet {
         if self.flaw == Flaw::ExtraWithoutLock { member.set } else { member.all() }
@@ -137,19 +153,42 @@ impl Scenario {
                 };
                 let set = entries(claims).fold(0, |set, index| set | 1 << before.outbox[index].key);
                 let begun = Member { step: Step::Locking, claims, set, ..Member::default() };
-                // A pass goes through the table key by key.
-                let pass = Member { set: bit(0), rest: self.all_keys() & !bit(0), ..begun };
-                state.members[who] = if set == 1 << WHOLE { pass } else { begun };
+                let passes = match due {
+                    Due::One(row) => stands_for(before.outbox[usize::from(row)].key),
+                    Due::All => None,
+                };
+                state.members[who] = passes.map_or(begun, |within| self.pass(begun, within));
             }
             Action::Fold => {
                 state.folds += 1;
                 let stands = |entry: &Entry| entry.key == WHOLE && entry.waits();
                 let into_old = self.flaw == Flaw::FoldIntoOld && state.outbox.iter().any(stands);
+                let mut into = Vec::new();
                 for index in entries(before.foldable()) {
                     state.outbox[index].folded = true;
+                    let key = state.outbox[index].key;
+                    let covers = |range: &u8| Entry { key: *range, ..Entry::default() }.covers(key);
+                    into.extend(RANGES.into_iter().filter(|it| self.ranges && covers(it)));
+                }
+                into.sort_unstable();
+                into.dedup();
+                if into.is_empty() {
+                    into.push(WHOLE);
                 }
                 state.fold_open = self.flaw == Flaw::FoldApart;
                 if !state.fold_open && !into_old {
+                    let entry = |key| Entry { key, ..Entry::default() };
+                    state.outbox.extend(into.into_iter().map(entry));
+                }
+            }
+            Action::Coarsen => {
+                state.folds += 1;
+                let stands = |entry: &Entry| entry.key == WHOLE && entry.waits();
+                let into_old = self.flaw == Flaw::CoarsenIntoOld && state.outbox.iter().any(stands);
+                for index in entries(before.coarsenable()) {
+                    state.outbox[index].folded = true;
+                }
+                if !into_old {
                     state.outbox.push(Entry { key: WHOLE, ..Entry::default() });
                 }
             }
@@ -239,7 +278,9 @@ impl Scenario {
 
     fn forget(&self, state: &mut State, who: Who) {
         // Of a pass, the last key was done.
-        let done = state.members[who].set | 1 << WHOLE;
+        let passed = entries(state.members[who].claims).map(|index| state.outbox[index].key);
+        let passed = passed.filter(|key| stands_for(*key).is_some());
+        let done = passed.fold(state.members[who].set, |done, key| done | 1 << key);
         let held = |index: usize| state.members.iter().any(|m| m.claims & (1 << index) != 0);
         let claims = state.members[who].claims;
         let all = self.flaw == Flaw::ForgetWholeKey;

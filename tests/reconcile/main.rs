@@ -18,6 +18,7 @@ mod convergence;
 mod failover;
 mod gives_way;
 mod law;
+mod ranges;
 mod references;
 mod retry;
 mod snapshots;

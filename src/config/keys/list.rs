@@ -245,7 +245,7 @@ const OUTBOX: &[Key] = &[
         "max_bytes",
         Kind::Size,
         "1GiB",
-        "bytes of pending keys past which tables are tracked as a whole",
+        "bytes of pending keys past which tables are tracked by ranges, or as a whole",
     ),
     key("deadline", Kind::Duration, "5s", "time of one batch of keys"),
     key(

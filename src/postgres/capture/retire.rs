@@ -26,6 +26,7 @@ UPDATE segue.outbox SET forgotten_at = pg_catalog.clock_timestamp()
 WHERE table_id = ANY ($1) AND forgotten_at IS NULL";
 /// A table that was pending as a whole is so no longer.
 const UNFOLD: &str = "DELETE FROM segue.pending_table WHERE table_id = ANY ($1)";
+const UNCUT: &str = "DELETE FROM segue.key_range WHERE table_id = ANY ($1)";
 const LIST: &str = "
 SELECT source_schema, source_name, target_schema, target_name, reason, retired_by, retired_at::text
 FROM segue.retired_table WHERE adopted_at IS NULL ORDER BY 1, 2";
@@ -141,6 +142,7 @@ pub async fn retire(
         rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(&failed)?;
     let settled = transaction.execute(SETTLE, &[&ids]).await.map_err(&failed)?;
     transaction.execute(UNFOLD, &[&ids]).await.map_err(&failed)?;
+    transaction.execute(UNCUT, &[&ids]).await.map_err(&failed)?;
     transaction.commit().await.map_err(&failed)?;
     let mut triggers = 0;
     for id in &ids {

@@ -38,8 +38,9 @@ pub enum Claim {
     Nothing,
     /// Keys with their outbox rows.
     Keys(BTreeMap<RowKey, ClaimedRows>),
-    /// A table that was truncated: to be claimed by [`claim_table`].
-    WholeTable(i32),
+    /// A row without a key, to be claimed by [`claim_table`]: of which table, and the range that it
+    /// may stand for. Without one it stands for the whole table.
+    Table(i32, Option<WriteId>),
 }
 
 /// Bounds of one claim.
@@ -105,12 +106,12 @@ const CLAIM: &str = "\
         AND next_attempt_at >= coalesce($3, '-infinity'::timestamptz) AND (key IS NOT NULL OR $2) \
     ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED";
 
-/// The rows of one truncated table. Each is named by its time as well, since its place may be
+/// The rows of one truncated table, or of one range of its key. Each is named by its time as well, since its place may be
 /// another row's later.
 const CLAIM_TABLE: &str = "\
     SELECT slot, {place}::text, attempts, next_attempt_at FROM segue.outbox \
     WHERE forgotten_at IS NULL AND next_attempt_at <= pg_catalog.statement_timestamp() \
-        AND key IS NULL AND table_id = $1 \
+        AND key IS NULL AND table_id = $1 AND ($3::text IS NULL OR write_id = $3::text::uuid) \
     ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED";
 /// Rows that one table is claimed by; further ones are for another time.
 const TABLE_ROWS_MAX: i64 = 1000;
@@ -143,14 +144,20 @@ pub struct TableRow {
     pub attempts: u32,
 }
 
-/// Claims the rows that say that a table must be gone through, and none besides.
+/// Claims the rows that say that a table must be gone through, or a range of its key, and none
+/// besides. A pass through the whole table settles those of its ranges as well.
 ///
 /// # Errors
 ///
 /// What the database reports.
-pub async fn claim_table(client: &Lease, table_id: i32) -> Result<Vec<TableRow>, SqlFault> {
+pub async fn claim_table(
+    client: &Lease,
+    table_id: i32,
+    range: Option<WriteId>,
+) -> Result<Vec<TableRow>, SqlFault> {
     let claim = client.prepared(&placed(client, CLAIM_TABLE)).await?;
-    let rows = client.query(&claim.statement, &[&table_id, &TABLE_ROWS_MAX]).await;
+    let range = range.map(|range| range.to_string());
+    let rows = client.query(&claim.statement, &[&table_id, &TABLE_ROWS_MAX, &range]).await;
     let table_row = |row: &tokio_postgres::Row| -> Result<TableRow, tokio_postgres::Error> {
         Ok(TableRow {
             place: RowPlace { slot: row.try_get(0)?, ctid: row.try_get(1)? },
@@ -189,7 +196,7 @@ fn gather(due: Vec<DueRow>, keys_max: usize) -> Claim {
         return Claim::Nothing;
     };
     if first.key.is_none() {
-        return Claim::WholeTable(first.table_id);
+        return Claim::Table(first.table_id, first.write);
     }
     let mut keys: BTreeMap<RowKey, ClaimedRows> = BTreeMap::new();
     for mut row in due {
@@ -253,7 +260,7 @@ mod tests {
             due(1, None, "(0,3)", 1),
             due(2, None, "(0,4)", 0),
         ];
-        assert_eq!(gather(rows, 10), Claim::WholeTable(1));
+        assert_eq!(gather(rows, 10), Claim::Table(1, None));
         let later = vec![due(1, Some("a"), "(0,2)", 0), due(1, None, "(0,1)", 0)];
         assert!(matches!(gather(later, 10), Claim::Keys(keys) if keys.len() == 1));
         assert_eq!(gather(Vec::new(), 10), Claim::Nothing);

@@ -17,9 +17,13 @@ use crate::postgres::outbox::{Outbox, place_of, said};
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
 const LIST: &str = "\
-    SELECT t.source_schema, t.source_name, t.target_schema, t.target_name, {key}, \
+    SELECT t.source_schema, t.source_name, t.target_schema, t.target_name, \
+        CASE WHEN r.range_id IS NULL THEN {key} ELSE ARRAY[pg_catalog.concat( \
+            '(', coalesce(pg_catalog.array_to_string(r.after_key, ' '), '…'), ', ', \
+            coalesce(pg_catalog.array_to_string(r.until_key, ' '), '…'), ']')] END, \
         o.write_id::text, o.created_at, o.attempts, o.next_attempt_at, o.last_error, o.table_id \
     FROM segue.outbox AS o LEFT JOIN segue.migrated_table AS t USING (table_id) \
+    LEFT JOIN segue.key_range AS r ON r.range_id = o.write_id AND o.key IS NULL \
     WHERE o.forgotten_at IS NULL AND o.attempts >= $1 ORDER BY o.created_at LIMIT $2";
 
 /// Rows that a member holds are on their way already, and are passed over.

@@ -14,7 +14,8 @@
 //! - [`unreadable`]: keys that no session can read
 //! - [`upkeep`]: the ring, the window of forgotten rows
 //! - `pressure`: what is done about an outbox that is too large
-//! - [`fold`]: keys that wait, folded into their table
+//! - [`fold`]: keys that wait, folded into ranges of the key, or into their table
+//! - [`ranges`]: into which ranges a table's key is cut
 
 pub mod asking;
 pub mod backoff;
@@ -24,6 +25,7 @@ pub mod fold;
 pub mod list;
 pub mod lookup;
 mod pressure;
+pub mod ranges;
 pub mod servers;
 pub mod settle;
 mod status;
@@ -44,6 +46,10 @@ use crate::domain::side::Side;
 /// against the ring's figures.
 pub(in crate::postgres) const SLOT_NOW: &str = "pg_catalog.mod(pg_catalog.floor(pg_catalog.date_part('epoch', \
     pg_catalog.clock_timestamp()) / 600)::int8, 12)::int2";
+
+/// A key's text must mean the same on both sides: the order of day and month is a setting.
+pub(in crate::postgres) const KEY_TEXTS: &str = "SET LOCAL DateStyle = 'ISO, YMD'; \
+    SET LOCAL TimeZone = 'UTC'; SET LOCAL bytea_output = 'hex'";
 
 /// The column that tells outbox rows apart while they are claimed, and its type.
 fn place_of(client: &Lease) -> (&'static str, &'static str) {

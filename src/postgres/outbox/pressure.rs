@@ -1,14 +1,17 @@
 //! What is done about an outbox that has become too large.
 //!
 //! What is done goes first: it is kept for a failover only, and never counts against the limit.
-//! Where the keys that wait pass it by themselves, they are folded into their tables
+//! Where the keys that wait pass it by themselves, they are folded into ranges of their tables'
+//! keys, and where these pass it as well, into the whole tables
 //! ([`crate::postgres::outbox::fold`]). Capture stands all the time, and no write is refused.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::domain::fault::SqlFault;
 use crate::ports::reconcile::OutboxSize;
-use crate::postgres::outbox::fold::{Folding, fold_window, forget_stale};
+use crate::postgres::outbox::fold::{Folding, fold_ranges, fold_window, forget_stale};
+use crate::postgres::outbox::ranges;
 use crate::postgres::outbox::upkeep::{Keep, OutboxUpkeep, remove_sql};
 use crate::postgres::outbox::{place_of, said};
 use crate::postgres::pool::Lease;
@@ -67,9 +70,15 @@ impl OutboxUpkeep {
                 break;
             }
             let tables = largest(&waiting, pending - limit / 2);
-            let side = self.outbox.side();
-            let folding = Folding { tables, attempts_max, limit, side };
-            found.folded += self.fold(&client, &folding).await?;
+            found.folded += self.fold(&client, &tables, attempts_max).await?;
+            (bytes, waiting) = (self.bytes(&client).await?, self.waiting_by_table(&client).await?);
+        }
+        // What stands for ranges takes next to nothing, unless there are very many tables.
+        if sum(&waiting) > limit {
+            for table_id in largest(&waiting, sum(&waiting) - limit / 2) {
+                let folding = self.folding(table_id, i32::MAX);
+                fold_ranges(&client, &folding).await?;
+            }
             (bytes, waiting) = (self.bytes(&client).await?, self.waiting_by_table(&client).await?);
         }
         Ok(OutboxSize { bytes, pending_bytes: sum(&waiting), ..found })
@@ -153,24 +162,45 @@ impl OutboxUpkeep {
         Ok(())
     }
 
+    fn folding(&self, table_id: i32, attempts_max: i32) -> Folding {
+        let (limit, side) = (self.params.bytes_max, self.outbox.side());
+        Folding { table_id, attempts_max, limit, side, order: None }
+    }
+
     /// Folds what waits of these tables, window by window, each in a transaction of its own.
-    async fn fold(&self, client: &Lease, folding: &Folding) -> Result<u64, SqlFault> {
+    async fn fold(
+        &self,
+        client: &Lease,
+        tables: &[i32],
+        attempts_max: i32,
+    ) -> Result<u64, SqlFault> {
+        let side = self.outbox.side();
+        let mut foldings = BTreeMap::new();
+        for table_id in tables {
+            let order = ranges::cut(client, side, *table_id).await;
+            let folding = Folding { order, ..self.folding(*table_id, attempts_max) };
+            foldings.insert(*table_id, folding);
+        }
         let mut folded = 0;
         if client.facts().is_cockroach {
-            let rows_max = self.params.rows_max;
-            loop {
-                let window = format!("true LIMIT {rows_max}");
-                let rows = fold_window(client, folding, "segue.outbox", &window).await?;
-                folded += rows;
-                if rows == 0 {
-                    return Ok(folded);
+            let window = format!("true LIMIT {}", self.params.rows_max);
+            for folding in foldings.values() {
+                while let rows @ 1.. = fold_window(client, folding, "segue.outbox", &window).await?
+                {
+                    folded += rows;
                 }
             }
+            return Ok(folded);
         }
         for part in parts(client).await? {
             let table = format!("segue.outbox_{}", part.slot);
             for blocks in windows(part.blocks) {
-                folded += fold_window(client, folding, &table, &within(&blocks)).await?;
+                let window = within(&blocks);
+                for table_id in in_window(client, &table, &window, tables).await? {
+                    if let Some(folding) = foldings.get(&table_id) {
+                        folded += fold_window(client, folding, &table, &window).await?;
+                    }
+                }
             }
             if folded > 0
                 && let Err(error) =
@@ -182,10 +212,10 @@ impl OutboxUpkeep {
         Ok(folded)
     }
 
-    /// What waits key by key, by table, most first.
+    /// What waits, by table, most first: keys, and what stands for ranges of them.
     async fn waiting_by_table(&self, client: &Lease) -> Result<Vec<Waiting>, SqlFault> {
         let is_cockroach = client.facts().is_cockroach;
-        let mut tables = std::collections::BTreeMap::<i32, u64>::new();
+        let mut tables = BTreeMap::<i32, u64>::new();
         let slots = if is_cockroach { 1 } else { OUTBOX_SLOTS };
         for slot in 0..slots {
             let (table, bytes) = match is_cockroach {
@@ -194,7 +224,8 @@ impl OutboxUpkeep {
             };
             let sql = format!(
                 "SELECT o.table_id, ({bytes})::int8 FROM {table} AS o \
-                 WHERE o.forgotten_at IS NULL AND o.key IS NOT NULL GROUP BY o.table_id"
+                 WHERE o.forgotten_at IS NULL AND (o.key IS NOT NULL OR o.write_id IS NOT NULL) \
+                 GROUP BY o.table_id"
             );
             for row in client.query(&sql, &[]).await.map_err(said(client))? {
                 let table_id = row.try_get(0).map_err(said(client))?;
@@ -207,6 +238,21 @@ impl OutboxUpkeep {
         waiting.sort_by_key(|it| std::cmp::Reverse(it.bytes));
         Ok(waiting)
     }
+}
+
+/// The tables among these that have keys in a window, so that others are not looked for there.
+async fn in_window(
+    client: &Lease,
+    part: &str,
+    window: &str,
+    tables: &[i32],
+) -> Result<Vec<i32>, SqlFault> {
+    let sql = format!(
+        "SELECT DISTINCT table_id FROM {part} WHERE forgotten_at IS NULL AND key IS NOT NULL \
+             AND table_id = ANY ($1) AND {window} ORDER BY 1"
+    );
+    let rows = client.query(&sql, &[&tables]).await.map_err(said(client))?;
+    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(said(client))
 }
 
 const IS_HELD: &str = "SELECT EXISTS (SELECT 1 FROM segue.outbox_hold AS h \

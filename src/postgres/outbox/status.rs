@@ -28,12 +28,17 @@ const FOLDED: &str = "\
         coalesce((SELECT greatest(c.reltuples, 0)::int8 FROM pg_catalog.pg_class AS c \
             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
             WHERE n.nspname = CASE WHEN $1 THEN t.source_schema ELSE t.target_schema END \
-                AND c.relname = CASE WHEN $1 THEN t.source_name ELSE t.target_name END), 0) \
+                AND c.relname = CASE WHEN $1 THEN t.source_name ELSE t.target_name END), 0), \
+        (SELECT CASE WHEN pg_catalog.bool_or(r.range_id IS NULL) THEN 0 \
+                ELSE pg_catalog.count(DISTINCT r.range_id) END \
+            FROM segue.outbox AS o LEFT JOIN segue.key_range AS r ON r.range_id = o.write_id \
+            WHERE o.table_id = p.table_id AND o.key IS NULL AND o.forgotten_at IS NULL), \
+        (SELECT pg_catalog.count(*) FROM segue.key_range AS r WHERE r.table_id = p.table_id) \
     FROM segue.pending_table AS p LEFT JOIN segue.migrated_table AS t USING (table_id) \
     ORDER BY p.keys DESC, p.table_id";
 
 impl Outbox {
-    /// Waiting rows, stuck ones, the oldest one's age, bytes, and tables pending as a whole.
+    /// Waiting rows, stuck ones, the oldest one's age, bytes, and tables pending as a whole or as ranges.
     ///
     /// # Errors
     ///
@@ -78,6 +83,8 @@ async fn folded(client: &Lease, side: Side) -> Result<Vec<FoldedTable>, SqlFault
             since_s: row.try_get(5)?,
             pass_s: row.try_get::<_, Option<f64>>(6)?.unwrap_or_default(),
             rows: count(7)?,
+            ranges: count(8)?,
+            ranges_of: count(9)?,
         })
     };
     rows.iter().map(table).collect::<Result<_, _>>().map_err(said(client))

@@ -168,10 +168,10 @@ impl OutboxWorker {
                 let more = full || keys.len() >= keys_max;
                 self.keys_batch(transaction, shadow, &keys, rows, more).await
             }
-            Claim::WholeTable(table_id) => {
+            Claim::Table(table_id, named) => {
                 // The rows behind it are others' work meanwhile.
                 client.batch_execute(UNCLAIM).await.map_err(on(transaction.side()))?;
-                Box::pin(self.table_batch(transaction, table_id)).await
+                Box::pin(self.table_batch(transaction, table_id, named)).await
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::postgres::fence::{check_follows, cockroach, share_copies};
+use crate::postgres::outbox::KEY_TEXTS;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::ServerFacts;
 
@@ -178,10 +179,6 @@ impl Drop for Transaction {
 
 /// How long a reading transaction waits for a lock that the application holds.
 const GIVE_WAY: Duration = Duration::from_millis(200);
-
-/// A key's text must mean the same on both sides: the order of day and month is a setting.
-pub(super) const KEY_TEXTS: &str = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL TimeZone = 'UTC'; \
-    SET LOCAL bytea_output = 'hex'";
 
 /// Begins the shadow's transaction. READ COMMITTED, so that what is read after the lock was
 /// waited for is what its last holder committed. [`Transaction::open_shadow`] looks whether it

@@ -1,4 +1,4 @@
-//! After `TRUNCATE`: every row of a table.
+//! Every row of a table, as after `TRUNCATE`, or of a range of its key.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -6,7 +6,10 @@ use std::time::Instant;
 use tokio_postgres::types::ToSql;
 
 use crate::domain::key::KeyValues;
+use crate::domain::key_range::KeyRange;
+use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::outbox::RowKey;
+use crate::postgres::outbox::ranges::{NotedRange, form};
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::lock::{
@@ -45,15 +48,23 @@ impl Cursor {
 }
 
 impl Reconciler {
-    /// Reconciles every key that either side has, page by page, until `until`. The report is
-    /// that of these pages; [`Stopped::Late`] means that there is more to do, from `cursor` on.
+    /// Reconciles every key of the range that either side has, page by page, until `until`. The
+    /// report is that of these pages; [`Stopped::Late`] means that there is more to do, from
+    /// `cursor` on.
     ///
     /// A reconcile that read the primary before the `TRUNCATE` may still be about to insert a
     /// row that no listing shows. So the table's lock is taken and released first: all of
     /// those have ended then, and whoever comes later reads what we read.
-    pub async fn whole_table(&self, table_id: i32, cursor: &mut Cursor, until: Instant) -> Report {
+    pub async fn whole_table(
+        &self,
+        table_id: i32,
+        range: &KeyRange,
+        cursor: &mut Cursor,
+        until: Instant,
+    ) -> Report {
         let mut report = Report::default();
-        if let Err(halt) = self.every_key(table_id, cursor, until, &mut report).await {
+        let passed = (table_id, range);
+        if let Err(halt) = self.every_key(passed, cursor, until, &mut report).await {
             match halt {
                 Halt::Away(fault) => report.stopped = Some(Stopped::Away(Box::new(fault))),
                 Halt::Crash(_) => report.stopped = Some(Stopped::Crash),
@@ -74,7 +85,7 @@ impl Reconciler {
 
     async fn every_key(
         &self,
-        table_id: i32,
+        (table_id, range): (i32, &KeyRange),
         cursor: &mut Cursor,
         until: Instant,
         report: &mut Report,
@@ -114,7 +125,11 @@ impl Reconciler {
         }
         loop {
             loop {
-                let page = self.page(shape, cursor.role, cursor.after.as_deref()).await?;
+                let rest = KeyRange {
+                    after: cursor.after.clone().or_else(|| range.after.clone()),
+                    until: range.until.clone(),
+                };
+                let page = self.page(shape, cursor.role, &rest).await?;
                 let Some(last) = page.last().cloned() else { break };
                 let count = page.len() as u64;
                 let full = count >= PAGE_KEYS.unsigned_abs();
@@ -148,12 +163,44 @@ impl Reconciler {
         }
     }
 
+    /// Whether both sides have a range: the key is what it was when it was cut, its index gives the
+    /// same order on both, and the shadow's types have its ends.
+    pub(super) async fn both_have(&self, table_id: i32, noted: &NotedRange) -> Result<bool, Halt> {
+        let shapes = self.shapes().await?;
+        let Some(Ok(shape)) = shapes.get(&table_id) else { return Ok(false) };
+        let form = shape.key.iter().map(|column| form(&column.name, &column.primary_cast));
+        let serves = |role| KeySql::new(shape, role, Order::Same).index_serves();
+        if !form.eq(noted.key_form.iter().cloned())
+            || !serves(Role::Primary)
+            || !serves(Role::Shadow)
+        {
+            return Ok(false);
+        }
+        if shape.key.iter().all(|column| column.primary_cast == column.shadow_cast) {
+            return Ok(true);
+        }
+        match self.page_of(shape, Role::Shadow, &noted.range, 1).await {
+            Err(Halt::Set(_)) => Ok(false),
+            listed => listed.map(|_| true),
+        }
+    }
+
     /// The next keys of one side, in the order of its index.
     async fn page(
         &self,
         shape: &TableShape,
         role: Role,
-        after: Option<&[String]>,
+        range: &KeyRange,
+    ) -> Result<Vec<Vec<String>>, Halt> {
+        self.page_of(shape, role, range, PAGE_KEYS).await
+    }
+
+    async fn page_of(
+        &self,
+        shape: &TableShape,
+        role: Role,
+        range: &KeyRange,
+        keys_max: i64,
     ) -> Result<Vec<Vec<String>>, Halt> {
         let pool: &Pool = match role {
             Role::Primary => &self.primary,
@@ -171,9 +218,9 @@ impl Reconciler {
             read.map_err(on(transaction.side()))?;
         }
         let listing =
-            client.prepared(&page_sql(shape, role, after.is_some())).await.map_err(of_fault)?;
-        let params: Vec<&(dyn ToSql + Sync)> =
-            after.unwrap_or_default().iter().map(|text| text as _).collect();
+            client.prepared(&page_sql(shape, role, range, keys_max)).await.map_err(of_fault)?;
+        let ends = range.after.iter().chain(&range.until).flatten();
+        let params: Vec<&(dyn ToSql + Sync)> = ends.map(|text| text as _).collect();
         let rows =
             client.query(&listing.statement, &params).await.map_err(on(transaction.side()))?;
         let mut keys = Vec::with_capacity(rows.len());
@@ -187,21 +234,39 @@ impl Reconciler {
     }
 }
 
-fn page_sql(shape: &TableShape, role: Role, after: bool) -> String {
+/// The ends of the range are its parameters.
+fn page_sql(shape: &TableShape, role: Role, range: &KeyRange, keys_max: i64) -> String {
     let columns: Vec<String> = shape.key.iter().map(|key| format!("t.{}", key.name)).collect();
-    let condition =
-        if after { format!(" WHERE {}", after_bound(shape, role)) } else { String::new() };
+    let mut conditions = Vec::new();
+    let mut params = 0;
+    for (key, end) in [(&range.after, End::After), (&range.until, End::Until)] {
+        if key.is_some() {
+            conditions.push(bound(shape, role, end, params));
+            params += shape.key.len();
+        }
+    }
+    let condition = match conditions.as_slice() {
+        [] => String::new(),
+        conditions => format!(" WHERE {}", conditions.join(" AND ")),
+    };
     format!(
-        "SELECT {} FROM {} AS t{condition} ORDER BY {} LIMIT {PAGE_KEYS}",
+        "SELECT {} FROM {} AS t{condition} ORDER BY {} LIMIT {keys_max}",
         shape.key_texts(),
         shape.quoted(role),
         columns.join(", ")
     )
 }
 
-/// `(t.a, t.b) > (bounds)`, which an index serves as it is. With operators of an extension it
-/// is spelt out: found by the search path, others would be taken, and rows left out.
-fn after_bound(shape: &TableShape, role: Role) -> String {
+/// Which end of a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    After,
+    Until,
+}
+
+/// `(t.a, t.b) > (bounds)`, or `<=`, which an index serves as it is. With operators of an extension
+/// it is spelt out: found by the search path, others would be taken, and rows left out.
+fn bound(shape: &TableShape, role: Role, end: End, params: usize) -> String {
     let mut names = Vec::new();
     let mut bounds = Vec::new();
     let mut spelt = String::new();
@@ -211,8 +276,8 @@ fn after_bound(shape: &TableShape, role: Role) -> String {
             Role::Primary => (&key.primary_cast, &key.primary_equals, &key.primary_after),
             Role::Shadow => (&key.shadow_cast, &key.shadow_equals, &key.shadow_after),
         };
-        let (name, bound) =
-            (format!("t.{}", key.name), format!("${}::pg_catalog.text::{cast}", n + 1));
+        let name = format!("t.{}", key.name);
+        let bound = format!("${}::pg_catalog.text::{cast}", params + n + 1);
         let last = n + 1 == shape.key.len();
         spelt.push_str(&format!("({name} {after} {bound}"));
         if !last {
@@ -223,10 +288,12 @@ fn after_bound(shape: &TableShape, role: Role) -> String {
         bounds.push(bound);
     }
     if plain {
-        return format!("({}) > ({})", names.join(", "), bounds.join(", "));
+        let operator = if end == End::After { ">" } else { "<=" };
+        return format!("({}) {operator} ({})", names.join(", "), bounds.join(", "));
     }
     spelt.push_str(&")".repeat(2 * shape.key.len() - 1));
-    spelt
+    // Of an order, what is not after a key comes no later than it.
+    if end == End::After { spelt } else { format!("NOT ({spelt})") }
 }
 
 fn no_key(table_id: i32) -> RowKey {

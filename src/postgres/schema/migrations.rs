@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 20] = [
+pub(super) const MIGRATIONS: [Migration; 21] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -65,6 +65,7 @@ pub(super) const MIGRATIONS: [Migration; 20] = [
     Migration { version: 18, sql: callers },
     Migration { version: 19, sql: refusal },
     Migration { version: 20, sql: identity },
+    Migration { version: 21, sql: |_| include_str!("v21.sql").to_owned() },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.

@@ -47,6 +47,7 @@ pub(super) struct Counters {
     pub(super) outbox_bytes: Gauge<f64, AtomicU64>,
     pub(super) outbox_pending_bytes: Gauge<f64, AtomicU64>,
     pub(super) outbox_folded_tables: Gauge<f64, AtomicU64>,
+    pub(super) outbox_folded_ranges: Gauge<f64, AtomicU64>,
     pub(super) outbox: Mutex<OutboxState>,
     pub(super) verify_chunks: Gauge<f64, AtomicU64>,
     pub(super) verify_proven: Gauge<f64, AtomicU64>,
@@ -188,8 +189,13 @@ impl Counters {
         );
         registry.register(
             "outbox_folded_tables",
-            "Tables that are pending as a whole",
+            "Tables that are pending as a whole, or as ranges of their key",
             self.outbox_folded_tables.clone(),
+        );
+        registry.register(
+            "outbox_folded_ranges",
+            "Ranges of keys that are pending",
+            self.outbox_folded_ranges.clone(),
         );
         registry.register("verify_chunks", "Chunks of all tables", self.verify_chunks.clone());
         registry.register(

@@ -159,6 +159,7 @@ impl Metrics {
         counters.outbox_bytes.set(state.bytes as f64);
         counters.outbox_pending_bytes.set(state.pending_bytes as f64);
         counters.outbox_folded_tables.set(state.folded_tables as f64);
+        counters.outbox_folded_ranges.set(state.folded_ranges as f64);
         *counters.outbox.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 

@@ -1,23 +1,30 @@
-//! A table that is gone through whole, in turns.
+//! A table that is gone through whole, or range by range, in turns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use crate::domain::key::WriteId;
+use crate::domain::key_range::KeyRange;
 use crate::ports::reconcile::BatchDone;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::outbox::claim::{ClaimedRows, RowPlace, TableRow, claim_table};
-use crate::postgres::outbox::fold::note_progress;
+use crate::postgres::outbox::fold::{note_progress, note_progress_of_range};
+use crate::postgres::outbox::ranges::noted;
 use crate::postgres::outbox::settle::note_failed;
+use crate::postgres::pool::Lease;
 use crate::postgres::reconcile::batch::{OutboxWorker, traced};
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::whole_table::Cursor;
 use crate::postgres::reconcile::{Report, Stopped};
 
-/// How far this member has come with the tables that it goes through.
-pub(super) type Tables = Mutex<BTreeMap<i32, Progress>>;
+/// How far this member has come with the tables and ranges that it goes through.
+pub(super) type Tables = Mutex<BTreeMap<Passed, Progress>>;
+
+/// What is gone through: a table, or a range of its key.
+type Passed = (i32, Option<WriteId>);
 
 /// How far this member has come with a table, and for which outbox rows: one that came later
 /// counts from its own beginning.
@@ -39,20 +46,37 @@ impl OutboxWorker {
         &self,
         transaction: Transaction,
         table_id: i32,
+        named: Option<WriteId>,
     ) -> Result<BatchDone, Halt> {
-        let claimed = claim_table(transaction.client()?, table_id).await.map_err(Halt::Away)?;
+        let client = transaction.client()?;
+        let range = self.range(client, table_id, named).await?;
+        let named = named.filter(|_| range.is_some());
+        let claimed = claim_table(client, table_id, named).await.map_err(Halt::Away)?;
+        if claimed.is_empty() {
+            // Another member was faster.
+            transaction.end("ROLLBACK").await?;
+            return Ok(BatchDone { more: true, ..BatchDone::default() });
+        }
         let shadow = self.shadow_seen(&transaction, false).await?;
-        let (rows, mut progress) = self.resume(table_id, claimed, &shadow);
+        let passed = (table_id, named);
+        let (rows, mut progress) = self.resume(passed, claimed, &shadow);
         let count = rows.len() as u64;
         let until = Instant::now() + self.params.whole_table_max;
         let span = self.span(std::iter::empty());
-        let table = self.reconciler.whole_table(table_id, &mut progress.cursor, until);
+        let before = progress.cursor.keys();
+        let all = KeyRange::all();
+        let within = range.as_ref().unwrap_or(&all);
+        let table = self.reconciler.whole_table(table_id, within, &mut progress.cursor, until);
         let report = traced(table, span).await;
         let late = report.stopped == Some(Stopped::Late);
         self.keys_turn.store(true, Ordering::Relaxed);
         let failed = self.note_failed(&transaction, &report).await?;
-        let seen = progress.cursor.keys();
-        note_progress(transaction.client()?, table_id, seen).await.map_err(Halt::Away)?;
+        let (client, seen) = (transaction.client()?, progress.cursor.keys());
+        match range {
+            Some(_) => note_progress_of_range(client, table_id, seen - before).await,
+            None => note_progress(client, table_id, seen).await,
+        }
+        .map_err(Halt::Away)?;
         let report = whole(report, RowKey { table_id, values: Vec::new() });
         let attempts = rows.iter().map(|row| row.attempts).max().unwrap_or(0);
         let places = rows.into_iter().map(|row| row.place).collect();
@@ -60,21 +84,36 @@ impl OutboxWorker {
         let keys = BTreeMap::from([(key, ClaimedRows { places, attempts, writes: Vec::new() })]);
         let done = self.settle(transaction, shadow, &keys, report, count, true).await;
         if late && done.is_ok() {
-            self.known_tables().insert(table_id, progress);
+            self.known_tables().insert(passed, progress);
         }
         done.map(|done| BatchDone { failed: done.failed + failed, ..done })
+    }
+
+    /// The range that a row without a key stands for; `None` for the whole table, as where the
+    /// sides do not have that range, or not in one order.
+    async fn range(
+        &self,
+        client: &Lease,
+        table_id: i32,
+        named: Option<WriteId>,
+    ) -> Result<Option<KeyRange>, Halt> {
+        let Some(named) = named else { return Ok(None) };
+        let Some(noted) = noted(client, table_id, named).await.map_err(Halt::Away)? else {
+            return Ok(None);
+        };
+        Ok(self.reconciler.both_have(table_id, &noted).await?.then_some(noted.range))
     }
 
     /// The rows that this turn can settle, and where it begins.
     fn resume(
         &self,
-        table_id: i32,
+        passed: Passed,
         claimed: Vec<TableRow>,
         shadow: &Option<String>,
     ) -> (Vec<TableRow>, Progress) {
         let name = |row: &TableRow| (row.place.clone(), row.due_at);
         // What was done with another server may be lost there.
-        let known = self.known_tables().remove(&table_id).filter(|it| it.shadow == *shadow);
+        let known = self.known_tables().remove(&passed).filter(|it| it.shadow == *shadow);
         if let Some(progress) = known {
             let covered = |row: &TableRow| progress.covered.contains(&name(row));
             let rows: Vec<TableRow> = claimed.iter().filter(|row| covered(row)).cloned().collect();
@@ -86,7 +125,7 @@ impl OutboxWorker {
         (claimed, Progress { covered, cursor: Cursor::default(), shadow: shadow.clone() })
     }
 
-    fn known_tables(&self) -> MutexGuard<'_, BTreeMap<i32, Progress>> {
+    fn known_tables(&self) -> MutexGuard<'_, BTreeMap<Passed, Progress>> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

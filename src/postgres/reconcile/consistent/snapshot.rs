@@ -11,11 +11,11 @@ use crate::domain::key::WriteId;
 use crate::domain::side::Side;
 use crate::postgres::cell::Raw;
 use crate::postgres::control::{READ, control_row};
-use crate::postgres::outbox::RowKey;
 use crate::postgres::outbox::servers::seen;
+use crate::postgres::outbox::{KEY_TEXTS, RowKey};
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
-use crate::postgres::reconcile::session::{KEY_TEXTS, Transaction};
+use crate::postgres::reconcile::session::Transaction;
 
 /// Whatever their time of trying again. A part of the ring that fills up has no statistics yet:
 /// see `batch`.
