@@ -1,6 +1,6 @@
 //! `segue.identity`: which migration a database belongs to, and which side of it.
 //!
-//! - [`expected`]: what every new session is held against
+//! - `expected`: what every new session is held against
 //! - [`generation`]: a counter that rises, by which a backup that was restored is noticed
 //! - [`adopt`]: another target, or a primary that went back, by an operator's command
 
