@@ -7,6 +7,7 @@ use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use prost::Message;
 
@@ -19,6 +20,7 @@ const FILES: [&str; 4] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rustc-env=SEGUE_BUILD_COMMIT={}", commit());
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("segue_descriptor.bin"), descriptors.encode_to_vec())?;
@@ -28,4 +30,25 @@ fn main() -> Result<(), Box<dyn Error>> {
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The commit that a release is built from: what `SEGUE_COMMIT` says, as where an image is built
+/// without the repository, or what git says. Builds for development do not ask, since they would be
+/// made anew with every commit.
+fn commit() -> String {
+    println!("cargo:rerun-if-env-changed=SEGUE_COMMIT");
+    if let Ok(commit) = env::var("SEGUE_COMMIT")
+        && !commit.is_empty()
+    {
+        return commit;
+    }
+    if env::var("PROFILE").as_deref() != Ok("release") {
+        return "development".to_owned();
+    }
+    println!("cargo:rerun-if-changed=.git/HEAD");
+    println!("cargo:rerun-if-changed=.git/logs/HEAD");
+    let asked = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    let said = asked.ok().filter(|it| it.status.success());
+    let said = said.and_then(|it| String::from_utf8(it.stdout).ok());
+    said.map_or_else(|| "unknown".to_owned(), |commit| commit.trim().to_owned())
 }

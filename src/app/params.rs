@@ -34,7 +34,7 @@ pub(super) fn member(config: &Config) -> member::Params {
         id: MemberId(uuid::Uuid::new_v4().as_u128()),
         name: control.name.clone(),
         address: config.listen.admin.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: crate::telemetry::VERSION.to_owned(),
         lease: control.lease,
         renew_interval: control.poll_interval,
         window: config.read_routing.rollback_trigger.window,

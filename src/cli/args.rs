@@ -12,7 +12,7 @@ use crate::domain::verdict::Verdict;
 
 /// Moves a live application from one Postgres-wire database to another.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, disable_help_subcommand = true)]
+#[command(version = crate::telemetry::BUILD, propagate_version = true, disable_help_subcommand = true)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, \
                         3 there are differences to look at, 4 refused, \
                         5 there is too little evidence.")]

@@ -45,7 +45,7 @@ impl SqlService {
         let control = self.stack().control();
         let params = self.params();
         proto::InfoResponse {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::telemetry::VERSION.to_owned(),
             phase: control.phase.as_str().to_owned(),
             epoch: control.epoch,
             limits: Some(proto::Limits {

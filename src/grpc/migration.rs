@@ -248,7 +248,7 @@ fn report(report: StatusReport) -> proto::Status {
         count,
     });
     proto::Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: crate::telemetry::VERSION.to_owned(),
         phase: control.phase.as_str().to_owned(),
         epoch: control.epoch,
         phase_since: report.phase_since.and_then(at),

@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use futures_util::future::BoxFuture;
@@ -21,7 +22,9 @@ use crate::grpc::proto::migration_server::MigrationServer;
 use crate::grpc::proto::sql_server::SqlServer;
 use crate::grpc::refusal;
 use crate::grpc::sql::SqlService;
-use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
+use crate::telemetry::metrics::{CONTENT_TYPE, Metrics, PLAIN_CONTENT_TYPE};
+
+const METRICS_PATH: &str = "/metrics";
 
 /// The descriptors that reflection serves could not be read: a fault of the build.
 pub type ReflectionFault = tonic_reflection::server::Error;
@@ -88,7 +91,8 @@ pub fn sql(
 }
 
 /// The operators' listener: `Migration`, health, reflection, and over plain HTTP `/metrics`,
-/// `/healthz` and `/readyz`. All but health asks for the token, where one is set.
+/// `/livez`, `/readyz` and `/healthz`. All but health asks for the token, where one is set. Any
+/// other path is not found, so that a mistyped probe does not pass.
 ///
 /// # Errors
 ///
@@ -103,13 +107,15 @@ pub fn admin(
     guarded.add_service(MigrationServer::new(service));
     reflection(&mut guarded)?;
     let guarded =
-        guarded.routes().into_axum_router().route("/metrics", get(scrape).with_state(metrics));
+        guarded.routes().into_axum_router().route(METRICS_PATH, get(scrape).with_state(metrics));
     let guarded = match token {
         Some(token) => guarded.layer(axum::middleware::from_fn_with_state(token, auth::check)),
         None => guarded,
     };
+    let alive = || async { "ok\n" };
     let open = axum::Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/livez", get(alive))
+        .route("/healthz", get(alive))
         .route("/readyz", get(ready).with_state(health.clone()))
         .route_service(
             "/grpc.health.v1.Health/{*rest}",
@@ -117,7 +123,24 @@ pub fn admin(
                 request.map(tonic::body::Body::new)
             }),
         );
-    Ok(open.fallback_service(guarded))
+    let known = axum::middleware::from_fn(only_what_is_here);
+    Ok(open.fallback_service(guarded.layer(known)))
+}
+
+/// A call of gRPC is answered by gRPC, whatever its path, and the others by their paths.
+async fn only_what_is_here(
+    request: axum::extract::Request,
+    next: Next,
+) -> axum::response::Response {
+    let is_grpc = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc || request.uri().path() == METRICS_PATH {
+        return next.run(request).await;
+    }
+    (StatusCode::NOT_FOUND, "not found; here are /metrics, /livez, /readyz, /healthz and gRPC\n")
+        .into_response()
 }
 
 fn reflection(routes: &mut RoutesBuilder) -> Result<(), ReflectionFault> {
@@ -131,7 +154,12 @@ fn reflection(routes: &mut RoutesBuilder) -> Result<(), ReflectionFault> {
     Ok(())
 }
 
-async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
+/// OpenMetrics, unless the older text format is asked for and the newer is not.
+async fn scrape(State(metrics): State<Metrics>, headers: HeaderMap) -> impl IntoResponse {
+    let accepted = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    if accepted.contains("text/plain") && !accepted.contains("openmetrics-text") {
+        return ([(header::CONTENT_TYPE, PLAIN_CONTENT_TYPE)], metrics.render_plain());
+    }
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.render())
 }
 

@@ -7,3 +7,10 @@ pub mod metrics;
 pub mod names;
 pub mod setup;
 pub mod spans;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit that it was built from; `development` where it is no release.
+pub const COMMIT: &str = env!("SEGUE_BUILD_COMMIT");
+/// Both, for people: `0.1.0 (3f2a91c0d4e5)`.
+pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEGUE_BUILD_COMMIT"), ")");

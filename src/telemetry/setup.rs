@@ -132,7 +132,7 @@ impl Tracing {
 fn provider(params: &Params) -> Result<SdkTracerProvider, SetupError> {
     let attributes = [
         KeyValue::new(names::SERVICE_NAME, params.service_name.clone()),
-        KeyValue::new(names::SERVICE_VERSION, env!("CARGO_PKG_VERSION")),
+        KeyValue::new(names::SERVICE_VERSION, crate::telemetry::VERSION),
     ];
     let resource = Resource::builder_empty().with_attributes(attributes).build();
     let builder = SdkTracerProvider::builder().with_resource(resource);

@@ -15,9 +15,15 @@ const SOURCE: &str = "CREATE TABLE orders (id int8 PRIMARY KEY, note text)";
 const TARGET: &str = "CREATE TABLE orders (id int8 PRIMARY KEY, note text CHECK (note <> 'bad'))";
 
 async fn get(address: &str, path: &str) -> (u16, String) {
+    get_as(address, path, "*/*").await
+}
+
+async fn get_as(address: &str, path: &str, accept: &str) -> (u16, String) {
     let mut stream =
         tokio::net::TcpStream::connect(address.trim_start_matches("http://")).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: segue\r\nconnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: segue\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -52,8 +58,9 @@ async fn load(client: &mut SqlClient<Channel>) {
 /// The families of `docs/metrics.md`, without their labels.
 fn documented() -> BTreeSet<String> {
     let text = include_str!("../../docs/metrics.md");
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| `segue_"));
-    rows.map(|row| format!("segue_{}", row.split('`').next().unwrap())).collect()
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names = rows.map(|row| row.split('`').next().unwrap().to_owned());
+    names.filter(|name| name.starts_with("segue_") || name.starts_with("process_")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,8 +92,41 @@ async fn every_documented_metric_has_data_after_a_load() {
         let family = line.split(' ').next().unwrap();
         assert!(wanted.contains(family), "{family} is not in docs/metrics.md");
     }
-    for path in ["/healthz", "/readyz"] {
-        assert_eq!(get(&segue.admin_address(), path).await.0, 200, "{path}");
+    for (path, code) in [
+        ("/healthz", 200),
+        ("/livez", 200),
+        ("/readyz", 200),
+        ("/ready", 404),
+        ("/metrics/", 404),
+        ("/segue.v1.Migration/GetStatus", 404),
+        ("/", 404),
+    ] {
+        assert_eq!(get(&segue.admin_address(), path).await.0, code, "{path}");
     }
     assert!(segue.terminate().await, "{}", segue.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scraper_gets_the_format_that_it_asks_for() {
+    let pair = Pair::fresh(SOURCE, TARGET).await;
+    let segue = Segue::serving(&pair, "source_only", "").await;
+    let page = |accept| {
+        let address = segue.admin_address();
+        async move { get_as(&address, "/metrics", accept).await.1 }
+    };
+    let plain = page("text/plain").await;
+    assert!(plain.contains("content-type: text/plain; version=0.0.4"), "{plain}");
+    assert!(plain.contains("# TYPE segue_faults_total counter"), "{plain}");
+    assert!(!plain.contains("# EOF") && !plain.contains("# UNIT"), "{plain}");
+    let prometheus = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.3,*/*;q=0.1";
+    for accept in [prometheus, "*/*"] {
+        let page = page(accept).await;
+        assert!(page.contains("content-type: application/openmetrics-text"), "{page}");
+        assert!(page.contains("# TYPE segue_faults counter") && page.contains("# EOF"), "{page}");
+        let build =
+            format!("segue_build_info{{version=\"{}\",commit=\"", segue::telemetry::VERSION);
+        assert!(page.contains(&build), "{page}");
+    }
+    let shown = segue.succeed(&["--version"]);
+    assert_eq!(shown.trim(), format!("segue {}", segue::telemetry::BUILD));
 }

@@ -99,13 +99,35 @@ impl Counters {
         self.register_shift(registry);
     }
 
+    /// What is counted of calls and of samples, at zero.
+    pub(super) fn make_call_series(&self) {
+        for method in Method::ALL {
+            let method = method.as_str();
+            self.calls.at(&CallLabels { method, code: "OK" });
+            self.call_seconds.at(&MethodLabels { method });
+        }
+        for side in [Side::Source, Side::Target].map(Side::as_str) {
+            for purpose in Purpose::ALL {
+                let purpose = purpose.as_str();
+                self.statement_seconds.at(&StatementLabels { side, purpose });
+            }
+        }
+        for reason in ["concurrency", "deadline", "memory", "suspects", "too_large", "unavailable"]
+        {
+            self.samples_dropped.at(&ReasonLabels::new(reason));
+        }
+        // The one that tells of lost rows.
+        self.verdicts.at(&VerdictLabels { verdict: "data", category: "data".to_owned() });
+    }
+
     /// What is counted while reads are shifted, at zero.
     pub(super) fn make_shift_series(&self) {
-        for reason in ["step", "rollback", "operator"] {
+        for reason in ["step", "rollback", "operator", "reads_off", "reads_on"] {
             self.shift_changes.at(&ReasonLabels::new(reason));
         }
-        let reasons = ["token", "breaker", "timeout", "unavailable", "lost", "unwell", "refused"];
-        for reason in reasons {
+        for reason in
+            ["token", "breaker", "timeout", "unavailable", "lost", "unwell", "refused", "reads_off"]
+        {
             self.shift_fallbacks.at(&ReasonLabels::new(reason));
         }
         for reason in ["wait", "breaker"] {
@@ -238,7 +260,8 @@ impl Counters {
 
     pub(super) fn by_verdict(&self) -> BTreeMap<Verdict, u64> {
         let mut sums = BTreeMap::new();
-        for (labels, count) in self.verdicts.all() {
+        for (labels, count) in self.verdicts.all().into_iter().filter(|(_, count)| count.get() > 0)
+        {
             if let Some(verdict) = VERDICTS.into_iter().find(|v| v.as_str() == labels.verdict) {
                 *sums.entry(verdict).or_default() += count.get();
             }
@@ -249,6 +272,7 @@ impl Counters {
 
 impl Table<ReasonLabels, Counter> {
     pub(super) fn by_reason(&self) -> BTreeMap<String, u64> {
-        self.all().into_iter().map(|(labels, count)| (labels.reason, count.get())).collect()
+        let counts = self.all().into_iter().map(|(labels, count)| (labels.reason, count.get()));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 }

@@ -114,6 +114,9 @@ impl Method {
 // === impl Purpose ===
 
 impl Purpose {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Shadow];
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",

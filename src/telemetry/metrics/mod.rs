@@ -7,7 +7,9 @@ mod backfill;
 mod counters;
 mod labels;
 pub mod latency;
+mod plain;
 mod probe;
+mod process;
 pub mod snapshot;
 mod table;
 
@@ -28,16 +30,20 @@ use labels::{
     CallLabels, MethodLabels, PhaseLabels, ReasonLabels, StatementLabels, VerdictLabels, label,
 };
 pub use labels::{Method, Purpose};
+pub use plain::PLAIN_CONTENT_TYPE;
 use probe::Probes;
 pub use probe::{MemoryState, PoolState};
+use process::Process;
 pub use snapshot::{CallTotals, OutboxState, SideTotals, Snapshot, Totals};
 
 /// The type of the text that [`Metrics::render`] makes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What [`Metrics::fault`] is told of.
-const FAULTS: [&str; 13] = [
+const FAULTS: [&str; 15] = [
+    "capture_off",
     "control_unreadable",
+    "cutover_waits",
     "outbox_unreadable",
     "outbox_window_shrunk",
     "outbox_folded",
@@ -61,6 +67,8 @@ pub struct Metrics {
 #[derive(Debug)]
 struct Shared {
     registry: Registry,
+    /// Of the process, whose names have no prefix of segue's.
+    process: Registry,
     counters: Counters,
     probes: Probes,
 }
@@ -81,12 +89,15 @@ impl Metrics {
         for reason in FAULTS {
             counters.faults.at(&ReasonLabels::new(reason));
         }
+        counters.make_call_series();
         counters.make_shift_series();
         let probes = Probes::default();
         let mut registry = Registry::with_prefix("segue");
         counters.register(&mut registry);
         registry.register_collector(Box::new(probes.clone()));
-        Self { shared: Arc::new(Shared { registry, counters, probes }) }
+        let mut process = Registry::with_prefix("process");
+        process.register_collector(Box::new(Process));
+        Self { shared: Arc::new(Shared { registry, process, counters, probes }) }
     }
 
     /// A call has ended. `code` is the name of its gRPC code: `OK`, `ABORTED`.
@@ -256,11 +267,19 @@ impl Metrics {
     /// The text of a scrape, of type [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
         let mut page = String::new();
-        match text::encode(&mut page, &self.shared.registry) {
+        let encoded = text::encode_registry(&mut page, &self.shared.registry)
+            .and_then(|()| text::encode_registry(&mut page, &self.shared.process))
+            .and_then(|()| text::encode_eof(&mut page));
+        match encoded {
             Ok(()) => page,
             // Writing to a string does not fail; a scraper treats an empty page as a fault.
             Err(_) => String::new(),
         }
+    }
+
+    /// The same in the older text format, [`PLAIN_CONTENT_TYPE`].
+    pub fn render_plain(&self) -> String {
+        plain::of(&self.render())
     }
 
     /// The same numbers for the status.

@@ -69,6 +69,12 @@ struct QueueLabels {
     queue: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    commit: &'static str,
+}
+
 // === impl Probes ===
 
 impl Probes {
@@ -109,6 +115,9 @@ impl fmt::Debug for Probes {
 
 impl Collector for Probes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let build =
+            BuildLabels { version: crate::telemetry::VERSION, commit: crate::telemetry::COMMIT };
+        gauge(&mut encoder, "build_info", "What runs here; always 1", [(&build, 1)].into_iter())?;
         // Asked outside the lock, so that a slow answer holds up nobody who registers.
         let Inner { pools, queues, transactions, memory } = self.with(|inner| inner.clone());
         let pools: Vec<_> = pools.iter().map(|(labels, ask)| (labels, ask())).collect();
