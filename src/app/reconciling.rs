@@ -40,7 +40,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How soon a server that was restarted or replaced is noticed.
+/// How soon a server that has crashed or was replaced is noticed.
 const SERVERS_LOOK: Duration = Duration::from_secs(2);
 const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 const RING_LOCK_WAIT: Duration = Duration::from_millis(100);

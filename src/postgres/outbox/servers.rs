@@ -1,4 +1,4 @@
-//! Whether a server was restarted or another one took its place: it may have lost commits.
+//! Whether a server has crashed or another one took its place: it may have lost commits.
 //!
 //! What was forgotten in the window is reconciled again then. Each side's last incarnation is
 //! kept beside the outbox, so that one member notices once, whichever it is.
@@ -16,9 +16,12 @@ const FIRST: &str = "INSERT INTO segue.server_seen (side, incarnation, timeline)
     VALUES ($1, $2, $3) ON CONFLICT (side) DO NOTHING";
 const NOTE: &str = "UPDATE segue.server_seen SET incarnation = $2, timeline = $3, \
     seen_at = pg_catalog.clock_timestamp() WHERE side = $1";
-/// The first digits of a log file's name.
-const TIMELINE: &str =
-    "SELECT pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)";
+/// The first digits of a log file's name; and since when the server counts. It keeps its counters
+/// when it is shut down, and begins anew when it has crashed (the manual's chapter on the
+/// cumulative statistics system); somebody who resets them looks like a crash, which costs a
+/// recall.
+const TIMELINE: &str = "SELECT pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8), \
+     (SELECT coalesce(b.stats_reset::text, '') FROM pg_catalog.pg_stat_bgwriter AS b)";
 /// Recalling millions of rows takes longer than segue's other statements may.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
     SET LOCAL statement_timeout = 0; SET LOCAL synchronous_commit = on";
@@ -38,9 +41,36 @@ pub struct Servers {
 /// Who a session is with. Empty where the server has no such notion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Who {
+    /// When it was started, and since when it counts, see [`COUNTS_SINCE`].
     incarnation: String,
     timeline: String,
 }
+
+/// Between the two parts of an incarnation.
+const COUNTS_SINCE: &str = ", counting since ";
+
+// === impl Who ===
+
+impl Who {
+    fn counts_since(&self) -> Option<&str> {
+        let since = self.incarnation.split_once(COUNTS_SINCE).map(|(_, since)| since);
+        since.filter(|since| !since.is_empty())
+    }
+
+    /// See [`name`].
+    fn name(&self) -> String {
+        format!("{}/{}", self.counts_since().unwrap_or(&self.incarnation), self.timeline)
+    }
+
+    /// Whether a server that was seen as this has only been shut down and started since, so that
+    /// it has all that it had committed.
+    fn was_only_restarted(&self, now: &Self) -> bool {
+        let since = self.counts_since();
+        self.timeline == now.timeline && since.is_some() && since == now.counts_since()
+    }
+}
+
+// === impl Servers ===
 
 impl Servers {
     /// The servers behind these pools.
@@ -48,7 +78,8 @@ impl Servers {
         Self { primary, shadow }
     }
 
-    /// Recalls the window of forgotten rows where a server is not the one that was seen last.
+    /// Recalls the window of forgotten rows where a server is not the one that was seen last, or
+    /// has crashed since.
     /// Answers how many rows are due again.
     ///
     /// If we crash here, the transaction is rolled back and the next look does it.
@@ -91,6 +122,11 @@ impl Servers {
         if seen == *who {
             return Ok(0);
         }
+        if seen.was_only_restarted(who) {
+            self.note(client, &name, who).await?;
+            tracing::info!(%side, "a server was shut down and started again; it has lost nothing");
+            return Ok(0);
+        }
         let mut rows = recall(client).await?;
         // A primary that lost commits lost their outbox rows with them, and the shadow may have
         // what they wrote: no key names it, so that all must be looked at.
@@ -98,15 +134,17 @@ impl Servers {
         if lost {
             rows += enqueue_tables(client, None).await?;
         }
-        client
-            .execute(NOTE, &[&name, &who.incarnation, &who.timeline])
-            .await
-            .map_err(said(client))?;
+        self.note(client, &name, who).await?;
         tracing::warn!(
             %side, rows, failed_over = lost,
-            "a server was restarted or replaced; what may have been lost there is reconciled again"
+            "a server has crashed or was replaced; what may have been lost there is reconciled again"
         );
         Ok(rows)
+    }
+
+    async fn note(&self, client: &Lease, side: &str, who: &Who) -> Result<(), SqlFault> {
+        let noted = client.execute(NOTE, &[&side, &who.incarnation, &who.timeline]).await;
+        noted.map(drop).map_err(said(client))
     }
 }
 
@@ -151,14 +189,15 @@ pub async fn enqueue_tables(client: &Lease, ids: Option<&[i32]>) -> Result<u64, 
     client.execute(&sql, &[&ids]).await.map_err(said(client))
 }
 
-/// Who a side's server is now, in the words of [`seen`]; empty where it has no such notion.
+/// What tells a side's server from another one, and from itself before a crash: as long as it is
+/// the same, nothing that it had committed was lost. Empty where there is no such notion.
 ///
 /// # Errors
 ///
 /// What the side reports.
 pub async fn name(pool: &Pool) -> Result<String, SqlFault> {
     let who = who(pool).await?;
-    Ok(who.map(|who| format!("{}/{}", who.incarnation, who.timeline)).unwrap_or_default())
+    Ok(who.map(|who| who.name()).unwrap_or_default())
 }
 
 async fn who(pool: &Pool) -> Result<Option<Who>, SqlFault> {
@@ -167,8 +206,35 @@ async fn who(pool: &Pool) -> Result<Option<Who>, SqlFault> {
     if facts.incarnation.is_empty() || facts.is_cockroach || facts.in_recovery {
         return Ok(None);
     }
-    let incarnation = facts.incarnation.clone();
+    let started = facts.incarnation.clone();
     let row = client.query_one(TIMELINE, &[]).await.map_err(said(&client))?;
     let timeline = row.try_get(0).map_err(said(&client))?;
+    let since: String = row.try_get(1).map_err(said(&client))?;
+    let incarnation = format!("{started}{COUNTS_SINCE}{since}");
     Ok(Some(Who { incarnation, timeline }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_was_shut_down_is_told_from_one_that_crashed_or_another() {
+        let who = |started: &str, since: &str, timeline: &str| Who {
+            incarnation: format!("{started}{COUNTS_SINCE}{since}"),
+            timeline: timeline.to_owned(),
+        };
+        let then = who("1", "a", "01");
+        assert!(then.was_only_restarted(&who("2", "a", "01")));
+        assert_eq!(then.name(), who("2", "a", "01").name());
+        for now in [who("2", "b", "01"), who("2", "a", "02")] {
+            assert!(!then.was_only_restarted(&now), "{now:?}");
+            assert_ne!(then.name(), now.name());
+        }
+        // Nothing is known of when it began to count, or it was noted by an older version.
+        assert!(!who("1", "", "01").was_only_restarted(&who("2", "", "01")));
+        assert_ne!(who("1", "", "01").name(), who("2", "", "01").name());
+        let older = Who { incarnation: "1".to_owned(), timeline: "01".to_owned() };
+        assert!(!older.was_only_restarted(&who("2", "a", "01")));
+    }
 }

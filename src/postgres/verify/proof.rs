@@ -3,7 +3,7 @@
 //! A proof is of the snapshot of the primary that its chunk was read in. A chunk of which the
 //! outbox has a row that this snapshot may not have seen was *written since*: it holds what the
 //! outbox says it holds, but that is the reconcile's word and not verify's. Proofs are void when
-//! a side's server was restarted or replaced, since it may have lost what was proven, and when
+//! a side's server has crashed or was replaced, since it may have lost what was proven, and when
 //! capture was off.
 
 use std::time::SystemTime;
