@@ -151,6 +151,20 @@ impl Migration for Sidecar {
         Ok(Response::new(answer))
     }
 
+    async fn list_foreign_writers(
+        &self,
+        _: Request<proto::ListForeignWritersRequest>,
+    ) -> Result<Response<proto::ListForeignWritersResponse>, Status> {
+        Ok(Response::new(proto::ListForeignWritersResponse::default()))
+    }
+
+    async fn resolve_foreign_writers(
+        &self,
+        _: Request<proto::ResolveForeignWritersRequest>,
+    ) -> Result<Response<proto::ResolveForeignWritersResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
     async fn list_history(
         &self,
         _: Request<proto::ListHistoryRequest>,

@@ -21,6 +21,7 @@ use crate::postgres::control::ControlTable;
 use crate::postgres::evidence::CopyEvidence;
 use crate::postgres::fence::writers::FenceTable;
 use crate::postgres::fleet::FleetTable;
+use crate::postgres::foreign::ForeignNotes;
 use crate::postgres::mismatch::MismatchTable;
 use crate::telemetry::metrics::Metrics;
 
@@ -123,7 +124,13 @@ impl Fleet {
                 progress: Arc::new(evidence),
                 mismatches: Arc::new(MismatchTable::new(databases.own().source)),
                 outbox: Arc::clone(outbox),
+                foreign: Arc::new(self.foreign(databases)),
             },
         )
+    }
+
+    /// Writes on the side that follows that are not segue's.
+    pub(super) fn foreign(&self, databases: &Databases) -> ForeignNotes {
+        ForeignNotes::new(databases.own(), Arc::new(self.control.clone()))
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod identity;
 mod leading;
 mod left_behind;
 pub mod listen;
+pub mod noting;
 mod params;
 mod phases;
 pub mod preflight;
@@ -204,6 +205,7 @@ pub async fn run(
         (&background.tasks, &background.stop, &metrics),
     );
     let phases: Arc<dyn PhaseAdmin> = Arc::new(steps);
+    let foreign = Arc::new(fleet.foreign(&databases));
     let parts = stack::Parts {
         databases: databases.executing(&calls),
         transactions,
@@ -237,6 +239,7 @@ pub async fn run(
             phases,
             cutovers: Arc::new(cutovers),
             outbox: reconciling.admin,
+            foreign,
             sampling: Arc::new(samples),
             stop: stop.clone(),
         }),
@@ -304,7 +307,12 @@ fn watch_capture(
                 metrics.fault("uncaptured");
                 tracing::error!(table, "writes to a table are not captured, and it will diverge");
             }
-            if check.drifted > 0 {
+            // A shadow that is away is no error.
+            let unnoted = noting::check_notes(&config, &databases).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "capture on the target could not be looked at");
+                0
+            });
+            if check.drifted + unnoted > 0 {
                 metrics.fault("capture_drift");
             }
             uncaptured.set([check.uncaptured, check.strays].concat());

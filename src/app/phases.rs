@@ -7,13 +7,13 @@ use futures_util::future::BoxFuture;
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::setup;
+use crate::app::{noting, setup};
 use crate::config::Config;
 use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 use crate::ports::admin::PhaseHooks;
-use crate::postgres::capture::Refusal;
+use crate::postgres::capture::{Refusal, Report};
 
 /// Capture, by the configuration of this sidecar.
 #[derive(Debug, Clone)]
@@ -37,22 +37,31 @@ impl Hooks {
     }
 
     async fn enter(&self, phase: Phase) -> Result<(), SqlFault> {
-        // The way back stands before anything can be turned round.
-        let side = match phase {
-            Phase::DualWrite => Side::Source,
-            Phase::Shift => Side::Target,
-            _ => return Ok(()),
-        };
-        let report = setup::install_capture(&self.config, &self.databases, side).await;
-        let report = report.map_err(fault)?;
-        if report.refused.is_empty() {
-            return Ok(());
+        match phase {
+            Phase::DualWrite => {
+                let report = setup::install_capture(&self.config, &self.databases, Side::Source);
+                all_captured(report.await.map_err(fault)?)?;
+                let report = noting::install_on_target(&self.config, &self.databases).await;
+                report.map_err(fault)?.map_or(Ok(()), all_captured)
+            }
+            // The way back stands before anything can be turned round.
+            Phase::Shift => {
+                let report = setup::install_capture(&self.config, &self.databases, Side::Target);
+                all_captured(report.await.map_err(fault)?)
+            }
+            _ => Ok(()),
         }
-        let tables = report.refused.iter().map(told).collect::<Vec<_>>().join("; ");
-        let message = format!("not all tables can be captured: {tables}");
-        Err(SqlFault::new(FaultKind::Precondition, "refused.capture", message)
-            .with_hint("mend them, or name them in tables.exclude"))
     }
+}
+
+fn all_captured(report: Report) -> Result<(), SqlFault> {
+    if report.refused.is_empty() {
+        return Ok(());
+    }
+    let tables = report.refused.iter().map(told).collect::<Vec<_>>().join("; ");
+    let message = format!("not all tables can be captured: {tables}");
+    Err(SqlFault::new(FaultKind::Precondition, "refused.capture", message)
+        .with_hint("mend them, or name them in tables.exclude"))
 }
 
 impl PhaseHooks for Hooks {

@@ -83,25 +83,35 @@ pub async fn install_capture(
     side: Side,
 ) -> Result<capture::Report, AppError> {
     let (mappings, mut refused) = tables_on(config, databases, side).await?;
+    let mut report = install_tables(databases, side, &mappings).await?;
+    refused.append(&mut report.refused);
+    report.refused = refused;
+    Ok(report)
+}
+
+/// Puts capture on these tables.
+pub(super) async fn install_tables(
+    databases: &Databases,
+    side: Side,
+    mappings: &[TableMapping],
+) -> Result<capture::Report, AppError> {
     let own = databases.own();
     let mut session = own.of(side).get().await?;
     let params = capture::Params::new(side);
     let relied_on = captures_now(&session).await?;
     if relied_on {
-        let drifts = capture::verify_installed(&**session, &params, &mappings).await;
+        let drifts = capture::verify_installed(&**session, &params, mappings).await;
         let drifts = drifts.map_err(|error| session.fault(error, true))?;
-        let ids = capture::ids_of(&**session, &params, &mappings, &drifts).await;
+        let ids = capture::ids_of(&**session, &params, mappings, &drifts).await;
         let ids = ids.map_err(|error| session.fault(error, true))?;
         servers::enqueue_tables(&session, Some(&ids)).await?;
     }
-    let mut report = capture::install(&mut session, &params, &mappings).await?;
+    let report = capture::install(&mut session, &params, mappings).await?;
     if relied_on {
         let changed = report.captured.iter().filter(|table| table.changed);
         let ids: Vec<i32> = changed.map(|table| table.table_id).collect();
         servers::enqueue_tables(&session, Some(&ids)).await?;
     }
-    refused.append(&mut report.refused);
-    report.refused = refused;
     Ok(report)
 }
 
@@ -122,8 +132,17 @@ pub(super) async fn phase_of(session: &Lease) -> Result<Option<Phase>, SqlFault>
     Ok(phase.and_then(|phase| phase.parse::<Phase>().ok()))
 }
 
+/// What a side's own row says, and none where nothing of segue's is there.
+pub(super) async fn phase_if_any(session: &Lease) -> Result<Option<Phase>, SqlFault> {
+    match phase_of(session).await {
+        Err(fault) if ABSENT.contains(&&*fault.sqlstate) => Ok(None),
+        phase => phase,
+    }
+}
+
 /// The tables of the migration as a side knows them: once the target is the primary, the
-/// source need not be there for it.
+/// source need not be there for it. Until then the target knows those alone that were there when
+/// capture was last put on it.
 pub(super) async fn tables_on(
     config: &Config,
     databases: &Databases,
@@ -133,6 +152,10 @@ pub(super) async fn tables_on(
         return tables(config, databases).await;
     }
     let session = databases.own().of(side).get().await?;
+    if !phase_if_any(&session).await?.is_some_and(|phase| phase.primary() == side) {
+        drop(session);
+        return tables(config, databases).await;
+    }
     let mappings = capture::registered_mappings(&**session).await;
     let mappings = mappings.map_err(|error| session.fault(error, true))?;
     drop(session);
@@ -293,10 +316,7 @@ pub async fn remove_capture(databases: &Databases) -> Result<u64, AppError> {
     let mut taken = 0;
     for side in [Side::Source, Side::Target] {
         let mut session = databases.own().of(side).get().await?;
-        let phase = match phase_of(&session).await {
-            Err(fault) if ABSENT.contains(&&*fault.sqlstate) => None,
-            phase => phase?,
-        };
+        let phase = phase_if_any(&session).await?;
         // On the side that follows it is the fence.
         if phase.is_some_and(Phase::captures) {
             return Err(in_use());

@@ -218,7 +218,10 @@ fn warn_of_backfill(backfill: &BackfillProgress, warnings: &mut Vec<String>) {
 }
 
 fn warn_of_fleet(fleet: Option<&FleetStatus>, warnings: &mut Vec<String>) {
-    let Some(FleetStatus { report, fleet, .. }) = fleet else { return };
+    let Some(FleetStatus { report, fleet, foreign, .. }) = fleet else { return };
+    for writer in foreign {
+        warnings.push(format!("{writer}, past segue; it is reconciled back: see `segue drift`"));
+    }
     for member in report.settled.waits_for() {
         warnings.push(format!("the epoch has not settled: {member}"));
     }

@@ -1,4 +1,5 @@
-//! The member that leads looks every few seconds whether capture was off on either side.
+//! The member that leads looks every few seconds whether capture was off on either side, and every
+//! second whether somebody else writes on the side that follows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +8,20 @@ use crate::app::Background;
 use crate::app::databases::Databases;
 use crate::app::fleet::Fleet;
 use crate::config::Config;
+use crate::control::member::Membership;
+use crate::domain::side::Side;
+use crate::ports::ControlView;
 use crate::postgres::drift::{CaptureWatch, Look};
 use crate::telemetry::metrics::Metrics;
 
 /// Between two looks, unless capture is looked at more often anyway.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Between two looks at notes of writes that are not segue's: the rows that they name differ until
+/// then.
+const NOTES_EVERY: Duration = Duration::from_secs(1);
+/// Looks after which the list is read for the scrape, whoever leads.
+const LIST_EVERY: u32 = 5;
 
 /// Starts it.
 pub(super) fn start(
@@ -25,6 +35,7 @@ pub(super) fn start(
     let (membership, metrics) = (fleet.membership.clone(), metrics.clone());
     let every = LOOK_EVERY.min(config.outbox.capture_check_interval);
     let stop = background.stop.clone();
+    fold_notes(databases, fleet, (&membership, &metrics), background);
     background.tasks.spawn(async move {
         let looks = async {
             loop {
@@ -41,6 +52,49 @@ pub(super) fn start(
         tokio::select! {
             () = stop.cancelled() => {}
             () = looks => {}
+        }
+    });
+}
+
+/// Hands notes of writes that are not segue's over to the outbox, and keeps the list of who made
+/// them for the scrape.
+fn fold_notes(
+    databases: &Databases,
+    fleet: &Fleet,
+    (membership, metrics): (&Membership, &Metrics),
+    background: &Background,
+) {
+    let notes = fleet.foreign(databases);
+    let (membership, metrics, control) =
+        (membership.clone(), metrics.clone(), fleet.control.clone());
+    let stop = background.stop.clone();
+    background.tasks.spawn(async move {
+        let folds = async {
+            for tick in 0_u32.. {
+                tokio::time::sleep(NOTES_EVERY).await;
+                let mut folded = 0;
+                if membership.leads() {
+                    match notes.fold().await {
+                        Ok(notes) => folded = notes,
+                        // A side that is away is told of elsewhere.
+                        Err(fault) => tracing::debug!(%fault, "notes could not be taken"),
+                    }
+                }
+                if folded > 0 {
+                    metrics.fault("foreign_writes");
+                }
+                let is_due = folded > 0 || tick % LIST_EVERY == 0;
+                if is_due
+                    && control.current().phase.primary() == Side::Source
+                    && let Ok(found) = notes.look(false).await
+                {
+                    metrics.foreign(&found);
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = folds => {}
         }
     });
 }

@@ -114,6 +114,15 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
+    /// Programs that wrote on the side that follows, past segue
+    #[command(args_conflicts_with_subcommands = true)]
+    Drift {
+        #[command(subcommand)]
+        command: Option<DriftCommand>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Whether both sides hold the same rows
     Verify(VerifyArgs),
     /// The tables of the migration, and those that leave it
@@ -283,6 +292,31 @@ pub(super) enum TablesCommand {
         table: String,
         #[command(flatten)]
         asked: AskedArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DriftCommand {
+    /// Take a program off the gate until it writes again; kept on record with who and why
+    Resolve {
+        /// The id that `segue drift` shows
+        #[arg(required_unless_present = "all")]
+        writer: Option<String>,
+        /// All of them
+        #[arg(long, conflicts_with = "writer")]
+        all: bool,
+        /// What was found out, and what was done about it
+        #[arg(long)]
+        reason: String,
+        /// Who says so [default: the user]
+        #[arg(
+            long = "by",
+            env = "USER",
+            default_value = "unknown",
+            hide_default_value = true,
+            hide_env = true
+        )]
+        by: String,
     },
 }
 

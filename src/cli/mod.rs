@@ -7,6 +7,7 @@ mod backfill;
 mod check;
 mod config;
 mod cutover;
+mod drift;
 mod mismatches;
 #[cfg(test)]
 mod names;
@@ -153,6 +154,12 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         }
         Command::Mismatches { command: None, json, limit } => {
             return mismatches::run(&mut admin::connect(sources).await?, json, limit).await;
+        }
+        Command::Drift { command: Some(command), .. } => {
+            drift::resolve(&mut admin::connect(sources).await?, command).await?;
+        }
+        Command::Drift { command: None, json } => {
+            return drift::list(&mut admin::connect(sources).await?, json).await;
         }
         Command::Verify(args) => return verify::run(sources, args).await,
         Command::Tables { command, json } => tables::run(sources, command, json).await?,

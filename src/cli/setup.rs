@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::app::databases::Databases;
-use crate::app::{callers, identity, setup};
+use crate::app::{callers, identity, noting, setup};
 use crate::cli::Refused;
 use crate::cli::args::CaptureCommand;
 use crate::cli::print::{self, counted};
@@ -50,6 +50,7 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
         let refused = install(&config, &databases).await?;
         if wanted.is_some() {
             refuse_gaps(&config, &databases, refused).await?;
+            install_on_target(&config, &databases).await?;
         }
     }
     let Some(phase) = wanted else { return Ok(()) };
@@ -110,6 +111,9 @@ async fn print_capture(config: &Config, databases: &Databases) -> Result<()> {
     let (sql, refused) = setup::print_capture(config, databases, Side::Source).await?;
     print::out(&format!("-- capture, on the source\n{sql}"));
     tell_refused(&refused, "-- ");
+    let (sql, refused) = setup::print_capture(config, databases, Side::Target).await?;
+    print::out(&format!("-- capture, on the target, from dual_write on\n{sql}"));
+    tell_refused(&refused, "-- ");
     Ok(())
 }
 
@@ -120,6 +124,9 @@ pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Resul
         CaptureCommand::Install { print: false } => {
             identity::may_work(&config).await?;
             install(&config, &databases).await?;
+            if noting::target_follows(&databases).await? {
+                install_on_target(&config, &databases).await?;
+            }
         }
         CaptureCommand::Install { print: true } | CaptureCommand::Print => {
             print_capture(&config, &databases).await?;
@@ -171,6 +178,24 @@ async fn install(config: &Config, databases: &Databases) -> Result<usize> {
         return Err(Refused(message).into());
     }
     Ok(report.refused.len())
+}
+
+/// The same on the target, where it notes what others write.
+async fn install_on_target(config: &Config, databases: &Databases) -> Result<()> {
+    let Some(report) = noting::install_on_target(config, databases).await? else { return Ok(()) };
+    let changed = report.captured.iter().filter(|it| it.changed).count() as u64;
+    let all = counted(report.captured.len() as u64, "table");
+    print::out(&format!("capture on the target: {all}, {} changed\n", print::count(changed)));
+    tell_refused(&report.refused, "  ");
+    if report.refused.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} of the target cannot be captured, see above, so that writes of others there would not \
+         be seen; mend them, or name the tables in tables.exclude",
+        counted(report.refused.len() as u64, "table")
+    );
+    Err(Refused(message).into())
 }
 
 fn tell_refused(refused: &[Refusal], margin: &str) {

@@ -6,9 +6,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::cli::admin::Client;
-use crate::cli::phase;
 use crate::cli::print::{self, bytes, count, counted, indented, seconds, time, wrapped};
-use crate::cli::proofs;
+use crate::cli::{drift, phase, proofs};
 use crate::grpc::proto::{
     BackfillTable, CallStatus, FleetStatus, GetStatusRequest, Member, OutboxStatus, Progress,
     SamplingStatus, SideCalls, Status, UnmigratedStatement, WatchStatusRequest,
@@ -111,7 +110,11 @@ fn fleet_lines(fleet: &FleetStatus) -> String {
         format!("{}: {} by {}", it.relations.join(", "), counted(it.calls, "call"), it.summary)
     };
     let stays: Vec<String> = fleet.unmigrated.iter().map(stays).collect();
-    if stays.is_empty() { page } else { page + &entry("stays", &stays.join("\n")) }
+    if !stays.is_empty() {
+        page += &entry("stays", &stays.join("\n"));
+    }
+    let drift: Vec<String> = fleet.foreign_writers.iter().map(drift::line).collect();
+    if drift.is_empty() { page } else { page + &entry("drift", &drift.join("\n")) }
 }
 
 fn member(member: &Member) -> String {
@@ -352,6 +355,7 @@ fn fleet_document(fleet: &FleetStatus) -> Value {
     let unmigrated: Vec<Value> = unmigrated.collect();
     json!({
         "unmigrated": unmigrated,
+        "foreign_writers": fleet.foreign_writers.iter().map(drift::document).collect::<Vec<_>>(),
         "settled": phase.settled,
         "settled_at": phase.settled_at.map(|at| time(Some(at))),
         "waits_for": phase.waits_for,

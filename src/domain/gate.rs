@@ -9,11 +9,14 @@ use std::time::{Duration, SystemTime};
 use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::figures::rule_of_three;
 use crate::domain::fleet::Settled;
+use crate::domain::foreign::ForeignWrites;
 use crate::domain::reach::Noted;
 use crate::domain::status::{FoldedTable, OutboxStatus};
 
 /// Statements that a gate names; `segue status` has them all.
 const STATEMENTS_SHOWN: usize = 5;
+/// Programs that a gate names; `segue drift` has them all.
+const WRITERS_SHOWN: usize = 3;
 
 /// How a gate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +108,8 @@ pub struct Evidence {
     pub outbox: Option<OutboxStatus>,
     /// Statements that touch tables which are not migrated and are not declared.
     pub unmigrated: Vec<Noted>,
+    /// Writes on the side that follows that are not segue's.
+    pub foreign: Option<ForeignWrites>,
     /// Rollbacks that were practised in this migration.
     pub rehearsals: Option<u64>,
 }
@@ -160,6 +165,7 @@ pub fn gates(limits: &Limits, evidence: &Evidence) -> Vec<Gate> {
                 differences(limits, e),
                 outbox(limits, e),
                 relations(e),
+                foreign(e),
             ]
         }
         Phase::Shift | Phase::Cutover => vec![
@@ -169,6 +175,7 @@ pub fn gates(limits: &Limits, evidence: &Evidence) -> Vec<Gate> {
             differences(limits, e),
             outbox(limits, e),
             relations(e),
+            foreign(e),
             rehearsed(limits, e),
         ],
         Phase::Reversed => {
@@ -312,6 +319,29 @@ fn relations(evidence: &Evidence) -> Gate {
     gate("relations", Mark::Fail, found, wanted)
 }
 
+/// Whoever writes there believes that the target is his: what he writes is reconciled away, and from
+/// `shift` on refused. An operator is to find out who it is first.
+fn foreign(evidence: &Evidence) -> Gate {
+    let name = "foreign writes";
+    let wanted = "nobody writes on the side that follows past segue, or it is resolved";
+    let Some(found) = &evidence.foreign else {
+        return gate(name, Mark::Inconclusive, "they cannot be read".into(), wanted);
+    };
+    let open: Vec<String> = found.open().map(ToString::to_string).collect();
+    if !open.is_empty() {
+        let mut told = open[..open.len().min(WRITERS_SHOWN)].join("; ");
+        if open.len() > WRITERS_SHOWN {
+            told += &format!("; and {} programs more", open.len() - WRITERS_SHOWN);
+        }
+        told += ". See `segue drift`, and `segue drift resolve` when it has been looked into";
+        return gate(name, Mark::Fail, told, wanted);
+    }
+    match found.waiting {
+        true => gate(name, Mark::Inconclusive, "some are not gone through yet".into(), wanted),
+        false => gate(name, Mark::Pass, "none that is not resolved".into(), wanted),
+    }
+}
+
 fn rehearsed(limits: &Limits, evidence: &Evidence) -> Gate {
     let wanted = format!("{} practised", limits.rehearsals_min);
     let Some(rehearsals) = evidence.rehearsals else {
@@ -343,6 +373,7 @@ pub fn told(duration: Duration) -> String {
 mod tests {
     use super::*;
     use crate::domain::control::ControlState;
+    use crate::domain::foreign::{ForeignWriter, Writer};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -382,6 +413,7 @@ mod tests {
             findings: Some(Findings { judged: 10_000, since: Some(begin), data: 0, unresolved: 0 }),
             outbox: Some(OutboxStatus::default()),
             unmigrated: Vec::new(),
+            foreign: Some(ForeignWrites::default()),
             rehearsals: Some(3),
         }
     }
@@ -438,6 +470,24 @@ mod tests {
                 count: 3,
             }];
         })];
+        let of_foreign: [Spoilt; 3] = [
+            ("foreign writes", Mark::Inconclusive, |e| e.foreign = None),
+            ("foreign writes", Mark::Inconclusive, |e| {
+                e.foreign = Some(ForeignWrites { waiting: true, ..Default::default() });
+            }),
+            ("foreign writes", Mark::Fail, |e| {
+                let writers = vec![ForeignWriter {
+                    id: "ab".into(),
+                    writer: Writer::default(),
+                    side: crate::domain::side::Side::Target,
+                    tables: Vec::new(),
+                    first_seen: e.now,
+                    last_seen: e.now,
+                    resolved: None,
+                }];
+                e.foreign = Some(ForeignWrites { writers, waiting: false });
+            }),
+        ];
         let of_shift: [Spoilt; 3] = [
             ("reads", Mark::Inconclusive, |e| {
                 e.row.target_percentage = Percentage::of(80.0).unwrap();
@@ -450,8 +500,11 @@ mod tests {
         let tables: [(Phase, Vec<&[Spoilt]>); 5] = [
             (SourceOnly, vec![&common, &of_source]),
             (DualWrite, vec![&common, &of_dual_write, &of_copy, &of_outbox]),
-            (ShadowRead, vec![&common, &of_copy, &of_samples, &of_outbox, &of_relations]),
-            (Shift, vec![&common, &of_samples, &of_shift, &of_outbox, &of_relations]),
+            (
+                ShadowRead,
+                vec![&common, &of_copy, &of_samples, &of_outbox, &of_relations, &of_foreign],
+            ),
+            (Shift, vec![&common, &of_samples, &of_shift, &of_outbox, &of_relations, &of_foreign]),
             (Reversed, vec![&common, &of_reversed, &of_outbox]),
         ];
         for (phase, spoilt) in tables {

@@ -13,6 +13,7 @@ pub mod drift;
 pub mod fault;
 pub mod figures;
 pub mod fleet;
+pub mod foreign;
 pub mod gate;
 pub mod history;
 pub mod identity;

@@ -7,6 +7,7 @@ use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::ControlState;
 use crate::domain::figures::FleetFigures;
 use crate::domain::fleet::Fleet;
+use crate::domain::foreign::ForeignWriter;
 use crate::domain::gate::Progress;
 use crate::domain::history::Recorded;
 use crate::domain::key::{Key, WriteId};
@@ -61,6 +62,8 @@ pub struct FleetStatus {
     pub verify: Progress,
     /// Statements that touch tables which are not migrated, most frequent first.
     pub unmigrated: Vec<Noted>,
+    /// Programs that wrote on the side that follows, past segue, and that nobody has resolved.
+    pub foreign: Vec<ForeignWriter>,
     /// The latest events, latest first.
     pub events: Vec<Recorded>,
 }

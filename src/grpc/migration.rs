@@ -13,9 +13,11 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::mismatch::{Mismatch, Resolution};
 use crate::domain::status::{CallStatus, FoldedTable, OutboxEntry, StatusReport};
 use crate::domain::table::TableName;
-use crate::grpc::{cutover, phases, proto, status};
+use crate::grpc::{cutover, foreign, phases, proto, status};
 use crate::ports::MismatchStore;
-use crate::ports::admin::{CutoverAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
+use crate::ports::admin::{
+    CutoverAdmin, ForeignAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource,
+};
 
 /// Entries of a list whose request names no limit, and the most that one gets.
 const LIST_DEFAULT: u32 = 100;
@@ -37,6 +39,8 @@ pub struct Parts {
     pub cutovers: Arc<dyn CutoverAdmin>,
     /// The primary's outbox.
     pub outbox: Arc<dyn OutboxAdmin>,
+    /// Writes on the side that follows that are not segue's.
+    pub foreign: Arc<dyn ForeignAdmin>,
     /// The rate of samples.
     pub sampling: Arc<dyn SamplingControl>,
     /// Ends the watchers when segue stops: they would never end by themselves.
@@ -156,6 +160,30 @@ impl proto::migration_server::Migration for MigrationService {
         let table = table(&request.get_ref().table).map_err(|fault| refuse(&fault))?;
         let made_due = self.parts.outbox.replay(table).await.map_err(|fault| refuse(&fault))?;
         Ok(Response::new(proto::ReplayOutboxResponse { made_due }))
+    }
+
+    async fn list_foreign_writers(
+        &self,
+        _: Request<proto::ListForeignWritersRequest>,
+    ) -> Result<Response<proto::ListForeignWritersResponse>, Status> {
+        let found = self.parts.foreign.writes(false).await.map_err(|fault| refuse(&fault))?;
+        let writers = found.writers.into_iter().map(foreign::writer).collect();
+        Ok(Response::new(proto::ListForeignWritersResponse { writers }))
+    }
+
+    async fn resolve_foreign_writers(
+        &self,
+        request: Request<proto::ResolveForeignWritersRequest>,
+    ) -> Result<Response<proto::ResolveForeignWritersResponse>, Status> {
+        let resolution = foreign::resolution(request.into_inner());
+        let (id, by, reason) = resolution.map_err(|fault| refuse(&fault))?;
+        let resolved = self.parts.foreign.resolve(id.clone(), by.clone(), reason).await;
+        let resolved = resolved.map_err(|fault| refuse(&fault))?;
+        if resolved == 0 {
+            return Err(refuse(&foreign::unknown(id.as_deref())));
+        }
+        tracing::info!(%by, resolved, "programs that write past segue were resolved");
+        Ok(Response::new(proto::ResolveForeignWritersResponse { resolved }))
     }
 
     async fn set_sampling(

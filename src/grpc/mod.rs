@@ -5,6 +5,7 @@ pub mod auth;
 mod call;
 mod cutover;
 mod encode;
+mod foreign;
 #[cfg(test)]
 mod fuzz;
 pub mod health;

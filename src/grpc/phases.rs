@@ -12,6 +12,7 @@ use crate::domain::reach::Noted;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::FleetStatus;
 use crate::domain::step::{Asked, PhaseReport, Step, Stepped};
+use crate::grpc::foreign;
 use crate::grpc::proto::{self, change_phase_request};
 
 /// The step that a request asks for, and who asks.
@@ -105,8 +106,16 @@ pub(super) fn event(recorded: Recorded) -> proto::HistoryEvent {
 }
 
 pub(super) fn fleet(status: FleetStatus) -> proto::FleetStatus {
-    let FleetStatus { report: phase, fleet, figures, backfill, verify, unmigrated, events } =
-        status;
+    let FleetStatus {
+        report: phase,
+        fleet,
+        figures,
+        backfill,
+        verify,
+        unmigrated,
+        foreign: writers,
+        events,
+    } = status;
     let (now, leader) = (fleet.now, fleet.leader);
     let members = fleet.members.into_iter().map(|it| member(&it, now, leader == Some(it.id)));
     proto::FleetStatus {
@@ -120,6 +129,7 @@ pub(super) fn fleet(status: FleetStatus) -> proto::FleetStatus {
         verify: Some(progress(verify)),
         events: events.into_iter().map(event).collect(),
         unmigrated: unmigrated.into_iter().map(statement).collect(),
+        foreign_writers: writers.into_iter().map(foreign::writer).collect(),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::Phase;
 use crate::domain::cutover::{CutoverEvent, CutoverRequest};
 use crate::domain::fault::SqlFault;
+use crate::domain::foreign::ForeignWrites;
 use crate::domain::gate::Progress;
 use crate::domain::history::Recorded;
 use crate::domain::status::{
@@ -92,4 +93,18 @@ pub trait CopyProgress: Send + Sync + 'static {
     fn backfill(&self) -> BoxFuture<'_, Progress>;
     /// The proof; `anew` where something is decided by it, so that capture is looked at first.
     fn verify(&self, anew: bool) -> BoxFuture<'_, Progress>;
+}
+
+/// Writes on the side that follows that are not segue's.
+pub trait ForeignAdmin: Send + Sync + 'static {
+    /// Who wrote; `anew` where something is decided by it, so that nothing is left in between.
+    fn writes(&self, anew: bool) -> BoxFuture<'_, Result<ForeignWrites, SqlFault>>;
+    /// Takes the writer with this id off the gate, or all where none is named, recorded with who
+    /// and why. Answers how many.
+    fn resolve(
+        &self,
+        id: Option<String>,
+        by: String,
+        reason: String,
+    ) -> BoxFuture<'_, Result<u64, SqlFault>>;
 }

@@ -23,6 +23,7 @@ pub mod fault;
 pub mod fence;
 pub mod fleet;
 mod flight;
+pub mod foreign;
 mod guard;
 mod history;
 pub mod idempotency;

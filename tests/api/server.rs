@@ -13,6 +13,7 @@ use segue::domain::call::{BoundStatement, ResultLimits};
 use segue::domain::control::{ControlState, Phase};
 use segue::domain::cutover::{CutoverEvent, CutoverRequest};
 use segue::domain::fault::{FaultKind, SqlFault};
+use segue::domain::foreign::ForeignWrites;
 use segue::domain::gate::Findings;
 use segue::domain::history::Recorded;
 use segue::domain::key::WriteId;
@@ -27,7 +28,9 @@ use segue::grpc::auth::Token;
 use segue::grpc::health::Health;
 use segue::grpc::migration::{self, MigrationService};
 use segue::grpc::sql::{self, SqlService};
-use segue::ports::admin::{CutoverAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
+use segue::ports::admin::{
+    CutoverAdmin, ForeignAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource,
+};
 use segue::ports::settled::{SettledWrites, Standing};
 use segue::ports::{ControlView, MismatchStore, ReconcileWaker, Sample, ShadowReads};
 use segue::postgres::connect::Connector;
@@ -152,6 +155,20 @@ impl OutboxAdmin for Fixed {
     }
     fn replay(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
         async move { Ok(u64::from(table.is_some())) }.boxed()
+    }
+}
+
+impl ForeignAdmin for Fixed {
+    fn writes(&self, _: bool) -> BoxFuture<'_, Result<ForeignWrites, SqlFault>> {
+        async { Ok(ForeignWrites::default()) }.boxed()
+    }
+    fn resolve(
+        &self,
+        _: Option<String>,
+        _: String,
+        _: String,
+    ) -> BoxFuture<'_, Result<u64, SqlFault>> {
+        async { Ok(0) }.boxed()
     }
 }
 
@@ -286,6 +303,7 @@ impl Server {
                 phases: fixed.clone(),
                 cutovers: fixed.clone(),
                 outbox: fixed.clone(),
+                foreign: fixed.clone(),
                 sampling: fixed,
                 stop: stop.clone(),
             }),

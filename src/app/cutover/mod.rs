@@ -9,6 +9,7 @@
 
 mod fence;
 mod flip;
+mod foreign;
 mod member;
 mod prepare;
 mod prove;
@@ -50,6 +51,7 @@ use crate::postgres::control::ControlTable;
 use crate::postgres::drift::CaptureWatch;
 use crate::postgres::fence::{Exclusive, fence_lost};
 use crate::postgres::fleet::FleetTable;
+use crate::postgres::foreign::ForeignNotes;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pause::PauseTable;
 use crate::postgres::places as crash;
@@ -92,6 +94,7 @@ struct Parts {
     read_only: ReadOnly,
     reconcilers: Sides<Arc<Reconciler>>,
     watch: CaptureWatch,
+    foreign: ForeignNotes,
 }
 
 /// Why a cutover ended before its flip.
@@ -156,6 +159,7 @@ pub(super) fn start(
         replayer,
         read_only,
         watch: CaptureWatch::new(databases.own(), Arc::new(fleet.control.clone())),
+        foreign: fleet.foreign(databases),
         reconcilers: Sides { source: reconciler(Side::Source), target: reconciler(Side::Target) },
     };
     Cutovers { parts: Arc::new(parts), running: Arc::default(), tasks: tasks.clone() }

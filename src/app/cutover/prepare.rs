@@ -50,6 +50,9 @@ impl Run<'_> {
         if let Err(fault) = self.both_ways().await {
             return Err(self.failed(CutoverStep::Gates, begun, fault).await);
         }
+        if let Err(fault) = self.end_foreign_writes(&row).await {
+            return Err(self.failed(CutoverStep::Gates, begun, fault).await);
+        }
         let passed = gates.iter().filter(|gate| gate.mark == Mark::Pass).count();
         let detail =
             format!("{passed} of {} gates passed, capture stands on both sides", gates.len());

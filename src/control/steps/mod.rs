@@ -3,6 +3,7 @@
 //! A step begins where the fleet works by one epoch: members of at most two neighbouring
 //! epochs are at work at any moment, and nothing can force that.
 
+mod evidence;
 mod order;
 
 use std::sync::Arc;
@@ -19,20 +20,18 @@ use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::{Fleet, Settled};
 use crate::domain::gate::{self, Evidence, Gate, Limits, Mark, gates};
-use crate::domain::history::{EventKind, Recorded};
+use crate::domain::history::Recorded;
 use crate::domain::routing::{nothing_is_folded, nothing_old_waits};
 use crate::domain::side::Side;
 use crate::domain::status::FleetStatus;
 use crate::domain::step::{Asked, PhaseReport, Step, Stepped};
 use crate::ports::MismatchStore;
-use crate::ports::admin::{CopyProgress, OutboxAdmin, PhaseAdmin, PhaseHooks};
+use crate::ports::admin::{CopyProgress, ForeignAdmin, OutboxAdmin, PhaseAdmin, PhaseHooks};
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::{FleetStore, OlderWriters};
 
 /// Between two looks at whether the fleet has followed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Events that are looked through for rehearsals.
-const EVENTS_MAX: u32 = 10_000;
 /// Events that the status shows.
 const EVENTS_SHOWN: u32 = 5;
 
@@ -73,6 +72,8 @@ pub struct Parts {
     pub mismatches: Arc<dyn MismatchStore>,
     /// The primary's outbox.
     pub outbox: Arc<dyn OutboxAdmin>,
+    /// Writes on the side that follows that are not segue's.
+    pub foreign: Arc<dyn ForeignAdmin>,
 }
 
 /// Makes the operators' steps.
@@ -113,9 +114,10 @@ impl Steps {
         let figures = figures::merged(&fleet, row.revision);
         let evidence = self.evidence(row, fleet.clone(), settled, Look::Short).await;
         let gates = gates(&self.params.limits, &evidence);
-        let Evidence { row, settled, backfill, verify, unmigrated, .. } = evidence;
+        let Evidence { row, settled, backfill, verify, unmigrated, foreign, .. } = evidence;
+        let foreign = foreign.unwrap_or_default().open().cloned().collect();
         let report = PhaseReport { row, settled, gates };
-        Ok(FleetStatus { report, fleet, figures, backfill, verify, unmigrated, events })
+        Ok(FleetStatus { report, fleet, figures, backfill, verify, unmigrated, foreign, events })
     }
 
     async fn make(&self, step: Step, asked: &Asked) -> Result<Stepped, SqlFault> {
@@ -307,50 +309,6 @@ impl Steps {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
-
-    async fn evidence(
-        &self,
-        row: ControlRow,
-        fleet: Fleet,
-        settled: Settled,
-        look: Look,
-    ) -> Evidence {
-        let side = row.state.phase.primary();
-        let limit = self.params.timeout;
-        let window = self.params.limits.quiet_min;
-        let parts = &self.parts;
-        let unfit = async {
-            let asked = row.state.phase == Phase::SourceOnly && look == Look::Thorough;
-            if asked { timed(side, limit * 4, parts.hooks.unfit()).await.ok() } else { None }
-        };
-        let (unfit, findings, outbox, history, backfill, verify) = tokio::join!(
-            unfit,
-            timed(side, limit, parts.mismatches.findings(window)),
-            timed(side, limit, parts.outbox.status()),
-            timed(side, limit, parts.store.history(side, EVENTS_MAX)),
-            parts.progress.backfill(),
-            parts.progress.verify(look == Look::Thorough),
-        );
-        Evidence {
-            now: fleet.now,
-            unmigrated: figures::unmigrated(&fleet),
-            settled,
-            unfit,
-            backfill,
-            verify,
-            findings: findings.ok(),
-            outbox: outbox.ok(),
-            rehearsals: history.ok().map(|history| rehearsals(&history)),
-            row,
-        }
-    }
-}
-
-/// Those since the migration last began.
-fn rehearsals(history: &[Recorded]) -> u64 {
-    let begun = |it: &&Recorded| it.event.to.phase != Phase::SourceOnly;
-    let since = history.iter().take_while(begun);
-    since.filter(|it| it.event.kind == EventKind::Rehearsal).count() as u64
 }
 
 fn not_settled(row: &ControlRow, settled: &Settled) -> Stepped {

@@ -11,7 +11,7 @@ use crate::postgres::catalog::KeyColumn;
 use crate::postgres::fence::{CLASS, TRANSACTIONS, when_copying};
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
-use super::key;
+use super::{key, note};
 
 /// What every function of capture is named by.
 pub(super) const FUNCTION_PREFIX: &str = "capture_";
@@ -146,7 +146,7 @@ impl Form<'_> {
         };
         Function {
             name: self.function_name(event),
-            body: self.body(&rows),
+            body: self.body(event, &rows),
             settings: self.settings(),
         }
     }
@@ -176,14 +176,19 @@ impl Form<'_> {
     /// refuses if the row has changed since: then the application tries again. If it has not, the
     /// change was rolled back after the sequence was set, and the next change of the row sets it
     /// right. In no other case is the row locked: shared locks of it would starve its changes.
+    ///
+    /// Before `shift` the target notes others' writes instead of refusing them ([`note`]). From when
+    /// on it refuses them is told to old snapshots likewise.
     // Modelled as `Action::Write` in tests/model, and as `Action::OutsideLock` and
     // `Action::OutsideCheck` in tests/model_cutover.
-    fn body(&self, rows: &str) -> String {
+    fn body(&self, event: Event, rows: &str) -> String {
         let here = Phase::ALL.into_iter().filter(|phase| phase.primary() == self.side);
         let here: Vec<String> = here.map(|phase| quote_literal(phase.as_str())).collect();
         let here = here.join(", ");
         let side = self.side;
         let copying = when_copying("RETURN NULL;");
+        let (declare, since) = (note::declare(side), note::since(side));
+        let note = note::instead_of_refusing(side, self.table_id, event, rows);
         format!(
             "
 BEGIN
@@ -195,10 +200,10 @@ DECLARE
     segue_slot CONSTANT pg_catalog.int2 := pg_catalog.mod(pg_catalog.floor(
         pg_catalog.date_part('epoch', segue_at) / {SLOT_SECONDS})::pg_catalog.int8, {OUTBOX_SLOTS});
     segue_write CONSTANT pg_catalog.uuid :=
-        nullif(pg_catalog.current_setting('segue.write_id', true), '')::pg_catalog.uuid;
+        nullif(pg_catalog.current_setting('segue.write_id', true), '')::pg_catalog.uuid;{declare}
 BEGIN
     IF pg_catalog.current_setting('transaction_isolation') <> 'read committed'
-        AND (SELECT s.last_value FROM segue.primary_epoch AS s)
+        AND ({since})
             > (SELECT c.epoch FROM segue.control AS c WHERE c.id = 1)
     THEN
         PERFORM FROM segue.control WHERE id = 1 FOR SHARE;
@@ -209,7 +214,7 @@ BEGIN
     WHERE (SELECT c.phase IN ({here}) FROM segue.control AS c WHERE c.id = 1);
     IF NOT FOUND
         AND (SELECT c.phase IN ({here}) FROM segue.control AS c WHERE c.id = 1) IS NOT TRUE
-    THEN
+    THEN{note}
         RAISE EXCEPTION 'the {side} is not the primary, and takes no writes'
             USING ERRCODE = '25006', HINT = 'segue has changed the primary: write to the other database, or through segue';
     END IF;

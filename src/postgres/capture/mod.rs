@@ -14,6 +14,7 @@ mod always;
 mod form;
 mod install;
 mod key;
+mod note;
 mod registry;
 mod remove;
 mod retire;

@@ -126,7 +126,8 @@ impl CaptureWatch {
             return Ok(Vec::new());
         }
         let is_primary = phase.primary() == side;
-        let known = look::known(&client, tables, is_primary, is_needed(side, phase)).await;
+        // On the primary it captures; on the shadow it notes what others write there, or refuses it.
+        let known = look::known(&client, tables, is_primary, phase.captures()).await;
         let mut known = known.map_err(said(&client))?;
         let captured = match is_primary {
             true => look::captured(&client, &mut known, look).await.map_err(said(&client))?,
@@ -170,12 +171,6 @@ impl std::fmt::Debug for CaptureWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CaptureWatch").field("pools", &self.pools).finish_non_exhaustive()
     }
-}
-
-/// Whether a phase relies on capture on the side: on the primary always, on the shadow from the
-/// phase on in which it refuses others' writes.
-fn is_needed(side: Side, phase: Phase) -> bool {
-    phase.primary() == side || matches!(phase, Phase::Shift | Phase::Cutover | Phase::Reversed)
 }
 
 // === impl Known ===

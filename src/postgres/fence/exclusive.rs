@@ -134,6 +134,23 @@ impl Exclusive {
         Ok(true)
     }
 
+    /// Whether every captured transaction that was open has ended, waited for as long as in
+    /// [`Self::acquire`]. Nothing is held afterwards.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub async fn no_transaction_left(&self, attempt: Duration) -> Result<bool, SqlFault> {
+        let limit = format!("SET lock_timeout = {}", attempt.as_millis().max(1));
+        self.run(&limit).await?;
+        let lock = format!("SELECT pg_catalog.pg_advisory_lock({CLASS}, {TRANSACTIONS})");
+        match self.run(&lock).await {
+            Ok(()) => self.release().await.map(|_| true),
+            Err(fault) if fault.sqlstate == LOCK_TIMEOUT => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Lifts the fence; says whether it stood until now, as far as that can be lost without the
     /// session.
     ///

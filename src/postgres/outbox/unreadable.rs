@@ -33,6 +33,11 @@ fn cannot_be_sent(key: &str) -> String {
     )
 }
 
+/// The same of a list of keys, each as the text of an array.
+pub(in crate::postgres) fn list_cannot_be_sent(keys: &str) -> String {
+    cannot_be_sent(keys)
+}
+
 /// SQL for a key of the outbox that can always be sent: the bytes in hexadecimal digits where
 /// it could not be otherwise.
 pub(super) fn readable(key: &str) -> String {

@@ -44,7 +44,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 21] = [
+pub(super) const MIGRATIONS: [Migration; 22] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: outbox },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -66,6 +66,7 @@ pub(super) const MIGRATIONS: [Migration; 21] = [
     Migration { version: 19, sql: refusal },
     Migration { version: 20, sql: identity },
     Migration { version: 21, sql: |_| include_str!("v21.sql").to_owned() },
+    Migration { version: 22, sql: foreign_writes },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.
@@ -153,6 +154,17 @@ fn identity(flavour: Flavour) -> String {
         Flavour::PostgreSql => table + include_str!("whose.sql"),
         Flavour::CockroachDb => table,
     }
+}
+
+/// Writes on the side that follows that are not segue's: as its trigger notes them, and who made
+/// them. Whether the target notes or refuses them is asked in old snapshots too, as with the
+/// primary: the sequence says since which epoch it is so.
+fn foreign_writes(flavour: Flavour) -> String {
+    let mut sql = include_str!("foreign_writes.sql").to_owned();
+    if flavour == Flavour::PostgreSql {
+        sql.push_str(include_str!("foreign_writes_postgres.sql"));
+    }
+    sql
 }
 
 /// What must be there before versions can be noted.

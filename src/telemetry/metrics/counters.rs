@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use crate::domain::side::Side;
 use crate::domain::verdict::Verdict;
 use crate::telemetry::metrics::backfill::BackfillGauges;
+use crate::telemetry::metrics::foreign::ForeignGauges;
 use crate::telemetry::metrics::labels::{
     CallLabels, Method, MethodLabels, PhaseLabels, Purpose, ReasonLabels, StatementLabels,
     VerdictLabels,
@@ -60,6 +61,7 @@ pub(super) struct Counters {
     pub(super) epoch: Gauge<f64, AtomicU64>,
     pub(super) phase: Table<PhaseLabels, Gauge>,
     pub(super) backfill: BackfillGauges,
+    pub(super) foreign: ForeignGauges,
     pub(super) shifted: Gauge<f64, AtomicU64>,
     pub(super) shift_changes: Table<ReasonLabels, Counter>,
     pub(super) shift_fallbacks: Table<ReasonLabels, Counter>,
@@ -81,6 +83,7 @@ impl Counters {
         );
         self.register_reconcile(registry);
         self.backfill.register(registry);
+        self.foreign.register(registry);
         registry.register(
             "samples_taken",
             "Reads that were run on the shadow and compared",

@@ -71,6 +71,14 @@ pub(super) struct TableLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(super) struct WriterLabels {
+    pub(super) role: String,
+    pub(super) application: String,
+    pub(super) address: String,
+    pub(super) table: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(super) struct ChunkLabels {
     pub(super) table: String,
     pub(super) state: &'static str,
@@ -132,6 +140,12 @@ impl ReasonLabels {
     pub(super) fn new(reason: &str) -> Self {
         Self { reason: label(reason) }
     }
+}
+
+/// A name from outside as a label, as much of it as one may have. Whoever uses it bounds the number
+/// of series.
+pub(super) fn named(text: &str) -> String {
+    text.chars().filter(|it| !it.is_control()).take(LABEL_LEN_MAX).collect()
 }
 
 /// A reason as a label. Messages of a database must not become series, one for each value in

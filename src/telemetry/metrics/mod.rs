@@ -5,6 +5,7 @@
 
 mod backfill;
 mod counters;
+mod foreign;
 mod labels;
 pub mod latency;
 mod plain;
@@ -21,6 +22,7 @@ use prometheus_client::registry::Registry;
 
 use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::{ControlState, Percentage, Phase};
+use crate::domain::foreign::ForeignWrites;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::VerifyStatus;
 use crate::domain::verdict::Verdict;
@@ -40,7 +42,7 @@ pub use snapshot::{CallTotals, OutboxState, SideTotals, Snapshot, Totals};
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What [`Metrics::fault`] is told of.
-const FAULTS: [&str; 15] = [
+const FAULTS: [&str; 16] = [
     "capture_off",
     "control_unreadable",
     "cutover_waits",
@@ -49,6 +51,7 @@ const FAULTS: [&str; 15] = [
     "outbox_folded",
     "uncaptured",
     "capture_drift",
+    "foreign_writes",
     "sweep_difference",
     "sweep_unread",
     "lease_unrenewed",
@@ -177,6 +180,11 @@ impl Metrics {
     /// The copy of the history as it was just measured.
     pub fn backfill(&self, progress: &BackfillProgress) {
         self.shared.counters.backfill.set(progress);
+    }
+
+    /// Who wrote on the side that follows, as it was just listed.
+    pub fn foreign(&self, found: &ForeignWrites) {
+        self.shared.counters.foreign.set(found);
     }
 
     /// What verify has proven, as it was just looked up.

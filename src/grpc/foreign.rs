@@ -1,0 +1,54 @@
+//! Programs that wrote on the side that follows, as messages.
+
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::foreign::{ForeignTable, ForeignWriter};
+use crate::grpc::phases::at;
+use crate::grpc::proto;
+
+pub(super) fn writer(found: ForeignWriter) -> proto::ForeignWriter {
+    let ForeignWriter { id, writer, side, tables, first_seen, last_seen, resolved } = found;
+    let (by, reason) =
+        resolved.as_ref().map(|it| (it.by.clone(), it.reason.clone())).unwrap_or_default();
+    proto::ForeignWriter {
+        id,
+        side: side.as_str().to_owned(),
+        role: writer.role,
+        application: writer.application,
+        address: writer.address,
+        tables: tables.into_iter().map(table).collect(),
+        first_seen: at(first_seen),
+        last_seen: at(last_seen),
+        resolved_at: resolved.and_then(|it| at(it.at)),
+        resolved_by: by,
+        resolved_reason: reason,
+    }
+}
+
+fn table(found: ForeignTable) -> proto::ForeignTable {
+    let ForeignTable { table, keys, whole } = found;
+    proto::ForeignTable { table, keys, whole }
+}
+
+/// Which one, by whom and why.
+pub(super) fn resolution(
+    request: proto::ResolveForeignWritersRequest,
+) -> Result<(Option<String>, String, String), SqlFault> {
+    let proto::ResolveForeignWritersRequest { id, reason, resolved_by } = request;
+    for (name, given) in [("reason", &reason), ("resolved_by", &resolved_by)] {
+        if given.trim().is_empty() {
+            let message = format!("{name} is empty; what is resolved is kept on record");
+            return Err(SqlFault::new(FaultKind::InvalidArgument, "invalid.resolution", message));
+        }
+    }
+    Ok(((!id.is_empty()).then_some(id), resolved_by, reason))
+}
+
+/// There was nothing to resolve.
+pub(super) fn unknown(id: Option<&str>) -> SqlFault {
+    let message = match id {
+        Some(id) => format!("no program that is to be resolved has the id {id:?}"),
+        None => "there is no program to be resolved".to_owned(),
+    };
+    SqlFault::new(FaultKind::NotFound, "unknown.writer", message)
+        .with_hint("`segue drift` shows who wrote, with the id")
+}
