@@ -32,6 +32,7 @@ const QUICK: &str = "[control]\npoll_interval = \"200ms\"\nlease = \"4s\"\n\
     [gates]\ndual_write_min = \"1ms\"\nquiet_min = \"1ms\"\nsamples_min = 0\n\
     full_shift_min = \"1ms\"\nrehearsals_min = 0\noutbox_age_max = \"60s\"\n\
     [cutover]\nprepare_wait = \"2s\"\n";
+const SHIFT: [&str; 7] = ["phase", "advance", "--to", "shift", "--force", "--reason", "no samples"];
 const ALL: [&str; 4] = ["item", "audit", "part", "pair"];
 
 /// A sidecar whose target has all rows by a backfill, verified, in `shadow_read`.
@@ -81,6 +82,15 @@ async fn are_equal(pair: &Pair, tables: &[&str]) {
     }
     let notes = "SELECT count(*) FROM segue.foreign_write";
     assert_eq!(pair.target.rows(notes).await, ["0"], "what was handled goes");
+}
+
+/// Waits until the target's own row says that it refuses others' writes.
+async fn refuses(pair: &Pair) {
+    eventually("the target refuses", LIMIT, || async {
+        let phase = pair.target.rows("SELECT phase FROM segue.control").await;
+        (phase == ["shift"]).then_some(())
+    })
+    .await;
 }
 
 /// A gate of the present phase: how it stands, and what was found.
@@ -180,7 +190,7 @@ async fn what_other_programs_write_on_the_target_is_reconciled_back_named_and_re
     .await;
 
     let shift = ["phase", "advance", "--to", "shift"];
-    assert_eq!(segue.run(&shift).status.code(), Some(4));
+    assert_eq!(segue.run(&shift).status.code(), Some(4), "a gate fails");
     let id = writer["id"].as_str().unwrap();
     assert_eq!(segue.run(&["drift", "resolve", id]).status.code(), Some(2), "without a reason");
     let nobody = segue.run(&["drift", "resolve", "0000", "--reason", "x", "--by", "me"]);
@@ -197,8 +207,11 @@ async fn what_other_programs_write_on_the_target_is_reconciled_back_named_and_re
     assert_eq!(mark, "fail", "{found}");
     segue.succeed(&["drift", "resolve", "--all", "--reason", "now it is", "--by", "me"]);
     are_equal(&pair, &ALL).await;
-    done(&segue, &shift).await;
-    // From here on it is refused.
+    // Nobody reads here, so that nothing was sampled: there is too little evidence, and no more.
+    assert_eq!(segue.run(&shift).status.code(), Some(5));
+    done(&segue, &SHIFT).await;
+    // From here on it is refused, as soon as the target knows.
+    refuses(&pair).await;
     let refused = client.batch_execute("UPDATE item SET v = -3 WHERE id = 18").await.unwrap_err();
     assert_eq!(refused.code().unwrap().code(), "25006");
     let force = ["cutover", "--yes", "--force", "--reason", "a test", "--max-pause", "30s"];
@@ -316,12 +329,8 @@ async fn a_transaction_from_before_shift_is_waited_for_and_then_counted() {
     run(&open, "BEGIN; UPDATE item SET v = -1 WHERE id = 3").await;
     let old = program(&pair.target, "old").await;
     run(&old, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM item").await;
-    done(&segue, &["phase", "advance", "--to", "shift"]).await;
-    eventually("the target refuses", LIMIT, || async {
-        let phase = pair.target.rows("SELECT phase FROM segue.control").await;
-        (phase == ["shift"]).then_some(())
-    })
-    .await;
+    done(&segue, &SHIFT).await;
+    refuses(&pair).await;
     // What sees the phase of before must not go by it.
     let refused = old.batch_execute("UPDATE item SET v = -1 WHERE id = 4").await.unwrap_err();
     assert_eq!(refused.code().unwrap().code(), "40001");

@@ -51,10 +51,10 @@ async fn a_row_that_is_spoilt_on_either_side_is_noticed() {
             "differs",
         ),
     ] {
-        pair.target.run(&spoil).await;
+        pair.target.run_as_copy(&spoil).await;
         let told = panics(&ledger, &pair).await;
         assert!(told.contains(said), "{spoil}: {told}");
-        pair.target.run(&mend).await;
+        pair.target.run_as_copy(&mend).await;
         agree(&ledger, &pair).await;
     }
     // Without capture, so that the outbox stays empty.

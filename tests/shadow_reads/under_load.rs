@@ -136,7 +136,7 @@ async fn nothing_but_what_was_planted_is_found_while_everything_moves() {
     assert!(nothing.is_empty(), "{nothing:#?}");
 
     // Found while its neighbours in the same table are written.
-    pair.target.run("UPDATE hot SET flag = 7 WHERE id = 11").await;
+    pair.target.run_as_copy("UPDATE hot SET flag = 7 WHERE id = 11").await;
     let planted = until_listed(&segue, (READS[0], "SELECT flag FROM hot"), &[11], "data").await;
     assert!(planted["example"].as_str().unwrap().contains("flag"), "{planted:#}");
     load.stop().await;

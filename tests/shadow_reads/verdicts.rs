@@ -123,7 +123,7 @@ async fn every_verdict_is_given_where_it_is_deserved() {
 async fn different_data_is_found_shown_resolved_and_found_again() {
     let pair = pair().await;
     let mut segue = Segue::serving(&pair, "shadow_read", SETTINGS).await;
-    pair.target.run("UPDATE plain SET note = 'planted secret' WHERE id = 5").await;
+    pair.target.run_as_copy("UPDATE plain SET note = 'planted secret' WHERE id = 5").await;
     let asked = ("SELECT id, note FROM plain WHERE id = $1", "plain");
     let found = until_listed(&segue, asked, &[5], "data").await;
     let example = found["example"].as_str().unwrap();
@@ -208,7 +208,7 @@ async fn a_row_is_pending_by_its_own_key_where_that_can_be_told() {
     let segue = Segue::serving(&pair, "shadow_read", SETTINGS).await;
     let refused = "UPDATE stuck SET note = 'refused there' WHERE id = 1";
     write(&mut client(&segue), refused, &[]).await.unwrap();
-    pair.target.run("UPDATE stuck SET note = 'planted' WHERE id = 2").await;
+    pair.target.run_as_copy("UPDATE stuck SET note = 'planted' WHERE id = 2").await;
     // By the condition, and by the answer.
     let by_condition = ("SELECT note FROM stuck WHERE id = $1", "SELECT note FROM stuck WHERE id");
     until_listed(&segue, by_condition, &[2], "data").await;

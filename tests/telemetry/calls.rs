@@ -67,7 +67,7 @@ async fn calls(pair: &Pair, settings: &str) -> String {
         (rows.len() == 2).then_some(())
     })
     .await;
-    pair.target.run(&format!("UPDATE orders SET note = '{MARKER}?' WHERE id = 1")).await;
+    pair.target.run_as_copy(&format!("UPDATE orders SET note = '{MARKER}?' WHERE id = 1")).await;
     select(&mut sql, 1, READ_TRACE).await;
     assert_eq!(
         insert(&mut sql, FAILED_TRACE).await.unwrap_err().code(),

@@ -90,7 +90,7 @@ async fn a_sweep_goes_on_finds_what_is_spoilt_and_ends_on_sigterm() {
     })
     .await;
     // Somebody spoils the target, and the next write there makes the sweep look.
-    pair.target.run("UPDATE item SET note = 'spoilt' WHERE id = 700").await;
+    pair.target.run_as_copy("UPDATE item SET note = 'spoilt' WHERE id = 700").await;
     pair.source.run("UPDATE item SET note = 'written' WHERE id = 600").await;
     let lines = BufReader::new(sweep.stdout.take().unwrap()).lines();
     let found = tokio::task::spawn_blocking(move || {

@@ -67,7 +67,7 @@ async fn the_gate_of_verify_goes_by_proofs_that_stand() {
     pair.source.run("UPDATE item SET v = 0 WHERE id = 3").await;
     stands(&segue, "verify", "pass", "chunks of 3 tables");
     // A row that differs, and nothing on its way.
-    pair.target.run("UPDATE note SET v = -1 WHERE id = 'k77'").await;
+    pair.target.run_as_copy("UPDATE note SET v = -1 WHERE id = 'k77'").await;
     let output = segue.run(&["verify", "--chunk-rows", "250"]);
     assert_eq!(output.status.code(), Some(3));
     stands(&segue, "verify", "fail", "1 chunks differed when they were last read, of public.note");
@@ -157,7 +157,7 @@ async fn who_leads_sweeps_and_hands_on() {
         second.logs().contains("this member leads, and sweeps").then_some(())
     })
     .await;
-    pair.target.run("UPDATE item SET v = -1 WHERE id = 700").await;
+    pair.target.run_as_copy("UPDATE item SET v = -1 WHERE id = 700").await;
     pair.source.run("UPDATE item SET v = 5 WHERE id = 600").await;
     // As if it had been read a while ago: a chunk is not read again at once.
     pair.source.run("UPDATE segue.verify SET read_at = read_at - '1 hour'::interval").await;

@@ -69,7 +69,7 @@ async fn nothing_is_reported_under_load_but_what_is_wrong() {
     }
     assert!(read > 0, "no write ever crossed a sum: the load proves nothing");
     // A difference that no write explains is seen through the load.
-    pair.target.run("UPDATE item SET note = 'spoilt' WHERE id = 12345").await;
+    pair.target.run_as_copy("UPDATE item SET note = 'spoilt' WHERE id = 12345").await;
     assert_eq!(world::found(&verifier).await, ["public.item 12345 different note"]);
     stop.store(true, Ordering::Relaxed);
     for writer in writers {
