@@ -1,5 +1,6 @@
 """The claims, each of which holds or does not, and what shows it."""
 
+import drift
 from check import differences, images, lost_writes
 from load import PLANTED, PLANTED_READ_MARK
 
@@ -92,9 +93,24 @@ def _history(proof, story):
                 code == DIFFERENT and told, lines[-DETAILS_MAX:])
     code, lines = story.repaired
     proof.claim("segue verify --repair made it equal", code == EQUAL, lines[-DETAILS_MAX:])
+    _drift(proof, story)
     code, lines = story.proven
     proof.claim("segue verify found nothing different in the end", code == EQUAL,
                 lines[-DETAILS_MAX:])
+
+
+def _drift(proof, story):
+    code, lines = story.drift_listed
+    told = " ".join(lines)
+    named = "role etl" in told and f"public.orders: {drift.ROWS} keys" in told
+    proof.claim(f"a nightly load wrote {drift.ROWS} rows on the target, past segue; named by"
+                f" `segue drift`, and left there: {len(story.drift_left)}",
+                code == DIFFERENT and named and not story.drift_left, lines[-DETAILS_MAX:])
+    code, lines = story.drift_refused
+    shut = any(line.split()[:3] == ["foreign", "writes", "fail"] for line in lines)
+    resolved, _ = story.drift_resolved
+    proof.claim("the gate *foreign writes* failed until an operator had resolved it",
+                code == REFUSED and shut and resolved == EQUAL, lines[-DETAILS_MAX:])
 
 
 def _outbox(proof, story):

@@ -51,7 +51,15 @@ def _row(story):
 
 
 def _hole(story):
-    _on(story.target, "DELETE FROM public.events WHERE id = (SELECT max(id) FROM public.events)")
+    # Others' writes would be noticed.
+    _on(story.target, "SELECT set_config('segue.copies', token, false) FROM segue.copy_token",
+        "DELETE FROM public.events WHERE id = (SELECT max(id) FROM public.events)")
+
+
+def _unnamed(story):
+    # By a role that says nothing of a nightly load.
+    _on(story.target, "SET application_name = 'nightly load'",
+        "UPDATE public.orders SET note = 'loaded' WHERE customer_id = 200")
 
 
 def _stuck(story):
@@ -86,6 +94,7 @@ SABOTAGES = {
     "stays": Deed("the target is not taken away", "away", _stays),
     "slow": Deed("writes become slow while the target is away", "away", _slow),
     "undiverged": Deed("the row of customer 200 stays as it is", "diverge", lambda _: None),
+    "unnamed": Deed("a superuser writes in the nightly load's place", "drift", _unnamed),
     "lost": Deed("an acknowledged order is deleted on the primary", "drained", _lost),
     "row": Deed("a row is changed on the shadow", "drained", _row),
     "stuck": Deed("the target refuses new tickets", "back", _stuck),

@@ -5,6 +5,7 @@ import time
 import psycopg
 
 import client
+import drift
 import shop
 from client import Migration
 from load import EVENTS, PLANTED_CUSTOMER, Ledger, Load
@@ -25,6 +26,8 @@ SETTLE_S = 8
 # The backlog is worked off when no key waits for longer than this.
 CAUGHT_UP_AGE_S = 2
 REFRESH_S = 0.5
+# Notes of a program's writes are worked off within seconds.
+DRIFT_LIMIT_S = 60
 # The schedule's five steps take twelve seconds, on a machine at rest.
 SHIFT_LIMIT_S = 120
 # Polite, so that the copy can be watched and the load goes on beside it.
@@ -46,6 +49,8 @@ class Story:
         self.backlog_max = 0
         self.copied = self.verified = self.found = self.repaired = self.proven = None
         self.refused = self.rehearsed = None
+        self.drift_listed = self.drift_refused = self.drift_resolved = None
+        self.drift_left = []
         self.shares = []
         self.changes = []
         self.caught_up_after_s = None
@@ -102,6 +107,9 @@ class Story:
         step(f"behind everybody's back the target's customer {PLANTED_CUSTOMER} gets one cent")
         if not self.sabotage.at("diverge", self):
             with psycopg.connect(self.target.dsn("shop"), autocommit=True) as connection:
+                # As a superuser can, who passes for segue: others' writes are noticed.
+                connection.execute(
+                    "SELECT set_config('segue.copies', token, false) FROM segue.copy_token")
                 connection.execute("UPDATE public.customers SET credit = credit + 0.01"
                                    " WHERE id = %s", (PLANTED_CUSTOMER,))
         self.watch(DIVERGED)
@@ -153,8 +161,33 @@ class Story:
         # Samples that are looked at again say what they found somewhat later.
         self.settle()
         self.repaired = self.sidecar.show(self.display, "verify", "--repair")
+        self.drift()
         step("an operator goes on and says why; the history keeps it")
         self.advance("shift", "--force", "--reason", "the findings are mended")
+
+    def drift(self):
+        """Another program writes on the target; segue undoes it, names it, and shuts a gate."""
+        step = self.display.step
+        step("another program, a nightly load, writes on the target, past segue")
+        if not self.sabotage.at("drift", self):
+            drift.write_past_segue(self.target)
+        wait_until("the program is listed", DRIFT_LIMIT_S, self.drift_is_listed, REFRESH_S)
+        self.drift_listed = self.sidecar.show(self.display, "drift")
+        self.drift_refused = self.advance("shift", accepted=range(256))
+        wait_until("its rows are as they were", DRIFT_LIMIT_S, self.drift_is_undone, REFRESH_S)
+        step("an operator finds out who it is, switches it off, and says so")
+        self.drift_resolved = self.sidecar.show(
+            self.display, "drift", "resolve", "--all",
+            "--reason", "the nightly load goes to the source now")
+
+    def drift_is_listed(self):
+        self.look()
+        return "nightly load" in self.sidecar.run("drift", accepted=(0, 3))
+
+    def drift_is_undone(self):
+        self.look()
+        self.drift_left = drift.rows_past_segue(self.target)
+        return not self.drift_left
 
     def shift(self):
         self.display.step("reads go to the target by degrees, as long as its figures are well")
