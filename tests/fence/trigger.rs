@@ -10,7 +10,7 @@ const WRITE: &str = "UPDATE item SET n = n + 1 WHERE id = 1";
 #[tokio::test]
 async fn a_side_takes_writes_only_while_its_own_row_names_it() {
     use Phase::{Cutover, DualWrite, Reversed, ShadowRead, Shift, SourceOnly, TargetOnly};
-    for (where_, phase) in [(Side::Source, Reversed), (Side::Target, DualWrite)] {
+    for (where_, phase) in [(Side::Source, Reversed), (Side::Target, Shift)] {
         let database = side(where_).await;
         let client = database.client().await;
         for open in [SourceOnly, DualWrite, ShadowRead, Shift, Cutover, Reversed, TargetOnly] {
@@ -22,12 +22,26 @@ async fn a_side_takes_writes_only_while_its_own_row_names_it() {
                 "UPDATE item SET id = 1 WHERE id = 1",
             ] {
                 let written = client.batch_execute(sql).await;
-                if open.primary() == where_ {
+                // Before `shift` the target notes what it does not keep.
+                let notes =
+                    where_ == Side::Target && [SourceOnly, DualWrite, ShadowRead].contains(&open);
+                if open.primary() == where_ || notes {
                     written.unwrap();
                 } else {
                     assert_eq!(sqlstate(&written.unwrap_err()), "25006", "{where_} {open} {sql}");
                 }
             }
+        }
+        // One a statement that touched a row.
+        let notes = database
+            .rows(
+                "SELECT operation, count(*) FROM segue.foreign_write \
+            GROUP BY operation ORDER BY operation",
+            )
+            .await;
+        match where_ {
+            Side::Source => assert!(notes.is_empty(), "{notes:?}"),
+            Side::Target => assert_eq!(notes, ["DELETE|3", "INSERT|3", "UPDATE|6"]),
         }
         set(&database, 8, phase).await;
         assert_eq!(sqlstate(&client.batch_execute("TRUNCATE item").await.unwrap_err()), "25006");

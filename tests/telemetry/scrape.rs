@@ -70,6 +70,8 @@ async fn every_documented_metric_has_data_after_a_load() {
     let mut segue = Segue::serving(&pair, "shadow_read", settings).await;
     segue.succeed(&["backfill", "--accept", "constraint.check_target"]);
     load(&mut SqlClient::connect(segue.sql_address()).await.unwrap()).await;
+    // Somebody else's.
+    pair.target.run("INSERT INTO orders VALUES (77, 'foreign')").await;
     let wanted = documented();
     assert!(wanted.len() >= 20, "{wanted:?}");
     let missing = std::sync::Mutex::new(wanted.clone());
