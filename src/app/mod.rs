@@ -37,7 +37,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::control::Control;
 use crate::control::member::Membership;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
@@ -49,6 +48,7 @@ use crate::jobs::janitor;
 use crate::jobs::shadow_reads::{self, ShadowReader};
 use crate::ports::admin::PhaseAdmin;
 use crate::ports::{ControlView, PendingKeys, Transactions};
+use crate::postgres::foreign::NotedKeys;
 use crate::postgres::mismatch::MismatchTable;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::pool::Pool;
@@ -62,6 +62,7 @@ use crate::telemetry::spans::Writers;
 
 use databases::Databases;
 use directed::Directed;
+use fleet::Fleet;
 use listen::{ListenError, Reserved, Services};
 use queries::QueriesError;
 use read_only::ReadOnly;
@@ -184,7 +185,7 @@ pub async fn run(
     let phase = control.current().phase;
     let known = relations::follow(config, &databases, &background, phase).await;
     fleet.membership.tell(Arc::new(known.clone()));
-    let samples = start_shadow_reads(config, &databases, &background, &metrics, &control);
+    let samples = start_shadow_reads(config, &databases, &background, &metrics, &fleet);
     let uncaptured = Uncaptured::default();
     watch_capture(config, &databases, &background, &metrics, &uncaptured);
     let writers = Arc::new(Writers::new(WRITERS_REMEMBERED));
@@ -352,12 +353,14 @@ fn start_shadow_reads(
     databases: &Databases,
     background: &Background,
     metrics: &Metrics,
-    control: &Control,
+    fleet: &Fleet,
 ) -> ShadowReader {
+    let control = &fleet.control;
     let samplers = databases.sampling(&background.tasks);
     let own = databases.own();
     let outbox = |pool: &Pool| Arc::new(Outbox::new(pool.clone())) as Arc<dyn PendingKeys>;
-    let outboxes = Sides { source: outbox(&own.source), target: outbox(&own.target) };
+    let noted = NotedKeys::new(outbox(&own.source), fleet.foreign(databases));
+    let outboxes = Sides { source: Arc::new(noted) as _, target: outbox(&own.target) };
     let sides = shadow_reads::Sides {
         primary: Arc::new(Directed::primary(control, samplers.clone())),
         shadow: Arc::new(Directed::shadow(control, samplers)),

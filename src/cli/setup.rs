@@ -50,7 +50,7 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
         let refused = install(&config, &databases).await?;
         if wanted.is_some() {
             refuse_gaps(&config, &databases, refused).await?;
-            install_on_target(&config, &databases).await?;
+            refuse_unseen(install_on_target(&config, &databases).await?)?;
         }
     }
     let Some(phase) = wanted else { return Ok(()) };
@@ -165,6 +165,19 @@ async fn refuse_gaps(config: &Config, databases: &Databases, uncaptured: usize) 
     Err(Refused(message).into())
 }
 
+/// A phase that copies is not entered while others could write to the target unseen.
+fn refuse_unseen(refused: usize) -> Result<()> {
+    if refused == 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "{} of the target cannot be captured, see above, so that writes of others there would not \
+         be seen; mend them, or name the tables in tables.exclude",
+        counted(refused as u64, "table")
+    );
+    Err(Refused(message).into())
+}
+
 /// Answers how many tables were refused.
 async fn install(config: &Config, databases: &Databases) -> Result<usize> {
     let report = setup::install_capture(config, databases, Side::Source).await?;
@@ -180,22 +193,14 @@ async fn install(config: &Config, databases: &Databases) -> Result<usize> {
     Ok(report.refused.len())
 }
 
-/// The same on the target, where it notes what others write.
-async fn install_on_target(config: &Config, databases: &Databases) -> Result<()> {
-    let Some(report) = noting::install_on_target(config, databases).await? else { return Ok(()) };
+/// The same on the target, where it notes what others write. Answers how many tables were refused.
+async fn install_on_target(config: &Config, databases: &Databases) -> Result<usize> {
+    let Some(report) = noting::install_on_target(config, databases).await? else { return Ok(0) };
     let changed = report.captured.iter().filter(|it| it.changed).count() as u64;
     let all = counted(report.captured.len() as u64, "table");
     print::out(&format!("capture on the target: {all}, {} changed\n", print::count(changed)));
     tell_refused(&report.refused, "  ");
-    if report.refused.is_empty() {
-        return Ok(());
-    }
-    let message = format!(
-        "{} of the target cannot be captured, see above, so that writes of others there would not \
-         be seen; mend them, or name the tables in tables.exclude",
-        counted(report.refused.len() as u64, "table")
-    );
-    Err(Refused(message).into())
+    Ok(report.refused.len())
 }
 
 fn tell_refused(refused: &[Refusal], margin: &str) {

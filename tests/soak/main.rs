@@ -59,6 +59,7 @@ async fn nothing_is_lost_whatever_is_planned() {
     let mut world = World::start().await;
     let ledger = Arc::new(Ledger::default());
     let auditor = Auditor::start(&ledger, &world.pair);
+    let mut drifted = 0;
     for (round, generation) in plan.rounds().into_iter().zip(0..) {
         let begun = Instant::now();
         let mix = (Mix::Everything, seed, generation);
@@ -70,10 +71,10 @@ async fn nothing_is_lost_whatever_is_planned() {
         world.has_written_nothing().await;
         tokio::time::sleep(ROUND.saturating_sub(begun.elapsed())).await;
         load.acknowledged(PROGRESS).await;
-        traps.stop().await;
+        drifted += traps.stop().await;
         load.stop().await;
         agree(&ledger, &world.pair).await;
-        traps::agree(&world.pair).await;
+        traps::agree(&world.pair, drifted).await;
         println!("round {generation}, {} faults: {}", round.len(), ledger.summary());
     }
     let looks = auditor.stop().await;

@@ -1,7 +1,8 @@
 //! Workloads that lay traps beside the ledger's: functions that leave things in their session,
 //! functions that write, transfers whose sum is read back, updates that change only a spelling, a
-//! table that is not migrated, and tables whose rows are other roles' and other tenants'. All clients
-//! are one role, which is not segue's, with settings of its own.
+//! table that is not migrated, tables whose rows are other roles' and other tenants', and a program
+//! that writes to the target. All clients of segue are one role, which is not segue's, with settings of
+//! its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -14,12 +15,13 @@ use segue::grpc::proto::query_response::Frame;
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::proto::value::Kind;
 use tokio::task::JoinSet;
+use tokio_postgres::SimpleQueryMessage;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
 use crate::ledger::calls::{Sql, int, statement, text};
 use crate::ledger::{COUNTERS, Ledger};
-use crate::support::Pair;
+use crate::support::{Pair, eventually, try_connect};
 
 /// Tables that both sides have in one form, so that what is stored can be compared to the letter.
 const SHARED: &str = "
@@ -106,7 +108,7 @@ const SPELLED: i64 = 40;
 
 /// Between two calls of one client.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Between two traps.
+/// Between two traps, and between two writes of the program that goes to the target.
 const TRAP_PAUSE: Duration = Duration::from_millis(150);
 const STOP_LIMIT: Duration = Duration::from_secs(180);
 
@@ -156,7 +158,13 @@ struct Shared {
     stop: AtomicBool,
     /// Rows of the table that is not migrated: acknowledged, and perhaps there.
     journal: [AtomicI64; 2],
+    target: String,
+    /// Writes of the program that goes to the target.
+    drifted: AtomicI64,
 }
+
+/// What that program calls itself.
+const DRIFTING: &str = "soak drift";
 
 // === impl Traps ===
 
@@ -168,6 +176,8 @@ impl Traps {
             ledger: Arc::clone(ledger),
             stop: AtomicBool::new(false),
             journal: [AtomicI64::new(rows), AtomicI64::new(0)],
+            target: pair.target.dsn().to_owned(),
+            drifted: AtomicI64::new(0),
         });
         let mut clients = JoinSet::new();
         let mut number = 0;
@@ -185,11 +195,12 @@ impl Traps {
         clients.spawn(client().spell());
         clients.spawn(client().keep_a_journal());
         clients.spawn(client().stay_apart());
+        clients.spawn(client().write_to_the_target());
         Self { shared, clients }
     }
 
-    /// Lets all of them finish what they are at.
-    pub async fn stop(mut self) {
+    /// Lets all of them finish what they are at; gives how often the target was written to.
+    pub async fn stop(mut self) -> i64 {
         self.shared.stop.store(true, Ordering::Relaxed);
         let ended = async {
             while let Some(ended) = self.clients.join_next().await {
@@ -197,11 +208,27 @@ impl Traps {
             }
         };
         tokio::time::timeout(STOP_LIMIT, ended).await.expect("no caller is left hanging");
+        self.shared.drifted.load(Ordering::Relaxed)
     }
 }
 
-/// Both sides store the same, to the letter, and no money was made or lost.
-pub async fn agree(pair: &Pair) {
+/// Both sides store the same, to the letter, and no money was made or lost. What was written to the
+/// target in between, so often, is gone, and its writer is named.
+pub async fn agree(pair: &Pair, drifted: i64) {
+    let notes = "SELECT count(*) FROM segue.foreign_write";
+    let waiting = "SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
+    eventually("what was written to the target is reconciled", STOP_LIMIT, || async {
+        let handed_over = pair.target.rows(notes).await == ["0"];
+        (handed_over && pair.source.rows(waiting).await == ["0"]).then_some(())
+    })
+    .await;
+    let named = format!(
+        "SELECT count(DISTINCT writer_id), sum(keys) > 0 FROM segue.foreign_writer \
+         WHERE application_name = '{DRIFTING}'"
+    );
+    if drifted > 0 {
+        assert_eq!(pair.source.rows(&named).await, ["1|t"], "{drifted} writes to the target");
+    }
     for sql in [
         "SELECT * FROM purse ORDER BY id",
         "SELECT id, doc::text, tags::text, amount::text, parts::text, far::text, span::text, \
@@ -380,6 +407,42 @@ impl Client {
                 assert!((least..=most).contains(&found), "{found} rows of {least} to {most}");
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// A program that writes to the side that follows, past segue.
+    async fn write_to_the_target(mut self) {
+        let mut open = None;
+        while self.goes_on() {
+            tokio::time::sleep(TRAP_PAUSE).await;
+            if open.is_none() {
+                open = try_connect(&self.shared.target).await.ok();
+                let name = format!("SET application_name = '{DRIFTING}'");
+                if let Some(client) = &open
+                    && client.batch_execute(&name).await.is_err()
+                {
+                    open = None;
+                }
+            }
+            let Some(client) = &open else { continue };
+            let id = self.rng.random_range(1..=SPELLED);
+            let sql = match self.rng.random_range(0..3) {
+                0 => format!("DELETE FROM spelling WHERE id = {id}"),
+                1 => format!("UPDATE spelling SET amount = 7 WHERE id = {id}"),
+                _ => {
+                    format!("UPDATE purse SET balance = balance + 1 WHERE id = {}", id % PURSES + 1)
+                }
+            };
+            match client.simple_query(&sql).await {
+                Ok(messages) => {
+                    let wrote = messages.iter().any(
+                        |it| matches!(it, SimpleQueryMessage::CommandComplete(rows) if *rows > 0),
+                    );
+                    self.shared.drifted.fetch_add(i64::from(wrote), Ordering::Relaxed);
+                }
+                Err(_) if client.is_closed() => open = None,
+                Err(_) => {}
+            }
         }
     }
 }

@@ -9,6 +9,7 @@
 //! On CockroachDB nothing is noted.
 
 mod notes;
+mod pending;
 mod writers;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
 
 use notes::Note;
+pub use pending::NotedKeys;
 
 /// Notes that somebody else is taking are waited for so long, where something is decided by them.
 const OTHERS_MAX: Duration = Duration::from_millis(500);
@@ -75,6 +77,9 @@ impl ForeignNotes {
             return Ok(0);
         }
         let mut folded = 0;
+        if !notes::waiting(&client).await? {
+            return Ok(folded);
+        }
         for table_id in notes::crowded(&client).await? {
             folded += self.hand_over(&client, Some(table_id)).await?;
         }
