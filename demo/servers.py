@@ -219,7 +219,7 @@ escalation_schedule = [
   {{ after = "3s", percentage = 80 }},
   {{ after = "3s", percentage = 100 }},
 ]
-rollback_trigger = {{ window = "3s", min_samples = 20 }}
+rollback_trigger = {{ window = "3s", min_samples = 5 }}
 """
 
 

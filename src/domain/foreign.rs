@@ -84,10 +84,11 @@ impl fmt::Display for Writer {
 impl fmt::Display for ForeignTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { table, keys, whole } = self;
+        let word = if *keys == 1 { "key" } else { "keys" };
         match (keys, whole) {
-            (keys, 0) => write!(f, "{keys} keys of {table}"),
+            (keys, 0) => write!(f, "{keys} {word} of {table}"),
             (0, _) => write!(f, "{table} as a whole"),
-            (keys, _) => write!(f, "{keys} keys of {table}, and all of it"),
+            (keys, _) => write!(f, "{keys} {word} of {table}, and all of it"),
         }
     }
 }
@@ -112,7 +113,8 @@ pub fn told(tables: &[ForeignTable]) -> String {
     let mut shown: Vec<String> =
         tables.iter().take(TABLES_SHOWN).map(ToString::to_string).collect();
     if tables.len() > TABLES_SHOWN {
-        shown.push(format!("{} tables more", tables.len() - TABLES_SHOWN));
+        let more = tables.len() - TABLES_SHOWN;
+        shown.push(format!("{more} {} more", if more == 1 { "table" } else { "tables" }));
     }
     shown.join("; ")
 }
@@ -139,6 +141,7 @@ mod tests {
             table("app.b", 0, 1),
             table("app.c", 2, 1),
             table("app.d", 1, 0),
+            table("app.e", 1, 0),
         ];
         let writer = ForeignWriter {
             id: "ab12".to_owned(),
@@ -153,10 +156,11 @@ mod tests {
             last_seen: SystemTime::UNIX_EPOCH,
             resolved: None,
         };
+        assert_eq!(told(&writer.tables[3..4]), "1 key of app.d");
         assert_eq!(
             writer.to_string(),
             "role etl, application \"nightly load\", from 10.0.0.9 wrote on the target: 3 keys of \
-             app.a; app.b as a whole; 2 keys of app.c, and all of it; 1 tables more"
+             app.a; app.b as a whole; 2 keys of app.c, and all of it; 2 tables more"
         );
     }
 }
