@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cli::backfill::BackfillArgs;
+use crate::cli::drift::DriftCommand;
 use crate::cli::phase_args::{AskedArgs, CutoverArgs, PhaseCommand, phase};
 use crate::config::Sources;
 use crate::domain::control::Phase;
@@ -292,31 +293,6 @@ pub(super) enum TablesCommand {
         table: String,
         #[command(flatten)]
         asked: AskedArgs,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum DriftCommand {
-    /// Take a program off the gate until it writes again; kept on record with who and why
-    Resolve {
-        /// The id that `segue drift` shows
-        #[arg(required_unless_present = "all")]
-        writer: Option<String>,
-        /// All of them
-        #[arg(long, conflicts_with = "writer")]
-        all: bool,
-        /// What was found out, and what was done about it
-        #[arg(long)]
-        reason: String,
-        /// Who says so [default: the user]
-        #[arg(
-            long = "by",
-            env = "USER",
-            default_value = "unknown",
-            hide_default_value = true,
-            hide_env = true
-        )]
-        by: String,
     },
 }
 

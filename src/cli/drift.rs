@@ -1,15 +1,40 @@
 //! `segue drift`: programs that wrote on the side that follows, past segue.
 
 use anyhow::Result;
+use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::cli::Ending;
 use crate::cli::admin::Client;
-use crate::cli::args::DriftCommand;
 use crate::cli::print::{self, counted, indented, time, wrapped};
 use crate::grpc::proto::{
     ForeignTable, ForeignWriter, ListForeignWritersRequest, ResolveForeignWritersRequest,
 };
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DriftCommand {
+    /// Take a program off the gate until it writes again; kept on record with who and why
+    Resolve {
+        /// The id that `segue drift` shows
+        #[arg(required_unless_present = "all")]
+        writer: Option<String>,
+        /// All of them
+        #[arg(long, conflicts_with = "writer")]
+        all: bool,
+        /// What was found out, and what was done about it
+        #[arg(long)]
+        reason: String,
+        /// Who says so [default: the user]
+        #[arg(
+            long = "by",
+            env = "USER",
+            default_value = "unknown",
+            hide_default_value = true,
+            hide_env = true
+        )]
+        by: String,
+    },
+}
 
 /// Beside the margin, within 80 columns.
 const LINE_WIDTH: usize = 76;
