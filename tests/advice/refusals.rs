@@ -206,7 +206,7 @@ const SERVING: [(&str, Walk); 6] = [
 ];
 
 /// What other tests provoke.
-pub const ELSEWHERE: [(&str, &str); 13] = [
+pub const ELSEWHERE: [(&str, &str); 16] = [
     (
         "refused.capture_off",
         "tests/cutover/evidence.rs::capture_that_was_off_since_the_gates_calls_the_cutover_off",
@@ -217,8 +217,20 @@ pub const ELSEWHERE: [(&str, &str); 13] = [
         "tests/cutover/evidence.rs::a_row_that_differs_is_found_before_anything_is_held",
     ),
     (
+        "refused.foreign_transaction",
+        "tests/foreign_writes.rs::a_transaction_from_before_shift_is_waited_for_and_then_counted",
+    ),
+    (
+        "refused.foreign_writes",
+        "tests/foreign_writes.rs::what_other_programs_write_on_the_target_is_reconciled_back_named_and_resolved",
+    ),
+    (
         "refused.full_verify",
         "tests/cutover/whole.rs::tables_that_take_longer_than_the_pause_are_refused_before_anything_is_held",
+    ),
+    (
+        "refused.identity",
+        "tests/fleet/identity.rs::another_target_is_adopted_by_command_and_its_copy_begins_again",
     ),
     (
         "refused.long_transaction",
@@ -253,11 +265,12 @@ pub const ELSEWHERE: [(&str, &str); 13] = [
 ];
 
 /// What no test provokes yet, and why.
-pub const NOT_PROVOKED: [(&str, &str); 16] = [
+pub const NOT_PROVOKED: [(&str, &str); 17] = [
     ("refused.busy", "two cutovers at one moment"),
     ("refused.empty_target", "a phase in which callers read the target"),
     ("refused.foreign_table", "asks for a foreign data wrapper; judged in preflight's vectors"),
     ("refused.last_phase", "the end of a migration"),
+    ("refused.not_admitted", "init and each start grant it by themselves"),
     ("refused.older_writes", "writes of before the phase that the target refuses"),
     ("refused.one_way", "a target that takes what the source does not"),
     ("refused.own_command", "the phases from shift on"),

@@ -53,9 +53,12 @@ const WALKS: [Walk; 10] = [
     Walk {
         entry: "which do not name the same keys",
         says: "which do not name the same keys",
-        before: &[Target("ALTER TABLE t ALTER id TYPE text")],
+        before: &[Target("DROP TRIGGER segue_capture_key ON t; ALTER TABLE t ALTER id TYPE text")],
         write: ONE,
-        advice: &[Target("ALTER TABLE t ALTER id TYPE int USING id::int")],
+        advice: &[Target(
+            "BEGIN; DROP TRIGGER IF EXISTS segue_capture_key ON t;
+             ALTER TABLE t ALTER id TYPE int USING id::int; COMMIT",
+        )],
         rows: ROWS,
     },
     Walk {

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{Durability, Major, Options, Pair, Segue, Server, eventually};
 use crate::world::{
-    ITEMS, LIMIT, QUICK, client, delete, forced, history, read, serving, status, until, write,
+    ITEMS, LIMIT, QUICK, client, delete, forced, history, read, serving, until, write,
 };
 
 const CLIENTS: i64 = 6;
@@ -225,15 +225,13 @@ async fn scraped(member: &Segue) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clean_restarts_of_the_source_leave_all_reads_on_the_target() {
     const RESTARTS: usize = 3;
-    const STRICT: &str = "outbox_age_threshold = \"5s\"";
+    // More than one batch has, so that going through them again would put reads off.
     const ROWS: i64 = 20_000;
     let options = || Options { durability: Durability::Fsync, ..Options::default() };
     let source = Server::start(Major::V15, &options());
     let target = Server::start(Major::V18, &options());
     let pair = Pair::within(&source, &target, ITEMS, ITEMS).await;
-    let sections = ALL_AT_ONCE.replace("outbox_age_threshold = \"1m\"", STRICT);
-    assert!(sections.contains(STRICT));
-    let fleet = serving(&pair, 2, "shadow_read", &format!("{QUICK}{sections}")).await;
+    let fleet = serving(&pair, 2, "shadow_read", &format!("{QUICK}{ALL_AT_ONCE}")).await;
     let bulk = format!("INSERT INTO item SELECT i, 0 FROM generate_series(1, {ROWS}) AS i");
     pair.source.run(&bulk).await;
     at_all(&fleet).await;
@@ -248,13 +246,6 @@ async fn clean_restarts_of_the_source_leave_all_reads_on_the_target() {
     let before = history(&fleet[0]);
     for restart in 0..RESTARTS {
         until(&fleet[0], "nothing is pending", |now| now["outbox"]["pending"] == 0).await;
-        // Older than the threshold, by which they would be judged if they kept their age.
-        let old = "SELECT count(*) > 0 FROM segue.outbox
-            WHERE forgotten_at IS NOT NULL AND created_at < clock_timestamp() - interval '6 s'";
-        eventually("forgotten rows are old", LIMIT, || async {
-            (pair.source.rows(old).await == ["t"]).then_some(())
-        })
-        .await;
         source.stop_fast();
         source.restart();
         eventually("it was noticed", LIMIT, || async {
@@ -269,20 +260,4 @@ async fn clean_restarts_of_the_source_leave_all_reads_on_the_target() {
     }
     eventually("the target answers", LIMIT, || answers(8)).await;
     assert_eq!(history(&fleet[0]), before);
-
-    // After a crash the window is gone through again. That is work, and no sign of a target that
-    // has fallen behind: these keys wait since they were recalled.
-    source.restart();
-    eventually("it was noticed", LIMIT, || async {
-        let noticed = |it: &Segue| it.logs().matches("has crashed or was replaced").count();
-        (fleet.iter().map(noticed).sum::<usize>() > 0).then_some(())
-    })
-    .await;
-    until(&fleet[0], "nothing is pending", |now| now["outbox"]["pending"] == 0).await;
-    for member in &fleet {
-        let now = status(member);
-        assert_eq!(now["fleet"]["target_percentage"], 100.0, "{now:#}");
-        assert_eq!(now["fleet"]["schedule_held"], false, "{now:#}");
-    }
-    eventually("the target answers", LIMIT, || answers(9)).await;
 }
