@@ -20,7 +20,7 @@ const FILES: [&str; 4] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    println!("cargo:rustc-env=SEGUE_BUILD_COMMIT={}", commit());
+    println!("cargo:rustc-env=BUILD_COMMIT={}", commit());
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("segue_descriptor.bin"), descriptors.encode_to_vec())?;
@@ -32,12 +32,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The commit that a release is built from: what `SEGUE_COMMIT` says, as where an image is built
+/// The commit that a release is built from: what `BUILD_COMMIT` says, as where an image is built
 /// without the repository, or what git says. Builds for development do not ask, since they would be
 /// made anew with every commit.
 fn commit() -> String {
-    println!("cargo:rerun-if-env-changed=SEGUE_COMMIT");
-    if let Ok(commit) = env::var("SEGUE_COMMIT")
+    println!("cargo:rerun-if-env-changed=BUILD_COMMIT");
+    if let Ok(commit) = env::var("BUILD_COMMIT")
         && !commit.is_empty()
     {
         return commit;

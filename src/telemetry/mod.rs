@@ -11,6 +11,6 @@ pub mod spans;
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The commit that it was built from; `development` where it is no release.
-pub const COMMIT: &str = env!("SEGUE_BUILD_COMMIT");
+pub const COMMIT: &str = env!("BUILD_COMMIT");
 /// Both, for people: `0.1.0 (3f2a91c0d4e5)`.
-pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEGUE_BUILD_COMMIT"), ")");
+pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILD_COMMIT"), ")");

@@ -4,7 +4,7 @@
 //! as its samples are, there are no units, no exemplars and no end mark, and what has no type is
 //! `untyped`.
 
-/// The type of the text that [`of`] makes.
+/// The type of the text that `of` makes.
 pub const PLAIN_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Turns a page into the older format. `page` is as `prometheus_client` writes it: a family's help
