@@ -40,21 +40,21 @@ impl Hooks {
         match phase {
             Phase::DualWrite => {
                 let report = setup::install_capture(&self.config, &self.databases, Side::Source);
-                all_captured(report.await.map_err(fault)?)?;
+                all_captured(&report.await.map_err(fault)?)?;
                 let report = noting::install_on_target(&self.config, &self.databases).await;
-                report.map_err(fault)?.map_or(Ok(()), all_captured)
+                report.map_err(fault)?.map_or(Ok(()), |report| all_captured(&report))
             }
             // The way back stands before anything can be turned round.
             Phase::Shift => {
                 let report = setup::install_capture(&self.config, &self.databases, Side::Target);
-                all_captured(report.await.map_err(fault)?)
+                all_captured(&report.await.map_err(fault)?)
             }
             _ => Ok(()),
         }
     }
 }
 
-fn all_captured(report: Report) -> Result<(), SqlFault> {
+fn all_captured(report: &Report) -> Result<(), SqlFault> {
     if report.refused.is_empty() {
         return Ok(());
     }

@@ -152,7 +152,7 @@ pub(super) async fn tables_on(
         return tables(config, databases).await;
     }
     let session = databases.own().of(side).get().await?;
-    if !phase_if_any(&session).await?.is_some_and(|phase| phase.primary() == side) {
+    if phase_if_any(&session).await?.is_none_or(|phase| phase.primary() != side) {
         drop(session);
         return tables(config, databases).await;
     }

@@ -32,6 +32,7 @@ async fn the_applications_role_gets_the_tables_that_capture_needs_and_no_other()
         "idempotency INSERT",
         "idempotency SELECT",
         "idempotency UPDATE",
+        "identity SELECT",
         "outbox INSERT",
         "outbox SELECT",
     ];
