@@ -211,6 +211,11 @@ async fn not_empty(
 const ALIVE: &str = "\
     SELECT host FROM segue.backfill_worker WHERE lease_until > pg_catalog.clock_timestamp() LIMIT 1";
 
+/// Attempts to empty the target where other transactions, such as reconciles, are in the way.
+const EMPTY_ATTEMPTS: u32 = 10;
+/// Between two of them, longer each time.
+const EMPTY_PAUSE: Duration = Duration::from_millis(200);
+
 /// Empties the target's tables of the plan, and forgets that they were ever copied; under the
 /// lock of copies, so that no primary is emptied. Answers the
 /// process that still copies, where one does; nothing was done then.
@@ -221,6 +226,24 @@ const ALIVE: &str = "\
 ///
 /// What the target reports.
 pub async fn empty_target(
+    target: &Pool,
+    plan: &Plan,
+    has_claims: bool,
+) -> Result<Option<String>, SqlFault> {
+    for attempt in 1..EMPTY_ATTEMPTS {
+        match empty_once(target, plan, has_claims).await {
+            // A conflict or a deadlock: it was rolled back.
+            Err(fault) if ["40001", "40P01"].contains(&&*fault.sqlstate) => {
+                tracing::debug!(%fault, attempt, "the target is emptied in another attempt");
+                tokio::time::sleep(EMPTY_PAUSE * attempt).await;
+            }
+            done => return done,
+        }
+    }
+    empty_once(target, plan, has_claims).await
+}
+
+async fn empty_once(
     target: &Pool,
     plan: &Plan,
     has_claims: bool,
