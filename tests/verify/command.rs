@@ -19,7 +19,7 @@ async fn the_exit_code_says_whether_both_sides_are_equal() {
     let pair = Pair::fresh(TABLES, TABLES).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
     let before = segue.run(&["verify"]);
-    assert_eq!(before.status.code(), Some(1), "not initialised: {}", told(&before));
+    assert_eq!(before.status.code(), Some(4), "not initialised: {}", told(&before));
     segue.succeed(&["init"]);
     let equal = segue.succeed(&["verify"]);
     assert!(equal.contains("public.item: equal; 2,000 rows in"), "{equal}");
