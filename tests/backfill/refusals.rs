@@ -26,7 +26,9 @@ async fn only_under_capture_and_into_a_target_whose_rows_are_known() {
 
     segue.succeed(&["init", "--phase", "dual_write"]);
     // A row of another time, which no outbox row tells of.
-    pair.target.run("INSERT INTO app.account OVERRIDING SYSTEM VALUE VALUES (7, 'stale', 1, 'new', NULL, now())").await;
+    pair.target
+        .run_as_copy("INSERT INTO app.account OVERRIDING SYSTEM VALUE VALUES (7, 'stale', 1, 'new', NULL, now())")
+        .await;
     let error = refused(&segue, &[]);
     assert!(error.contains("app.account: 1 of its rows were there before"), "{error}");
     assert!(error.contains("--empty-target"), "{error}");
@@ -35,7 +37,7 @@ async fn only_under_capture_and_into_a_target_whose_rows_are_known() {
     assert_eq!(pair.target.rows("SELECT code FROM app.account").await, ["stale"]);
 
     // Rows that dual writes have put there are no obstacle.
-    pair.target.run("TRUNCATE app.account CASCADE").await;
+    pair.target.run_as_copy("TRUNCATE app.account CASCADE").await;
     pair.source.run("UPDATE app.account SET amount = 5 WHERE id <= 20").await;
     let mut segue = segue;
     segue.serve().await;
