@@ -10,7 +10,7 @@
 //! - [`stack`]: the data path, one room a concern
 //! - [`compare`], [`ports`], [`preflight`]: judging answers; what the stack asks of the world;
 //!   judging two catalogues before a migration
-//! - [`statement`], [`value`]: SQL analysed; values read and written
+//! - [`dsn`], [`statement`], [`value`]: connection strings; SQL analysed; values read and written
 //! - [`domain`]: the words of a migration as types
 //!
 //! [`telemetry`] is a leaf that any of them may use. Only [`grpc`] knows tonic and prost;
@@ -22,6 +22,7 @@ pub mod compare;
 pub mod config;
 pub mod control;
 pub mod domain;
+pub mod dsn;
 pub mod grpc;
 pub mod jobs;
 pub mod ports;

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use segue::config::{CompareRule, Config, Excluded, Sources, keys};
 use segue::domain::table::{TableMapping, TableName};
+use segue::dsn::SslMode;
 
 const DATABASES: &str = r#"
 [source]
-dsn = "postgres://app:hunter2@db1,db2:5433/shop?sslmode=verify-full"
+dsn = "postgres://app:hunter2@db1,db2:5433/shop?sslmode=verify-full&sslrootcert=system"
 [target]
 dsn = "host=crdb port=26257 user=app dbname=shop"
 "#;
@@ -56,13 +57,13 @@ impl Given {
 #[test]
 fn two_databases_are_enough() {
     let config = given(DATABASES).config();
-    let hosts = [("db1".to_owned(), 5432), ("db2".to_owned(), 5433)];
-    assert_eq!(config.source.hosts, hosts, "a host of a URL without a port has the default one");
-    assert!(config.source.conninfo.expose().contains("sslmode='verify-full'"));
-    let target =
-        "connect_timeout='5' dbname='shop' host='crdb' port='26257' sslmode='prefer' user='app'";
-    assert_eq!(config.target.conninfo.expose(), target);
-    assert_eq!(config.target.password_file, None);
+    let places = config.source.dsn.places();
+    assert_eq!(places, "db1:5432,db2:5433", "a host of a URL without a port has the default one");
+    assert_eq!(config.source.dsn.ssl_mode, SslMode::VerifyFull);
+    assert_eq!(config.target.dsn.to_string(), "app@crdb:26257/shop");
+    assert_eq!(config.target.dsn.ssl_mode, SslMode::Prefer);
+    assert_eq!(config.target.dsn.connect_timeout, Duration::from_secs(5));
+    assert_eq!(config.target.dsn.password_file, None);
     assert_eq!(config.listen.sql, "127.0.0.1:7400");
     assert_eq!(config.outbox.max_bytes, 1 << 30);
     assert_eq!(config.outbox.deadline, Duration::from_secs(5));
@@ -74,19 +75,23 @@ fn two_databases_are_enough() {
 fn flags_go_before_variables_before_the_file_before_libpq() {
     let file = format!("{DATABASES}user = \"from_file\"\n[sampling]\nrate = 0.2\n");
     let low = given(&file).variable("PGUSER", "from_libpq").variable("PGPASSWORD", "p");
-    assert_eq!(low.config().target.user, "from_file");
-    assert_eq!(low.config().source.user, "app", "a word of the dsn goes before libpq's variable");
-    assert!(low.config().target.conninfo.expose().contains("password='p'"));
+    assert_eq!(low.config().target.dsn.user, "from_file");
+    assert_eq!(
+        low.config().source.dsn.user,
+        "app",
+        "a word of the dsn goes before libpq's variable"
+    );
+    assert_eq!(low.config().target.dsn.password.unwrap().expose(), "p");
     assert_eq!(low.config().sampling.rate, 0.2);
     let middle = low
         .variable("SEGUE_SAMPLING_RATE", "0.3")
         .variable("SEGUE_TARGET_DSN", "postgres://from_variable@elsewhere/shop");
     assert_eq!(middle.config().sampling.rate, 0.3);
-    assert_eq!(middle.config().target.user, "from_variable", "a higher layer's dsn is the dsn");
+    assert_eq!(middle.config().target.dsn.user, "from_variable", "a higher layer's dsn is the dsn");
     let high = middle.flag("sampling.rate", "0.4").flag("target.user", "from_flag");
     assert_eq!(high.config().sampling.rate, 0.4);
-    assert_eq!(high.config().target.user, "from_flag");
-    assert_eq!(high.config().target.hosts, [("elsewhere".to_owned(), 5432)]);
+    assert_eq!(high.config().target.dsn.user, "from_flag");
+    assert_eq!(high.config().target.dsn.places(), "elsewhere:5432");
 }
 
 #[test]
@@ -140,7 +145,7 @@ x = 1
     let expected = [
         "segue.toml:2: source.dsn = \"dbname=shop host=db password=[redacted] sslmode=verify_full user=app\": sslmode is not one of disable, prefer, require, verify-ca, verify-full",
         "segue.toml:4: target.dsn = \"[redacted]\": it is neither a URL nor `key=value` words",
-        "segue.toml:5: target.sslmode = \"allow\": the choices are disable,",
+        "segue.toml:5: target.sslmode = \"allow\": sslmode=allow begins in clear text and is not implemented",
         "segue.toml:6: target.sslcert = \"/nowhere/client.pem\": the file cannot be read:",
         "segue.toml:8: listen.sql = \"7400\": is not an address:",
         "segue.toml:10: limits.result_rows_max = 0: is not between 1 and 4294967295",
@@ -238,7 +243,7 @@ fn nothing_prints_a_secret() {
     let config = given(&file).config();
     let printed = format!("{config:?} {:?}", config.effective());
     assert!(!printed.contains("hunter"), "{printed}");
-    assert!(config.source.conninfo.expose().contains("hunter2"));
+    assert_eq!(config.source.dsn.password.as_ref().unwrap().expose(), "hunter2");
     assert_eq!(config.telemetry.otlp_headers[0].1.expose(), "hunter4");
 }
 
@@ -256,10 +261,10 @@ fn two_passwords_of_one_layer_are_refused_and_a_higher_one_wins() {
     let path = folder.path().join("password");
     fs::write(&path, "x\n").unwrap();
     let file = format!("{DATABASES}password_file = {path:?}\n");
-    assert_eq!(given(&file).config().target.password_file, Some(path.clone()));
+    assert_eq!(given(&file).config().target.dsn.password_file, Some(path.clone()));
     let higher = given(&file).variable("SEGUE_TARGET_PASSWORD", "y").config();
-    assert!(higher.target.conninfo.expose().contains("password='y'"));
-    assert_eq!(higher.target.password_file, None);
+    assert_eq!(higher.target.dsn.password.unwrap().expose(), "y");
+    assert_eq!(higher.target.dsn.password_file, None);
     let found = given(&format!("{file}password = \"y\"\n")).faults();
     assert!(found[0].contains("there is a password_file as well"), "{found:#?}");
 }
@@ -271,7 +276,7 @@ fn the_applications_login_takes_all_but_the_password_from_its_side() {
     fs::write(&path, "x\n").unwrap();
     let file = format!(
         "[source]
-dsn = \"postgres://own:hunter2@db1,db2:5433/shop?sslmode=verify-full\"
+dsn = \"postgres://own:hunter2@db1,db2:5433/shop?sslmode=verify-full&sslrootcert=system\"
 application = \"postgres://app:hunter3@db1,db2:5433/shop\"
 [target]
 dsn = \"host=crdb port=26257 user=own password=hunter4 dbname=shop\"
@@ -280,16 +285,19 @@ application_password_file = {path:?}
 "
     );
     let config = given(&file).config();
-    assert_eq!(config.source.user, "own");
+    assert_eq!(config.source.dsn.user, "own");
     let login = config.source.application.clone().unwrap();
     assert_eq!(login.user, "app");
-    let words = "connect_timeout='5' dbname='shop' host='db1,db2' password='hunter3' \
-        port=',5433' sslmode='verify-full' user='app'";
-    assert_eq!(login.conninfo.expose(), words);
+    assert_eq!(login.to_string(), "app@db1:5432,db2:5433/shop");
+    assert_eq!(login.password.unwrap().expose(), "hunter3");
+    assert_eq!(login.ssl_mode, SslMode::VerifyFull);
     let login = config.target.application.clone().unwrap();
-    let words = "connect_timeout='5' dbname='shop' host='crdb' options='-c search_path=shop' \
-        port='26257' sslmode='prefer' user='app'";
-    assert_eq!((login.conninfo.expose(), login.password_file), (words, Some(path)));
+    assert_eq!(login.to_string(), "app@crdb:26257/shop");
+    assert_eq!(login.options.as_deref(), Some("-c search_path=shop"));
+    assert_eq!((login.password, login.password_file), (None, Some(path)));
+    // Nor does a variable give it segue's own.
+    let login = given(&file).variable("PGPASSWORD", "hunter5").config().target.application.unwrap();
+    assert_eq!(login.password, None);
     let printed = format!("{config:?} {:?}", config.effective());
     assert!(!printed.contains("hunter"), "{printed}");
     assert_eq!(given(DATABASES).config().source.application, None);
@@ -440,10 +448,9 @@ fn every_key_reaches_something() {
                 "application_password_file" => "application",
                 "proof_max_age" | "proof_max_age_of" => "proof_ages",
                 // Of a connection string, which travels as one.
-                "dsn" | "host" | "port" | "dbname" | "user" | "password" | "passfile"
-                | "sslmode" | "sslrootcert" | "sslcert" | "sslkey" | "connect_timeout" => {
-                    "conninfo"
-                }
+                "dsn" | "host" | "port" | "dbname" | "user" | "password" | "password_file"
+                | "passfile" | "sslmode" | "sslrootcert" | "sslcert" | "sslkey"
+                | "connect_timeout" => "dsn",
                 other => other,
             };
             let section = match key.section {
@@ -544,4 +551,76 @@ fn what_is_wrong_with_a_schedule_or_a_trigger_is_told_with_its_way_out() {
     ] {
         assert!(found.contains(part), "{part} is not in\n{found}");
     }
+}
+
+/// What a session cannot be opened with is told by the check.
+#[test]
+fn what_init_would_refuse_the_check_refuses() {
+    for (more, key, why) in [
+        ("?channel_binding=maybe", "target.dsn", "channel_binding is not one of"),
+        ("?target_session_attrs=bogus", "target.dsn", "target_session_attrs is not one of"),
+        ("?sslmode=verify-full", "target.sslrootcert", "no root certificate is named"),
+        ("?sslmode=verify-ca&sslrootcert=system", "target.dsn", "needs sslmode=verify-full"),
+        ("?hostaddr=::1,::2", "target.dsn", "hostaddr has 2 addresses for 1 hosts"),
+        ("?load_balance_hosts=random", "target.dsn", "must be disable"),
+        ("?connect_timeout=soon", "target.dsn", "is not a number of seconds"),
+        (
+            "?service=nowhere&servicefile=/nowhere",
+            "target.dsn",
+            "there is no service file /nowhere",
+        ),
+    ] {
+        let file = format!(
+            "[source]\ndsn = \"postgres://u@a/d\"\n[target]\ndsn = \"postgres://u@b/d{more}\"\n"
+        );
+        let found = given(&file).faults();
+        assert_eq!(found.len(), 1, "{more}: {found:#?}");
+        assert!(found[0].contains(key) && found[0].contains(why), "{more}: {found:#?}");
+    }
+    let found = given(DATABASES).variable("PGREQUIREAUTH", "scram-sha-256").faults();
+    assert!(
+        found[0].contains("PGREQUIREAUTH is set, which segue does not implement"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_service_and_the_variables_are_below_the_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("services");
+    fs::write(&path, "[shop]\nhost=of_service\nuser=of_service\nsslmode=require\n").unwrap();
+    let path = path.to_str().unwrap();
+    let file = "[source]\nuser = \"of_key\"\n[target]\ndsn = \"service=shop dbname=d\"\n";
+    let config = given(file)
+        .variable("PGSERVICEFILE", path)
+        .variable("PGSERVICE", "shop")
+        .variable("PGUSER", "of_variable")
+        .variable("PGDATABASE", "of_variable")
+        .variable("PGCONNECT_TIMEOUT", "7")
+        .config();
+    assert_eq!(config.source.dsn.to_string(), "of_key@of_service:5432/of_variable");
+    assert_eq!(config.target.dsn.to_string(), "of_service@of_service:5432/d");
+    assert_eq!(config.target.dsn.ssl_mode, SslMode::Require);
+    assert_eq!(config.target.dsn.connect_timeout, Duration::from_secs(7));
+    let found = given("[source]\nuser = \"u\"\n[target]\nuser = \"u\"\n")
+        .variable("PGSERVICEFILE", path)
+        .variable("PGSERVICE", "shop")
+        .faults();
+    assert_eq!(found.len(), 1, "a service is the source's alone: {found:#?}");
+    assert!(found[0].starts_with("target.host"), "{found:#?}");
+}
+
+#[test]
+fn the_smallest_file_of_the_documentation_is_enough() {
+    let page = include_str!("../docs/configuration.md");
+    let (_, after) = page.split_once("The smallest file:\n\n```toml\n").unwrap();
+    let (file, _) = after.split_once("```").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    fs::write(&password, "x\n").unwrap();
+    let file = ["source", "target"].iter().fold(file.to_owned(), |file, side| {
+        file.replace(&format!("/run/secrets/{side}-password"), password.to_str().unwrap())
+    });
+    let config = given(&file).config();
+    assert_eq!(config.source.dsn.ssl_mode, SslMode::VerifyFull);
 }

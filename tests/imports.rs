@@ -33,7 +33,7 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
 ];
 
 /// Modules that do no I/O and read no clock and no dice.
-const PURE: [&str; 5] = ["domain", "compare", "preflight", "statement", "value"];
+const PURE: [&str; 6] = ["domain", "compare", "dsn", "preflight", "statement", "value"];
 
 /// What they may not name: beginnings of paths.
 const IMPURE: [&[&str]; 7] = [

@@ -1,20 +1,19 @@
 //! Both databases: pools by purpose, from the configuration.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use crate::config::{self, Config, Secret};
+use crate::config::{self, Config};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::identity::Identity;
 use crate::domain::side::{Side, Sides};
+use crate::dsn::Dsn;
 use crate::ports::Database;
 use crate::postgres::connect::Connector;
 use crate::postgres::crash::CrashPoints;
 use crate::postgres::database::{self, PostgresDatabase};
-use crate::postgres::dsn::Dsn;
 use crate::postgres::fence::{Exclusive, FenceControl};
 use crate::postgres::memory::RowMemory;
 use crate::postgres::pool::{self, Pool};
@@ -150,7 +149,7 @@ impl Databases {
         application_name: Option<String>,
     ) -> Result<Pool, SqlFault> {
         let database = config.database(side);
-        let mut dsn = dsn(database).map_err(|message| unusable(side, message))?;
+        let mut dsn = database.dsn.clone();
         if let Some(name) = application_name {
             dsn.application_name = name;
         }
@@ -252,12 +251,10 @@ impl Pools {
         let unusable = |message: String| {
             SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
         };
-        let own = Connector::new(side, dsn(config).map_err(&unusable)?).map_err(&unusable)?;
+        let connector = |dsn: &Dsn| Connector::new(side, dsn.clone()).map_err(&unusable);
+        let own = connector(&config.dsn)?;
         let callers = match &config.application {
-            Some(login) => {
-                let dsn = dsn_of(&login.conninfo, login.password_file.as_deref());
-                Connector::new(side, dsn.map_err(&unusable)?).map_err(&unusable)?
-            }
+            Some(login) => connector(login)?,
             None => own.clone(),
         };
         let pool = |purpose, size_max| {
@@ -288,6 +285,21 @@ impl Pools {
     }
 }
 
+/// Reads the certificates of both sides as sessions do, without opening any.
+///
+/// # Errors
+///
+/// A certificate or a key that cannot be used.
+pub fn check_certificates(config: &Config) -> Result<(), SqlFault> {
+    for side in [Side::Source, Side::Target] {
+        let database = config.database(side);
+        for dsn in [Some(&database.dsn), database.application.as_ref()].into_iter().flatten() {
+            Connector::new(side, dsn.clone()).map_err(|message| unusable(side, message))?;
+        }
+    }
+    Ok(())
+}
+
 fn unusable(side: Side, message: String) -> SqlFault {
     SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
 }
@@ -308,17 +320,4 @@ fn state(pool: &Pool) -> PoolState {
         waiting: status.waiting as u64,
         size_max: status.size_max as u64,
     }
-}
-
-/// The environment has had its say in the configuration already.
-fn dsn(config: &config::Database) -> Result<Dsn, String> {
-    dsn_of(&config.conninfo, config.password_file.as_deref())
-}
-
-fn dsn_of(conninfo: &Secret, password_file: Option<&Path>) -> Result<Dsn, String> {
-    let dsn = Dsn::parse(conninfo.expose(), |_| None).map_err(|error| error.to_string())?;
-    Ok(match password_file {
-        Some(path) => dsn.with_password_file(path),
-        None => dsn,
-    })
 }

@@ -252,9 +252,7 @@ async fn within(
 pub(crate) fn names(config: &Config) -> Sides<String> {
     let of = |side: Side| {
         let database = config.database(side);
-        let hosts: Vec<String> =
-            database.hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
-        format!("{side} {}/{}", hosts.join(","), database.dbname)
+        format!("{side} {}/{}", database.dsn.places(), database.dsn.database)
     };
     Sides { source: of(Side::Source), target: of(Side::Target) }
 }

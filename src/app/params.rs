@@ -145,8 +145,9 @@ pub(super) fn listen(config: &Config) -> Result<listen::Params, AppError> {
 pub(super) fn peers(config: &Config) -> Sides<Peer> {
     let peer = |side| {
         let database = config.database(side);
-        let (address, port) = database.hosts.first().cloned().unwrap_or_default();
-        Peer { side, address, port, namespace: database.dbname.clone() }
+        let first = database.dsn.hosts.first().cloned();
+        let (address, port) = first.map(|host| (host.name, host.port)).unwrap_or_default();
+        Peer { side, address, port, namespace: database.dsn.database.clone() }
     };
     Sides { source: peer(Side::Source), target: peer(Side::Target) }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::app::databases;
 use crate::cli::print;
 use crate::config::fault::Origin;
 use crate::config::{Config, Sources, keys};
@@ -9,6 +10,7 @@ use crate::config::{Config, Sources, keys};
 /// Checks the configuration, and prints it as it is in force.
 pub(super) fn check(sources: &Sources) -> Result<()> {
     let config = Config::load(sources)?;
+    databases::check_certificates(&config)?;
     let rows: Vec<Vec<String>> = config
         .effective()
         .iter()

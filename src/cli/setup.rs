@@ -93,8 +93,8 @@ async fn print_all(config: &Config) -> Result<()> {
         let database = config.database(side);
         print::out(&schema::grants(&GrantParams {
             side,
-            database: &database.dbname,
-            role: &database.user,
+            database: &database.dsn.database,
+            role: &database.dsn.user,
             callers: database.application.as_ref().map(|login| login.user.as_str()),
             tables: &tables,
         }));

@@ -3,30 +3,32 @@
 //! It is a login, and no role that segue's login would switch to: whatever a caller runs could
 //! switch back (`RESET ROLE` in a function), and nothing but a login is kept by the server.
 
-use std::path::PathBuf;
-
-use crate::config::dsn::{self, Words};
 use crate::config::reader::Reader;
-use crate::config::secret::Secret;
+use crate::config::surroundings::OfSide;
 use crate::domain::side::Side;
-
-/// Who asks, and how he shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
-    /// The role.
-    pub user: String,
-    /// The whole connection string as `key='value'` words.
-    pub conninfo: Secret,
-    /// The file whose first line is the password, read at each connect.
-    pub password_file: Option<PathBuf>,
-}
+use crate::dsn::{Dsn, Words};
 
 /// Words that say who asks. All others are the side's: both logins are with one database.
-const WHO: &[&str] =
-    &["user", "password", "passfile", "sslcert", "sslkey", "options", "application_name"];
+const WHO: &[&str] = &[
+    "user",
+    "password",
+    "password_file",
+    "passfile",
+    "sslcert",
+    "sslkey",
+    "options",
+    "application_name",
+];
+/// Of these, what another role cannot have in common.
+const SECRETS: &[&str] = &["password", "password_file"];
 
 /// Lays `application` over the words of the side.
-pub(super) fn read(reader: &mut Reader, side: Side, of_side: &Words) -> Option<Login> {
+pub(super) fn read(
+    reader: &mut Reader,
+    side: Side,
+    of_side: &Words,
+    surroundings: &OfSide,
+) -> Option<Dsn> {
     let (key, file_key) =
         (format!("{side}.application"), format!("{side}.application_password_file"));
     let Some(text) = reader.text(&key) else {
@@ -36,7 +38,7 @@ pub(super) fn read(reader: &mut Reader, side: Side, of_side: &Words) -> Option<L
         }
         return None;
     };
-    let mut said = match dsn::parse(&text) {
+    let mut said = match Words::parse(&text) {
         Ok(said) => said,
         Err(_) if !text.contains(['=', '/']) => {
             let message = format!(
@@ -46,45 +48,63 @@ pub(super) fn read(reader: &mut Reader, side: Side, of_side: &Words) -> Option<L
             reader.fault(&key, message);
             return None;
         }
-        Err(message) => {
-            reader.fault(&key, message);
+        Err(error) => {
+            reader.fault(&key, error.message);
             return None;
         }
     };
-    check(reader, &key, of_side, &said);
+    if !check(reader, &key, of_side, &said) {
+        return None;
+    }
     let password_file = reader.readable(&file_key);
-    if password_file.is_some() && said.remove("password").is_some() {
+    if password_file.is_some() && said.get("password").is_some() {
         reader.fault(&file_key, format!("{key} has a password as well; keep one of them"));
+        said.set("password", "");
     }
     let mut words = of_side.clone();
-    // Another role's.
-    words.remove("password");
-    words.extend(said);
-    let user = words.get("user").cloned().unwrap_or_default();
-    Some(Login { user, conninfo: Secret::new(dsn::write(&words)), password_file })
+    for word in SECRETS {
+        words.set(word, "");
+    }
+    for (word, value) in said.iter() {
+        words.set(word, value);
+    }
+    // What is wrong with the side's own words is the side's fault already.
+    let of_side_alone = of_side.checked(surroundings).err().unwrap_or_default();
+    match words.checked(surroundings) {
+        Ok(dsn) => Some(Dsn { password_file: password_file.or(dsn.password_file), ..dsn }),
+        Err(errors) => {
+            for error in errors.into_iter().filter(|error| !of_side_alone.contains(error)) {
+                reader.fault(&key, error.message);
+            }
+            None
+        }
+    }
 }
 
-fn check(reader: &mut Reader, key: &str, of_side: &Words, said: &Words) {
+fn check(reader: &mut Reader, key: &str, of_side: &Words, said: &Words) -> bool {
     match said.get("user") {
-        None => reader.fault(key, "nothing says who asks; write \"user=…\""),
+        None => {
+            reader.fault(key, "nothing says who asks; write \"user=…\"");
+            return false;
+        }
         Some(user) if Some(user) == of_side.get("user") => {
             let message = format!(
                 "logs in as {user}, which is segue's own role; callers need another one, or leave \
                  the key out"
             );
             reader.fault(key, message);
+            return false;
         }
         Some(_) => {}
     }
-    let other = said
-        .iter()
-        .find(|(word, value)| !WHO.contains(&word.as_str()) && of_side.get(*word) != Some(*value));
-    if let Some((word, _)) = other {
-        let message = format!(
-            "says another {word} than the side; callers' statements run in the same database, and \
-             only who asks may differ ({})",
-            WHO.join(", ")
-        );
-        reader.fault(key, message);
-    }
+    let other =
+        said.iter().find(|(word, value)| !WHO.contains(word) && of_side.get(word) != Some(*value));
+    let Some((word, _)) = other else { return true };
+    let message = format!(
+        "says another {word} than the side; callers' statements run in the same database, and \
+         only who asks may differ ({})",
+        WHO.join(", ")
+    );
+    reader.fault(key, message);
+    false
 }

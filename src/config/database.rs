@@ -3,30 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::application::{self, Login};
-use crate::config::dsn::{self, Words};
-use crate::config::keys::SSL_MODES;
+use crate::config::application;
+use crate::config::fault::Origin;
 use crate::config::reader::Reader;
-use crate::config::secret::Secret;
+use crate::config::surroundings::OfSide;
 use crate::domain::side::Side;
+use crate::dsn::{Dsn, DsnError, Words};
 
 /// How a side is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
-    /// The whole connection string as `key='value'` words: TLS, password and timeout too.
-    pub conninfo: Secret,
-    /// The file whose first line is the password, read at each connect.
-    pub password_file: Option<PathBuf>,
-    /// Hosts and ports in their order, for logs and traces.
-    pub hosts: Vec<(String, u16)>,
-    /// The database's name.
-    pub dbname: String,
-    /// The role.
-    pub user: String,
-    /// The login of callers' statements, where it is another one.
-    pub application: Option<Login>,
-    /// Time to open one connection.
-    pub connect_timeout: Duration,
+    /// Where it is, who asks and how it is trusted: what segue's own sessions are opened with.
+    pub dsn: Dsn,
+    /// The same for callers' statements, where another login runs them.
+    pub application: Option<Dsn>,
     /// Connections for callers' reads and for samples.
     pub read_pool_max: usize,
     /// Connections for callers' writes and transactions.
@@ -37,7 +27,6 @@ pub struct Database {
     pub pool_wait_max: Duration,
 }
 
-const PORT_DEFAULT: u16 = 5432;
 /// Words that have a key of their own, laid over the connection string.
 const OWN_KEYS: &[&str] = &[
     "host",
@@ -61,28 +50,17 @@ const SYSTEM_ROOTS: &str = "system";
 impl Database {
     pub(super) fn read(reader: &mut Reader, side: Side) -> Self {
         let key = |name: &str| format!("{side}.{name}");
-        let mut words = words(reader, side);
-        check_tls(reader, side, &words);
+        let surroundings = reader.surroundings(side);
+        let mut words = words(reader, side, &surroundings);
         let password_file = password_file(reader, side, &mut words);
-        let connect_timeout = connect_timeout(reader, side, &words);
-        // libpq counts whole seconds; a shorter time is kept by whoever connects.
-        let whole = connect_timeout.as_secs_f64().ceil().max(1.0);
-        words.insert("connect_timeout".to_owned(), format!("{whole}"));
-        let application = application::read(reader, side, &words);
-        let word = |name: &str| words.get(name).cloned().unwrap_or_default();
-        let user = word("user");
-        let dbname = match word("dbname") {
-            name if name.is_empty() => user.clone(),
-            name => name,
-        };
+        let application = application::read(reader, side, &words, &surroundings);
+        let mut dsn = checked(reader, side, &words, &surroundings);
+        dsn.password_file = password_file.or(dsn.password_file);
+        dsn.connect_timeout = connect_timeout(reader, side, &words, dsn.connect_timeout);
+        let application = application.map(|of| Dsn { connect_timeout: dsn.connect_timeout, ..of });
         Self {
-            hosts: hosts(reader, side, &word("host"), &word("port")),
-            dbname,
-            user,
+            dsn,
             application,
-            conninfo: Secret::new(dsn::write(&words)),
-            password_file,
-            connect_timeout,
             read_pool_max: reader.count(&key("read_pool_max")),
             write_pool_max: reader.count(&key("write_pool_max")),
             own_pool_max: reader.count(&key("own_pool_max")),
@@ -91,55 +69,76 @@ impl Database {
     }
 }
 
-/// The connection string with the keys of their own laid over it, and libpq's variables
-/// below it.
-fn words(reader: &mut Reader, side: Side) -> Words {
+/// The connection string with its service below it, the keys of their own laid over it, and
+/// libpq's variables below all.
+fn words(reader: &mut Reader, side: Side, surroundings: &OfSide) -> Words {
     let dsn_key = format!("{side}.dsn");
-    let mut words = match reader.text(&dsn_key).map(|text| dsn::parse(&text)) {
-        None => Words::new(),
-        Some(Ok(words)) => words,
-        Some(Err(message)) => {
-            reader.fault(&dsn_key, message);
-            // So that what it may have said is not missed as well.
-            ["host", "user"].map(|word| (word.to_owned(), "unknown".to_owned())).into()
+    let mut words = Words::default();
+    let mut is_known = true;
+    if let Some(text) = reader.text(&dsn_key) {
+        match Words::parse(&text) {
+            Ok(read) => words = read,
+            Err(error) => {
+                reader.fault(&dsn_key, error.message);
+                is_known = false;
+            }
         }
-    };
+    }
+    if let Err(error) = words.add_service(surroundings) {
+        reader.fault(&dsn_key, error.message);
+        is_known = false;
+    }
     for name in OWN_KEYS {
         let key = format!("{side}.{name}");
         let Some(value) = reader.text(&key) else { continue };
         if FILES.contains(name) && value != SYSTEM_ROOTS {
             reader.readable(&key);
         }
-        if !(is_fallback(reader, &key) && words.contains_key(*name)) {
-            words.insert((*name).to_owned(), value);
+        if !(is_fallback(reader, &key) && words.get(name).is_some()) {
+            words.set(name, value);
         }
     }
-    for (name, needed_for) in [("host", "where the database is"), ("user", "who asks")] {
-        if !words.contains_key(name) {
+    if let Err(error) = words.add_variables(surroundings) {
+        reader.fault(&dsn_key, error.message);
+    }
+    let has_host = words.get("host").or(words.get("hostaddr")).is_some();
+    let needed = [
+        ("host", has_host, "where the database is"),
+        ("user", words.get("user").is_some(), "who asks"),
+    ];
+    for (name, is_given, needed_for) in needed {
+        if is_given {
+            continue;
+        }
+        // A string that could not be read may have said it.
+        if is_known {
             let example = format!("postgres://user@host:5432/{side}_db");
             let message = format!("nothing says {needed_for}; write dsn = \"{example}\"");
             reader.fault(&format!("{side}.{name}"), message);
         }
+        words.set(name, "unknown");
     }
     words
 }
 
-fn check_tls(reader: &mut Reader, side: Side, words: &Words) {
-    let key = |name: &str| format!("{side}.{name}");
-    let mode = words.get("sslmode").map(String::as_str).unwrap_or_default();
-    if reader.text(&key("sslmode")).as_deref() == Some(mode) {
-        reader.choice(&key("sslmode"), SSL_MODES);
-    } else if !SSL_MODES.contains(&mode) {
-        reader.fault(&key("dsn"), format!("sslmode is not one of {}", SSL_MODES.join(", ")));
-    }
-    match (words.contains_key("sslcert"), words.contains_key("sslkey")) {
-        (true, false) => {
-            reader.fault(&key("sslkey"), "a client certificate needs its key; set sslkey");
+/// The words as sessions are opened with them. What is wrong is a fault of the key that said it.
+fn checked(reader: &mut Reader, side: Side, words: &Words, surroundings: &OfSide) -> Dsn {
+    match words.checked(surroundings) {
+        Ok(dsn) => dsn,
+        Err(errors) => {
+            for DsnError { word, message } in errors {
+                let own = word
+                    .filter(|word| OWN_KEYS.contains(word))
+                    .map(|word| (format!("{side}.{word}"), words.get(word)));
+                let key = match own {
+                    // Said by the key, or by nobody.
+                    Some((key, value)) if reader.text(&key).as_deref() == value => key,
+                    _ => format!("{side}.dsn"),
+                };
+                reader.fault(&key, message);
+            }
+            Dsn::unknown()
         }
-        (false, true) => {
-            reader.fault(&key("sslcert"), "a client key needs its certificate; set sslcert");
-        }
-        _ => {}
     }
 }
 
@@ -154,44 +153,25 @@ fn password_file(reader: &mut Reader, side: Side, words: &mut Words) -> Option<P
     if of_given == of_file {
         reader.fault(&given_key, "there is a password_file as well; keep one of them");
     }
-    words.remove("password");
+    words.set("password", "");
     Some(file)
 }
 
-fn connect_timeout(reader: &mut Reader, side: Side, words: &Words) -> Duration {
+/// The key's, unless the connection string or libpq's variable says another in whole seconds.
+fn connect_timeout(reader: &mut Reader, side: Side, words: &Words, of_words: Duration) -> Duration {
     let key = format!("{side}.connect_timeout");
-    match words.get("connect_timeout").map(|text| text.parse::<u64>()) {
-        Some(Ok(seconds)) if seconds > 0 && is_fallback(reader, &key) => {
-            Duration::from_secs(seconds)
-        }
+    match words.get("connect_timeout") {
+        Some(text) if text != "0" && is_fallback(reader, &key) => of_words,
         _ => reader.duration(&key),
     }
 }
 
-fn hosts(reader: &mut Reader, side: Side, hosts: &str, ports: &str) -> Vec<(String, u16)> {
-    let key = format!("{side}.port");
-    let hosts: Vec<&str> = hosts.split(',').filter(|host| !host.is_empty()).collect();
-    let ports: Vec<&str> = ports.split(',').collect();
-    if ports.len() > 1 && ports.len() != hosts.len() {
-        let (ports, hosts) = (ports.len(), hosts.len());
-        let way_out = "name one for all or one for each";
-        reader.fault(&key, format!("{ports} ports for {hosts} hosts; {way_out}"));
-    }
-    let mut found = Vec::with_capacity(hosts.len());
-    for (index, host) in hosts.iter().enumerate() {
-        let port = ports.get(index).or(ports.first()).copied().unwrap_or_default();
-        let port = if port.is_empty() { Ok(PORT_DEFAULT) } else { port.parse() };
-        match port {
-            Ok(port) => found.push(((*host).to_owned(), port)),
-            Err(_) => reader.fault(&key, "is not a port, 1 to 65535"),
-        }
-    }
-    found
-}
-
-/// Whether the connection string goes before this key: it does where it stands in a higher
-/// layer. In the same layer the key, being the more special, goes before it.
+/// Whether what the connection string says goes before this key: it does where it stands in a
+/// higher layer, and before defaults and libpq's variables in any. In the same layer the key, being
+/// the more special, goes before it.
 fn is_fallback(reader: &Reader, path: &str) -> bool {
     let side = path.split('.').next().unwrap_or_default();
-    reader.origin(path).rank() < reader.origin(&format!("{side}.dsn")).rank()
+    let origin = reader.origin(path);
+    matches!(origin, Origin::Default | Origin::Postgres(_))
+        || origin.rank() < reader.origin(&format!("{side}.dsn")).rank()
 }

@@ -49,6 +49,8 @@ pub(super) struct Entry {
 pub(super) struct Layers {
     pub(super) entries: BTreeMap<String, Entry>,
     pub(super) faults: Vec<Fault>,
+    /// The environment as it was given.
+    pub(super) variables: Vec<(String, String)>,
 }
 
 /// Variables of segue that are no keys of the file. By the others a test says where the process
@@ -86,6 +88,7 @@ impl Layers {
             };
             layers.put(&key, raw, Origin::Default);
         }
+        layers.variables.clone_from(&sources.variables);
         layers.add_postgres(&sources.variables);
         if let Some(path) = &sources.file {
             layers.add_file(path);

@@ -10,7 +10,6 @@ mod compare;
 mod control;
 mod cutover;
 mod database;
-mod dsn;
 pub mod fault;
 pub mod keys;
 mod layers;
@@ -18,12 +17,11 @@ mod owners;
 mod reader;
 mod routing;
 mod sampling;
-mod secret;
 mod sections;
+mod surroundings;
 mod units;
 mod verify;
 
-pub use application::Login;
 pub use backfill::Backfill;
 pub use compare::CompareRule;
 pub use control::Control;
@@ -33,7 +31,6 @@ pub use fault::{Faults, Origin};
 pub use layers::Sources;
 pub use routing::Shift;
 pub use sampling::Sampling;
-pub use secret::Secret;
 pub use sections::{
     Compare, Excluded, Limits, Listen, Outbox, Queries, Tables, Telemetry, Transactions,
 };
@@ -187,8 +184,8 @@ impl Config {
 
     fn check_together(&self, reader: &mut Reader) {
         self.sampling.check_memory(self.limits.memory, reader);
-        let place = |database: &Database| (database.hosts.clone(), database.dbname.clone());
-        if !self.source.hosts.is_empty() && place(&self.source) == place(&self.target) {
+        let place = |database: &Database| (database.dsn.places(), database.dsn.database.clone());
+        if self.source.dsn.is_known() && place(&self.source) == place(&self.target) {
             let message = "is the same database as the source; a migration needs two";
             reader.fault("target.dsn", message);
         }

@@ -3,28 +3,33 @@
 use std::collections::BTreeMap;
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::dsn;
 use crate::config::fault::{Fault, Faults, Origin, nearest};
 use crate::config::keys::{self, Kind};
 use crate::config::layers::{Entry, Layers, Raw, RawTable};
-use crate::config::secret::REDACTED;
+use crate::config::surroundings::OfSide;
 use crate::config::units;
 use crate::domain::control::Percentage;
+use crate::domain::secret::REDACTED;
+use crate::domain::side::Side;
+use crate::dsn;
 
 /// Every getter answers something, so that one fault does not hide the next; what it answers
 /// after a fault is never used.
 pub(super) struct Reader {
     entries: BTreeMap<String, Entry>,
     faults: Vec<Fault>,
+    variables: Arc<[(String, String)]>,
 }
 
 // === impl Reader ===
 
 impl Reader {
     pub(super) fn new(layers: Layers) -> Self {
-        Self { entries: layers.entries, faults: layers.faults }
+        let Layers { entries, faults, variables } = layers;
+        Self { entries, faults, variables: variables.into() }
     }
 
     pub(super) fn finish(mut self) -> Result<(), Faults> {
@@ -40,6 +45,11 @@ impl Reader {
         };
         self.faults.sort_by_key(place);
         Err(Faults(self.faults))
+    }
+
+    /// What stands around the connection strings of a side.
+    pub(super) fn surroundings(&self, side: Side) -> OfSide {
+        OfSide { variables: Arc::clone(&self.variables), side }
     }
 
     /// Where a key's value came from.

@@ -9,8 +9,8 @@ use crate::config::fault::nearest;
 use crate::config::keys::{LOG_FORMATS, OTLP_PROTOCOLS};
 use crate::config::layers::unknown;
 use crate::config::reader::Reader;
-use crate::config::secret::Secret;
 use crate::domain::reach::{Declared, Owner, Pattern};
+use crate::domain::secret::Secret;
 use crate::domain::table::{TableMapping, TableName};
 
 /// Where segue listens.

@@ -27,6 +27,7 @@ pub mod proof_age;
 pub mod reach;
 pub mod relation;
 pub mod routing;
+pub mod secret;
 pub mod side;
 pub mod status;
 pub mod step;

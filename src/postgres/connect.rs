@@ -12,16 +12,16 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::cancel::{Address, Canceller};
 use super::driver::{Driver, Watch};
-use super::dsn::{ChannelBinding, Dsn, Host, SslMode, TargetSession};
 use super::identity::{self, Expectation};
 use super::merging::{Merging, MergingTls, Switch};
 use super::reset::FirstSettings;
 use super::schema::not_admitted;
 use super::session::{ServerFacts, Session};
 use super::settings::{Purpose, SessionLimits, session_sql};
-use super::{fault, pooler, socket, tls};
+use super::{fault, password, pooler, socket, tls};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::side::Side;
+use crate::dsn::{ChannelBinding, Dsn, Host, SslMode, TargetSession};
 use crate::value::{MONEY_SAMPLE_SQL, MoneyStyle};
 
 const PROBE_POSTGRES: &str = "SELECT pg_catalog.pg_backend_pid(), \
@@ -315,9 +315,8 @@ impl Connector {
         if let Some(options) = &dsn.options {
             config.options(options);
         }
-        let password = dsn.password(host).map_err(|error| {
-            fault::unavailable(self.side, "unavailable.password", error.to_string())
-        })?;
+        let password = password::of(dsn, host)
+            .map_err(|error| fault::unavailable(self.side, "unavailable.password", error))?;
         if let Some(password) = password {
             config.password(password.expose());
         }

@@ -15,7 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::dsn::{Dsn, RootCertificates, SslMode};
+use crate::dsn::{Dsn, RootCertificates, SslMode};
 
 /// A connector for the string's `sslmode`; it is not used where that is `disable`.
 ///

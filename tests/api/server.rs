@@ -24,6 +24,7 @@ use segue::domain::status::{
 };
 use segue::domain::step::{Asked, PhaseReport, Step, Stepped};
 use segue::domain::table::TableName;
+use segue::dsn::Dsn;
 use segue::grpc::auth::Token;
 use segue::grpc::health::Health;
 use segue::grpc::migration::{self, MigrationService};
@@ -35,7 +36,6 @@ use segue::ports::settled::{SettledWrites, Standing};
 use segue::ports::{ControlView, MismatchStore, ReconcileWaker, Sample, ShadowReads};
 use segue::postgres::connect::Connector;
 use segue::postgres::database::{self, PostgresDatabase};
-use segue::postgres::dsn::Dsn;
 use segue::postgres::pool::{self, Pool};
 use segue::postgres::read::ReadConnections;
 use segue::postgres::settings::Purpose;
@@ -207,7 +207,7 @@ struct Side1 {
 }
 
 fn side(side: Side, database: &Database, tasks: &TaskTracker) -> Side1 {
-    let dsn = Dsn::parse(database.dsn(), |_| None).unwrap();
+    let dsn = Dsn::parse(database.dsn(), |_: &str| None).unwrap();
     let connector = Connector::new(side, dsn).unwrap();
     let pool = |purpose| {
         Pool::new(connector.clone(), pool::Params::new(purpose, 8, Duration::from_secs(10)))

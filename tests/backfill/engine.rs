@@ -10,6 +10,7 @@ use segue::domain::backfill::{Chunk, Copied, Way};
 use segue::domain::control::{ControlState, Percentage, Phase};
 use segue::domain::side::{Side, Sides};
 use segue::domain::table::{TableMapping, TableName};
+use segue::dsn::Dsn;
 use segue::ports::backfill::{Beat, ChunkCopier, ChunkStore, CopyHalt, Meter, Next, SourceWatch};
 use segue::ports::control::{ControlChange, ControlStore};
 use segue::ports::reconcile::{OutboxWork, Upkeep};
@@ -23,7 +24,6 @@ use segue::postgres::backfill::split::Splitter;
 use segue::postgres::backfill::watch::Watch;
 use segue::postgres::connect::Connector;
 use segue::postgres::control::ControlTable;
-use segue::postgres::dsn::Dsn;
 use segue::postgres::fence::{CLASS, COPIES};
 use segue::postgres::outbox::Outbox;
 use segue::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
@@ -63,7 +63,7 @@ impl Meter for Free {
 }
 
 fn pool(side: Side, dsn: &str, name: Option<String>) -> Pool {
-    let mut dsn = Dsn::parse(dsn, |_| None).unwrap();
+    let mut dsn = Dsn::parse(dsn, |_: &str| None).unwrap();
     if let Some(name) = name {
         dsn.application_name = name;
     }

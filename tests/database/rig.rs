@@ -9,10 +9,10 @@ use segue::domain::fault::SqlFault;
 use segue::domain::key::WriteId;
 use segue::domain::side::Side;
 use segue::domain::value::Value;
+use segue::dsn::Dsn;
 use segue::ports::{AnswerStream, ReadRequest, WriteRequest};
 use segue::postgres::connect::Connector;
 use segue::postgres::database::{Params, PostgresDatabase};
-use segue::postgres::dsn::Dsn;
 use segue::postgres::pool::{self, Pool};
 use segue::postgres::read::ReadConnections;
 use segue::postgres::settings::Purpose;
@@ -85,7 +85,7 @@ impl Rig {
 }
 
 pub(crate) fn connector(dsn: &str) -> Connector {
-    Connector::new(Side::Source, Dsn::parse(dsn, |_| None).unwrap()).unwrap()
+    Connector::new(Side::Source, Dsn::parse(dsn, |_: &str| None).unwrap()).unwrap()
 }
 
 pub(crate) fn context() -> CallContext {

@@ -13,9 +13,9 @@ mod trigger;
 
 use segue::domain::control::{ControlState, Phase};
 use segue::domain::side::Side;
+use segue::dsn::Dsn;
 use segue::postgres::capture::{self, Params};
 use segue::postgres::connect::Connector;
-use segue::postgres::dsn::Dsn;
 use segue::postgres::fence::Exclusive;
 use segue::postgres::schema::{self, Permission};
 use std::time::Duration;
@@ -39,7 +39,7 @@ async fn side(side: Side) -> Database {
 }
 
 fn connector(side: Side, database: &Database) -> Connector {
-    Connector::new(side, Dsn::parse(database.dsn(), |_| None).unwrap()).unwrap()
+    Connector::new(side, Dsn::parse(database.dsn(), |_: &str| None).unwrap()).unwrap()
 }
 
 async fn exclusive(side: Side, database: &Database) -> Exclusive {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use segue::control::{Control, Params};
 use segue::domain::control::Percentage;
 use segue::domain::side::{Side, Sides};
+use segue::dsn::Dsn;
 use segue::ports::control::{ControlChange, ControlStore};
 use segue::postgres::connect::Connector;
 use segue::postgres::control::ControlTable;
-use segue::postgres::dsn::Dsn;
 use segue::postgres::pool::{self, Pool};
 use segue::postgres::settings::Purpose;
 use segue::telemetry::metrics::Metrics;
@@ -27,7 +27,7 @@ async fn migration() -> (Pair, Arc<ControlTable>) {
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
     segue.succeed(&["init", "--phase", "dual_write"]);
     let pool = |side, dsn: &str| {
-        let connector = Connector::new(side, Dsn::parse(dsn, |_| None).unwrap()).unwrap();
+        let connector = Connector::new(side, Dsn::parse(dsn, |_: &str| None).unwrap()).unwrap();
         Pool::new(connector, pool::Params::new(Purpose::Own, 4, LIMIT)).unwrap()
     };
     let pools = Sides {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use segue::domain::side::Side;
 use segue::domain::table::TableName;
+use segue::dsn::Dsn;
 use segue::ports::reconcile::{BatchDone, OutboxWork};
 use segue::postgres::connect::Connector;
-use segue::postgres::dsn::Dsn;
 use segue::postgres::outbox::Outbox;
 use segue::postgres::outbox::backoff::Backoff;
 use segue::postgres::pool::{Params as PoolParams, Pool};
@@ -148,7 +148,7 @@ pub async fn pair_within(source: &crate::support::Server, target: &crate::suppor
 }
 
 pub fn pool(side: Side, dsn: &str, size: usize) -> Pool {
-    let connector = Connector::new(side, Dsn::parse(dsn, |_| None).unwrap()).unwrap();
+    let connector = Connector::new(side, Dsn::parse(dsn, |_: &str| None).unwrap()).unwrap();
     Pool::new(connector, PoolParams::new(Purpose::Own, size, Duration::from_secs(5))).unwrap()
 }
 

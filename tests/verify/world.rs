@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use segue::domain::side::Side;
 use segue::domain::verify::{Discrepancy, Finding};
+use segue::dsn::Dsn;
 use segue::ports::reconcile::OutboxWork;
 use segue::postgres::connect::Connector;
-use segue::postgres::dsn::Dsn;
 use segue::postgres::outbox::Outbox;
 use segue::postgres::pool::{Params as PoolParams, Pool};
 use segue::postgres::reconcile::batch::{BatchParams, OutboxWorker};
@@ -44,7 +44,7 @@ pub async fn register(pair: &Pair, tables: &[(&str, &str, &str)]) {
 }
 
 fn pool(side: Side, database: &Database) -> Pool {
-    let dsn = Dsn::parse(database.dsn(), |_| None).unwrap();
+    let dsn = Dsn::parse(database.dsn(), |_: &str| None).unwrap();
     let connector = Connector::new(side, dsn).unwrap();
     Pool::new(connector, PoolParams::new(Purpose::Own, 12, Duration::from_secs(60))).unwrap()
 }

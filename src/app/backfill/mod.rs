@@ -187,9 +187,7 @@ async fn assemble(
         Some(path) => {
             let name = |side| {
                 let database = config.database(side);
-                let hosts: Vec<String> =
-                    database.hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
-                format!("{}/{}", hosts.join(","), database.dbname)
+                format!("{}/{}", database.dsn.places(), database.dsn.database)
             };
             let between = format!("{} to {}", name(Side::Source), name(Side::Target));
             Arc::new(Checkpoint::open(path, &between, gaps, owner.workers, splitter)?)

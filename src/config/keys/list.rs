@@ -61,7 +61,7 @@ const DATABASE: &[Key] = &[
         "sslrootcert",
         Kind::Path,
         "",
-        "certificates of the authorities that are trusted (PEM); the system's where absent",
+        "certificates of the authorities that are trusted (PEM), or `system`; `~/.postgresql/root.crt` where absent",
     ),
     key("sslcert", Kind::Path, "", "client certificate (PEM)"),
     key("sslkey", Kind::Path, "", "key of the client certificate (PEM)"),

@@ -15,7 +15,7 @@ use super::{ANOTHER_DATABASE, UNDEFINED};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::identity::{Identity, Place};
 use crate::domain::side::Side;
-use crate::postgres::dsn::Dsn;
+use crate::dsn::Dsn;
 
 /// Behind the settings of a session, in the same round trip: a function that sessions of callers may
 /// call as well.

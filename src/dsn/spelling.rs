@@ -50,10 +50,14 @@ fn url_pairs(rest: &str) -> Result<Vec<(String, String)>, DsnError> {
     }
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) =
-            pair.split_once('=').ok_or_else(|| DsnError::syntax("a URL parameter has no '='"))?;
+            pair.split_once('=').ok_or_else(|| DsnError::new("a URL parameter has no '='"))?;
         let key = percent_decoded(key, "a parameter's name")?;
         let value = percent_decoded(value, &key)?;
-        pairs.push((key, value));
+        // As libpq has it, for the sake of JDBC's URLs.
+        match (key.as_str(), value.as_str()) {
+            ("ssl", "true") => pairs.push(("sslmode".to_owned(), "require".to_owned())),
+            _ => pairs.push((key, value)),
+        }
     }
     Ok(pairs)
 }
@@ -65,11 +69,11 @@ fn host_and_port(chunk: &str) -> Result<(&str, &str), DsnError> {
     };
     let (name, rest) = bracketed
         .split_once(']')
-        .ok_or_else(|| DsnError::syntax("an IPv6 address in the URL has no closing ']'"))?;
+        .ok_or_else(|| DsnError::new("an IPv6 address in the URL has no closing ']'"))?;
     match rest.strip_prefix(':') {
         Some(port) => Ok((name, port)),
         None if rest.is_empty() => Ok((name, "")),
-        None => Err(DsnError::syntax("an IPv6 address in the URL is followed by something else")),
+        None => Err(DsnError::new("an IPv6 address in the URL is followed by something else")),
     }
 }
 
@@ -87,13 +91,13 @@ fn percent_decoded(text: &str, what: &str) -> Result<String, DsnError> {
             .and_then(|hex| std::str::from_utf8(hex).ok())
             .and_then(|hex| u8::from_str_radix(hex, 16).ok())
             .ok_or_else(|| {
-                DsnError::syntax(format!("{what} in the URL has a '%' without two hex digits"))
+                DsnError::new(format!("{what} in the URL has a '%' without two hex digits"))
             })?;
         bytes.push(decoded);
         rest = rest.get(2..).unwrap_or_default();
     }
     String::from_utf8(bytes)
-        .map_err(|_| DsnError::syntax(format!("{what} in the URL is not valid UTF-8")))
+        .map_err(|_| DsnError::new(format!("{what} in the URL is not valid UTF-8")))
 }
 
 fn keyword_pairs(text: &str) -> Result<Vec<(String, String)>, DsnError> {
@@ -101,12 +105,12 @@ fn keyword_pairs(text: &str) -> Result<Vec<(String, String)>, DsnError> {
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         // The value may be a password, so a fault names only the key.
-        let (key, tail) = rest.split_once('=').ok_or_else(|| {
-            DsnError::syntax("the connection string is neither a URL nor 'key=value' pairs")
-        })?;
+        let (key, tail) = rest
+            .split_once('=')
+            .ok_or_else(|| DsnError::new("it is neither a URL nor `key=value` words"))?;
         let key = key.trim();
         if key.is_empty() || key.contains(char::is_whitespace) {
-            return Err(DsnError::syntax("a name in the connection string is not followed by '='"));
+            return Err(DsnError::new("a name in the connection string is not followed by '='"));
         }
         let (value, tail) = keyword_value(tail.trim_start(), key)?;
         pairs.push((key.to_owned(), value));
@@ -131,7 +135,7 @@ fn keyword_value<'a>(text: &'a str, key: &str) -> Result<(String, &'a str), DsnE
         }
     }
     if quoted {
-        return Err(DsnError::syntax(format!("the value of {key} has no closing quote")));
+        return Err(DsnError::new(format!("the value of {key} has no closing quote")));
     }
     Ok((value, ""))
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What stands in a secret's place.
-pub(super) const REDACTED: &str = "[redacted]";
+pub const REDACTED: &str = "[redacted]";
 
 /// A text that does not print.
 #[derive(Clone, PartialEq, Eq, Default)]

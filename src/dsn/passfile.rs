@@ -1,10 +1,8 @@
-//! Passwords from files: a file of its own, or libpq's `~/.pgpass`.
-
-use std::path::Path;
+//! The password file of libpq, `~/.pgpass`.
 
 /// The password in `hostname:port:database:username:password` lines that fits, with `*` for
 /// anything and `\` before `:` and `\` in a field.
-pub(super) fn password_for(
+pub fn password_for(
     contents: &str,
     host: &str,
     port: u16,
@@ -41,10 +39,4 @@ fn fields(line: &str) -> Vec<String> {
         }
     }
     fields
-}
-
-/// Whether others than its owner may read the file: libpq ignores such a password file.
-pub(super) fn readable_by_others(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
