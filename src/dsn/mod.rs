@@ -165,11 +165,11 @@ impl Dsn {
     /// # Errors
     ///
     /// [`DsnError`] names the first word that is wrong or not implemented.
-    pub fn parse(text: &str, surroundings: impl Surroundings) -> Result<Self, DsnError> {
+    pub fn parse(text: &str, surroundings: &impl Surroundings) -> Result<Self, DsnError> {
         let mut words = Words::parse(text)?;
-        words.add_service(&surroundings)?;
-        words.add_variables(&surroundings)?;
-        words.checked(&surroundings).map_err(|mut errors| errors.swap_remove(0))
+        words.add_service(surroundings)?;
+        words.add_variables(surroundings)?;
+        words.checked(surroundings).map_err(|mut errors| errors.swap_remove(0))
     }
 
     /// Stands in the place of one that could not be read: it has no host.

@@ -33,7 +33,7 @@ fn words(text: &str) -> Vec<(String, String)> {
     words.iter().map(|(word, value)| (word.to_owned(), value.to_owned())).collect()
 }
 
-fn fault(text: &str, around: Around) -> String {
+fn fault(text: &str, around: &Around) -> String {
     Dsn::parse(text, around).unwrap_err().to_string()
 }
 
@@ -57,7 +57,7 @@ fn faults_do_not_quote_the_string() {
     }
     let shown = redacted("postgres://u:secret@h/d");
     assert_eq!(shown, "dbname=d host=h password=[redacted] user=u");
-    let dsn = Dsn::parse("postgres://u:secret@h/d", |_: &str| None).unwrap();
+    let dsn = Dsn::parse("postgres://u:secret@h/d", &|_: &str| None).unwrap();
     assert!(!format!("{dsn:?} {dsn}").contains("secret"));
 }
 
@@ -84,7 +84,7 @@ fn each_variable_is_read_below_the_string() {
     ];
     for variable in VARIABLES {
         let Some(word) = variable.word else {
-            let found = fault("host=h user=u", Around::default().with(variable.name, "1"));
+            let found = fault("host=h user=u", &Around::default().with(variable.name, "1"));
             assert!(found.starts_with(variable.name), "{found}");
             continue;
         };
@@ -102,7 +102,7 @@ fn each_variable_is_read_below_the_string() {
         let (_, value) = values.iter().find(|(known, _)| Some(*known) == it.word).unwrap();
         all.with(it.name, value)
     });
-    let dsn = Dsn::parse("", all).unwrap();
+    let dsn = Dsn::parse("", &all).unwrap();
     assert_eq!(dsn.to_string(), "v@e:7/d");
     assert_eq!(dsn.hosts[0].address.as_deref(), Some("::2"));
     assert_eq!(dsn.ssl_root, RootCertificates::File("/r".into()));
@@ -115,18 +115,19 @@ fn a_service_goes_between_the_string_and_the_variables() {
     let file = "# of the house\n[old]\nhost=no\n[shop]\nhost=s\nport=1\nport=2\n\n[new]\nhost=no\n";
     let around =
         || Around::default().with("HOME", "/home/u").with("/home/u/.pg_service.conf", file);
-    let dsn = Dsn::parse("service=shop user=u port=3", around().with("PGHOST", "e")).unwrap();
+    let dsn = Dsn::parse("service=shop user=u port=3", &around().with("PGHOST", "e")).unwrap();
     assert_eq!(dsn.places(), "s:3");
-    let dsn = Dsn::parse("user=u", around().with("PGSERVICE", "shop").with("PGUSER", "v")).unwrap();
+    let dsn =
+        Dsn::parse("user=u", &around().with("PGSERVICE", "shop").with("PGUSER", "v")).unwrap();
     assert_eq!(dsn.to_string(), "u@s:1/u");
     // The user's file has no such service: the system's is asked.
     let system =
         around().with("PGSYSCONFDIR", "/etc/x").with("/etc/x/pg_service.conf", "[x]\nhost=y");
-    assert_eq!(Dsn::parse("service=x user=u", system).unwrap().places(), "y:5432");
+    assert_eq!(Dsn::parse("service=x user=u", &system).unwrap().places(), "y:5432");
     let named = around().with("PGSERVICEFILE", "/f").with("/f", "[shop]\nhost=f");
-    assert_eq!(Dsn::parse("service=shop user=u", named).unwrap().places(), "f:5432");
+    assert_eq!(Dsn::parse("service=shop user=u", &named).unwrap().places(), "f:5432");
     let named = around().with("/g", "[shop]\nhost=g");
-    let dsn = Dsn::parse("service=shop servicefile=/g user=u", named).unwrap();
+    let dsn = Dsn::parse("service=shop servicefile=/g user=u", &named).unwrap();
     assert_eq!(dsn.places(), "g:5432");
 }
 
@@ -142,7 +143,7 @@ fn what_is_wrong_with_a_service_is_said() {
         (named("[s]\nldap://x"), "/f, line 2: services from an LDAP server"),
         (named("[s]\ncolour=red"), "\"colour\", which segue does not know"),
     ] {
-        let found = fault("service=s user=u", around);
+        let found = fault("service=s user=u", &around);
         assert!(found.contains(wanted), "{found}");
     }
 }
@@ -152,7 +153,7 @@ fn certificates_of_the_home_directory_are_taken_where_none_is_named() {
     let home = || Around::default().with("HOME", "/h");
     let rooted = || home().with("/h/.postgresql/root.crt", "");
     let root = |mode: &str, around| {
-        Dsn::parse(&format!("user=u sslmode={mode}"), around).map(|dsn| dsn.ssl_root)
+        Dsn::parse(&format!("user=u sslmode={mode}"), &around).map(|dsn| dsn.ssl_root)
     };
     let file = RootCertificates::File("/h/.postgresql/root.crt".into());
     for mode in ["require", "verify-ca", "verify-full"] {
@@ -167,17 +168,17 @@ fn certificates_of_the_home_directory_are_taken_where_none_is_named() {
     let client =
         home().with("/h/.postgresql/postgresql.crt", "").with("/h/.postgresql/postgresql.key", "");
     let pair = ("/h/.postgresql/postgresql.crt".into(), "/h/.postgresql/postgresql.key".into());
-    assert_eq!(Dsn::parse("user=u", client).unwrap().ssl_client, Some(pair));
+    assert_eq!(Dsn::parse("user=u", &client).unwrap().ssl_client, Some(pair));
     let half = home().with("/h/.postgresql/postgresql.crt", "");
-    assert!(fault("user=u", half).contains("set sslkey"));
+    assert!(fault("user=u", &half).contains("set sslkey"));
 }
 
 #[test]
 fn the_passfile_is_the_home_directorys_unless_one_is_named() {
     let home = Around::default().with("HOME", "/h");
-    assert_eq!(Dsn::parse("user=u", home).unwrap().passfile, Some("/h/.pgpass".into()));
+    assert_eq!(Dsn::parse("user=u", &home).unwrap().passfile, Some("/h/.pgpass".into()));
     let named = Around::default().with("HOME", "/h").with("PGPASSFILE", "/p");
-    assert_eq!(Dsn::parse("user=u", named).unwrap().passfile, Some("/p".into()));
+    assert_eq!(Dsn::parse("user=u", &named).unwrap().passfile, Some("/p".into()));
     let lines = "# mine\nh:1:*:*:no\nh:*:d:u:p\\:w\n*:*:*:*:last\n";
     assert_eq!(password_for(lines, "h", 2, "d", "u").as_deref(), Some("p:w"));
     assert_eq!(password_for(lines, "x", 2, "d", "u").as_deref(), Some("last"));
@@ -202,7 +203,7 @@ fn what_cannot_be_used_is_refused_by_its_word() {
         ("user=u load_balance_hosts=random", "load_balance_hosts", "must be disable"),
         ("user=u connect_timeout=soon", "connect_timeout", "number of seconds"),
     ] {
-        let error = Dsn::parse(text, |_: &str| None).unwrap_err();
+        let error = Dsn::parse(text, &|_: &str| None).unwrap_err();
         assert_eq!(error.word, Some(word), "{text}");
         assert!(error.message.contains(named), "{text}: {error}");
     }

@@ -207,7 +207,7 @@ struct Side1 {
 }
 
 fn side(side: Side, database: &Database, tasks: &TaskTracker) -> Side1 {
-    let dsn = Dsn::parse(database.dsn(), |_: &str| None).unwrap();
+    let dsn = Dsn::parse(database.dsn(), &|_: &str| None).unwrap();
     let connector = Connector::new(side, dsn).unwrap();
     let pool = |purpose| {
         Pool::new(connector.clone(), pool::Params::new(purpose, 8, Duration::from_secs(10)))

@@ -63,7 +63,7 @@ impl Meter for Free {
 }
 
 fn pool(side: Side, dsn: &str, name: Option<String>) -> Pool {
-    let mut dsn = Dsn::parse(dsn, |_: &str| None).unwrap();
+    let mut dsn = Dsn::parse(dsn, &|_: &str| None).unwrap();
     if let Some(name) = name {
         dsn.application_name = name;
     }

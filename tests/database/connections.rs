@@ -235,7 +235,7 @@ async fn passwords_come_from_files_and_wrong_ones_say_so() {
         connector(&format!("{base} {more}")).connect(Purpose::Read).await.unwrap();
     }
     let dsn =
-        Dsn::parse(&base, |name: &str| (name == "PGPASSWORD").then(|| "p:w".to_owned())).unwrap();
+        Dsn::parse(&base, &|name: &str| (name == "PGPASSWORD").then(|| "p:w".to_owned())).unwrap();
     Connector::new(Side::Source, dsn).unwrap().connect(Purpose::Read).await.unwrap();
     let fault =
         connector(&format!("{base} password=wrong")).connect(Purpose::Read).await.unwrap_err();

@@ -85,7 +85,7 @@ impl Rig {
 }
 
 pub(crate) fn connector(dsn: &str) -> Connector {
-    Connector::new(Side::Source, Dsn::parse(dsn, |_: &str| None).unwrap()).unwrap()
+    Connector::new(Side::Source, Dsn::parse(dsn, &|_: &str| None).unwrap()).unwrap()
 }
 
 pub(crate) fn context() -> CallContext {

@@ -58,7 +58,7 @@ impl Member {
         let (tables, _) = capture::default_tables(&owner).await.unwrap();
         capture::install(&mut owner, &Params::new(side), &tables).await.unwrap();
         let known = set(&database, 2, Phase::Reversed).await;
-        let dsn = Dsn::parse(&dsn, |_: &str| None).unwrap();
+        let dsn = Dsn::parse(&dsn, &|_: &str| None).unwrap();
         let connector = Connector::new(side, dsn).unwrap();
         let control = FenceControl::default();
         control.set(Some(known));

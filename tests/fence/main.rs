@@ -39,7 +39,7 @@ async fn side(side: Side) -> Database {
 }
 
 fn connector(side: Side, database: &Database) -> Connector {
-    Connector::new(side, Dsn::parse(database.dsn(), |_: &str| None).unwrap()).unwrap()
+    Connector::new(side, Dsn::parse(database.dsn(), &|_: &str| None).unwrap()).unwrap()
 }
 
 async fn exclusive(side: Side, database: &Database) -> Exclusive {

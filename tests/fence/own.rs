@@ -171,7 +171,7 @@ struct Unsynced(TcpStream);
 
 impl Unsynced {
     async fn open(database: &Database) -> Self {
-        let dsn = segue::dsn::Dsn::parse(database.dsn(), |_: &str| None).unwrap();
+        let dsn = segue::dsn::Dsn::parse(database.dsn(), &|_: &str| None).unwrap();
         let port = dsn.hosts[0].port;
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let parameters = format!("user\0postgres\0database\0{}\0\0", database.name());

@@ -27,7 +27,7 @@ async fn migration() -> (Pair, Arc<ControlTable>) {
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
     segue.succeed(&["init", "--phase", "dual_write"]);
     let pool = |side, dsn: &str| {
-        let connector = Connector::new(side, Dsn::parse(dsn, |_: &str| None).unwrap()).unwrap();
+        let connector = Connector::new(side, Dsn::parse(dsn, &|_: &str| None).unwrap()).unwrap();
         Pool::new(connector, pool::Params::new(Purpose::Own, 4, LIMIT)).unwrap()
     };
     let pools = Sides {

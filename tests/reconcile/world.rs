@@ -148,7 +148,7 @@ pub async fn pair_within(source: &crate::support::Server, target: &crate::suppor
 }
 
 pub fn pool(side: Side, dsn: &str, size: usize) -> Pool {
-    let connector = Connector::new(side, Dsn::parse(dsn, |_: &str| None).unwrap()).unwrap();
+    let connector = Connector::new(side, Dsn::parse(dsn, &|_: &str| None).unwrap()).unwrap();
     Pool::new(connector, PoolParams::new(Purpose::Own, size, Duration::from_secs(5))).unwrap()
 }
 

@@ -44,7 +44,7 @@ pub async fn register(pair: &Pair, tables: &[(&str, &str, &str)]) {
 }
 
 fn pool(side: Side, database: &Database) -> Pool {
-    let dsn = Dsn::parse(database.dsn(), |_: &str| None).unwrap();
+    let dsn = Dsn::parse(database.dsn(), &|_: &str| None).unwrap();
     let connector = Connector::new(side, dsn).unwrap();
     Pool::new(connector, PoolParams::new(Purpose::Own, 12, Duration::from_secs(60))).unwrap()
 }
