@@ -194,6 +194,22 @@ impl Databases {
         self.staying(side).status().size_max
     }
 
+    /// How many sessions there may be with each side at a time: as segue's role, and in all.
+    pub fn sessions_max(&self, config: &Config) -> Sides<(usize, usize)> {
+        let of = |side| {
+            let pools = self.pools.of(side);
+            let sum = |pools: &[&Pool]| pools.iter().map(|pool| pool.status().size_max).sum();
+            let own: usize = sum(&[&pools.own, &pools.control, &pools.looks]);
+            let callers: usize =
+                sum(&[&pools.reads, &pools.writes, &pools.samples, &pools.staying]);
+            match config.database(side).application {
+                Some(_) => (own, own + callers),
+                None => (own + callers, own + callers),
+            }
+        };
+        Sides { source: of(Side::Source), target: of(Side::Target) }
+    }
+
     /// What writes run on where the side is not the primary.
     pub fn owning(&self, tasks: &TaskTracker) -> Sides<Arc<dyn Database>> {
         self.each(|pools| executor(&pools.reads, &pools.staying, tasks))

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::app::Background;
 use crate::app::databases::Databases;
 use crate::app::fleet::Fleet;
 use crate::app::identity;
+use crate::app::{AppError, Background};
 use crate::config::Config;
 use crate::control::change::{Change, change};
 use crate::domain::control::Percentage;
@@ -107,7 +107,9 @@ impl Watch {
             if !self.databases.expects() {
                 self.take_on().await;
             }
-            if let Err(fault) = self.look(side, &mut behind).await {
+            let looked = self.look(side, &mut behind).await;
+            self.metrics.retries().note("generation", side.as_str(), &looked);
+            if let Err(fault) = looked {
                 if fault.reason == ANOTHER_DATABASE {
                     self.metrics.fault("another_database");
                     tracing::error!(%side, %fault, "another database answers");
@@ -127,6 +129,12 @@ impl Watch {
             false => Permission::Look,
         };
         let done = identity::established(&self.config, &self.databases, permission).await;
+        let retries = self.metrics.retries();
+        if let Err(AppError::Database(fault)) = &done {
+            retries.failed("identity", "", fault);
+        } else {
+            retries.went_well("identity", "");
+        }
         if let Err(error) = done {
             tracing::warn!(%error, "whether these are the two sides of one migration is not known yet");
         }

@@ -111,8 +111,9 @@ impl Sweeper {
             look_every: LOOK_EVERY,
         };
         let mut tell = |event: Event<'_>| self.tell(&event);
+        let retries = self.metrics.retries();
         let swept = tokio::select! {
-            swept = sweeping::run(&self.config, &options, pace, &over, &mut tell) => swept,
+            swept = sweeping::run(&self.config, &options, pace, (retries, &over), &mut tell) => swept,
             () = watch => return,
         };
         match swept {

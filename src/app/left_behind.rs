@@ -36,6 +36,9 @@ pub(super) fn watch(
                     () = stop.cancelled() => return,
                     looked = tokio::time::timeout(lease / LOOKS, look(&databases, side, lease)) => looked,
                 };
+                if let Ok(looked) = &looked {
+                    metrics.retries().note("silent_sessions", side.as_str(), looked);
+                }
                 match looked {
                     Ok(Ok(ended)) => (0..ended).for_each(|_| metrics.fault("silent_ended")),
                     Ok(Err(fault)) => tracing::debug!(%fault, "silent sessions cannot be looked for"),

@@ -183,7 +183,7 @@ pub async fn run(
     let wrong = generations::watch(config, &databases, &fleet, &metrics, &background);
     left_behind::watch(config, &databases, &metrics, &background);
     let phase = control.current().phase;
-    let known = relations::follow(config, &databases, &background, phase).await;
+    let known = relations::follow(config, &databases, (&background, &metrics), phase).await;
     fleet.membership.tell(Arc::new(known.clone()));
     let samples = start_shadow_reads(config, &databases, &background, &metrics, &fleet);
     let uncaptured = Uncaptured::default();
@@ -196,7 +196,7 @@ pub async fn run(
     leading::start(config, &fleet, &reconciling.backfill, &metrics, &background);
     let steps = fleet.lead(config, &databases, &background, &reconciling.admin);
     let read_only = ReadOnly::new(config, &databases);
-    read_only.watch(&fleet, &background);
+    read_only.watch(&fleet, &metrics, &background);
     let cutovers = cutover::start(
         config,
         &databases,
@@ -292,6 +292,7 @@ fn watch_capture(
     let (config, databases) = (Arc::new(config.clone()), databases.clone());
     let (metrics, uncaptured) = (metrics.clone(), uncaptured.clone());
     let period = config.outbox.capture_check_interval;
+    let (retries, stop) = (metrics.retries().clone(), background.stop.clone());
     let check = move || {
         let (config, databases) = (Arc::clone(&config), databases.clone());
         let (metrics, uncaptured) = (metrics.clone(), uncaptured.clone());
@@ -321,8 +322,7 @@ fn watch_capture(
         }
         .boxed()
     };
-    let stop = background.stop.clone();
-    background.tasks.spawn(janitor::repeat("check_capture", period, check, stop));
+    background.tasks.spawn(janitor::repeat("check_capture", period, check, retries, stop));
 }
 
 fn open_transactions(

@@ -50,7 +50,8 @@ pub async fn check(
     let tables: Vec<TableMapping> =
         mappings.iter().filter(|mapping| named(&mapping.source)).cloned().collect();
     let strays = config.tables.mapped.is_empty() && params.tables.is_empty();
-    let asked = survey::Params { tables: &tables, mappings: &mappings, strays };
+    let sessions = databases.sessions_max(config);
+    let asked = survey::Params { tables: &tables, mappings: &mappings, strays, sessions };
     let mut world = survey(&databases.own(), &databases.of_callers(), asked).await?;
     let sources = tables.iter().map(|mapping| &mapping.source);
     let all: Vec<&TableName> = sources.chain(refused.iter().map(|it| &it.table)).collect();

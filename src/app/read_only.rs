@@ -15,6 +15,7 @@ use crate::domain::fault::SqlFault;
 use crate::jobs::janitor;
 use crate::postgres::pool::Pool;
 use crate::postgres::read_only::{self, Made};
+use crate::telemetry::metrics::Metrics;
 
 /// Between two looks of the leader.
 const LOOK: Duration = Duration::from_secs(2);
@@ -66,15 +67,15 @@ impl ReadOnly {
     }
 
     /// Does it at intervals as well, where this member leads.
-    pub(super) fn watch(&self, fleet: &Fleet, background: &Background) {
+    pub(super) fn watch(&self, fleet: &Fleet, metrics: &Metrics, background: &Background) {
         if self.roles.is_empty() {
             return;
         }
         let (this, control) = (self.clone(), fleet.control.clone());
         let membership = fleet.membership.clone();
         let look = move || led(this.clone(), control.clone(), membership.clone()).boxed();
-        let stop = background.stop.clone();
-        background.tasks.spawn(janitor::repeat("read_only", LOOK, look, stop));
+        let (retries, stop) = (metrics.retries().clone(), background.stop.clone());
+        background.tasks.spawn(janitor::repeat("read_only", LOOK, look, retries, stop));
     }
 }
 

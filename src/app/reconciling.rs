@@ -35,6 +35,7 @@ use crate::postgres::reconcile::consistent::{ConsistentParams, ConsistentWorker}
 use crate::postgres::reconcile::{self, Dice, Reconciler};
 use crate::postgres::verify::proven::ProofTable;
 use crate::telemetry::metrics::{Metrics, OutboxState};
+use crate::telemetry::retries::Retries;
 use crate::telemetry::spans::Writers;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -95,7 +96,7 @@ pub(super) fn start(
     );
     wake_on_changes(&replayer, control, tasks, stop);
     start_janitor(config, &outboxes, control, metrics.clone(), background);
-    watch_servers(databases, control, tasks, stop);
+    watch_servers(databases, control, metrics, background);
     let asked = replayer.clone();
     let totals: Arc<Totals> = Arc::new(move || {
         let stats = asked.stats();
@@ -156,7 +157,8 @@ fn worker(
     outbox: Outbox,
     (dice, writers): (&Dice, &Arc<Writers>),
 ) -> Arc<dyn OutboxWork> {
-    let reconciler = reconciler(config, databases, outbox.side(), dice);
+    let retries = fleet.control.retries().clone();
+    let reconciler = reconciler(config, databases, outbox.side(), dice, retries);
     let batches = BatchParams {
         keys_max: config.outbox.batch_keys_max,
         backoff: Backoff { first: config.outbox.backoff_min, max: config.outbox.backoff_max },
@@ -219,6 +221,7 @@ pub(super) fn reconciler(
     databases: &Databases,
     primary: Side,
     dice: &Dice,
+    retries: Retries,
 ) -> Arc<Reconciler> {
     let own = databases.own();
     let params = reconcile::Params {
@@ -226,6 +229,7 @@ pub(super) fn reconciler(
         crash: crash::points(),
         memory: databases.memory(),
         row_bytes_max: config.limits.row_bytes_max,
+        retries,
         ..reconcile::Params::new(Arc::clone(dice))
     };
     let (source, shadow) = (own.of(primary).clone(), own.of(primary.other()).clone());
@@ -235,8 +239,8 @@ pub(super) fn reconciler(
 fn watch_servers(
     databases: &Databases,
     control: &Control,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
+    metrics: &Metrics,
+    Background { tasks, stop }: &Background,
 ) {
     let (own, control) = (databases.own(), control.clone());
     let look = move || {
@@ -244,12 +248,15 @@ fn watch_servers(
         let servers = Servers::new(own.of(primary).clone(), own.of(primary.other()).clone());
         async move { servers.check().await }.boxed()
     };
-    tasks.spawn(janitor::repeat("check_servers", SERVERS_LOOK, look, stop.clone()));
+    let (retries, stop) = (metrics.retries().clone(), stop.clone());
+    tasks.spawn(janitor::repeat("check_servers", SERVERS_LOOK, look, retries, stop));
 }
 
 /// Keeps the outbox's figures for the scrape, which must not wait for a database.
 async fn measure(outbox: Arc<dyn OutboxAdmin>, proofs: Arc<dyn ProofStatus>, metrics: Metrics) {
-    match outbox.status().await {
+    let read = outbox.status().await;
+    metrics.retries().note("outbox_figures", "", &read);
+    match read {
         Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, pending_bytes, folded, .. }) => {
             let folded_tables = folded.len() as u64;
             let folded_ranges = folded.iter().map(|table| table.ranges).sum();
@@ -266,7 +273,9 @@ async fn measure(outbox: Arc<dyn OutboxAdmin>, proofs: Arc<dyn ProofStatus>, met
         // The proofs are in the same database.
         Err(_) => return metrics.fault("outbox_unreadable"),
     }
-    match proofs.status().await {
+    let proven = proofs.status().await;
+    metrics.retries().note("proof_figures", "", &proven);
+    match proven {
         Ok(proven) => metrics.verified(&proven),
         Err(fault) => tracing::debug!(%fault, "what is proven cannot be read"),
     }
@@ -296,17 +305,20 @@ async fn again_and_again<F: Future<Output = ()>>(work: impl Fn() -> F, stop: Can
 }
 
 fn observer(metrics: Metrics, settling: Settling) -> Arc<replayer::Observer> {
-    Arc::new(move |done, elapsed| match done {
-        Ok(done) if done.keys == 0 => {}
-        Ok(done) => {
-            metrics.reconciled(done.reconciled, done.changed, elapsed);
-            settling.reconciled();
-            for _ in 0..done.failed {
-                metrics.reconcile_failed("key");
+    Arc::new(move |done, elapsed| {
+        metrics.retries().note("reconcile", "", done);
+        match done {
+            Ok(done) if done.keys == 0 => {}
+            Ok(done) => {
+                metrics.reconciled(done.reconciled, done.changed, elapsed);
+                settling.reconciled();
+                for _ in 0..done.failed {
+                    metrics.reconcile_failed("key");
+                }
             }
+            Err(fault) if fault.sqlstate.is_empty() => metrics.reconcile_failed("away"),
+            Err(fault) => metrics.reconcile_failed(&fault.sqlstate),
         }
-        Err(fault) if fault.sqlstate.is_empty() => metrics.reconcile_failed("away"),
-        Err(fault) => metrics.reconcile_failed(&fault.sqlstate),
     })
 }
 
@@ -327,7 +339,8 @@ fn start_janitor(
         };
         Arc::new(OutboxUpkeep::new(outboxes.of(side).clone(), params)) as Arc<dyn Upkeep>
     });
-    let upkeep = Directed::primary(control, upkeeps);
+    let upkeep = Arc::new(Directed::primary(control, upkeeps));
+    let retries = metrics.retries().clone();
     let sized = Arc::new(move |found: OutboxSize| {
         if found.window_shrunk {
             metrics.fault("outbox_window_shrunk");
@@ -336,5 +349,6 @@ fn start_janitor(
             metrics.fault("outbox_folded");
         }
     });
-    tasks.spawn(janitor::run(janitor::Params::default(), Arc::new(upkeep), sized, stop.clone()));
+    let params = janitor::Params::default();
+    tasks.spawn(janitor::run(params, upkeep, sized, retries, stop.clone()));
 }

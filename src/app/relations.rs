@@ -15,6 +15,7 @@ use crate::domain::side::{Side, Sides};
 use crate::postgres::relations::{KnownRelations, Pools};
 use crate::postgres::transactions::{self, PostgresTransactions};
 use crate::stack::Owners;
+use crate::telemetry::metrics::Metrics;
 
 /// How long the start waits for the primary's catalogue, and for the other one where reads may be
 /// sampled or shifted. What is not read in time is read later, and nothing is shifted until then.
@@ -25,7 +26,7 @@ const OTHER_LOOK_MAX: Duration = Duration::from_secs(2);
 pub(super) async fn follow(
     config: &Config,
     databases: &Databases,
-    background: &Background,
+    (background, metrics): (&Background, &Metrics),
     phase: Phase,
 ) -> KnownRelations {
     let own = databases.own();
@@ -42,7 +43,11 @@ pub(super) async fn follow(
     };
     tokio::join!(known.look(primary, FIRST_LOOK_MAX), other);
     for side in [Side::Source, Side::Target] {
-        background.tasks.spawn(known.clone().follow(side, background.stop.clone()));
+        background.tasks.spawn(known.clone().follow(
+            side,
+            metrics.retries().clone(),
+            background.stop.clone(),
+        ));
     }
     known
 }

@@ -79,6 +79,7 @@ impl StatusGatherer {
         let counts = self.metrics.snapshot();
         let mut warnings = self.wrong.warnings();
         warnings.extend(self.uncaptured.warnings());
+        warnings.extend(self.metrics.retries().failing().iter().map(ToString::to_string));
         let outbox = match tokio::time::timeout(OUTBOX_LIMIT, self.outbox.status()).await {
             Ok(Ok(outbox)) => outbox,
             Ok(Err(fault)) => {

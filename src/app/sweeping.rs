@@ -18,6 +18,7 @@ use crate::postgres::schema::Permission;
 use crate::postgres::verify::chunk::ChunkDone;
 use crate::postgres::verify::proof::{Proof, Standing};
 use crate::postgres::verify::{Table, Verifier};
+use crate::telemetry::retries::Retries;
 
 /// A chunk that has grown to so many times its size is cut anew, with its table.
 const GROWN: u64 = 4;
@@ -57,7 +58,7 @@ pub async fn run(
     config: &Config,
     options: &Options,
     pace: Pace,
-    stop: &CancellationToken,
+    (retries, stop): (&Retries, &CancellationToken),
     tell: &mut (dyn FnMut(Event<'_>) + Send),
 ) -> Result<Totals, AppError> {
     let begun = Instant::now();
@@ -85,7 +86,9 @@ pub async fn run(
             }
             Ok::<_, SqlFault>(busy)
         };
-        let pause = match turn.await {
+        let turned = turn.await;
+        retries.note("sweep", "", &turned);
+        let pause = match turned {
             Ok(true) => Duration::ZERO,
             Ok(false) => pace.look_every,
             Err(fault) => {
@@ -99,7 +102,13 @@ pub async fn run(
         }
         // The sides may have changed their roles.
         if !pause.is_zero() {
-            match open(config, &databases, options).await {
+            let opened = open(config, &databases, options).await;
+            if let Err(AppError::Database(fault)) = &opened {
+                retries.failed("sweep_phase", "", fault);
+            } else {
+                retries.went_well("sweep_phase", "");
+            }
+            match opened {
                 Ok(now) => verifier = now,
                 Err(fault) => tracing::warn!(%fault, "the phase cannot be read"),
             }

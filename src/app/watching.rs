@@ -40,7 +40,9 @@ pub(super) fn start(
         let looks = async {
             loop {
                 if membership.leads() {
-                    match watch.look(Look::Routine).await {
+                    let looked = watch.look(Look::Routine).await;
+                    metrics.retries().note("capture_watch", "", &looked);
+                    match looked {
                         Ok(noticed) => noticed.iter().for_each(|_| metrics.fault("capture_off")),
                         // A side that is away is told of elsewhere.
                         Err(fault) => tracing::debug!(%fault, "capture could not be looked at"),
@@ -74,7 +76,9 @@ fn fold_notes(
                 tokio::time::sleep(NOTES_EVERY).await;
                 let mut folded = 0;
                 if membership.leads() {
-                    match notes.fold().await {
+                    let taken = notes.fold().await;
+                    metrics.retries().note("foreign_notes", "", &taken);
+                    match taken {
                         Ok(notes) => folded = notes,
                         // A side that is away is told of elsewhere.
                         Err(fault) => tracing::debug!(%fault, "notes could not be taken"),

@@ -16,6 +16,7 @@ use crate::compare::redact::redacted;
 use crate::config::{Config, Sources};
 use crate::domain::table::TableName;
 use crate::domain::verify::{CellDifference, Discrepancy, Finding, Repair};
+use crate::telemetry::retries::Retries;
 use crate::telemetry::setup::{Params, Tracing};
 
 /// Between two lines of progress on a terminal, and where there is none.
@@ -62,7 +63,8 @@ pub(super) async fn run(sources: &Sources, args: VerifyArgs) -> Result<Ending> {
             open_after: OPEN_AFTER,
             look_every: LOOK_EVERY,
         };
-        sweeping::run(&config, &options, pace, &stop, &mut tell).await
+        let retries = Retries::default();
+        sweeping::run(&config, &options, pace, (&retries, &stop), &mut tell).await
     } else {
         verifying::run(&config, &options, &stop, &mut tell).await
     };

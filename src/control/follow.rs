@@ -69,7 +69,9 @@ impl Follower {
     /// member may act by it, its lease says.
     async fn look(&self, side: Side, was_readable: bool) -> bool {
         let asked = Instant::now();
-        match timed(side, self.params.read_timeout, self.store.read(side)).await {
+        let read = timed(side, self.params.read_timeout, self.store.read(side)).await;
+        self.control.retries().note("control_row", side.as_str(), &read);
+        match read {
             Ok(Some(row)) => {
                 self.control.offer(side, &row, asked);
                 true

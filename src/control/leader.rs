@@ -85,6 +85,7 @@ impl Leader {
                     continue;
                 }
                 let looked = self.look().await;
+                self.parts.control.retries().note("lead", "", &looked);
                 if let Err(fault) = &looked {
                     self.parts.control.metrics.fault("fleet_unreadable");
                     if well {
@@ -214,7 +215,9 @@ impl Leader {
         let other = row.state.phase.primary().other();
         let work = bring_up(self.parts.store.as_ref(), other, &row);
         // The follower tells when a side cannot be read; the next look tries again.
-        if let Err(fault) = timed(other, self.params.timeout, work).await {
+        let done = timed(other, self.params.timeout, work).await;
+        self.parts.control.retries().note("other_control_row", "", &done);
+        if let Err(fault) = done {
             tracing::debug!(%fault, "the other side's control row waits");
         }
     }

@@ -134,6 +134,7 @@ impl Membership {
                 renewed = self.renew() => renewed,
                 () = stop.cancelled() => return,
             };
+            self.inner.control.retries().note("lease", "", &renewed);
             if let Err(fault) = &renewed {
                 self.inner.control.metrics.fault("lease_unrenewed");
                 if well {

@@ -36,6 +36,7 @@ use crate::domain::side::{Side, Sides};
 use crate::ports::ControlView;
 use crate::ports::control::ControlStore;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::retries::Retries;
 
 pub use follow::Follower;
 pub use phase::{PhaseChange, set_phase};
@@ -122,6 +123,11 @@ impl Control {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             *seen = asked.max(*seen);
         }
+    }
+
+    /// Attempts of background work.
+    pub fn retries(&self) -> &Retries {
+        self.metrics.retries()
     }
 
     fn tell(&self, present: &ControlRow, row: &ControlRow) {

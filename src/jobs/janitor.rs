@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::fault::SqlFault;
 use crate::ports::reconcile::{OutboxSize, Upkeep};
+use crate::telemetry::retries::Retries;
 
 /// What the janitor needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +40,10 @@ pub async fn run(
     params: Params,
     upkeep: Arc<dyn Upkeep>,
     sized: Arc<Sized>,
+    retries: Retries,
     stop: CancellationToken,
 ) {
+    let noted = |task, done| noted(task, &done, &retries);
     let every = |period| {
         let mut interval = interval(period);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,7 +59,10 @@ pub async fn run(
                 noted("expire_idempotency", upkeep.expire_idempotency().await);
             }
             _ = size.tick() => match upkeep.check_size().await {
-                Ok(found) => sized(found),
+                Ok(found) => {
+                    sized(found);
+                    retries.went_well("check_size", "");
+                }
                 Err(fault) => noted("check_size", Err(fault)),
             },
         }
@@ -68,6 +74,7 @@ pub async fn repeat(
     task: &'static str,
     period: Duration,
     work: impl Fn() -> BoxFuture<'static, Result<u64, SqlFault>> + Send,
+    retries: Retries,
     stop: CancellationToken,
 ) {
     let mut interval = interval(period);
@@ -79,12 +86,13 @@ pub async fn repeat(
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            done = work() => noted(task, done),
+            done = work() => noted(task, &done, &retries),
         }
     }
 }
 
-fn noted(task: &'static str, done: Result<u64, SqlFault>) {
+fn noted(task: &'static str, done: &Result<u64, SqlFault>, retries: &Retries) {
+    retries.note(task, "", done);
     match done {
         Ok(0) => {}
         Ok(count) => tracing::debug!(task, count, "tidied up"),
@@ -130,12 +138,47 @@ mod tests {
         let sized = Arc::new(move |found: OutboxSize| {
             teller.fetch_add(found.folded, Ordering::SeqCst);
         });
-        let task =
-            tokio::spawn(run(Params::default(), Arc::clone(&fake) as _, sized, stop.clone()));
+        let retries = Retries::default();
+        let running =
+            run(Params::default(), Arc::clone(&fake) as _, sized, retries.clone(), stop.clone());
+        let task = tokio::spawn(running);
         tokio::time::sleep(Duration::from_secs(121)).await;
         stop.cancel();
         task.await.unwrap();
         assert_eq!(fake.rings.load(Ordering::SeqCst), 3);
         assert_eq!(told.load(Ordering::SeqCst), 7 * fake.sizes.load(Ordering::SeqCst));
+        assert_eq!(retries.failing(), vec![]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_fails_the_same_way_ten_times_says_so_until_it_goes_well() {
+        let times = Arc::new(AtomicU64::new(0));
+        let counting = Arc::clone(&times);
+        let work = move || -> BoxFuture<'static, Result<u64, SqlFault>> {
+            let turn = counting.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async move {
+                match turn {
+                    0..12 => Err(SqlFault::new(FaultKind::Unavailable, "test", "away")),
+                    _ => Ok(0),
+                }
+            })
+        };
+        let (retries, stop) = (Retries::default(), CancellationToken::new());
+        let every = Duration::from_secs(1);
+        let task = tokio::spawn(repeat("looks", every, work, retries.clone(), stop.clone()));
+        let until = async |turn| {
+            while times.load(Ordering::SeqCst) < turn {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        until(9).await;
+        assert_eq!(retries.failing(), vec![]);
+        until(11).await;
+        let [failing] = retries.failing().try_into().unwrap();
+        assert_eq!((failing.tasks, failing.fault.as_str()), (vec!["looks".to_owned()], "away"));
+        until(13).await;
+        assert_eq!(retries.failing(), vec![]);
+        stop.cancel();
+        task.await.unwrap();
     }
 }

@@ -22,13 +22,14 @@ const CONTROL_LOCK: Duration = Duration::from_secs(2);
 const LEFT_ALONE: Duration = Duration::from_secs(90);
 
 /// What segue's own statements rely on, whatever is set for its role or the database.
-const RELIED_ON: [(&str, &str); 10] = [
+const RELIED_ON: [(&str, &str); 11] = [
     ("row_security", "off"),
     // Functions of capture are compared as they are printed.
     ("quote_all_identifiers", "off"),
     // The keys of rows go to and fro as arrays.
     ("array_nulls", "on"),
     ("standard_conforming_strings", "on"),
+    ("bytea_output", "hex"),
     ("transform_null_equals", "off"),
     ("xmloption", "content"),
     // What is prepared once must not be planned once for the values of its first run.
@@ -171,12 +172,16 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach:
             settings.extend(RELIED_ON.map(|(name, value)| (name, value.to_owned())));
         }
     }
-    if is_cockroach {
+    if is_cockroach && purpose != Purpose::Own {
         // Capture notes keys as the session writes them.
         settings.push(("bytea_output", "hex".to_owned()));
     }
     if is_cockroach && purpose != Purpose::Read {
         settings.push(("default_transaction_isolation", "serializable".to_owned()));
+    }
+    if purpose == Purpose::Own && !is_cockroach {
+        // A snapshot taken before a lock was waited for is one of the past.
+        settings.push(("default_transaction_isolation", "read committed".to_owned()));
     }
     if is_cockroach && purpose == Purpose::Write {
         settings.push(("idle_in_transaction_session_timeout", milliseconds(LEFT_ALONE)));

@@ -1,7 +1,5 @@
 //! Everything that preflight can find: its stable name, how heavy it weighs, why, the way out.
 
-use std::fmt;
-
 pub use crate::preflight::severity::Severity;
 
 macro_rules! codes {
@@ -114,6 +112,15 @@ codes! {
     RowSecurity "role.row_security" Blocks
         "row security hides rows from segue's role: they would count as deleted"
         "let the role bypass it";
+    RoleSetting "role.setting" Note
+        "it is set for the role or the database; segue's sessions have what their statements rely on instead"
+        "nothing to do for segue; sessions of callers have it";
+    RoleSettingKept "role.setting_kept" Warning
+        "segue's sessions begin with it and keep it: it changes what their statements do, or ends them"
+        "set it otherwise for segue's role";
+    RoleSessions "role.sessions" Blocks
+        "sessions beyond the limit are refused: a sidecar that lacks one can neither write nor copy"
+        "raise the limit to what all sidecars open together, or take it off";
     // What callers' statements run as.
     CallersOneRole "callers.one_role" Warning
         "what callers run has the rights of segue's role: row security does not apply to it, and it can read and change segue's own tables"
@@ -368,12 +375,6 @@ codes! {
     SequenceOwned "sequence.owned" Note
         "dropping the column or the table leaves the sequence behind"
         "make it owned by its column";
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// The tables of docs/check.md.

@@ -8,6 +8,7 @@ use crate::domain::relation::{Column, Table};
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::preflight::finding::Finding;
+use crate::preflight::limits::{RoleSetting, Sessions};
 
 /// Both sides of a migration.
 #[derive(Debug, Clone)]
@@ -106,6 +107,10 @@ pub struct Role {
     pub schema: SegueSchema,
     /// Schemas of the migrated tables that it may not use.
     pub closed_schemas: Vec<String>,
+    /// What is set for it or for its database, and its sessions do not have, or are harmed by.
+    pub settings: Vec<RoleSetting>,
+    /// How many sessions it may open, and wants to.
+    pub sessions: Sessions,
 }
 
 /// The role of callers' statements on a side.

@@ -1,6 +1,7 @@
 //! One thing that was found.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
@@ -96,5 +97,11 @@ impl Code {
                 | Self::ForeignKeyAddedActive
                 | Self::ForeignKeyOutsideActive
         )
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }

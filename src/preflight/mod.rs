@@ -10,6 +10,7 @@ mod definition;
 pub mod describe;
 mod expression;
 pub mod finding;
+pub mod limits;
 mod report;
 mod rules;
 mod severity;
@@ -19,6 +20,7 @@ mod tests;
 pub use codes::{Code, Severity};
 pub use expression::is_plain_nextval;
 pub use finding::Finding;
+pub use limits::harmful_settings;
 pub use report::{Estimate, Pace, Report, TableSize};
 
 use crate::domain::table::TableName;

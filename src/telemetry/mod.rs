@@ -5,6 +5,7 @@
 mod logs;
 pub mod metrics;
 pub mod names;
+pub mod retries;
 pub mod setup;
 pub mod spans;
 

@@ -9,6 +9,7 @@ mod support;
 
 mod callers;
 mod faults;
+mod limits;
 mod rights;
 
 use std::process::Output;

@@ -27,6 +27,7 @@ use crate::postgres::memory::RowMemory;
 use crate::postgres::reconcile::session::ForeignKeys;
 use crate::postgres::reconcile::{self, Reconciler};
 use crate::preflight::{Code, Finding, Pace, Report};
+use crate::telemetry::retries::Retries;
 use admission::Ground;
 
 /// What the command line says.
@@ -274,7 +275,8 @@ impl Backfill {
     ) -> Result<Ending, BackfillError> {
         self.store.plan(&self.plans).await.map_err(BackfillError::Store)?;
         let (copier, watch) = self.running_parts;
-        let parts = Parts { store: self.store, copier, watch, observer };
+        let retries = Retries::default();
+        let parts = Parts { store: self.store, copier, watch, observer, retries };
         backfill::run(self.params, parts, stop).await
     }
 }

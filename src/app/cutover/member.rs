@@ -29,6 +29,8 @@ use crate::postgres::places as crash;
 use crate::postgres::transactions::PostgresTransactions;
 use crate::telemetry::metrics::Metrics;
 
+/// The name under which attempts at taking up the new primary are noted.
+const TAKE_UP: &str = "take_up";
 /// Between two looks while a pause is announced.
 const CLOSE_LOOK: Duration = Duration::from_millis(5);
 /// Connections to the other side that are opened ahead, of as many as the pool may have.
@@ -203,11 +205,13 @@ impl Follower {
         while let Err(fault) = self.take_up().await {
             // Calls wait meanwhile, up to their limit; without the primary nothing can be done.
             self.metrics.fault("cutover_waits");
+            self.metrics.retries().failed(TAKE_UP, "", &fault);
             tracing::warn!(%fault, "the new primary cannot be taken up yet");
             self.end_silent().await;
             sleep(CLOSE_LOOK * 10).await;
             self.refresher.refresh().await;
         }
+        self.metrics.retries().went_well(TAKE_UP, "");
         self.membership.release_writes();
         let row = self.control.row();
         tracing::info!(

@@ -58,6 +58,7 @@ use crate::postgres::places as crash;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::transactions::PostgresTransactions;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::retries::Retries;
 
 pub use crash::{
     ALL as CRASH_POINTS, OF_MEMBERS as MEMBER_CRASH_POINTS, OF_PROMOTION as PROMOTION_CRASH_POINTS,
@@ -144,7 +145,8 @@ pub(super) fn start(
     let follower = member::Follower::new(params, databases, fleet, transactions, metrics);
     tasks.spawn(follower.run(stop.clone()));
     let dice: crate::postgres::reconcile::Dice = Arc::new(rand::random::<f64>);
-    let reconciler = |primary| reconciling::reconciler(config, databases, primary, &dice);
+    let reconciler =
+        |primary| reconciling::reconciler(config, databases, primary, &dice, Retries::default());
     let parts = Parts {
         config: config.clone(),
         databases: databases.clone(),

@@ -22,6 +22,7 @@ use crate::domain::fault::SqlFault;
 use crate::domain::key::OutboxMark;
 use crate::domain::pace::{Change, Look, ThrottleLimits};
 use crate::ports::backfill::{Beat, ChunkCopier, ChunkStore, SourceWatch};
+use crate::telemetry::retries::Retries;
 use crate::telemetry::spans;
 use pace::Pace;
 
@@ -155,6 +156,8 @@ pub struct Parts {
     pub watch: Arc<dyn SourceWatch>,
     /// Told of everything.
     pub observer: Arc<Observer>,
+    /// Told of what is tried again and again.
+    pub retries: Retries,
 }
 
 impl std::fmt::Debug for Parts {

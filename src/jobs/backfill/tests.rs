@@ -137,6 +137,7 @@ impl World {
             copier: Arc::clone(&self.copier) as _,
             watch: Arc::new(Calm),
             observer: Arc::new(move |event: &Event| events.lock().unwrap().push(event.clone())),
+            retries: Retries::default(),
         };
         run(params, parts, stop).await
     }

@@ -14,6 +14,9 @@ use crate::telemetry::spans;
 /// The longest wait for a side that is away.
 const AWAY_MAX: Duration = Duration::from_secs(10);
 
+/// The name under which attempts are noted.
+const TASK: &str = "backfill";
+
 /// What becomes of a worker after a chunk.
 enum After {
     /// The next one.
@@ -32,7 +35,10 @@ impl Shared {
                     failures = 0;
                     self.began(&chunk);
                     let id = chunk.id;
-                    let after = self.finish(*chunk).await;
+                    self.parts.retries.went_well(TASK, "");
+                    let place = id.to_string();
+                    let after = self.finish(*chunk, &place).await;
+                    self.parts.retries.went_well(TASK, &place);
                     self.ended(id);
                     if matches!(after, After::End) {
                         return;
@@ -47,7 +53,7 @@ impl Shared {
                 Ok(Next::Done) => return,
                 Err(fault) if may_come_back(&fault) => {
                     failures += 1;
-                    if !self.wait_for(fault, failures).await {
+                    if !self.wait_for("", fault, failures).await {
                         return;
                     }
                 }
@@ -58,7 +64,7 @@ impl Shared {
 
     /// Attempts on one chunk until it is done, lost, or has failed too often. A side that is
     /// away is waited for, however long.
-    async fn finish(&self, mut chunk: Chunk) -> After {
+    async fn finish(&self, mut chunk: Chunk, place: &str) -> After {
         let (mut failures, mut away) = (0, 0);
         loop {
             let begun = Instant::now();
@@ -74,7 +80,7 @@ impl Shared {
                     }
                     Err(fault) => {
                         away += 1;
-                        if !self.wait_for(fault, away).await {
+                        if !self.wait_for(place, fault, away).await {
                             return After::End;
                         }
                     }
@@ -90,7 +96,7 @@ impl Shared {
                 }
                 Err(CopyHalt::Away(fault)) => {
                     away += 1;
-                    if !self.wait_for(*fault, away).await {
+                    if !self.wait_for(place, *fault, away).await {
                         self.give_back(&chunk, "stopped while a side was away").await;
                         return After::End;
                     }
@@ -143,7 +149,7 @@ impl Shared {
                 }
                 Err(fault) => {
                     away += 1;
-                    if !self.wait_for(fault, away).await {
+                    if !self.wait_for(&chunk.id.to_string(), fault, away).await {
                         return None;
                     }
                 }
@@ -158,11 +164,12 @@ impl Shared {
         }
     }
 
-    /// False where it was asked to stop meanwhile.
-    async fn wait_for(&self, fault: SqlFault, failures: u32) -> bool {
+    /// `place` is a chunk, or empty. False where it was asked to stop meanwhile.
+    async fn wait_for(&self, place: &str, fault: SqlFault, failures: u32) -> bool {
         if failures == 1 {
             tracing::warn!(%fault, "the backfill has to wait; it goes on from here");
         }
+        self.parts.retries.failed(TASK, place, &fault);
         self.tell(&Event::Away(fault));
         self.sleep(self.backoff(failures).min(AWAY_MAX)).await
     }

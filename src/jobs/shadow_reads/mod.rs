@@ -185,11 +185,13 @@ impl ShadowReader {
                 inner.tasks.wait().await;
             }
             let gathered = inner.gathering.take();
-            if !gathered.is_empty()
-                && let Err(fault) = store.add(&gathered).await
-            {
-                tracing::warn!(%fault, "verdicts could not be written to segue.mismatch; kept for the next flush");
-                inner.gathering.put_back(gathered);
+            if !gathered.is_empty() {
+                let written = store.add(&gathered).await;
+                inner.metrics.retries().note("verdicts", "", &written);
+                if let Err(fault) = written {
+                    tracing::warn!(%fault, "verdicts could not be written to segue.mismatch; kept for the next flush");
+                    inner.gathering.put_back(gathered);
+                }
             }
             if stopping {
                 return;

@@ -72,6 +72,7 @@ use crate::postgres::reconcile::shape::Role;
 use crate::postgres::reconcile::shapes::Shapes;
 use crate::postgres::reconcile::sizes::Sizes;
 use crate::postgres::reconcile::turn::Leave;
+use crate::telemetry::retries::Retries;
 
 /// Random numbers from 0 to 1, handed in.
 pub type Dice = Arc<dyn Fn() -> f64 + Send + Sync>;
@@ -105,6 +106,8 @@ pub struct Params {
     pub leave: Leave,
     /// Places where tests end the member.
     pub crash: CrashPoints,
+    /// Told of what is tried again and again.
+    pub retries: Retries,
 }
 
 impl Params {
@@ -122,6 +125,7 @@ impl Params {
             dice,
             leave: Leave::default(),
             crash: CrashPoints::default(),
+            retries: Retries::default(),
         }
     }
 }

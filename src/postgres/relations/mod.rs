@@ -24,6 +24,7 @@ use crate::domain::side::{Side, Sides};
 use crate::ports::relations::Relations;
 use crate::postgres::pool::Pool;
 use crate::statement::Analysis;
+use crate::telemetry::retries::Retries;
 use seen::Seen;
 
 pub use staying::staying;
@@ -96,10 +97,12 @@ impl KnownRelations {
     }
 
     /// Follows a side's catalogue until `stop`.
-    pub async fn follow(self, side: Side, stop: CancellationToken) {
+    pub async fn follow(self, side: Side, retries: Retries, stop: CancellationToken) {
         let mut stamp = None;
         loop {
-            let interval = match self.read(side, &mut stamp).await {
+            let read = self.read(side, &mut stamp).await;
+            retries.note("catalogue", side.as_str(), &read);
+            let interval = match read {
                 Ok(()) if stamp.is_none() => READ_INTERVAL,
                 Ok(()) => LOOK_INTERVAL,
                 Err(fault) => {

@@ -8,6 +8,7 @@ mod ask;
 mod callers;
 mod columns;
 mod constraints;
+mod limits;
 mod sequences;
 mod server;
 mod sizes;
@@ -42,6 +43,8 @@ pub struct Params<'a> {
     pub mappings: &'a [TableMapping],
     /// Tell of tables that only the target has.
     pub strays: bool,
+    /// Sessions that one sidecar may open with each side: as segue's role, and in all.
+    pub sessions: Sides<(usize, usize)>,
 }
 
 /// Asks both sides, as segue's role and as that of callers' statements.
@@ -77,8 +80,10 @@ pub async fn survey(
     let of_source = refused_is_found(Side::Source, of_source, &mut world.found)?;
     let of_target = refused_is_found(Side::Target, of_target, &mut world.found)?;
     let (Some(of_source), Some(of_target)) = (of_source, of_target) else { return Ok(world) };
-    let (here, there) =
-        tokio::join!(read(&source, of_source, &on_source), read(&target, of_target, &on_target));
+    let (here, there) = tokio::join!(
+        read(&source, of_source, &on_source, params.sessions.source),
+        read(&target, of_target, &on_target, params.sessions.target)
+    );
     let here = readable(Side::Source, here, &mut world.found)?;
     let there = readable(Side::Target, there, &mut world.found)?;
     let (Some((on_source, mut here)), Some((on_target, mut there))) = (here, there) else {
@@ -146,6 +151,7 @@ async fn read(
     lease: &Lease,
     of_callers: callers::Asked,
     names: &[TableName],
+    sessions: (usize, usize),
 ) -> Result<(Catalogue, BTreeMap<TableName, TableFacts>), SqlFault> {
     let said = |error| lease.fault(error, true);
     lease.batch_execute(BEGIN).await.map_err(said)?;
@@ -161,6 +167,8 @@ async fn read(
         staying: Vec::new(),
         not_asked: Vec::new(),
     };
+    catalogue.role.settings = limits::settings(&mut asker).await?;
+    catalogue.role.sessions = limits::sessions(&mut asker, sessions).await?;
     let mut tables = BTreeMap::new();
     for table in catalog::load(&***lease, names).await.map_err(said)? {
         let refused = refusal(&table).map(|refusal| (refusal.reason, refusal.message));

@@ -6,6 +6,7 @@ mod constraints;
 mod defaults;
 mod foreign_keys;
 mod keys;
+mod limits;
 mod roles;
 mod sequences;
 mod servers;
@@ -36,6 +37,7 @@ pub(super) fn all(world: &World) -> Vec<Finding> {
     let mut found = world.found.clone();
     for side in BOTH {
         servers::one(side, world.side(side), &mut found);
+        limits::one(side, world.side(side), &mut found);
     }
     servers::both(world, &mut found);
     roles::all(world, &mut found);

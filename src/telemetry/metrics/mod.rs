@@ -26,6 +26,7 @@ use crate::domain::foreign::ForeignWrites;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::VerifyStatus;
 use crate::domain::verdict::Verdict;
+use crate::telemetry::retries::Retries;
 
 use counters::Counters;
 use labels::{
@@ -41,8 +42,11 @@ pub use snapshot::{CallTotals, OutboxState, SideTotals, Snapshot, Totals};
 /// The type of the text that [`Metrics::render`] makes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Background work has failed the same way for so long that it was told.
+const RETRIES_ALIKE: &str = "retries_alike";
+
 /// What [`Metrics::fault`] is told of.
-const FAULTS: [&str; 16] = [
+const FAULTS: [&str; 17] = [
     "capture_off",
     "control_unreadable",
     "cutover_waits",
@@ -59,6 +63,7 @@ const FAULTS: [&str; 16] = [
     "silent_ended",
     "another_database",
     "went_back",
+    RETRIES_ALIKE,
 ];
 
 /// All counters of one process. Cloning shares them.
@@ -74,6 +79,7 @@ struct Shared {
     process: Registry,
     counters: Counters,
     probes: Probes,
+    retries: Retries,
 }
 
 // === impl Metrics ===
@@ -100,7 +106,8 @@ impl Metrics {
         registry.register_collector(Box::new(probes.clone()));
         let mut process = Registry::with_prefix("process");
         process.register_collector(Box::new(Process));
-        Self { shared: Arc::new(Shared { registry, process, counters, probes }) }
+        let retries = Retries::counting(counters.faults.at(&ReasonLabels::new(RETRIES_ALIKE)));
+        Self { shared: Arc::new(Shared { registry, process, counters, probes, retries }) }
     }
 
     /// A call has ended. `code` is the name of its gRPC code: `OK`, `ABORTED`.
@@ -219,6 +226,11 @@ impl Metrics {
     /// Something of segue's own went wrong that no caller sees: one of `FAULTS`.
     pub fn fault(&self, reason: &str) {
         self.shared.counters.faults.at(&ReasonLabels::new(reason)).inc();
+    }
+
+    /// Attempts of background work.
+    pub fn retries(&self) -> &Retries {
+        &self.shared.retries
     }
 
     /// The share of the target's reads was changed by this member: `step`, `rollback`,

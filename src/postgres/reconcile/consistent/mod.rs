@@ -276,6 +276,7 @@ impl ConsistentWorker {
             true => self.reads.let_on(row).await.map(drop),
             false => self.take_over(row).await,
         };
+        self.reconciler.params.retries.note("reads_on", "", &done);
         if let Err(fault) = done {
             tracing::warn!(%fault, "reads of the target stay off for now");
         }

@@ -3,6 +3,7 @@
 use super::Vector;
 use crate::domain::side::Side;
 use crate::preflight::describe::{SegueSchema, World};
+use crate::preflight::limits::{RoleSetting, Sessions};
 use crate::preflight::tests::fixture::*;
 use crate::preflight::{Code, Finding};
 
@@ -115,8 +116,57 @@ pub(super) fn servers() -> Vec<Vector> {
     ]
 }
 
+/// One that segue's sessions have otherwise, or keep.
+fn set_for_role(name: &str, overridden_by: Option<&str>) -> RoleSetting {
+    RoleSetting {
+        name: name.to_owned(),
+        value: "1".to_owned(),
+        place: "role segue".to_owned(),
+        overridden_by: overridden_by.map(str::to_owned),
+    }
+}
+
 pub(super) fn roles() -> Vec<Vector> {
     vec![
+        (
+            "a setting that segue overrides",
+            |w| w.source.role.settings.push(set_for_role("statement_timeout", Some("1min"))),
+            &["role.setting source statement_timeout"],
+        ),
+        (
+            "a setting that harms segue",
+            |w| w.target.role.settings.push(set_for_role("temp_file_limit", None)),
+            &["role.setting_kept target temp_file_limit"],
+        ),
+        (
+            "a setting that segue keeps, and that harms nothing",
+            |w| w.target.role.settings.push(set_for_role("work_mem", None)),
+            &[],
+        ),
+        (
+            "fewer sessions for the role than a sidecar opens, and enough of the database",
+            |w| {
+                w.source.role.sessions = Sessions {
+                    role_max: Some(11),
+                    database_max: Some(40),
+                    of_role: 12,
+                    of_sidecar: 40,
+                };
+            },
+            &["role.sessions source connection limit of the role"],
+        ),
+        (
+            "fewer sessions for the database than a sidecar opens",
+            |w| {
+                w.source.role.sessions = Sessions {
+                    role_max: None,
+                    database_max: Some(39),
+                    of_role: 12,
+                    of_sidecar: 40,
+                };
+            },
+            &["role.sessions source connection limit of the database"],
+        ),
         (
             "not a replica",
             |w| w.target.role.may_be_replica = Some(false),
