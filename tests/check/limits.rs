@@ -13,12 +13,12 @@ const ROLE: [(&str, &str); 10] = [
     ("default_transaction_isolation", "serializable"),
     ("enable_indexscan", "off"),
     ("enable_seqscan", "off"),
-    ("idle_in_transaction_session_timeout", "20ms"),
-    ("idle_session_timeout", "20ms"),
+    ("idle_in_transaction_session_timeout", "2s"),
+    ("idle_session_timeout", "2s"),
     ("lock_timeout", "1ms"),
     ("plan_cache_mode", "force_generic_plan"),
     ("quote_all_identifiers", "on"),
-    ("transaction_timeout", "50ms"),
+    ("transaction_timeout", "2s"),
 ];
 
 /// Makes a superuser of each side, with these settings.
@@ -38,7 +38,8 @@ async fn with_role(pair: &Pair, settings: &[(&str, &str)]) -> Segue {
 }
 
 fn finding<'a>(document: &'a Value, side: &str, object: &str) -> &'a Value {
-    let of = |it: &&Value| it["side"] == side && it["object"] == object;
+    let of =
+        |it: &&Value| it["code"] == "role.setting" && it["side"] == side && it["object"] == object;
     document["findings"].as_array().unwrap().iter().find(of).unwrap()
 }
 
@@ -48,7 +49,7 @@ async fn settings_of_the_role_are_named_and_segue_works_with_its_own() {
     pair.source.run("INSERT INTO orders SELECT n, 'x' FROM generate_series(1, 3000) AS n").await;
     let segue = with_role(&pair, &ROLE).await;
     let database = pair.target.name();
-    pair.target.run(&format!("ALTER DATABASE {database} SET statement_timeout = '50ms'")).await;
+    pair.target.run(&format!("ALTER DATABASE {database} SET statement_timeout = '2s'")).await;
     let (checked, code) = document(&segue.run(&["check", "--json"]));
     let mut wanted = vec!["role.setting target statement_timeout".to_owned()];
     for (side, name) in [(&pair.source, "source"), (&pair.target, "target")] {
@@ -67,7 +68,7 @@ async fn settings_of_the_role_are_named_and_segue_works_with_its_own() {
     assert_eq!(code, Some(0), "{checked:#}");
     let told = |side, object| finding(&checked, side, object)["found"].as_str().unwrap();
     let limit = told("target", "statement_timeout");
-    assert!(limit.starts_with("\"50ms\" for database "), "{limit}");
+    assert!(limit.starts_with("\"2s\" for database "), "{limit}");
     assert!(limit.ends_with("segue's sessions have \"1min\""), "{limit}");
     let isolation = told("source", "default_transaction_isolation");
     assert!(isolation.contains("\"serializable\" for role limited_"), "{isolation}");

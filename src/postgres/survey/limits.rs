@@ -8,7 +8,7 @@ use crate::preflight::limits::{RoleSetting, Sessions};
 /// Settings of the role and of the database, each once, as the server goes by them: those of the
 /// role in the database come before those of the role, and these before the database's. Only what
 /// segue's own session does not have, and what harms it. The transaction that asks has a search
-/// path of its own.
+/// path of its own, and what commits are is judged by itself.
 const SETTINGS: &str = "
 SELECT DISTINCT ON (s.name) s.name,
     pg_catalog.substr(c.entry, pg_catalog.strpos(c.entry, '=') + 1),
@@ -23,7 +23,7 @@ JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
 CROSS JOIN LATERAL pg_catalog.unnest(r.setconfig) AS c(entry)
 JOIN pg_catalog.pg_settings AS s
     ON pg_catalog.lower(s.name) = pg_catalog.lower(pg_catalog.split_part(c.entry, '=', 1))
-WHERE r.setrole IN (0, me.oid) AND r.setdatabase IN (0, d.oid) AND s.name <> 'search_path'
+WHERE r.setrole IN (0, me.oid) AND r.setdatabase IN (0, d.oid) AND s.name NOT IN ('search_path', 'synchronous_commit')
 ORDER BY s.name, r.setrole = 0, r.setdatabase = 0";
 
 /// A limit of -1 is none, and a superuser is let in whatever there is.

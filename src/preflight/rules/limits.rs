@@ -19,6 +19,9 @@ fn setting(side: Side, catalogue: &Catalogue, it: &RoleSetting) -> Option<Findin
         return Some(Finding::new(Code::RoleSetting, side, text).object(name));
     }
     let (_, harmless) = HARMFUL.iter().find(|(harmful, _)| harmful == name)?;
+    if value == harmless {
+        return None;
+    }
     let (role, database) = (&catalogue.role.name, &catalogue.server.database);
     let sql = format!(
         "ALTER ROLE {} IN DATABASE {} SET {name} = {harmless}",

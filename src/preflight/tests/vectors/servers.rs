@@ -139,6 +139,15 @@ pub(super) fn roles() -> Vec<Vector> {
             &["role.setting_kept target temp_file_limit"],
         ),
         (
+            "a harmful setting that is set to what harms nothing",
+            |w| {
+                let setting = set_for_role("session_replication_role", None);
+                let value = "origin".to_owned();
+                w.source.role.settings.push(RoleSetting { value, ..setting });
+            },
+            &[],
+        ),
+        (
             "a setting that segue keeps, and that harms nothing",
             |w| w.target.role.settings.push(set_for_role("work_mem", None)),
             &[],
