@@ -1,5 +1,6 @@
 //! What is proven of each chunk, what was written since, and when that is void.
 
+use segue::domain::key_range::KeyRange;
 use segue::postgres::verify::{Params, Table, Verifier};
 
 use crate::support::{Pair, Segue};
@@ -125,4 +126,39 @@ async fn nothing_is_noted_by_whom_the_primary_has_left() {
     assert!(done.differs(), "it looks like a difference from here");
     assert!(!verifier.note(&item, 0, &done, &standing).await.unwrap());
     assert_eq!(pair.source.rows("SELECT FROM segue.verify WHERE differs").await.len(), 0);
+}
+
+/// A command beside the sweep.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_cut_a_table_at_once_leave_the_chunks_of_one() {
+    let (pair, _segue, coarse) = set_up().await;
+    let fine = world::verifier(&pair, Params { chunk_rows: 20, ..world::params() });
+    let item = table(&coarse).await;
+    let (few, many) = (coarse.cut(&item).await.unwrap(), fine.cut(&item).await.unwrap());
+    assert!(few.len() < many.len());
+    let count = "SELECT count(*) FROM segue.verify";
+    for _ in 0..20 {
+        let (one, other) =
+            tokio::join!(coarse.set_chunks(&item, &few), fine.set_chunks(&item, &many));
+        one.unwrap();
+        other.unwrap();
+        let left: usize = pair.source.rows(count).await.remove(0).parse().unwrap();
+        assert!([few.len(), many.len()].contains(&left), "{left} chunks");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_is_not_noted_for_another_chunk_of_the_same_number() {
+    let (_pair, _segue, coarse) = set_up().await;
+    let item = table(&coarse).await;
+    let ranges = coarse.cut(&item).await.unwrap();
+    coarse.set_chunks(&item, &ranges).await.unwrap();
+    let standing = coarse.standing().await.unwrap();
+    let first = coarse.one_chunk(&item, ranges[0].clone()).await.unwrap();
+    // Meanwhile somebody cuts the table anew, and its first chunk is all of it.
+    coarse.set_chunks(&item, &[KeyRange::all()]).await.unwrap();
+    assert!(!coarse.note(&item, 0, &first, &standing).await.unwrap());
+    assert_eq!(open(&coarse, &item).await, ["…"], "a quarter of the rows was read");
+    coarse.set_chunks(&item, &ranges).await.unwrap();
+    assert!(coarse.note(&item, 0, &first, &standing).await.unwrap());
 }

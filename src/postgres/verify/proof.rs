@@ -22,8 +22,12 @@ use crate::postgres::verify::{Table, Verifier};
 /// Transactions after which their numbers are no longer compared.
 const TRANSACTIONS_MAX: i64 = 1_000_000_000;
 
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 const LIST: &str = "SELECT chunk, after_key, until_key, rows, proven_at, written_at IS NOT NULL, \
     read_at FROM segue.verify WHERE table_id = $1 ORDER BY chunk";
+/// Whoever cuts a table anew waits for who is doing so, and then sees what that one left.
+const CUT: &str = "INSERT INTO segue.verify_table AS t (table_id, looked_at) VALUES ($1, '-infinity') \
+    ON CONFLICT (table_id) DO UPDATE SET looked_at = t.looked_at";
 const CLEAR: &str = "DELETE FROM segue.verify WHERE table_id = $1";
 const ADD: &str = "INSERT INTO segue.verify (table_id, chunk, after_key, until_key) \
     SELECT $1, $2, $3, $4";
@@ -32,6 +36,7 @@ const PROVE: &str = "UPDATE segue.verify SET rows = $3, \
     horizon = $5, read_at = $6, capture_gaps = $7, source_server = $8, target_server = $9, differs = $10, \
     unread = $12 \
     WHERE table_id = $1 AND chunk = $2 \
+        AND after_key IS NOT DISTINCT FROM $13 AND until_key IS NOT DISTINCT FROM $14 \
         AND EXISTS (SELECT 1 FROM segue.control WHERE id = 1 AND phase = ANY ($11))";
 /// Asked before anything of a chunk is read.
 const NOW: &str = "SELECT pg_catalog.clock_timestamp(), capture_gaps \
@@ -119,8 +124,9 @@ impl Verifier {
     pub async fn set_chunks(&self, table: &Table, ranges: &[KeyRange]) -> Result<(), SqlFault> {
         let table_id = table.shape.table_id;
         let client = self.reconciler.pool(Role::Primary).get().await?;
-        client.batch_execute("BEGIN").await.map_err(said(&client))?;
+        client.batch_execute(BEGIN).await.map_err(said(&client))?;
         let set = async {
+            client.execute(CUT, &[&table_id]).await?;
             client.execute(CLEAR, &[&table_id]).await?;
             let add = client.prepare(ADD).await?;
             for (chunk, range) in (0_i64..).zip(ranges) {
@@ -140,8 +146,8 @@ impl Verifier {
     }
 
     /// Notes what a chunk turned out to be. False where nothing was noted: the primary is the
-    /// other side by now, so that the shadow may have been read ahead of it; or the chunk is none
-    /// of the table's any more.
+    /// other side by now, so that the shadow may have been read ahead of it; or the table was
+    /// cut anew meanwhile, so that the number is another chunk's.
     ///
     /// Callers write to the other side only after this side's row has named it, and whatever was
     /// read was read before this.
@@ -166,7 +172,7 @@ impl Verifier {
         let proven = done.is_equal() && horizon.is_some();
         let differs = done.differs();
         let unread = done.unread();
-        let params: [&(dyn ToSql + Sync); 12] = [
+        let params: [&(dyn ToSql + Sync); 14] = [
             &table.shape.table_id,
             &chunk,
             &rows,
@@ -179,6 +185,8 @@ impl Verifier {
             &differs,
             &phases,
             &unread,
+            &done.range.after,
+            &done.range.until,
         ];
         Ok(client.execute(PROVE, &params).await.map_err(said(&client))? == 1)
     }
@@ -216,10 +224,7 @@ impl Verifier {
     pub async fn look_through(&self, table: &Table) -> Result<(), SqlFault> {
         let (primary, shadow) = self.server_names().await?;
         let client = self.reconciler.pool(Role::Primary).get().await?;
-        client
-            .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-            .await
-            .map_err(said(&client))?;
+        client.batch_execute(BEGIN).await.map_err(said(&client))?;
         match look_through(&client, table, &primary, &shadow).await {
             Ok(()) => client.batch_execute("COMMIT").await.map_err(said(&client)),
             Err(error) => {
