@@ -1,5 +1,5 @@
-//! A soak: mixed load, random faults from a plan, and the ledger held against both databases
-//! all along.
+//! A soak: mixed load, trials and random faults from a plan, and the ledger held against both
+//! databases all along.
 //!
 //! `make soak` runs it for an hour, or for `SOAK_SECONDS`; `make test` for twenty seconds. The
 //! plan is a pure function of `SOAK_SEED` and the time, and is printed; `SOAK_PLAN=file` runs
@@ -10,17 +10,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 #![allow(clippy::print_stdout)]
 
+mod direct;
+mod drift;
+mod exotic;
 #[path = "../ledger/mod.rs"]
 mod ledger;
+mod limits;
 mod plan;
+mod shifted;
+mod stuck;
 #[path = "../support/mod.rs"]
 mod support;
 mod traps;
+mod trial;
 mod world;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use direct::Slow;
 use ledger::{Auditor, Ledger, Load, Mix, agree};
 use plan::{Plan, ROUND};
 use traps::Traps;
@@ -59,23 +67,32 @@ async fn nothing_is_lost_whatever_is_planned() {
     let mut world = World::start().await;
     let ledger = Arc::new(Ledger::default());
     let auditor = Auditor::start(&ledger, &world.pair);
+    let slow = Arc::new(Slow::default());
     let mut drifted = 0;
     for (round, generation) in plan.rounds().into_iter().zip(0..) {
-        let begun = Instant::now();
         let mix = (Mix::Everything, seed, generation);
         let load = Load::start(&ledger, &world.addresses(), CLIENTS, mix);
         let trap_seed = seed.wrapping_add(generation.unsigned_abs() << 32);
-        let traps = Traps::start(&ledger, &world.pair, &world.addresses(), trap_seed).await;
+        let (told, addresses) = ((&ledger, &slow), world.addresses());
+        let traps = Traps::start(told, &world.pair, &addresses, trap_seed).await;
+        let trial = trial::begin(round.trial, generation, &mut world, (&load, &traps));
+        let trial = Box::pin(trial).await;
+        let begun = Instant::now();
         world.let_one_stray();
-        Box::pin(world.suffer(&round, || load.is_whole())).await;
+        Box::pin(world.suffer(&round.faults, || load.is_whole())).await;
         world.has_written_nothing().await;
         tokio::time::sleep(ROUND.saturating_sub(begun.elapsed())).await;
         load.acknowledged(PROGRESS).await;
+        Box::pin(trial.end(&mut world, &traps)).await;
         drifted += traps.stop().await;
         load.stop().await;
         agree(&ledger, &world.pair).await;
         traps::agree(&world.pair, drifted).await;
-        println!("round {generation}, {} faults: {}", round.len(), ledger.summary());
+        let named = trial::said(&world.sidecars[0].run(&["drift"]));
+        assert!(drifted == 0 || named.contains(direct::DRIFTING), "{drifted} writes: {named}");
+        slow.agree(&world.pair).await;
+        let (trial, faults) = (round.trial, round.faults.len());
+        println!("round {generation}, {trial:?}, {faults} faults: {}", ledger.summary());
     }
     let looks = auditor.stop().await;
     println!("looks at source and target: {looks:?}; sidecars hold {:?} kB", world.memory_kb());

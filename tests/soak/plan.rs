@@ -2,13 +2,14 @@
 //!
 //! Three lanes run beside each other: the sidecars', the source's and the target's. Within one
 //! the next fault comes when the last is over. A plan is cut into rounds, which no fault
-//! outlasts: after each, everything is held against each other.
+//! outlasts: after each, everything is held against each other. Each round begins with a trial.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 /// One round.
@@ -56,11 +57,44 @@ pub struct Event {
     pub lasting: Duration,
 }
 
-/// All of them, by their time.
+/// What is done on purpose at the beginning of a round, before its faults, and judged after them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trial {
+    /// Reads are shifted, and the source is shut down in order and started again.
+    Restarts,
+    /// Reads are shifted, the percentage is changed beside transactions of old snapshots, and
+    /// whoever rehearses a cutover is stopped.
+    Control,
+    /// Triggers are off for a moment on one side, and rows change meanwhile.
+    Unwatched,
+    /// The target is held while a sidecar starts and one statement changes very many rows; then
+    /// come rows larger than the memory for them.
+    Limits,
+    /// Tables are renamed, dropped and excluded, and a key cannot be read.
+    Stuck,
+}
+
+/// Each of them with its name in a plan.
+const TRIALS: [(Trial, &str); 5] = [
+    (Trial::Restarts, "restarts"),
+    (Trial::Control, "control"),
+    (Trial::Unwatched, "unwatched"),
+    (Trial::Limits, "limits"),
+    (Trial::Stuck, "stuck"),
+];
+
+/// A trial for each round, and all faults by their time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     length: Duration,
+    trials: Vec<Trial>,
     events: Vec<Event>,
+}
+
+/// A trial, and the faults with their times counted from the round's beginning.
+pub struct Round {
+    pub trial: Trial,
+    pub faults: Vec<Event>,
 }
 
 // === impl Plan ===
@@ -87,19 +121,35 @@ impl Plan {
             }
         }
         events.sort_by_key(|event| (event.at, event.victim));
-        Self { length, events }
+        Self { length, trials: trials(seed, rounds_of(length)), events }
     }
 
-    /// The events of each round, their times counted from its beginning.
-    pub fn rounds(&self) -> Vec<Vec<Event>> {
-        let count = self.length.as_millis().div_ceil(ROUND.as_millis()).max(1);
-        let mut rounds = vec![Vec::new(); usize::try_from(count).unwrap()];
+    pub fn rounds(&self) -> Vec<Round> {
+        let empty = |trial: &Trial| Round { trial: *trial, faults: Vec::new() };
+        let mut rounds: Vec<_> = self.trials.iter().map(empty).collect();
         for event in &self.events {
             let round = usize::try_from(event.at.as_millis() / ROUND.as_millis()).unwrap();
-            rounds[round].push(Event { at: at_in_round(event.at), ..*event });
+            rounds[round].faults.push(Event { at: at_in_round(event.at), ..*event });
         }
         rounds
     }
+}
+
+fn rounds_of(length: Duration) -> usize {
+    usize::try_from(length.as_millis().div_ceil(ROUND.as_millis()).max(1)).unwrap()
+}
+
+/// All of them before one comes again.
+fn trials(seed: u64, count: usize) -> Vec<Trial> {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let mut all = Vec::new();
+    while all.len() < count {
+        let mut deck = TRIALS.map(|(trial, _)| trial);
+        deck.shuffle(&mut dice);
+        all.extend(deck);
+    }
+    all.truncate(count);
+    all
 }
 
 fn at_in_round(at: Duration) -> Duration {
@@ -134,6 +184,9 @@ impl Event {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "length {:.3}", self.length.as_secs_f64())?;
+        let name = |trial: &Trial| TRIALS.iter().find(|(it, _)| it == trial).unwrap().1;
+        let names: Vec<_> = self.trials.iter().map(name).collect();
+        writeln!(f, "trials {}", names.join(" "))?;
         for event in &self.events {
             let victim = match event.victim {
                 Victim::Sidecar(number) => format!("sidecar:{number}"),
@@ -164,10 +217,20 @@ impl FromStr for Plan {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let first = lines.next().and_then(|line| line.strip_prefix("length "));
         let length = seconds(first.ok_or("the first line is not `length` and seconds")?)?;
+        let second = lines.next().and_then(|line| line.strip_prefix("trials "));
+        let trial = |name: &str| {
+            let found = TRIALS.iter().find(|(_, it)| *it == name);
+            found.map(|(trial, _)| *trial).ok_or_else(|| format!("{name} is no trial"))
+        };
+        let names = second.ok_or("the second line is not `trials` and one for each round")?;
+        let trials = names.split_whitespace().map(trial).collect::<Result<Vec<_>, _>>()?;
         let events = lines.map(str::parse).collect::<Result<Vec<Event>, _>>()?;
         match events.iter().find(|event| event.at >= length) {
             Some(late) => Err(format!("{late:?} comes after the end")),
-            None => Ok(Self { length, events }),
+            None if trials.len() != rounds_of(length) => {
+                Err(format!("{} trials are not one for each round", trials.len()))
+            }
+            None => Ok(Self { length, trials, events }),
         }
     }
 }
@@ -245,10 +308,10 @@ mod tests {
         for seed in 0..50 {
             let rounds = Plan::from_seed(seed, HOUR).rounds();
             assert_eq!(rounds.len(), 180);
-            for round in rounds {
-                for (at, event) in round.iter().enumerate() {
+            for Round { faults, .. } in rounds {
+                for (at, event) in faults.iter().enumerate() {
                     assert!(event.at + event.lasting + CALM <= ROUND, "{event:?}");
-                    let next = round[at + 1..].iter().find(|next| next.victim == event.victim);
+                    let next = faults[at + 1..].iter().find(|next| next.victim == event.victim);
                     assert!(next.is_none_or(|next| next.at >= event.at + event.lasting));
                 }
             }
@@ -269,13 +332,27 @@ mod tests {
     }
 
     #[test]
+    fn every_trial_comes_before_one_comes_again() {
+        for seed in 0..50 {
+            let rounds = Plan::from_seed(seed, ROUND * 10).rounds();
+            for deck in rounds.chunks(TRIALS.len()) {
+                let there = |trial| deck.iter().any(|round| round.trial == trial);
+                assert!(TRIALS.iter().all(|(trial, _)| there(*trial)));
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_plan_is_refused_with_its_line() {
         for (text, said) in [
             ("", "length"),
-            ("length 20\n1 source burn 1", "burn"),
-            ("length 20\n1 sidecar:7 kill 1", "sidecar:7"),
-            ("length 20\n1 source kill", "1 source kill"),
-            ("length 20\n21 source kill 1", "after the end"),
+            ("length 20\n1 source kill 1", "trials"),
+            ("length 20\ntrials fire", "fire"),
+            ("length 20\ntrials limits stuck", "2 trials"),
+            ("length 20\ntrials limits\n1 source burn 1", "burn"),
+            ("length 20\ntrials limits\n1 sidecar:7 kill 1", "sidecar:7"),
+            ("length 20\ntrials limits\n1 source kill", "1 source kill"),
+            ("length 20\ntrials limits\n21 source kill 1", "after the end"),
             ("length soon", "soon"),
         ] {
             let error = text.parse::<Plan>().unwrap_err();

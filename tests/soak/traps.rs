@@ -1,8 +1,8 @@
 //! Workloads that lay traps beside the ledger's: functions that leave things in their session,
-//! functions that write, transfers whose sum is read back, updates that change only a spelling, a
-//! table that is not migrated, tables whose rows are other roles' and other tenants', and a program
-//! that writes to the target. All clients of segue are one role, which is not segue's, with settings of
-//! its own.
+//! functions that write, transfers whose sum is read back on either side, updates that change only a
+//! spelling, exotic types, a table that is not migrated, tables whose rows are other roles' and other
+//! tenants', and programs that go past segue (`direct`). All clients of segue are one role, which is
+//! not segue's, with settings of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -11,17 +11,19 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use segue::grpc::proto;
+use segue::grpc::proto::Side;
 use segue::grpc::proto::query_response::Frame;
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::proto::value::Kind;
 use tokio::task::JoinSet;
-use tokio_postgres::SimpleQueryMessage;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
+use crate::direct::{self, DRIFTING, SLOW, Slow};
 use crate::ledger::calls::{Sql, int, statement, text};
 use crate::ledger::{COUNTERS, Ledger};
-use crate::support::{Pair, eventually, try_connect};
+use crate::support::{Pair, eventually};
+use crate::{drift, exotic, limits};
 
 /// Tables that both sides have in one form, so that what is stored can be compared to the letter.
 const SHARED: &str = "
@@ -103,13 +105,13 @@ pub const EXCLUDED: &str = "[tables]\nexclude = [\"elsewhere.*\", \"public.journ
 const LEAVING: [&str; 6] =
     ["leave_path", "leave_replica", "leave_role", "leave_tenant", "leave_tables", "leave_lock"];
 const TOTAL: i64 = 8 * 1000;
-const PURSES: i64 = 8;
-const SPELLED: i64 = 40;
+pub const PURSES: i64 = 8;
+pub const SPELLED: i64 = 40;
 
 /// Between two calls of one client.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Between two traps, and between two writes of the program that goes to the target.
-const TRAP_PAUSE: Duration = Duration::from_millis(150);
+pub const TRAP_PAUSE: Duration = Duration::from_millis(150);
 const STOP_LIMIT: Duration = Duration::from_secs(180);
 
 /// What stands in one row of `spelling`, in several spellings of few values.
@@ -136,7 +138,9 @@ const TRANSFER: &str = "UPDATE purse SET balance = balance + \
 /// What the two databases of the soak have besides the ledger's tables.
 pub async fn prepare(pair: &Pair) {
     for database in [&pair.source, &pair.target] {
-        database.run(SHARED).await;
+        for tables in [SHARED, exotic::TABLES, direct::TABLES, drift::TABLES, limits::TABLES] {
+            database.run(tables).await;
+        }
         database.run(ROLE).await;
     }
     pair.source.run(SOURCE_ALONE).await;
@@ -151,33 +155,35 @@ pub async fn prepare(pair: &Pair) {
 pub struct Traps {
     shared: Arc<Shared>,
     clients: JoinSet<()>,
+    /// Writes of the program that goes to the target.
+    drifted: Arc<AtomicI64>,
 }
 
 struct Shared {
     ledger: Arc<Ledger>,
-    stop: AtomicBool,
+    stop: Arc<AtomicBool>,
     /// Rows of the table that is not migrated: acknowledged, and perhaps there.
     journal: [AtomicI64; 2],
-    target: String,
-    /// Writes of the program that goes to the target.
-    drifted: AtomicI64,
+    /// Totals that the target told.
+    sums_there: AtomicI64,
 }
-
-/// What that program calls itself.
-const DRIFTING: &str = "soak drift";
 
 // === impl Traps ===
 
 impl Traps {
-    /// Starts one client of each kind. `journal` is how many rows that table has by now.
-    pub async fn start(ledger: &Arc<Ledger>, pair: &Pair, addresses: &[String], seed: u64) -> Self {
+    /// Starts one client of each kind.
+    pub async fn start(
+        (ledger, slow): (&Arc<Ledger>, &Arc<Slow>),
+        pair: &Pair,
+        addresses: &[String],
+        seed: u64,
+    ) -> Self {
         let rows = pair.source.rows("SELECT count(*) FROM journal").await[0].parse().unwrap();
         let shared = Arc::new(Shared {
             ledger: Arc::clone(ledger),
-            stop: AtomicBool::new(false),
+            stop: Arc::default(),
             journal: [AtomicI64::new(rows), AtomicI64::new(0)],
-            target: pair.target.dsn().to_owned(),
-            drifted: AtomicI64::new(0),
+            sums_there: AtomicI64::new(0),
         });
         let mut clients = JoinSet::new();
         let mut number = 0;
@@ -195,8 +201,29 @@ impl Traps {
         clients.spawn(client().spell());
         clients.spawn(client().keep_a_journal());
         clients.spawn(client().stay_apart());
-        clients.spawn(client().write_to_the_target());
-        Self { shared, clients }
+        clients.spawn(client().be_exotic());
+        let (drifted, stop) = (Arc::<AtomicI64>::default(), &shared.stop);
+        let (target, rng) = (pair.target.dsn().to_owned(), StdRng::seed_from_u64(seed));
+        let (counted, stopped) = (Arc::clone(&drifted), Arc::clone(stop));
+        clients.spawn(direct::write_to_the_target(target, rng, counted, stopped));
+        for number in 0..SLOW {
+            let source = pair.source.dsn().to_owned();
+            clients.spawn(Arc::clone(slow).write(number, source, Arc::clone(stop)));
+        }
+        Self { shared, clients, drifted }
+    }
+
+    /// How often the target was written to past segue.
+    pub fn drifted(&self) -> i64 {
+        self.drifted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the target has told another total.
+    pub async fn target_answers(&self) {
+        let told = || self.shared.sums_there.load(Ordering::Relaxed);
+        let before = told();
+        eventually("the target answers", STOP_LIMIT, || async { (told() > before).then_some(()) })
+            .await;
     }
 
     /// Lets all of them finish what they are at; gives how often the target was written to.
@@ -208,7 +235,7 @@ impl Traps {
             }
         };
         tokio::time::timeout(STOP_LIMIT, ended).await.expect("no caller is left hanging");
-        self.shared.drifted.load(Ordering::Relaxed)
+        self.drifted()
     }
 }
 
@@ -235,6 +262,11 @@ pub async fn agree(pair: &Pair, drifted: i64) {
          address::text FROM spelling ORDER BY id",
         "SELECT * FROM mine ORDER BY id",
         "SELECT * FROM rented ORDER BY id",
+        "SELECT * FROM exotic ORDER BY id",
+        "SELECT * FROM slow ORDER BY id",
+        "SELECT * FROM unwatched ORDER BY id",
+        "SELECT count(*), sum(v), md5(string_agg(concat(id, ' ', v), ',' ORDER BY id)) FROM bulk",
+        "SELECT id, length(body), md5(body) FROM wide ORDER BY id",
     ] {
         let (ours, theirs) = (pair.source.rows(sql).await, pair.target.rows(sql).await);
         for (one, other) in ours.iter().zip(&theirs) {
@@ -281,21 +313,27 @@ impl Client {
 
     /// The first cell of an answer that came to its end; nothing where the call failed.
     async fn first(&mut self, sql: &str) -> Option<Option<Kind>> {
+        Some(self.first_of(sql).await?.0)
+    }
+
+    /// The same with the side that answered.
+    async fn first_of(&mut self, sql: &str) -> Option<(Option<Kind>, Side)> {
         let statement = Some(statement(sql, Vec::new()));
         let request = proto::QueryRequest { statement, ..Default::default() };
         let mut stream = self.sql.query(request).await.ok()?.into_inner();
-        let (mut first, mut ended) = (None, false);
+        let (mut first, mut side) = (None, None);
         while let Some(response) = stream.message().await.ok()? {
             match response.frame? {
                 Frame::Rows(batch) => {
                     first = batch.rows().ok()?.first().map(|row| row.values[0].kind.clone());
                 }
-                Frame::Footer(_) => ended = true,
+                Frame::Footer(end) => side = Some(end.side()),
                 Frame::Header(_) | Frame::Packed(_) => {}
             }
         }
-        assert!(ended, "an answer was cut short without an error: {sql}");
-        first
+        let side =
+            side.unwrap_or_else(|| panic!("an answer was cut short without an error: {sql}"));
+        Some((first?, side))
     }
 
     /// Calls a function that leaves something in its session; then asks what is there.
@@ -334,8 +372,11 @@ impl Client {
 
     async fn read_sums(mut self) {
         while self.goes_on() {
-            if let Some(found) = self.first("SELECT sum(balance)::int8 FROM purse").await {
-                assert_eq!(found, Some(Kind::Int64(TOTAL)), "a total that never was");
+            let sql = "SELECT sum(balance)::int8 FROM purse";
+            if let Some((found, side)) = self.first_of(sql).await {
+                assert_eq!(found, Some(Kind::Int64(TOTAL)), "{side:?}: a total that never was");
+                let there = i64::from(side == Side::Target);
+                self.shared.sums_there.fetch_add(there, Ordering::Relaxed);
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -410,39 +451,19 @@ impl Client {
         }
     }
 
-    /// A program that writes to the side that follows, past segue.
-    async fn write_to_the_target(mut self) {
-        let mut open = None;
+    /// Writes and reads one value of a seldom type.
+    async fn be_exotic(mut self) {
         while self.goes_on() {
-            tokio::time::sleep(TRAP_PAUSE).await;
-            if open.is_none() {
-                open = try_connect(&self.shared.target).await.ok();
-                let name = format!("SET application_name = '{DRIFTING}'");
-                if let Some(client) = &open
-                    && client.batch_execute(&name).await.is_err()
-                {
-                    open = None;
-                }
-            }
-            let Some(client) = &open else { continue };
-            let id = self.rng.random_range(1..=SPELLED);
-            let sql = match self.rng.random_range(0..3) {
-                0 => format!("DELETE FROM spelling WHERE id = {id}"),
-                1 => format!("UPDATE spelling SET amount = 7 WHERE id = {id}"),
-                _ => {
-                    format!("UPDATE purse SET balance = balance + 1 WHERE id = {}", id % PURSES + 1)
-                }
-            };
-            match client.simple_query(&sql).await {
-                Ok(messages) => {
-                    let wrote = messages.iter().any(
-                        |it| matches!(it, SimpleQueryMessage::CommandComplete(rows) if *rows > 0),
-                    );
-                    self.shared.drifted.fetch_add(i64::from(wrote), Ordering::Relaxed);
-                }
-                Err(_) if client.is_closed() => open = None,
-                Err(_) => {}
-            }
+            let (column, values) = exotic::VALUES[self.rng.random_range(0..exotic::VALUES.len())];
+            let (id, value) = (self.rng.random_range(1..=exotic::ROWS), self.pick(values));
+            let update = format!(
+                "UPDATE exotic SET {column} = $2::text::{} WHERE id = $1",
+                exotic::type_of(column)
+            );
+            let _ = self.execute(&update, vec![int(id), text(value)]).await;
+            let read = format!("SELECT {column}::text FROM exotic WHERE id = {id}");
+            let _ = self.first(&read).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

@@ -5,16 +5,21 @@ use std::time::{Duration, Instant};
 use crate::ledger::{SOURCE_SCHEMA, TARGET_SCHEMA};
 use crate::plan::{Event, Fault, SIDECARS, Victim};
 use crate::support::{Database, Durability, Hogs, Major, Options, Pair, Proxy, Segue, Server};
-use crate::traps;
+use crate::{shifted, traps};
 
 /// Few connections, so that somebody else can take them all, and a window that is soon over:
 /// whenever a server was restarted, all of it is reconciled again.
-const CONNECTIONS: &str = "60";
+const CONNECTIONS: &str = "80";
 const POOLS: &str =
     "read_pool_max = 5\nwrite_pool_max = 8\nown_pool_max = 6\npool_wait_max = \"2s\"";
-const SECTIONS: &str = "[outbox]\nbackoff_max = \"1s\"\nforgotten_window = \"30s\"\n\
-    [transactions]\nopen_max = 4\n\
-    [sampling]\nrate = 0.2\nlook_again_after = \"100ms\"";
+pub const SECTIONS: &str = "[outbox]\nbackoff_max = \"1s\"\nforgotten_window = \"30s\"\n\
+    capture_check_interval = \"2s\"\nmax_bytes = \"1MiB\"\n\
+    [limits]\nmemory = \"24MiB\"\n\
+    [control]\nlease = \"5s\"\n\
+    [sampling]\nrate = 0.2\nlook_again_after = \"100ms\"\n";
+const OPEN: &str = "[transactions]\nopen_max = 4\n";
+/// As it stands in [`SECTIONS`].
+pub const LEASE: Duration = Duration::from_secs(5);
 /// The tables of the ledger.
 const TABLES: &str = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables \
     WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1";
@@ -26,9 +31,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const MEMORY_MAX_KB: u64 = 300_000;
 
 /// A database and the way to it.
-struct Side {
-    server: Server,
-    proxy: Proxy,
+pub struct Side {
+    pub server: Server,
+    pub proxy: Proxy,
     dsn: String,
 }
 
@@ -39,9 +44,9 @@ pub struct World {
     elsewhere: Database,
     untouched: Vec<String>,
     stray: Segue,
-    sidecars: Vec<Segue>,
-    source: Side,
-    target: Side,
+    pub sidecars: Vec<Segue>,
+    pub source: Side,
+    pub target: Side,
 }
 
 // === impl World ===
@@ -68,7 +73,7 @@ impl World {
             let mut segue = Segue::prepare_with(
                 &table(&source, pair.source.name()),
                 &table(&target, pair.target.name()),
-                &format!("{SECTIONS}\n{}", traps::EXCLUDED),
+                &format!("{SECTIONS}{OPEN}{}{}", traps::EXCLUDED, shifted::ROUTING),
             );
             if number == 0 {
                 segue.succeed(&["init", "--phase", "shadow_read"]);
@@ -80,7 +85,7 @@ impl World {
         let stray = Segue::prepare(
             &source.server.dsn_by_port(pair.source.name(), source.proxy.port()),
             &target.server.dsn_by_port(elsewhere.name(), target.proxy.port()),
-            &format!("{SECTIONS}\n{}", traps::EXCLUDED),
+            &format!("{SECTIONS}{OPEN}{}{}", traps::EXCLUDED, shifted::ROUTING),
         );
         let untouched = contents(&elsewhere).await;
         Self { pair, elsewhere, untouched, stray, sidecars, source, target }
