@@ -284,16 +284,18 @@ impl Pools {
             limits: SessionLimits::control(lease),
             ..pool(Purpose::Own, CONTROL_SESSIONS_MAX)
         };
+        let readers = fence.readers(side);
         let fence = fence.fence(side, config.pool_wait_max);
         let writes = pool(Purpose::Write, config.write_pool_max);
         let own_work = pool(Purpose::Own, config.own_pool_max);
         let looks = pool(Purpose::Own, LOOK_SESSIONS_MAX);
+        let reads = pool(Purpose::Read, config.read_pool_max);
         let pool = |purpose, size_max| Pool::new(callers.clone(), pool(purpose, size_max));
         Ok(Self {
             looks: Pool::new(own.of_any_age(), looks)?,
             control: Pool::new(own.clone(), control)?,
             own: Pool::new(own, own_work)?,
-            reads: pool(Purpose::Read, config.read_pool_max)?,
+            reads: Pool::of_readers(callers.clone(), reads, readers)?,
             writes: Pool::fenced(callers.clone(), writes, fence)?,
             samples: pool(Purpose::Read, samples)?,
             staying: pool(Purpose::Write, config.write_pool_max.min(STAYING_SESSIONS_MAX))?,

@@ -12,6 +12,7 @@ pub(super) fn follow(databases: &Databases, fleet: &Fleet, background: &Backgrou
     let stop = &background.stop;
     let fence = databases.fence().clone();
     let control = fleet.control.clone();
+    fence.read_as(fleet.membership.id(), control.subscribe());
     fence.set(Some(control.current()));
     for side in [Side::Source, Side::Target] {
         let (pool, stop) = (databases.writes(side).clone(), stop.clone());

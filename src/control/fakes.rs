@@ -27,6 +27,7 @@ struct State {
     members: BTreeMap<MemberId, Member>,
     leader: Option<(MemberId, SystemTime)>,
     away: bool,
+    keeps_readers: bool,
 }
 
 impl Default for Rows {
@@ -38,6 +39,7 @@ impl Default for Rows {
             members: BTreeMap::new(),
             leader: None,
             away: false,
+            keeps_readers: false,
         }))
     }
 }
@@ -58,6 +60,11 @@ impl Rows {
 
     pub(super) fn pass(&self, time: Duration) {
         self.0.lock().unwrap().now += time;
+    }
+
+    /// From now on nobody can end sessions that answer reads.
+    pub(super) fn keep_readers(&self) {
+        self.0.lock().unwrap().keeps_readers = true;
     }
 
     /// From now on everything fails, or does no longer.
@@ -215,6 +222,10 @@ impl FleetStore for Rows {
             state.members.remove(&id);
             state.leader = state.leader.filter(|(leader, _)| *leader != id);
         })
+    }
+
+    fn ends_readers(&self, _: Side) -> bool {
+        !self.0.lock().unwrap().keeps_readers
     }
 
     fn forget_lapsed(&self, _: Side, ago: Duration) -> BoxFuture<'_, Result<u64, SqlFault>> {

@@ -299,7 +299,10 @@ impl ControlView for Membership {
     }
 
     /// Under a lease the row is what the fleet goes by. Without one, no share may go to the
-    /// target any more; the primary is still asked as long as its own row named it lately.
+    /// target any more; the primary is still asked as long as its own row named it lately. That
+    /// keeps reads up where nothing can be written, as on a full disk. It is no leave that others
+    /// know of: whoever changes the primary ends the session that such a read is sent on, and one
+    /// that is opened afterwards finds the change. Where that cannot be done, there is no such read.
     fn admit_read(&self) -> Result<(ControlState, Percentage), SqlFault> {
         let (state, shifted) = {
             let row = self.inner.control.row.borrow();
@@ -311,7 +314,8 @@ impl ControlView for Membership {
             return Ok((state, shifted));
         }
         let params = &self.inner.params;
-        if self.inner.control.seen() + params.lease - params.lease / DRIFT > now {
+        let lately = self.inner.control.seen() + params.lease - params.lease / DRIFT > now;
+        if lately && self.inner.store.ends_readers(primary) {
             return Ok((state, Percentage::ZERO));
         }
         Err(lease.ended(primary, params.told()))
@@ -462,6 +466,21 @@ mod tests {
         member.inner.control.offer(Side::Source, &row, Instant::now());
         assert!(write(&member).await.is_err());
         assert_eq!(member.admit_read().unwrap().1, Percentage::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobodys_session_can_be_ended_reads_need_a_lease() {
+        let rows = rows(Phase::Shift).await;
+        let member = member(&rows, 1).await;
+        rows.keep_readers();
+        assert!(member.admit_read().is_ok());
+        let row = rows.read(Side::Source).await.unwrap().unwrap();
+        tokio::time::advance(LEASE).await;
+        member.inner.control.offer(Side::Source, &row, Instant::now());
+        let fault = member.admit_read().unwrap_err();
+        assert!(fault.reason == "unavailable.lease" && fault.retryable, "{fault}");
+        member.renew().await.unwrap();
+        assert!(member.admit_read().is_ok());
     }
 
     #[tokio::test(start_paused = true)]

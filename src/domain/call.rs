@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::domain::answer::RowBatch;
+use crate::domain::control::ControlState;
 use crate::domain::key::WriteId;
 use crate::domain::pg_type::Column;
 use crate::domain::value::Value;
@@ -39,6 +40,9 @@ pub struct CallContext {
     pub cancelled: tokio_util::sync::CancellationToken,
     /// Limits of the answer.
     pub limits: ResultLimits,
+    /// What a read of a caller was admitted under: no session answers it that has found another
+    /// primary since.
+    pub admitted: Option<ControlState>,
 }
 
 /// Makes a repeated write have effect once.

@@ -89,6 +89,7 @@ impl Call {
             routing_key: None,
             cancelled: self.cancelled.clone(),
             limits,
+            admitted: None,
         }
     }
 

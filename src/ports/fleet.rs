@@ -47,6 +47,9 @@ pub trait FleetStore: Send + Sync + 'static {
     fn fleet(&self, side: Side) -> BoxFuture<'_, Result<Fleet, SqlFault>>;
     /// Takes the member off the list and gives up its lead. It must not act any more.
     fn leave(&self, side: Side, id: MemberId) -> BoxFuture<'_, Result<(), SqlFault>>;
+    /// Whether whoever makes the other side the primary can end sessions that answer reads here.
+    /// Where nobody can, a read needs a lease. True until the database is known.
+    fn ends_readers(&self, side: Side) -> bool;
     /// Takes members off the list whose lease ended so long ago; answers how many.
     fn forget_lapsed(&self, side: Side, ago: Duration) -> BoxFuture<'_, Result<u64, SqlFault>>;
 }

@@ -1,5 +1,7 @@
 //! `segue.member` and `segue.leader`, on the primary.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -13,7 +15,7 @@ use crate::domain::fleet::{Fleet, Member, MemberId};
 use crate::domain::side::{Side, Sides};
 use crate::ports::fleet::{FleetStore, Renewal, Renewed};
 use crate::postgres::control::{self, control_row, number};
-use crate::postgres::pool::Pool;
+use crate::postgres::pool::{Lease, Pool};
 
 const RENEW: &str = "
 INSERT INTO segue.member AS m (member_id, name, address, version, epoch, revision, lease_until,
@@ -52,6 +54,8 @@ DELETE FROM segue.member WHERE lease_until < pg_catalog.clock_timestamp() - $1::
 #[derive(Debug, Clone)]
 pub struct FleetTable {
     pools: Sides<Pool>,
+    /// CockroachDB: see [`FleetStore::ends_readers`].
+    is_cockroach: Arc<Sides<AtomicBool>>,
 }
 
 // === impl FleetTable ===
@@ -59,11 +63,19 @@ pub struct FleetTable {
 impl FleetTable {
     /// The tables of these two databases.
     pub fn new(pools: Sides<Pool>) -> Self {
-        Self { pools }
+        let unknown = || AtomicBool::new(false);
+        let is_cockroach = Arc::new(Sides { source: unknown(), target: unknown() });
+        Self { pools, is_cockroach }
+    }
+
+    async fn session(&self, side: Side) -> Result<Lease, SqlFault> {
+        let session = self.pools.of(side).get().await?;
+        self.is_cockroach.of(side).store(session.facts().is_cockroach, Ordering::Release);
+        Ok(session)
     }
 
     async fn renew_one(&self, side: Side, renewal: Renewal) -> Result<Renewed, SqlFault> {
-        let session = self.pools.of(side).get().await?;
+        let session = self.session(side).await?;
         // Dropped before it has ended, the session is closed: the next one must not wait for it.
         session.set_busy(true);
         let id = renewal.id.to_string();
@@ -104,7 +116,7 @@ impl FleetTable {
     }
 
     async fn read_all(&self, side: Side) -> Result<Fleet, SqlFault> {
-        let session = self.pools.of(side).get().await?;
+        let session = self.session(side).await?;
         let failed = |error| session.fault(error, true);
         let leader = session.prepared(LEADER).await?;
         let leader = session.query_one(&leader.statement, &[]).await.map_err(failed)?;
@@ -125,7 +137,7 @@ impl FleetTable {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, SqlFault> {
-        let session = self.pools.of(side).get().await?;
+        let session = self.session(side).await?;
         let prepared = session.prepared(sql).await?;
         let ran = session.execute(&prepared.statement, params).await;
         ran.map_err(|error| session.fault(error, true))
@@ -148,6 +160,10 @@ impl FleetStore for FleetTable {
             self.run(side, RESIGN, &[&id]).await?;
             Ok(())
         })
+    }
+
+    fn ends_readers(&self, side: Side) -> bool {
+        !self.is_cockroach.of(side).load(Ordering::Acquire)
     }
 
     fn forget_lapsed(&self, side: Side, ago: Duration) -> BoxFuture<'_, Result<u64, SqlFault>> {

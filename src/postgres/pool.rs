@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::Connector;
 use super::crash::CrashPoints;
 use super::fault;
-use super::fence::Fence;
+use super::fence::{Fence, Readers};
 use super::reset::Running;
 use super::session::Session;
 use super::settings::{Purpose, SessionLimits};
@@ -99,7 +99,20 @@ impl Pool {
     ///
     /// `Internal` outside a runtime.
     pub fn new(connector: Connector, params: Params) -> Result<Self, SqlFault> {
-        Self::build(connector, params, None)
+        Self::build(connector, params, (None, None))
+    }
+
+    /// A pool whose sessions answer reads of callers, and show whose they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::new`].
+    pub fn of_readers(
+        connector: Connector,
+        params: Params,
+        readers: Readers,
+    ) -> Result<Self, SqlFault> {
+        Self::build(connector, params, (None, Some(readers)))
     }
 
     /// A pool whose sessions write for callers, behind a fence. [`Pool::keep_current`] must run
@@ -109,17 +122,21 @@ impl Pool {
     ///
     /// As [`Pool::new`].
     pub fn fenced(connector: Connector, params: Params, fence: Fence) -> Result<Self, SqlFault> {
-        Self::build(connector, params, Some(fence))
+        Self::build(connector, params, (Some(fence), None))
     }
 
-    fn build(connector: Connector, params: Params, fence: Option<Fence>) -> Result<Self, SqlFault> {
+    fn build(
+        connector: Connector,
+        params: Params,
+        (fence, readers): (Option<Fence>, Option<Readers>),
+    ) -> Result<Self, SqlFault> {
         let side = connector.side();
         let Params { purpose, size_max, wait_max, limits } = params;
         let timeouts =
             Timeouts { wait: Some(wait_max), create: None, recycle: Some(RECYCLE_LIMIT) };
         let spare = Mutex::default();
         let resets = Arc::default();
-        let sessions = Sessions { connector, purpose, limits, fence, spare, resets };
+        let sessions = Sessions { connector, purpose, limits, fence, readers, spare, resets };
         let inner = deadpool::managed::Pool::builder(sessions)
             .max_size(size_max.max(1))
             .timeouts(timeouts)

@@ -282,6 +282,9 @@ async fn unless_stopped_in(
     once_more: bool,
 ) -> Result<(Arc<Prepared>, RowStream), Start> {
     let session = flight.session().map_err(Start::NotSent)?;
+    if let Some(found) = session.found() {
+        found.admits(session.side(), context.admitted).map_err(Start::NotSent)?;
+    }
     let told_to_move = poll_fn(|cx| match flight.ticket() {
         Some(ticket) => ticket.poll_move(cx),
         None => Poll::Pending,

@@ -5,9 +5,9 @@
 //! prepared statements, the values of sequences. So a session that ran anything but statements
 //! known to leave nothing is reset, after its caller has the answer, and closed where that fails.
 //!
-//! `DISCARD ALL` would release the fence's lock as well; these are its parts. The fence's lock is
-//! taken once more for the transaction of the reset, so that it is held all the time while the
-//! session's own are given up.
+//! `DISCARD ALL` would release segue's own lock as well (the fence's, or that of a session that
+//! answers reads); these are its parts. Segue's lock is taken once more for the transaction of the
+//! reset, so that it is held all the time while the session's own are given up.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::fence::{CLASS, key_of};
+use super::fence::{CLASS, READERS, key_of};
 use super::pool::Lease;
 use super::session::Session;
 use crate::domain::fault::SqlFault;
@@ -212,15 +212,15 @@ fn statements(session: &Session) -> String {
         return sql;
     }
     // Evaluated from left to right. The second is false where a function has given the lock up:
-    // then nobody can say what the control row was meanwhile.
-    let _ = match session.fenced_under() {
-        Some(epoch) => write!(
+    // then nobody can say what the control row was meanwhile, or who has looked for the session.
+    let held = session.fenced_under().map(|epoch| (CLASS, key_of(epoch)));
+    let _ = match held.or(session.found().map(|found| (READERS, found.key))) {
+        Some((class, key)) => write!(
             sql,
-            "SELECT pg_catalog.pg_try_advisory_xact_lock_shared({CLASS}, {key}), \
-             pg_catalog.pg_advisory_unlock_shared({CLASS}, {key}), \
+            "SELECT pg_catalog.pg_try_advisory_xact_lock_shared({class}, {key}), \
+             pg_catalog.pg_advisory_unlock_shared({class}, {key}), \
              pg_catalog.pg_advisory_unlock_all(), \
-             pg_catalog.pg_try_advisory_lock_shared({CLASS}, {key}), {AT_REST}",
-            key = key_of(epoch)
+             pg_catalog.pg_try_advisory_lock_shared({class}, {key}), {AT_REST}"
         ),
         None => write!(sql, "SELECT pg_catalog.pg_advisory_unlock_all(), {AT_REST}"),
     };

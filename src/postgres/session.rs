@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::cancel::Canceller;
 use super::driver::Watch;
-use super::fence::Share;
+use super::fence::{Found, Share};
 use super::merging::{Apart, MERGED_MAX, Switch, Together};
 use super::reset::FirstSettings;
 use super::settings::Purpose;
@@ -81,6 +81,7 @@ pub struct Session {
     guarded: AtomicBool,
     announced: Mutex<Option<WriteId>>,
     share: Mutex<Option<Share>>,
+    found: OnceLock<Found>,
     first: FirstSettings,
     touched: AtomicBool,
     task: JoinHandle<()>,
@@ -139,6 +140,7 @@ impl Session {
             guarded: AtomicBool::new(false),
             announced: Mutex::default(),
             share: Mutex::default(),
+            found: OnceLock::new(),
             first: FirstSettings::default(),
             touched: AtomicBool::new(false),
             task,
@@ -251,6 +253,16 @@ impl Session {
     /// Remembers that it has the lock, or has none.
     pub(super) fn set_share(&self, share: Option<Share>) {
         *self.share.lock().unwrap_or_else(PoisonError::into_inner) = share;
+    }
+
+    /// What the session has from its opening, where it answers reads of callers.
+    pub(super) fn found(&self) -> Option<&Found> {
+        self.found.get()
+    }
+
+    /// Remembers that, once.
+    pub(super) fn set_found(&self, found: Found) {
+        let _ = self.found.set(found);
     }
 
     /// Waits for a notification, of one caller. False when the connection has ended.

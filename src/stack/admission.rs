@@ -9,7 +9,8 @@ use futures_util::future::BoxFuture;
 use tower::{Service, ServiceExt};
 
 use crate::domain::call::{BoundStatement, CallContext, Idempotency, TransactionId};
-use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::control::{ControlState, Percentage, Phase};
+use crate::domain::fault::{FaultKind, NOT_PRIMARY, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reach::Route;
 use crate::ports::{ControlView, Entering, WritePass};
@@ -22,7 +23,7 @@ use crate::statement::Analysis;
 
 pub use crate::stack::statements::{Params, Statements};
 
-/// Times that a write is sent where the primary was looked for on the wrong side.
+/// Times that a call is sent where the primary was looked for on the wrong side.
 const ATTEMPTS_MAX: u32 = 3;
 
 /// Admits calls to `inner`.
@@ -63,7 +64,7 @@ impl<S> Admission<S> {
             transaction: call.transaction,
             must_see: call.must_see,
             trace_id: call.trace_id,
-            context: call.context,
+            context: CallContext { admitted: Some(control), ..call.context },
         })
     }
 
@@ -145,7 +146,7 @@ impl<S: std::fmt::Debug> std::fmt::Debug for Admission<S> {
 
 impl<S> Service<ReadCall> for Admission<S>
 where
-    S: Service<Read, Response = ReadAnswer, Error = SqlFault>,
+    S: Service<Read, Response = ReadAnswer, Error = SqlFault> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = ReadAnswer;
@@ -157,10 +158,34 @@ where
     }
 
     fn call(&mut self, call: ReadCall) -> Self::Future {
-        match self.admit_read(call) {
-            Ok(read) => Box::pin(self.inner.call(read)),
-            Err(fault) => Box::pin(async move { Err(fault) }),
+        let mut read = match self.admit_read(call) {
+            Ok(read) => read,
+            Err(fault) => return Box::pin(async move { Err(fault) }),
+        };
+        if read.transaction.is_some() || !may_lose_its_primary(read.control) {
+            return Box::pin(self.inner.call(read));
         }
+        // The ready one is taken along, since the read may have to be admitted again.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let control = Arc::clone(&self.control);
+        Box::pin(async move {
+            let mut attempt = 1;
+            loop {
+                let answered = inner.call(read.clone()).await;
+                let Err(fault) = &answered else { return answered };
+                // Its session has found another primary: nothing was sent.
+                if fault.reason != NOT_PRIMARY || attempt == ATTEMPTS_MAX {
+                    return answered;
+                }
+                if !has_moved_on(&*control, read.control.epoch, read.context.deadline).await {
+                    return answered;
+                }
+                attempt += 1;
+                read = admitted(read, control.admit_read()?);
+                inner.ready().await?;
+            }
+        })
     }
 }
 
@@ -241,6 +266,17 @@ impl Judged {
             context: self.context,
         }
     }
+}
+
+/// The same read, admitted under what the member knows now.
+fn admitted(read: Read, (control, shifted): (ControlState, Percentage)) -> Read {
+    let context = CallContext { admitted: Some(control), ..read.context };
+    Read { control, shifted, route: Route::to_primary(control), context, ..read }
+}
+
+/// Whether the next change of the phase may be one of the primary.
+fn may_lose_its_primary(control: ControlState) -> bool {
+    matches!(control.phase, Phase::Shift | Phase::Reversed)
 }
 
 fn not_over(context: &CallContext) -> Result<(), SqlFault> {

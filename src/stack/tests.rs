@@ -22,7 +22,7 @@ use crate::domain::answer::{Observed, RowBatch, RowBatchBuilder};
 use crate::domain::budget::ByteBudget;
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteAnswer};
 use crate::domain::control::{ControlState, Percentage, Phase};
-use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::fault::{FaultKind, NOT_PRIMARY, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reach::Route;
 use crate::domain::side::Side;
@@ -48,6 +48,7 @@ fn context() -> CallContext {
         routing_key: None,
         cancelled: tokio_util::sync::CancellationToken::new(),
         limits: ResultLimits { rows_max: 100, bytes_max: 1_000 },
+        admitted: None,
     }
 }
 
@@ -180,7 +181,7 @@ impl ControlView for Rising {
     }
 }
 
-fn admission<S>(inner: S, control: &Arc<Rising>) -> Admission<S> {
+fn admission<S>(inner: S, control: Arc<dyn ControlView>) -> Admission<S> {
     let params = Params {
         named_only: false,
         statement_bytes_max: 1_000,
@@ -189,14 +190,13 @@ fn admission<S>(inner: S, control: &Arc<Rising>) -> Admission<S> {
         cache_capacity: 10,
     };
     let statements = Statements::new(params, NamedStatements::default(), Metrics::new());
-    let control: Arc<dyn ControlView> = Arc::<Rising>::clone(control);
     Admission::new(inner, Arc::new(statements), control, Arc::new(|| WriteId(42)))
 }
 
 #[tokio::test]
 async fn what_is_refused_never_reaches_what_is_behind() {
     let (inner, mut handle) = mocked::<Write, Written>();
-    let writes = admission(inner, &Arc::default());
+    let writes = admission(inner, Arc::<Rising>::default());
     for (sql, reason) in [
         ("DROP TABLE t", "refused.ddl"),
         ("PREPARE TRANSACTION 'x'", "refused.two_phase"),
@@ -210,7 +210,7 @@ async fn what_is_refused_never_reaches_what_is_behind() {
     nothing_came(&mut handle);
 
     let (inner, mut handle) = mocked::<Read, ReadAnswer>();
-    let reads = admission(inner, &Arc::default());
+    let reads = admission(inner, Arc::<Rising>::default());
     let fault = reads.oneshot(read_call("DELETE FROM t")).await.unwrap_err();
     assert_eq!(fault.reason, "refused.write_in_query");
     nothing_came(&mut handle);
@@ -220,7 +220,7 @@ async fn what_is_refused_never_reaches_what_is_behind() {
 async fn the_phase_is_read_once_and_goes_with_the_call() {
     let (inner, mut handle) = mocked::<Write, Written>();
     let control = Arc::new(Rising::default());
-    let writes = admission(inner, &control);
+    let writes = admission(inner, Arc::<Rising>::clone(&control));
     let call = tokio::spawn(writes.oneshot(write_call("DELETE FROM t")));
     let (write, answering) = handle.next_request().await.unwrap();
     assert_eq!(write.pass.control.epoch, 1);
@@ -229,6 +229,41 @@ async fn the_phase_is_read_once_and_goes_with_the_call() {
     answering.send_response(written());
     call.await.unwrap().unwrap();
     assert_eq!(control.0.load(Ordering::SeqCst), 1);
+}
+
+/// What a member knows, as a test says.
+struct Known(Mutex<ControlState>);
+
+impl ControlView for Known {
+    fn current(&self) -> ControlState {
+        *self.0.lock().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_read_whose_session_has_found_another_primary_is_admitted_again() {
+    let (inner, mut handle) = mocked::<Read, ReadAnswer>();
+    let control = Arc::new(Known(Mutex::new(ControlState { epoch: 1, phase: Phase::Shift })));
+    let reads = admission(inner, Arc::<Known>::clone(&control));
+    let call = tokio::spawn(reads.oneshot(read_call("SELECT 1")));
+    let (first, answering) = handle.next_request().await.unwrap();
+    assert_eq!(
+        (first.route.side, first.context.admitted.map(|it| it.epoch)),
+        (Side::Source, Some(1))
+    );
+    let moved = SqlFault::new(FaultKind::Unavailable, NOT_PRIMARY, "the target is the primary");
+    answering.send_error(moved.retryable());
+    // It waits until the member has heard.
+    tokio::task::yield_now().await;
+    nothing_came(&mut handle);
+    *control.0.lock().unwrap() = ControlState { epoch: 2, phase: Phase::Reversed };
+    let (second, answering) = handle.next_request().await.unwrap();
+    assert_eq!(
+        (second.route.side, second.context.admitted.map(|it| it.epoch)),
+        (Side::Target, Some(2))
+    );
+    answering.send_response(answer(vec![Ok(batch(1))]));
+    assert!(call.await.unwrap().is_ok());
 }
 
 // === shadow reads ===

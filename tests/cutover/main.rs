@@ -16,6 +16,7 @@ mod ending;
 mod evidence;
 mod fleet;
 mod outsiders;
+mod readers;
 mod sequences;
 mod stopped;
 mod there_and_back;

@@ -205,17 +205,17 @@ async fn a_member_that_was_paused_before_the_flip_does_not_answer_from_the_old_p
     println!("{}", said(&running.wait_with_output().unwrap()));
 }
 
-fn sql(address: &str) -> SqlClient<Channel> {
+pub fn sql(address: &str) -> SqlClient<Channel> {
     SqlClient::new(Endpoint::from_shared(address.to_owned()).unwrap().connect_lazy())
 }
 
-fn statement(sql: &str) -> Option<proto::Statement> {
+pub fn statement(sql: &str) -> Option<proto::Statement> {
     let text = Some(proto::statement::Text::Sql(sql.to_owned()));
     Some(proto::Statement { text, ..proto::Statement::default() })
 }
 
 /// Rows that were written; asked again where the member has no lease.
-async fn notes(sql: &mut SqlClient<Channel>) -> usize {
+pub async fn notes(sql: &mut SqlClient<Channel>) -> usize {
     eventually("a read is answered", LIMIT, || async {
         let statement = statement("SELECT id FROM ticket WHERE note = 'new'");
         let request = proto::QueryRequest { statement, ..proto::QueryRequest::default() };

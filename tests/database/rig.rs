@@ -94,6 +94,7 @@ pub(crate) fn context() -> CallContext {
         routing_key: None,
         cancelled: CancellationToken::new(),
         limits: LIMITS,
+        admitted: None,
     }
 }
 

@@ -128,6 +128,7 @@ fn context() -> CallContext {
         routing_key: None,
         cancelled: CancellationToken::new(),
         limits: ResultLimits { rows_max: 10, bytes_max: 1000 },
+        admitted: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod support;
 
 mod epoch_row;
 mod own;
+mod readers;
 mod sessions;
 mod trigger;
 

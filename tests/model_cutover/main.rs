@@ -2,6 +2,7 @@
 //! `docs/correctness.md` says what is claimed.
 //!
 //! - [`state`]: what there is
+//! - [`reader`]: a member that reads
 //! - [`step`]: what can happen, what comes of it, and what may be broken on purpose
 //!
 //! Every actor may be stopped anywhere: then others go on. A member's knowledge of the control
@@ -14,6 +15,7 @@
 #![allow(clippy::print_stdout, reason = "figures and counterexamples are shown with --nocapture")]
 
 mod mark;
+mod reader;
 mod state;
 mod step;
 
@@ -22,6 +24,7 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
+use reader::Reader;
 use state::{Control, Database, Outsider, SOURCE, State, TARGET};
 use step::{Action, Flaw, Scenario};
 
@@ -35,6 +38,9 @@ const ONE: &str = "one database accepts writes";
 /// At rest, when nothing but the flip is left to follow: somebody takes up the new primary, or can
 /// still.
 const TAKEN_UP: &str = "a stopped promoter holds nobody up";
+
+/// Always: an answer has what was acknowledged anywhere before it was asked for.
+const READ: &str = "no read misses what was acknowledged before it";
 
 /// A counterexample that is longer is not looked for.
 const STEPS_MAX: usize = 30;
@@ -52,6 +58,7 @@ impl Model for Exploration {
     fn init_states(&self) -> Vec<State> {
         let control = Control { epoch: 1, primary: SOURCE };
         let database = Database { control, noted: 0, data: 0, outbox: 0 };
+        let reader = self.scenario.reads.then(|| Reader::new(control));
         vec![State {
             databases: [database; 2],
             sessions: vec![None; self.scenario.sessions],
@@ -59,6 +66,8 @@ impl Model for Exploration {
             outsider: Outsider::Idle,
             coordinator: None,
             promoter: None,
+            reader,
+            moved: 0,
             writes: 0,
         }]
     }
@@ -85,18 +94,25 @@ impl Model for Exploration {
                 let stopped = s.promoter.is_some_and(|it| it.stopped);
                 !stopped || can_be_taken_up(model, s)
             }),
+            always(READ, |_, s| !s.reader.is_some_and(|it| it.was_stale)),
             // Were these never seen, the others would say little.
             sometimes("the target takes a write", |_, s| s.on(TARGET).outbox != 0),
             sometimes("the source is primary again, and has what the target took", |model, s| {
                 let back = s.on(SOURCE).control;
                 back.epoch >= 3 && back.primary == SOURCE && s.writes == model.scenario.writes
             }),
-            sometimes("a writer round segue is refused", |_, s| s.outsider == Outsider::Refused),
+            sometimes("a writer round segue is refused", |model, s| {
+                model.scenario.reads || s.outsider == Outsider::Refused
+            }),
             sometimes("a session of an older epoch is in the way", |_, s| {
                 let fenced = s.coordinator.filter(|it| it.fenced);
                 fenced.is_some_and(|it| {
                     s.sessions.iter().flatten().any(|session| session.epoch < it.from.epoch)
                 })
+            }),
+            sometimes("a member reads that has not heard of a flip", |model, s| {
+                let late = |it: Reader| it.asked.is_some() && it.known.epoch < s.counts().epoch;
+                !model.scenario.reads || s.reader.is_some_and(late)
             }),
         ];
         properties.retain(|property| self.only.is_none_or(|only| only == property.name));
@@ -119,12 +135,19 @@ fn can_be_taken_up(model: &Exploration, from: &State) -> bool {
         actions.retain(|action| {
             matches!(
                 action,
-                Action::Promote(_) | Action::BringUp | Action::EndPromoter | Action::DropCopy(_)
+                Action::Promote(_)
+                    | Action::BringUp
+                    | Action::EndPromoter
+                    | Action::DropCopy(_)
+                    | Action::EndReads
+                    | Action::ReadersMoved(_)
             )
         });
         for action in actions {
             let Some(next) = model.scenario.step(&state, action) else { continue };
-            if seen.insert(format!("{:?}{:?}{:?}", next.databases, next.promoter, next.copies)) {
+            let readers = (next.reader.map(|it| it.session), next.moved);
+            let shown = (&next.databases, next.promoter, &next.copies, readers);
+            if seen.insert(format!("{shown:?}")) {
                 open.push(next);
             }
         }
@@ -138,14 +161,19 @@ fn lacks(state: &State, side: u8) -> u8 {
 }
 
 fn sound(sessions: usize, copies: usize, writes: u8, changes: u8) -> Scenario {
-    Scenario { sessions, copies, writes, changes, flaw: Flaw::None }
+    Scenario { sessions, copies, writes, reads: false, changes, flaw: Flaw::None }
+}
+
+/// The same with a member that reads.
+fn read(sessions: usize, copies: usize, writes: u8, changes: u8) -> Scenario {
+    Scenario { reads: true, ..sound(sessions, copies, writes, changes) }
 }
 
 /// Explores all of a scenario; every property must hold.
 fn holds(scenario: Scenario) {
     let begun = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let Scenario { sessions, copies, writes, changes, .. } = scenario;
+    let Scenario { sessions, copies, writes, reads, changes, .. } = scenario;
     let checker = Exploration { scenario, only: None }
         .checker()
         .threads(threads)
@@ -153,7 +181,7 @@ fn holds(scenario: Scenario) {
         .spawn_bfs()
         .join();
     println!(
-        "{sessions} sessions, {copies} reconciles, {writes} writes, {changes} changes: {} states, {} transitions, {:.1} s",
+        "{sessions} sessions, {copies} reconciles, {writes} writes, {changes} changes, reads {reads}: {} states, {} transitions, {:.1} s",
         checker.unique_state_count(),
         checker.state_count(),
         begun.elapsed().as_secs_f64()
@@ -165,8 +193,18 @@ fn holds(scenario: Scenario) {
 fn fails(flaw: Flaw, properties: &[&'static str]) {
     // One reconcile sleeps, and another does what is due meanwhile.
     let copies = if flaw == Flaw::NoFenceForReconciles { 2 } else { 1 };
+    fails_in(&Scenario { flaw, ..sound(2, copies, 2, 2) }, properties);
+}
+
+/// The same of a member that reads.
+fn misreads(flaw: Flaw) {
+    fails_in(&Scenario { flaw, ..read(1, 1, 1, 2) }, &[READ]);
+}
+
+fn fails_in(scenario: &Scenario, properties: &[&'static str]) {
+    let flaw = scenario.flaw;
     for property in properties {
-        let scenario = Scenario { flaw, ..sound(2, copies, 2, 2) };
+        let scenario = scenario.clone();
         let model = Exploration { scenario, only: Some(property) };
         let checker = model.checker().target_max_depth(STEPS_MAX).spawn_bfs().join();
         let found = checker.discovery(property).map(Path::into_actions);
@@ -234,4 +272,29 @@ fn a_stopped_promoter_whose_lock_stays_stops_all_writes() {
 #[test]
 fn a_sequence_that_is_set_after_the_flip_lets_old_snapshots_through() {
     fails(Flaw::NotedLate, &[ONE, KEPT]);
+}
+
+#[test]
+fn nobody_answers_from_the_old_primary_once_the_new_one_has_acknowledged() {
+    holds(read(1, 1, 1, 2));
+}
+
+#[test]
+fn a_reader_without_a_lease_is_missed_by_who_waits_for_leases() {
+    misreads(Flaw::ReadersByLease);
+}
+
+#[test]
+fn a_session_for_reads_that_does_not_look_reads_the_old_primary() {
+    misreads(Flaw::ReadsDoNotLook);
+}
+
+#[test]
+fn a_session_for_reads_that_looks_before_it_shows_itself_is_missed() {
+    misreads(Flaw::ReadsLookBeforeLock);
+}
+
+#[test]
+fn a_read_that_is_judged_by_what_its_member_has_heard_since_is_late() {
+    misreads(Flaw::ReadsJudgedByThePresent);
 }

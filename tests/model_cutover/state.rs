@@ -1,5 +1,7 @@
 //! What the model knows: two databases, connections of members, reconciles, a writer that goes
-//! round segue, and whoever runs the cutover.
+//! round segue, readers, and whoever runs the cutover.
+
+use crate::reader::Reader;
 
 /// The database that is primary at first.
 pub(crate) const SOURCE: u8 = 0;
@@ -120,6 +122,10 @@ pub(crate) struct State {
     pub(crate) outsider: Outsider,
     pub(crate) coordinator: Option<Coordinator>,
     pub(crate) promoter: Option<Promoter>,
+    /// A member that reads, where there is one.
+    pub(crate) reader: Option<Reader>,
+    /// The newest flip of which somebody has seen that all readers have moved.
+    pub(crate) moved: u8,
     /// Writes committed, wherever.
     pub(crate) writes: u8,
 }

@@ -31,6 +31,15 @@ pub(crate) enum Flaw {
     /// Who waits for the exclusive lock of copies ends holders of the shared one only, and the
     /// server ends nobody.
     StoppedPromoterStays,
+    /// Readers are waited for by their leases alone, and no session of theirs is ended.
+    ReadersByLease,
+    /// A session for reads that is opened later does not look at the control row.
+    ReadsDoNotLook,
+    /// It looks before it shows whose it is.
+    ReadsLookBeforeLock,
+    /// What it has found is held against what its member knows when the read is sent, and not
+    /// when it was admitted.
+    ReadsJudgedByThePresent,
 }
 
 /// One model to be explored.
@@ -42,6 +51,8 @@ pub(crate) struct Scenario {
     pub(crate) copies: usize,
     /// Writes, of members and of the outsider together.
     pub(crate) writes: u8,
+    /// Whether a member reads. Then nobody goes round segue.
+    pub(crate) reads: bool,
     /// Changes of the control row: flips, and epochs that leave the primary as it is.
     pub(crate) changes: u8,
     pub(crate) flaw: Flaw,
@@ -85,6 +96,23 @@ pub(crate) enum Action {
     StopPromoter,
     /// The promoter's session is ended: by the server, or by who waits for it.
     EndPromoter,
+    /// The reading member takes what this side's control row says.
+    Hear(u8),
+    /// It can renew its lease no longer, and reads by the row alone.
+    LoseLease,
+    /// It opens a session for reads on this side, which shows whose it is.
+    OpenReads(u8),
+    /// The session looks at the control row.
+    LookForReads,
+    /// The session is lost, or ended at the server.
+    EndReads,
+    /// The member admits a read.
+    Ask,
+    /// The read is answered, or refused by what its session has found.
+    Answer,
+    /// Whoever has heard of a flip away from this side finds no session left there by which a
+    /// member could read that has not.
+    ReadersMoved(u8),
     /// The outsider's transaction begins. Its snapshot is as old as itself, or always a fresh one.
     Outside(u8, bool),
     /// Its write fires the trigger, which takes the lock.
@@ -126,12 +154,16 @@ impl Scenario {
     pub(crate) fn enabled(&self, state: &State, actions: &mut Vec<Action>) {
         self.of_sessions(state, actions);
         self.of_copies(state, actions);
-        self.of_outsider(state, actions);
+        match self.reads {
+            true => self.of_reader(state, actions),
+            false => self.of_outsider(state, actions),
+        }
         for side in [SOURCE, TARGET] {
             let row = state.on(1 - side).control;
             let behind = row.primary == side && state.on(side).control.epoch < row.epoch;
             let busy = state.is_copied_onto(side) && self.flaw != Flaw::NoFenceForReconciles;
-            if behind && !busy && state.promoter.is_none() {
+            let moved = !self.reads || state.moved >= row.epoch;
+            if behind && moved && !busy && state.promoter.is_none() {
                 actions.push(Action::Promote(side));
             }
         }
@@ -319,6 +351,14 @@ impl Scenario {
             | Action::OutsideCheck
             | Action::OutsideCommit
             | Action::OutsideRollback => self.outside(&mut state, action),
+            Action::Hear(_)
+            | Action::LoseLease
+            | Action::OpenReads(_)
+            | Action::LookForReads
+            | Action::EndReads
+            | Action::Ask
+            | Action::Answer
+            | Action::ReadersMoved(_) => self.read(&mut state, action)?,
             Action::Promote(side) => {
                 let to = before.on(1 - side).control;
                 state.promoter = Some(Promoter { side, to, stopped: false });

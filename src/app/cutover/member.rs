@@ -89,7 +89,7 @@ impl Follower {
             store: Arc::clone(&fleet.store),
             refresher: fleet.refresher(),
             pauses: PauseTable::new(databases.control()),
-            readers: Readers::new(Arc::clone(&fleet.table), params.lease),
+            readers: Readers::new(databases, &fleet.table, params.lease),
             transactions,
             metrics: metrics.clone(),
         }

@@ -155,7 +155,7 @@ pub(super) fn start(
         fleet: Arc::clone(&fleet.table),
         refresher: fleet.refresher(),
         pauses: PauseTable::new(databases.control()),
-        readers: readers::Readers::new(Arc::clone(&fleet.table), config.control.lease),
+        readers: readers::Readers::new(databases, &fleet.table, config.control.lease),
         steps,
         outbox,
         replayer,

@@ -67,6 +67,7 @@ impl Inner {
             routing_key: None,
             cancelled: CancellationToken::new(),
             limits: self.params.limits,
+            admitted: None,
         };
         let request = ReadRequest { statement: statement.clone(), context };
         let asked = match settings {
@@ -185,6 +186,7 @@ mod tests {
                 routing_key: None,
                 cancelled: CancellationToken::new(),
                 limits: ResultLimits { rows_max: 10, bytes_max: 1000 },
+                admitted: None,
             },
         };
         let mut held = budget.share();

@@ -9,11 +9,14 @@
 //!
 //! Advisory locks belong to one database, and `segue` is one schema of it: so the database
 //! names the migration, and the keys the epoch.
+//!
+//! [`Readers`] are of another kind: their lock keeps nobody out, and shows whose a session is.
 
 pub(in crate::postgres) mod cockroach;
 mod copies;
 mod exclusive;
 mod promote;
+mod readers;
 mod session;
 pub mod writers;
 
@@ -21,6 +24,8 @@ pub use cockroach::lost as fence_lost;
 pub use copies::{NOT_SHADOW, check_follows, say_copying, share_copies, when_copying};
 pub use exclusive::{Exclusive, Standbys};
 pub(in crate::postgres) use promote::promote;
+pub(in crate::postgres) use readers::Found;
+pub use readers::{ReadSession, Readers, key_of_member, read_sessions};
 pub use session::{Fence, FenceControl};
 pub(in crate::postgres) use session::{Share, leave};
 
@@ -30,6 +35,9 @@ pub const CLASS: i32 = 0x7367_666e;
 pub const TRANSACTIONS: i32 = 0;
 /// Shared by every reconcile, and every chunk of a backfill, that writes to this side.
 pub const COPIES: i32 = -1;
+
+/// First half of the keys of sessions that answer reads of callers: `sgrd` in ASCII.
+pub const READERS: i32 = 0x7367_7264;
 
 /// Set by transactions that copy: what they write is neither captured nor refused. Its value is
 /// that of `segue.copy_token`, which nobody but segue's role may read, so that no setting which an

@@ -8,9 +8,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_postgres::SimpleQueryMessage;
 
+use super::readers::{Owner, Readers};
 use super::{CLASS, cockroach, key_of};
-use crate::domain::control::{ControlState, Phase};
+use crate::domain::control::{ControlRow, ControlState, Phase};
 use crate::domain::fault::{FaultKind, NOT_PRIMARY, Outcome, SqlFault};
+use crate::domain::fleet::MemberId;
 use crate::domain::side::Side;
 use crate::postgres::schema;
 use crate::postgres::session::Session;
@@ -24,6 +26,7 @@ pub struct FenceControl {
     known: watch::Sender<Option<ControlState>>,
     behind: Arc<Notify>,
     holders: Arc<AtomicUsize>,
+    owner: Owner,
 }
 
 /// The fence of one pool. Clones share it.
@@ -56,7 +59,12 @@ enum Attempt {
 
 impl Default for FenceControl {
     fn default() -> Self {
-        Self { known: watch::Sender::new(None), behind: Arc::default(), holders: Arc::default() }
+        Self {
+            known: watch::Sender::new(None),
+            behind: Arc::default(),
+            holders: Arc::default(),
+            owner: Owner::default(),
+        }
     }
 }
 
@@ -70,6 +78,16 @@ impl FenceControl {
             holders: Arc::clone(&self.holders),
             wait_max,
         }
+    }
+
+    /// What lets a pool's sessions answer reads of callers on a side.
+    pub fn readers(&self, side: Side) -> Readers {
+        Readers::new(side, self.owner.clone(), Arc::clone(&self.behind))
+    }
+
+    /// Whose those sessions are from now on, and the control row as that member knows it.
+    pub fn read_as(&self, member: MemberId, row: watch::Receiver<ControlRow>) {
+        self.owner.set(member, row);
     }
 
     /// The state that sessions are used under from now on. With nothing they are not used at
@@ -267,14 +285,14 @@ async fn unlock(session: &Session, epoch: u64) -> Result<(), SqlFault> {
         .map_err(|error| SqlFault { outcome: Outcome::NotApplied, ..session.fault(error, false) })
 }
 
-fn first(answer: &[SimpleQueryMessage], column: usize) -> Option<String> {
+pub(super) fn first(answer: &[SimpleQueryMessage], column: usize) -> Option<String> {
     answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(column).map(str::to_owned),
         _ => None,
     })
 }
 
-fn not_primary(side: Side, known: ControlState) -> SqlFault {
+pub(super) fn not_primary(side: Side, known: ControlState) -> SqlFault {
     let message = format!("the {} is the primary since epoch {}", side.other(), known.epoch);
     SqlFault::new(FaultKind::Unavailable, NOT_PRIMARY, message).on(side).retryable()
 }

@@ -71,7 +71,7 @@ const HALF_A_LEASE: &str = "half of `control.lease` without a word of its client
 const EVERY_MEMBER: &str = "every member, four times in a lease";
 
 /// All of them.
-pub const OWN: [OwnTransaction; 11] = [
+pub const OWN: [OwnTransaction; 12] = [
     OwnTransaction {
         name: "promotion",
         holds: "the exclusive lock of copies, and the control row",
@@ -155,6 +155,14 @@ pub const OWN: [OwnTransaction; 11] = [
         waits: "the fence",
         server_ends: "the connection, checked by the server within half of `control.lease`",
         ended_by: "the fence and the leader, when its member's lease is over",
+        locks: &[],
+    },
+    OwnTransaction {
+        name: "session that answers reads of callers",
+        holds: "the shared lock that names its member",
+        waits: "who makes the other side the primary",
+        server_ends: "the connection, checked by the server within half of `control.lease`",
+        ended_by: "who makes the other side the primary, after a quarter of a lease",
         locks: &[],
     },
     OwnTransaction {

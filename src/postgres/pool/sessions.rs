@@ -7,7 +7,7 @@ use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use super::{RECYCLE_LIMIT, REST_MAX};
 use crate::domain::fault::SqlFault;
 use crate::postgres::connect::Connector;
-use crate::postgres::fence::{self, Fence};
+use crate::postgres::fence::{self, Fence, Readers};
 use crate::postgres::guard::is_in_transaction;
 use crate::postgres::reset::{self, Resets};
 use crate::postgres::session::Session;
@@ -19,6 +19,8 @@ pub(super) struct Sessions {
     pub(super) purpose: Purpose,
     pub(super) limits: SessionLimits,
     pub(super) fence: Option<Fence>,
+    /// Where callers' reads are answered.
+    pub(super) readers: Option<Readers>,
     /// Open sessions without a lock, fewer than the pool has room for.
     pub(super) spare: Mutex<Spare>,
     pub(super) resets: Arc<Resets>,
@@ -80,6 +82,11 @@ impl Manager for Sessions {
     async fn create(&self) -> Result<Box<Session>, SqlFault> {
         let Some(fence) = &self.fence else {
             let session = self.connect().await?;
+            if let Some(readers) = &self.readers {
+                session.set_busy(true);
+                readers.enter(&session).await?;
+                session.set_busy(false);
+            }
             self.lend(&session);
             return Ok(session);
         };
@@ -120,6 +127,11 @@ impl Manager for Sessions {
         {
             fence.check_side()?;
             fence.enter(session).await?;
+        }
+        if let Some(readers) = &self.readers
+            && !readers.has(session)
+        {
+            readers.enter(session).await?;
         }
         self.lend(session);
         session.set_busy(false);
