@@ -347,6 +347,36 @@ async fn converted_values_settle_after_one_reconcile() {
     }
 }
 
+/// What its reason says is enough: the row has another key, or is gone on both sides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_no_session_can_read_is_done_when_neither_side_has_its_row() {
+    let with = with_segue("CREATE TABLE t (k text, n int, v int, PRIMARY KEY (k, n))");
+    let source = Database::create_ascii(shared(Major::V15), &with).await;
+    let target = Database::create_ascii(shared(Major::V18), &with).await;
+    let pair = Pair { source, target };
+    install(&pair, &["t"]).await;
+    let odd = "convert_from('\\x6bff'::bytea, 'SQL_ASCII')";
+    let rows = format!("INSERT INTO t VALUES ({odd}, 1, 0), ({odd}, 2, 0), ('k', 1, 0)");
+    pair.source.run(&rows).await;
+    pair.target.run_as_copy(&format!("INSERT INTO t VALUES ({odd}, 2, 0)")).await;
+    let worker = Way::forth(&pair).worker();
+    let tried_again = || async {
+        pair.source.run("UPDATE segue.outbox SET next_attempt_at = now()").await;
+        for _ in 0..4 {
+            worker.work().await.unwrap();
+        }
+        pair.source.rows("SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL").await
+    };
+    assert_eq!(tried_again().await, ["2"], "both rows are there");
+    pair.source.run("UPDATE t SET k = 'read' WHERE n = 1 AND k <> 'k'").await;
+    assert_eq!(tried_again().await, ["1"], "the one that has another key is done");
+    pair.source.run("DELETE FROM t WHERE n = 2").await;
+    assert_eq!(tried_again().await, ["2"], "the target has it still");
+    pair.target.run_as_copy("DELETE FROM t WHERE n = 2").await;
+    assert_eq!(tried_again().await, Vec::from(["0"]));
+    assert_eq!(pair.target.rows("SELECT k, n FROM t ORDER BY k").await, ["k|1", "read|1"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_no_session_can_read_stands_alone_and_holds_up_nobody() {
     let with = with_segue("CREATE TABLE t (k text PRIMARY KEY, v int)");

@@ -5,13 +5,16 @@
 use std::time::Duration;
 
 use crate::domain::fault::SqlFault;
-use crate::postgres::outbox::said;
+use crate::postgres::outbox::claim::RowPlace;
+use crate::postgres::outbox::{place_of, said};
 use crate::postgres::pool::Lease;
 
 /// `character_not_in_repertoire`: what the server says of such bytes.
 const NOT_UTF8: &str = "22021";
 /// Rows that are set aside at once.
 const ROWS_MAX: i64 = 1000;
+/// Rows whose keys both sides are asked for in one go: each is a question of its own.
+const ASKED_MAX: i64 = 100;
 const REASON: &str = "the key's bytes are no UTF-8, so that nobody can read it (the database's \
     encoding is SQL_ASCII): give the row another key, or delete it on both sides";
 
@@ -48,6 +51,42 @@ pub(super) fn readable(key: &str) -> String {
          ELSE {key} END",
         cannot_be_sent(key)
     )
+}
+
+/// A due row of the outbox whose key cannot be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// Where it is, and locked.
+    pub place: RowPlace,
+    /// Of which table.
+    pub table_id: i32,
+    /// The bytes of each value of its key, in hexadecimal digits.
+    pub key: Vec<String>,
+}
+
+/// Some of the due rows whose keys cannot be read, locked in the client's open transaction.
+///
+/// # Errors
+///
+/// What the database reports.
+pub async fn take(client: &Lease) -> Result<Vec<Unreadable>, SqlFault> {
+    let (place, _) = place_of(client);
+    let sql = format!(
+        "SELECT o.slot, o.{place}::text, o.table_id, ARRAY(SELECT pg_catalog.encode( \
+             pg_catalog.convert_to(u.k, 'SQL_ASCII'), 'hex') \
+             FROM pg_catalog.unnest(o.key) WITH ORDINALITY AS u(k, n) ORDER BY u.n) \
+         FROM segue.outbox AS o WHERE o.forgotten_at IS NULL \
+             AND o.next_attempt_at <= pg_catalog.statement_timestamp() AND {} \
+         LIMIT $1 FOR UPDATE SKIP LOCKED",
+        cannot_be_sent("o.key")
+    );
+    let read = |row: &tokio_postgres::Row| {
+        let place = RowPlace { slot: row.try_get(0)?, ctid: row.try_get(1)? };
+        Ok(Unreadable { place, table_id: row.try_get(2)?, key: row.try_get(3)? })
+    };
+    let asked = client.prepared(&sql).await?;
+    let rows = client.query(&asked.statement, &[&ASKED_MAX]).await.map_err(said(client))?;
+    rows.iter().map(read).collect::<Result<_, _>>().map_err(said(client))
 }
 
 /// Gives due rows back whose keys cannot be read, each with the reason, in the client's open

@@ -147,7 +147,10 @@ impl OutboxWorker {
         let begun = Instant::now();
         let mut taken = match claim(client, limits).await {
             Ok(taken) => taken,
-            Err(fault) => return unread::give_back(transaction, fault, self.params.backoff).await,
+            Err(fault) => {
+                let backoff = self.params.backoff;
+                return unread::give_back(&self.reconciler, transaction, fault, backoff).await;
+            }
         };
         if taken.claim == Claim::Nothing && !whole_tables {
             limits.whole_tables = true;

@@ -1,5 +1,6 @@
 //! Keys that failed, and for which there is nothing to be done: their table is retired, or the
-//! primary no longer has the row and the shadow cannot have it.
+//! primary no longer has the row and the shadow cannot have it; or nobody can read the key, and
+//! neither side has its row.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
-use crate::postgres::reconcile::select::presence;
+use crate::postgres::reconcile::select::{presence, presence_of_bytes};
 use crate::postgres::reconcile::session::{Transaction, begin_primary};
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::{Reconciler, Report};
@@ -77,15 +78,45 @@ impl Reconciler {
     }
 
     async fn look(&self, shape: &TableShape, role: Role, key: &RowKey) -> Result<Found, Halt> {
+        let columns: Vec<[&str; 1]> = key.values.iter().map(|value| [value.as_str()]).collect();
+        let columns: Vec<&[&str]> = columns.iter().map(<[&str; 1]>::as_slice).collect();
+        let params: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|it| it as _).collect();
+        self.ask(role, &presence(shape, role), &params).await
+    }
+
+    /// Whether neither side has a row of a key that no session can read, whose values are given as
+    /// bytes in hexadecimal digits.
+    ///
+    /// The rows of the outbox that name it are claimed before, and the shadow is asked first: a row
+    /// that the primary gets after that has an outbox row of its own.
+    pub(super) async fn is_gone(&self, table_id: i32, key: &[String]) -> Result<bool, Halt> {
+        let shapes = self.shapes().await?;
+        let Some(Ok(shape)) = shapes.get(&table_id) else { return Ok(false) };
+        if shape.key.len() != key.len() {
+            return Ok(false);
+        }
+        let params: Vec<&(dyn ToSql + Sync)> = key.iter().map(|it| it as _).collect();
+        for role in [Role::Shadow, Role::Primary] {
+            let found = self.ask(role, &presence_of_bytes(shape, role), &params).await?;
+            if found == Found::Row {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn ask(
+        &self,
+        role: Role,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Found, Halt> {
         let begin = begin_primary(self.params.deadline);
         let transaction = Transaction::open(self.pool(role), &begin).await?;
         let side = transaction.side();
         let client = transaction.client()?;
-        let select = client.prepared(&presence(shape, role)).await.map_err(of_fault)?;
-        let columns: Vec<[&str; 1]> = key.values.iter().map(|value| [value.as_str()]).collect();
-        let columns: Vec<&[&str]> = columns.iter().map(<[&str; 1]>::as_slice).collect();
-        let params: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|it| it as _).collect();
-        let found = match client.query(&select.statement, &params).await {
+        let select = client.prepared(sql).await.map_err(of_fault)?;
+        let found = match client.query(&select.statement, params).await {
             Ok(rows) if rows.is_empty() => Found::NoRow,
             Ok(_) => Found::Row,
             Err(error) if is_no_value(&error) => Found::NoValue,

@@ -76,6 +76,16 @@ pub fn presence(shape: &TableShape, role: Role) -> String {
     )
 }
 
+/// Whether one key has a row, whose values come as bytes in hexadecimal digits: no session need be
+/// able to read them.
+pub fn presence_of_bytes(shape: &TableShape, role: Role) -> String {
+    let text = |index: usize| {
+        let bytes = format!("pg_catalog.decode(${}::pg_catalog.text, 'hex')", index + 1);
+        format!("pg_catalog.convert_from({bytes}, 'SQL_ASCII')")
+    };
+    format!("SELECT 1 FROM {} AS t WHERE {}", shape.quoted(role), shape.key_match(role, text))
+}
+
 /// Whether the columns are listed, since some are read as text: a new one is noticed by their
 /// number then.
 pub fn counts_columns(shape: &TableShape, role: Role) -> bool {
