@@ -19,6 +19,9 @@ pub const SIDECARS: usize = 2;
 /// The end of a round is without faults.
 const CALM: Duration = Duration::from_secs(2);
 
+/// One of so many rounds has a trial, when each has come once.
+const TRIAL_EVERY: usize = 4;
+
 /// Whom a fault befalls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Victim {
@@ -60,6 +63,8 @@ pub struct Event {
 /// What is done on purpose at the beginning of a round, before its faults, and judged after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trial {
+    /// Nothing but the faults.
+    None,
     /// Reads are shifted, and the source is shut down in order and started again.
     Restarts,
     /// Reads are shifted, the percentage is changed beside transactions of old snapshots, and
@@ -75,7 +80,8 @@ pub enum Trial {
 }
 
 /// Each of them with its name in a plan.
-const TRIALS: [(Trial, &str); 5] = [
+const TRIALS: [(Trial, &str); 6] = [
+    (Trial::None, "none"),
     (Trial::Restarts, "restarts"),
     (Trial::Control, "control"),
     (Trial::Unwatched, "unwatched"),
@@ -139,14 +145,20 @@ fn rounds_of(length: Duration) -> usize {
     usize::try_from(length.as_millis().div_ceil(ROUND.as_millis()).max(1)).unwrap()
 }
 
-/// All of them before one comes again.
+/// All of them before one comes again; at first in each round, and later in one of some, since
+/// they take their time besides.
 fn trials(seed: u64, count: usize) -> Vec<Trial> {
     let mut dice = StdRng::seed_from_u64(seed);
+    let mut deck: Vec<_> = TRIALS[1..].iter().map(|(trial, _)| *trial).collect();
     let mut all = Vec::new();
     while all.len() < count {
-        let mut deck = TRIALS.map(|(trial, _)| trial);
+        let first = all.is_empty();
         deck.shuffle(&mut dice);
-        all.extend(deck);
+        for trial in &deck {
+            let others = if first { 0 } else { TRIAL_EVERY - 1 };
+            all.extend(std::iter::repeat_n(Trial::None, others));
+            all.push(*trial);
+        }
     }
     all.truncate(count);
     all
@@ -333,11 +345,15 @@ mod tests {
 
     #[test]
     fn every_trial_comes_before_one_comes_again() {
+        let count = TRIALS.len() - 1;
         for seed in 0..50 {
-            let rounds = Plan::from_seed(seed, ROUND * 10).rounds();
-            for deck in rounds.chunks(TRIALS.len()) {
-                let there = |trial| deck.iter().any(|round| round.trial == trial);
-                assert!(TRIALS.iter().all(|(trial, _)| there(*trial)));
+            let rounds = Plan::from_seed(seed, ROUND * 50).rounds();
+            let trials: Vec<_> = rounds.iter().map(|round| round.trial).collect();
+            assert!(!trials[..count].contains(&Trial::None));
+            let trials: Vec<_> = trials.into_iter().filter(|it| *it != Trial::None).collect();
+            assert_eq!(trials.len(), count + (50 - count) / TRIAL_EVERY);
+            for deck in trials.chunks_exact(count) {
+                assert!(TRIALS[1..].iter().all(|(trial, _)| deck.contains(trial)));
             }
         }
     }

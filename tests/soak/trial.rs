@@ -18,6 +18,7 @@ pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// A trial that was begun.
 pub enum Begun {
+    None,
     Shifted(shifted::Shifted),
     Unwatched(drift::Unwatched),
     Limits,
@@ -32,6 +33,7 @@ pub async fn begin(
     (load, traps): (&Load, &Traps),
 ) -> Begun {
     match trial {
+        Trial::None => Begun::None,
         Trial::Restarts => {
             let shifted = shifted::Shifted::begin(world, traps).await;
             shifted::restart(world, traps, load).await;
@@ -58,6 +60,7 @@ impl Begun {
     /// Judges it when the faults are over, and brings everything back to where it was.
     pub async fn end(self, world: &mut World, traps: &Traps) {
         match self {
+            Self::None => {}
             Self::Shifted(shifted) => shifted.end(world, traps).await,
             Self::Unwatched(unwatched) => unwatched.end(world).await,
             Self::Limits => limits::end(world).await,
