@@ -11,6 +11,8 @@ use crate::statement::Analysis;
 pub trait Relations: Send + Sync + 'static {
     /// What a statement touches in this phase.
     fn reach(&self, analysis: &Analysis, phase: Phase) -> Arc<Reach>;
+    /// The same where the search path of the statement's transaction may have been changed.
+    fn reach_in_any_schema(&self, analysis: &Analysis, phase: Phase) -> Arc<Reach>;
     /// Whether the side's catalogue was looked at a moment ago.
     fn is_fresh(&self, side: Side) -> bool;
     /// Notes a statement that touches tables which are not migrated, and of which the
@@ -28,6 +30,10 @@ pub struct AllMigrated;
 impl Relations for AllMigrated {
     fn reach(&self, _: &Analysis, _: Phase) -> Arc<Reach> {
         Arc::new(Reach { migrated: Some("every table".to_owned()), ..Reach::default() })
+    }
+
+    fn reach_in_any_schema(&self, analysis: &Analysis, phase: Phase) -> Arc<Reach> {
+        self.reach(analysis, phase)
     }
 
     fn is_fresh(&self, _: Side) -> bool {

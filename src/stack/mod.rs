@@ -154,7 +154,7 @@ impl Stack {
         );
         let reads = Transacted::new(sides.clone(), reads, watch.clone());
         // What is not migrated stays on the side that owns it.
-        let reads = Routed::new(reads, Arc::clone(&relations), metrics.clone());
+        let reads = Routed::new(reads, sides.clone(), Arc::clone(&relations), metrics.clone());
         // What is refused never gets further, and the phase is read once, here.
         let reads =
             Admission::new(reads, Arc::clone(&statements), Arc::clone(&control), write_ids.clone());
@@ -175,7 +175,7 @@ impl Stack {
         // Writes of a transaction go into it: their keys wait only once it is committed.
         let writes = Transacted::new(sides.clone(), writes, watch.clone());
         // As for reads.
-        let writes = Routed::new(writes, relations, metrics);
+        let writes = Routed::new(writes, sides.clone(), relations, metrics);
         // As for reads, and here the write gets its id.
         let writes = Admission::new(
             writes,

@@ -1,7 +1,8 @@
 //! Finds the side that a call goes to, by the relations that its statements touch.
 //!
 //! What they touch was found out once for each statement and catalogue; here it is met with the
-//! phase that the call was admitted under.
+//! phase that the call was admitted under. In a transaction, or a batch, whose search path may have
+//! been changed, what an unqualified name means is not known, and it counts as all of that name.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,11 +10,13 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use tower::Service;
 
+use crate::domain::call::TransactionId;
 use crate::domain::control::ControlState;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reach::{Reach, Route};
 use crate::ports::relations::Relations;
 use crate::stack::call::{Read, ReadAnswer, Write, Written};
+use crate::stack::transaction_sides::TransactionSides;
 use crate::statement::Analysis;
 use crate::telemetry::metrics::Metrics;
 
@@ -21,6 +24,7 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Clone)]
 pub struct Routed<S> {
     inner: S,
+    sides: TransactionSides,
     relations: Arc<dyn Relations>,
     metrics: Metrics,
 }
@@ -28,36 +32,64 @@ pub struct Routed<S> {
 // === impl Routed ===
 
 impl<S> Routed<S> {
-    /// Goes by what `relations` tells.
-    pub fn new(inner: S, relations: Arc<dyn Relations>, metrics: Metrics) -> Self {
-        Self { inner, relations, metrics }
+    /// Goes by what `relations` tells, and remembers with `sides` whose search path may be another.
+    pub fn new(
+        inner: S,
+        sides: TransactionSides,
+        relations: Arc<dyn Relations>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { inner, sides, relations, metrics }
     }
 
     fn read_route(&self, read: &Read) -> Result<Route, SqlFault> {
-        let reach = self.reach(&read.analysis, read.control);
-        self.route(&reach, read.control)
+        let own_path = read.transaction.is_some_and(|id| self.sides.has_own_path(id));
+        let reach = self.reach(&read.analysis, read.control, own_path);
+        let route = self.route(&reach, read.control)?;
+        self.note_path(read.transaction, &reach);
+        Ok(route)
     }
 
     fn write_route(&self, write: &Write) -> Result<Route, SqlFault> {
         let control = write.pass.control;
-        match write.analyses.as_slice() {
-            [only] => self.route(&self.reach(only, control), control),
-            all => {
-                let mut together = Reach { pure: true, ..Reach::default() };
-                for analysis in all {
-                    together.absorb(&self.reach(analysis, control));
-                }
-                self.route(&together, control)
-            }
-        }
+        let own_path = write.transaction.is_some_and(|id| self.sides.has_own_path(id));
+        let reach = match write.analyses.as_slice() {
+            [only] => self.reach(only, control, own_path),
+            all => Arc::new(self.together(all, control, own_path)),
+        };
+        let route = self.route(&reach, control)?;
+        self.note_path(write.transaction, &reach);
+        Ok(route)
     }
 
-    fn reach(&self, analysis: &Analysis, control: ControlState) -> Arc<Reach> {
-        let reach = self.relations.reach(analysis, control.phase);
+    /// Of a batch, which is one transaction.
+    fn together(&self, all: &[Arc<Analysis>], control: ControlState, own_path: bool) -> Reach {
+        let mut together = Reach { pure: true, ..Reach::default() };
+        for analysis in all {
+            let own_path = own_path || together.sets_path;
+            together.absorb(&self.reach(analysis, control, own_path));
+        }
+        together
+    }
+
+    fn reach(&self, analysis: &Analysis, control: ControlState, own_path: bool) -> Arc<Reach> {
+        let reach = match own_path {
+            true => self.relations.reach_in_any_schema(analysis, control.phase),
+            false => self.relations.reach(analysis, control.phase),
+        };
         if !reach.undeclared.is_empty() && control.phase.captures() {
             self.relations.note(analysis, &reach);
         }
         reach
+    }
+
+    /// Before the statement is sent: it may have changed the path even where it fails.
+    fn note_path(&self, transaction: Option<TransactionId>, reach: &Reach) {
+        if let Some(id) = transaction
+            && reach.sets_path
+        {
+            self.sides.path_may_change(id);
+        }
     }
 
     fn route(&self, reach: &Reach, control: ControlState) -> Result<Route, SqlFault> {

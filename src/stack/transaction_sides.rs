@@ -5,6 +5,7 @@
 //! on a statement that needs another side is refused.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,8 @@ pub struct TransactionSides {
 struct Open {
     options: TransactionOptions,
     forgotten_at: Instant,
+    /// The search path may have been changed in it.
+    has_own_path: AtomicBool,
     place: tokio::sync::Mutex<Place>,
 }
 
@@ -85,7 +88,21 @@ impl TransactionSides {
         }
         let forgotten_at = now + options.total_max + PAST_LIMIT;
         let place = tokio::sync::Mutex::new(Place::Undecided);
-        open.insert(id, Arc::new(Open { options, forgotten_at, place }));
+        let has_own_path = AtomicBool::new(false);
+        open.insert(id, Arc::new(Open { options, forgotten_at, has_own_path, place }));
+    }
+
+    /// From now on an unqualified name in it may mean another relation: a statement that may have
+    /// changed the search path is sent. What is rolled back to a savepoint does not undo this.
+    pub(super) fn path_may_change(&self, id: TransactionId) {
+        if let Some(open) = self.known(id) {
+            open.has_own_path.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether that was said.
+    pub(super) fn has_own_path(&self, id: TransactionId) -> bool {
+        self.known(id).is_some_and(|open| open.has_own_path.load(Ordering::Acquire))
     }
 
     /// Where a statement of a transaction goes; the first one decides.

@@ -89,6 +89,8 @@ pub struct Analysis {
     pub named: Named,
     /// What that was found to touch.
     pub reach: Memo<Reach>,
+    /// The same where the search path of its transaction may have been changed.
+    pub reach_in_any_schema: Memo<Reach>,
     /// What the comparer must know.
     pub shape: Shape,
 }
@@ -147,6 +149,7 @@ fn analyse_here(sql: &str) -> Result<Analysis, SqlFault> {
         summary: classify::summary(root, kind, &tables),
         named: names::named(root),
         reach: Memo::default(),
+        reach_in_any_schema: Memo::default(),
         shape: shape::shape(root, kind, &tables, functions),
         tables,
     })

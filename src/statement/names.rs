@@ -39,6 +39,11 @@ const RUN_SQL: [&str; 24] = [
     "xpath_table",
 ];
 
+/// Settings by which unqualified names are found: the path, and the role that `"$user"` in it is.
+const OF_PATH: [&str; 3] = ["search_path", "role", "session_authorization"];
+/// The same as words of a text: `SET LOCAL SCHEMA` sets the path.
+const WORDS_OF_PATH: [&str; 5] = ["search_path", "set_config", "schema", "role", "authorization"];
+
 /// The names in a parsed statement.
 pub(crate) fn named(root: &Value) -> Named {
     let mut named = Named {
@@ -54,6 +59,7 @@ pub(crate) fn named(root: &Value) -> Named {
         "SortBy" => named.operators.extend(last(body, "use_op")),
         "TypeCast" => cast(body, &mut named),
         "DoStmt" => do_block(body, &mut named),
+        "VariableSetStmt" => named.sets_path |= is_of_path(tree::text(body, "name")),
         _ => {}
     });
     named
@@ -94,6 +100,7 @@ pub fn of_words(body: &str) -> Named {
         let Some(word) = word(body, token) else { continue };
         // `EXECUTE` runs a text; the word also stands in `EXECUTE FUNCTION`, which no body has.
         named.dynamic |= word == "execute" || RUN_SQL.contains(&word.as_str());
+        named.sets_path |= WORDS_OF_PATH.contains(&word.as_str());
         let opens = |next: &&ScanToken| next.token == Token::Ascii40 as i32;
         if tokens.peek().is_some_and(opens) {
             named.calls.insert(word.clone());
@@ -126,11 +133,19 @@ fn call(body: &Value, named: &mut Named) {
         named.relations.extend(arguments.first().and_then(text_of).and_then(relation_of));
     }
     named.dynamic |= RUN_SQL.contains(name);
+    if *name == "set_config" {
+        named.sets_path |= arguments.first().and_then(text_of).is_none_or(is_of_path);
+    }
     named.functions.insert(FunctionRef {
         schema: schema.last().map(|schema| (*schema).to_owned()),
         name: (*name).to_owned(),
         arguments: arguments.len(),
     });
+}
+
+/// `RESET ALL` has no name.
+fn is_of_path(setting: &str) -> bool {
+    setting.is_empty() || OF_PATH.iter().any(|it| it.eq_ignore_ascii_case(setting))
 }
 
 fn cast(body: &Value, named: &mut Named) {

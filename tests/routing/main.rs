@@ -10,5 +10,6 @@ mod support;
 mod after_cutover;
 mod effects;
 mod gate;
+mod search_path;
 mod shift;
 mod world;

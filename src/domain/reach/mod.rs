@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod named;
+mod owned;
 mod policy;
 mod walk;
 
@@ -46,6 +47,10 @@ pub struct Reach {
     /// Tables that are not migrated and that the configuration says nothing of, and the functions
     /// among `unknown`.
     pub undeclared: BTreeSet<String>,
+    /// It may change for the rest of its transaction where unqualified names are looked for.
+    pub sets_path: bool,
+    /// Its unqualified names count as anything of that name, in any schema.
+    pub any_schema: bool,
     /// Why it may run only once for one call, where it may.
     pub once: Option<Once>,
     /// Something that its text does not show may leave traces in the session: a view, a policy,
@@ -60,6 +65,15 @@ pub struct OwnedNames {
     pub source: Option<String>,
     /// On the target.
     pub target: Option<String>,
+}
+
+/// Where unqualified names in a statement's own text are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lookup {
+    /// Along the search path that sessions of callers begin with.
+    SearchPath,
+    /// In every schema.
+    AnySchema,
 }
 
 /// Why a statement may run only once for one call.
@@ -106,7 +120,19 @@ pub struct Route {
 impl Reach {
     /// What a statement touches that names these, in this phase.
     pub fn of(named: &Named, phase: Phase, catalogues: &Catalogues, policy: &Policy) -> Self {
-        walk::reach(named, phase, catalogues, policy)
+        walk::reach(named, phase, (catalogues, policy), Lookup::SearchPath)
+    }
+
+    /// The same in a transaction in which the search path may have been changed: an unqualified
+    /// name may mean whatever has that name.
+    pub fn in_any_schema(
+        named: &Named,
+        phase: Phase,
+        catalogues: &Catalogues,
+        policy: &Policy,
+    ) -> Self {
+        let reach = walk::reach(named, phase, (catalogues, policy), Lookup::AnySchema);
+        Self { any_schema: true, ..reach }
     }
 
     /// Takes what another statement touches into this, for a batch.
@@ -125,6 +151,8 @@ impl Reach {
         self.missing |= other.missing;
         self.unread |= other.unread;
         self.leaves_traces |= other.leaves_traces;
+        self.sets_path |= other.sets_path;
+        self.any_schema |= other.any_schema;
         self.unknown.extend(other.unknown.iter().cloned());
         self.undeclared.extend(other.undeclared.iter().cloned());
         if self.once.is_none() {
@@ -147,7 +175,8 @@ impl Reach {
         let of_primary = self.owned.of(primary).or(self.migrated.as_deref());
         let of_primary = of_primary.or(self.primary.as_deref());
         if let (Some(other), Some(own)) = (of_other, of_primary) {
-            return Err(both_sides(primary, own, other));
+            let refused = both_sides(primary, own, other);
+            return Err(if self.any_schema { in_any_schema(refused) } else { refused });
         }
         if let Some(function) = self.unknown.first()
             && (primary == Side::Target || of_other.is_some())
@@ -234,6 +263,18 @@ fn both_sides(primary: Side, own: &str, other: &str) -> SqlFault {
         "split it into one statement for each side, or copy {other} to the {primary} yourself and \
          declare it: tables.stay = {{ \"{other}\" = \"primary\" }}"
     ))
+}
+
+/// The same where names may mean more than one thing.
+fn in_any_schema(refused: SqlFault) -> SqlFault {
+    let message = format!(
+        "{}; the search_path of its transaction may have been changed, so that a name without a \
+         schema counts as any of that name",
+        refused.message
+    );
+    let hint =
+        format!("name each table with its schema after search_path was set, or {}", refused.hint);
+    SqlFault { message, ..refused }.with_hint(hint)
 }
 
 fn unknown_function(function: &str, primary: Side) -> SqlFault {

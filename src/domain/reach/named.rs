@@ -36,6 +36,8 @@ pub struct Named {
     pub calls: BTreeSet<String>,
     /// It runs SQL that it makes while it runs.
     pub dynamic: bool,
+    /// It may change for the rest of the transaction where unqualified names are looked for.
+    pub sets_path: bool,
     /// It was parsed whole, and reads only, as far as it goes by itself.
     pub reads_only: bool,
 }
@@ -58,6 +60,7 @@ impl Named {
         self.words.extend(other.words.iter().cloned());
         self.calls.extend(other.calls.iter().cloned());
         self.dynamic |= other.dynamic;
+        self.sets_path |= other.sets_path;
         self.reads_only &= other.reads_only;
     }
 }

@@ -197,3 +197,93 @@ fn a_table_that_the_source_has_registered_is_not_left_behind_by_an_older_look_at
     assert_eq!(side("UPDATE good SET id = 1"), Side::Target);
     assert_eq!(side("UPDATE nokey SET id = 1"), Side::Source);
 }
+
+#[test]
+fn where_the_search_path_may_have_been_changed_a_name_counts_as_all_of_that_name() {
+    let both = Some(Arc::new(catalogue()));
+    let catalogues = Sides { source: both.clone(), target: both };
+    let policy = Policy::default();
+    let control = ControlState { epoch: 1, phase: Phase::Reversed };
+    let reach = |text: &str| {
+        Reach::in_any_schema(&analyse(text).unwrap().named, control.phase, &catalogues, &policy)
+    };
+    for ambiguous in ["SELECT * FROM good", "INSERT INTO good VALUES (1)", "SELECT in_sql()"] {
+        let refused = reach(ambiguous).route(control, true).unwrap_err();
+        assert_eq!(refused.reason, "refused.both_sides", "{ambiguous}");
+        assert!(refused.message.contains("side.good"), "{refused}");
+        assert!(refused.hint.contains("with its schema"), "{}", refused.hint);
+    }
+    for (sql, side) in [
+        ("SELECT * FROM public.good", Side::Target),
+        ("SELECT * FROM other", Side::Target),
+        ("SELECT count(*) FROM of_good", Side::Target),
+        ("SELECT * FROM side.good", Side::Source),
+        ("SELECT * FROM nokey", Side::Source),
+    ] {
+        assert_eq!(reach(sql).route(control, true).unwrap().side, side, "{sql}");
+    }
+    // What nobody has heard of is no table of the migration.
+    let unheard_of = reach("SELECT * FROM unheard_of");
+    assert!(unheard_of.missing && !unheard_of.pure, "{unheard_of:?}");
+    assert!(!reach("SELECT relname FROM pg_class").missing);
+}
+
+#[test]
+fn what_may_change_the_search_path_is_told() {
+    let mut catalogue = catalogue();
+    let own_path = |body: &str| {
+        let Body::Names(names, _) = words(body) else { unreachable!() };
+        Body::Names(names, OwnPath(true))
+    };
+    for (name, body) in [
+        ("in_words", words("BEGIN SET LOCAL search_path = side; END")),
+        ("in_query", sql("SELECT set_config('search_path', 'side', true)")),
+        ("tenant", sql("SELECT set_config('app.tenant', '5', true)")),
+        ("keeps", own_path("BEGIN SET LOCAL search_path = side; EXECUTE 'SELECT 1'; END")),
+        ("through", sql("SELECT in_words()")),
+    ] {
+        catalogue.add_function(name.to_owned(), function(true, body));
+    }
+    for name in ["set_config", "concat"] {
+        let body = Body::Nothing;
+        let built_in = Function { schema: SYSTEM.to_owned(), ..function(false, body) };
+        catalogue.add_function(name.to_owned(), built_in);
+    }
+    let both = Some(Arc::new(catalogue));
+    let catalogues = Sides { source: both.clone(), target: both };
+    let sets = |sql: &str| {
+        let named = analyse(sql).unwrap().named;
+        Reach::of(&named, Phase::Shift, &catalogues, &Policy::default())
+    };
+    for sql in [
+        "SET LOCAL search_path TO side, public",
+        "SET LOCAL SCHEMA 'side'",
+        "SET LOCAL ROLE somebody",
+        "SELECT set_config('Search_Path', 'side', true)",
+        "SELECT set_config('role', 'somebody', true) FROM good",
+        "SELECT set_config(concat('search', '_path'), 'side', true)",
+        "SELECT in_words()",
+        "SELECT in_query()",
+        "SELECT through()",
+        "SELECT made_up()",
+        "SELECT in_c()",
+        "DO 'BEGIN PERFORM set_config(''search_path'', ''side'', true); END'",
+    ] {
+        assert!(sets(sql).sets_path, "{sql}");
+    }
+    for sql in [
+        "SELECT * FROM good",
+        "SET LOCAL work_mem = '1MB'",
+        "SET CONSTRAINTS ALL DEFERRED",
+        "SET TRANSACTION READ ONLY",
+        "SELECT set_config('app.tenant', '5', true)",
+        "SELECT tenant()",
+        "SELECT keeps()",
+        "SELECT reads_nokey()",
+    ] {
+        assert!(!sets(sql).sets_path, "{sql}");
+    }
+    // A function that comes after the change in the same statement sees it.
+    let after = sets("SELECT set_config('search_path', 'side', true), in_sql()");
+    assert!(after.owned.source.is_some() && after.migrated.is_some(), "{after:?}");
+}

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use crate::domain::control::Phase;
 use crate::domain::reach::catalogue::{Body, Catalogue, Function, OwnPath, Relation, RelationKind};
 use crate::domain::reach::named::{FunctionRef, Named};
-use crate::domain::reach::policy::{Declared, Owner, Policy};
-use crate::domain::reach::{Catalogues, Once, Reach, SYSTEM};
+use crate::domain::reach::policy::{Declared, Policy};
+use crate::domain::reach::{Catalogues, Lookup, Once, Reach, SYSTEM};
 use crate::domain::side::Side;
 use crate::domain::table::{TableName, TableRef};
 
@@ -14,35 +14,40 @@ use crate::domain::table::{TableName, TableRef};
 const SYSTEM_SCHEMAS: [&str; 5] =
     [SYSTEM, "information_schema", "pg_toast", "crdb_internal", "segue"];
 
-pub(super) fn reach(
-    named: &Named,
-    phase: Phase,
-    catalogues: &Catalogues,
-    policy: &Policy,
-) -> Reach {
-    let primary = phase.primary();
+/// What the walk goes by.
+type World<'a> = (&'a Catalogues, &'a Policy);
+
+pub(super) fn reach(named: &Named, phase: Phase, world: World<'_>, lookup: Lookup) -> Reach {
+    let (primary, (catalogues, policy)) = (phase.primary(), world);
     let Some(catalogue) = catalogues.of(primary).as_deref() else {
         // Nobody can tell: it stays on the primary, and does not run twice.
         let once = Some(Once::Unread(primary));
-        return Reach { bound: true, unread: true, leaves_traces: true, once, ..Reach::default() };
+        return Reach {
+            bound: true,
+            unread: true,
+            leaves_traces: true,
+            sets_path: true,
+            once,
+            ..Reach::default()
+        };
     };
     let other = catalogues.of(primary.other()).as_deref();
-    let mut walk = Walk {
-        side: primary,
-        captures: phase.captures(),
-        catalogue,
-        other,
-        policy,
-        seen: HashSet::new(),
-        inside: false,
-        reach: Reach { pure: true, ..Reach::default() },
+    let through = |bodies: Lookup| {
+        let mut walk = Walk::new((primary, catalogue), other, (phase, policy), bodies);
+        walk.reach.pure = true;
+        walk.names(named, lookup.path(catalogue), true, false);
+        walk.reach
     };
-    walk.names(named, Some(&catalogue.search_path), true, false);
-    let mut reach = walk.reach;
+    let mut reach = through(lookup);
+    // The functions that come after the change in the same statement see it.
+    if reach.sets_path && lookup == Lookup::SearchPath {
+        reach = through(Lookup::AnySchema);
+    }
     if reach.once.is_none() {
         reach.once = match other {
             Some(other) => {
-                let (once, traces) = effects(named, primary.other(), other, phase, policy);
+                let (once, traces) =
+                    effects(named, (primary.other(), other), (phase, policy), lookup);
                 reach.leaves_traces |= traces;
                 once
             }
@@ -55,22 +60,12 @@ pub(super) fn reach(
 /// Why a statement may run only once on a side that follows, and whether it may leave traces there.
 fn effects(
     named: &Named,
-    side: Side,
-    catalogue: &Catalogue,
-    phase: Phase,
-    policy: &Policy,
+    (side, catalogue): (Side, &Catalogue),
+    going: (Phase, &Policy),
+    lookup: Lookup,
 ) -> (Option<Once>, bool) {
-    let mut walk = Walk {
-        side,
-        captures: phase.captures(),
-        catalogue,
-        other: None,
-        policy,
-        seen: HashSet::new(),
-        inside: false,
-        reach: Reach::default(),
-    };
-    walk.names(named, Some(&catalogue.search_path), true, false);
+    let mut walk = Walk::new((side, catalogue), None, going, lookup);
+    walk.names(named, lookup.path(catalogue), true, false);
     let once = match &walk.reach.once {
         // What is not there cannot run: it fails, which is worth to be seen.
         Some(Once::Unknown(name)) if catalogue.lists_all_functions && !walk.knows(name) => None,
@@ -79,21 +74,49 @@ fn effects(
     (once, walk.reach.leaves_traces)
 }
 
-struct Walk<'a> {
-    side: Side,
+impl Lookup {
+    /// Nothing where an unqualified name stands for all of that name.
+    fn path(self, catalogue: &Catalogue) -> Option<&[String]> {
+        (self == Self::SearchPath).then_some(&*catalogue.search_path)
+    }
+}
+
+pub(super) struct Walk<'a> {
+    pub(super) side: Side,
     captures: bool,
-    catalogue: &'a Catalogue,
-    other: Option<&'a Catalogue>,
-    policy: &'a Policy,
+    pub(super) catalogue: &'a Catalogue,
+    pub(super) other: Option<&'a Catalogue>,
+    pub(super) policy: &'a Policy,
+    /// Where unqualified names in the bodies of functions are looked for.
+    bodies: Lookup,
     /// Relations and functions that were gone into, whether their effects counted, and whether
     /// they were written to.
     seen: HashSet<(String, bool, bool)>,
     /// In a definition, and no more in the statement's own text.
-    inside: bool,
-    reach: Reach,
+    pub(super) inside: bool,
+    pub(super) reach: Reach,
 }
 
 impl<'a> Walk<'a> {
+    fn new(
+        (side, catalogue): (Side, &'a Catalogue),
+        other: Option<&'a Catalogue>,
+        (phase, policy): (Phase, &'a Policy),
+        bodies: Lookup,
+    ) -> Self {
+        Self {
+            side,
+            captures: phase.captures(),
+            catalogue,
+            other,
+            policy,
+            bodies,
+            seen: HashSet::new(),
+            inside: false,
+            reach: Reach::default(),
+        }
+    }
+
     /// Goes through the names of a definition, in which nothing is told by the statement's text.
     fn definition(&mut self, named: &Named, path: Option<&[String]>, effects: bool, writes: bool) {
         let before = std::mem::replace(&mut self.inside, true);
@@ -138,6 +161,7 @@ impl<'a> Walk<'a> {
         self.reach.leaves_traces |= *implicit_scripted_cast
             || named.operators.iter().any(|it| scripted_operators.contains(it))
             || !named.casts.is_disjoint(scripted_casts);
+        self.reach.sets_path |= named.sets_path || named.dynamic;
         if named.dynamic {
             self.unknown("SQL that is made while it runs");
         }
@@ -169,12 +193,7 @@ impl<'a> Walk<'a> {
             return self.found(name, relation, effects, writes);
         }
         if path.is_empty() && named.schema.is_none() {
-            for name in self.catalogue.named(&named.name) {
-                if let Some(relation) = self.catalogue.relation(name) {
-                    self.found(name, relation, effects, writes);
-                }
-            }
-            return;
+            return self.any_of_name(&named.name, effects, writes);
         }
         self.reach.bound = true;
         if named.schema.is_none() && named.name.starts_with("pg_") {
@@ -192,7 +211,43 @@ impl<'a> Walk<'a> {
         self.reach.missing = true;
     }
 
-    fn found(&mut self, name: &TableName, relation: &Relation, effects: bool, writes: bool) {
+    /// All of an unqualified name, in whatever schema.
+    fn any_of_name(&mut self, bare: &str, effects: bool, writes: bool) {
+        let all = self.catalogue.named(bare);
+        for name in all {
+            if let Some(relation) = self.catalogue.relation(name) {
+                self.found(name, relation, effects, writes);
+            }
+        }
+        if self.inside {
+            return;
+        }
+        let mut is_there = !all.is_empty() || bare.starts_with("pg_");
+        // As above, of what is on the source alone.
+        if self.side == Side::Target
+            && let Some(source) = self.other
+        {
+            for name in source.named(bare).iter().filter(|name| !all.contains(name)) {
+                if let Some(relation) = source.relation(name)
+                    && (!relation.registered || self.policy.leaves_out(name))
+                {
+                    is_there = true;
+                    self.stays(name, relation);
+                }
+            }
+        }
+        self.reach.bound |= !is_there;
+        self.reach.pure &= is_there;
+        self.reach.missing |= !is_there;
+    }
+
+    pub(super) fn found(
+        &mut self,
+        name: &TableName,
+        relation: &Relation,
+        effects: bool,
+        writes: bool,
+    ) {
         if !self.seen.insert((format!("relation {name}"), effects, writes)) {
             return;
         }
@@ -230,86 +285,6 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What the functions of triggers touch, and the tables that a foreign key passes it on to.
-    fn on_write(&mut self, relation: &Relation, effects: bool) {
-        let before = std::mem::replace(&mut self.inside, true);
-        for trigger in &relation.on_write.triggers {
-            let (schema, path) = (Some(trigger.schema.as_str()), &self.catalogue.search_path);
-            for function in self.catalogue.functions(schema, &trigger.name, None, None) {
-                self.function(&trigger.name, function, Some(path), effects);
-            }
-        }
-        for name in &relation.on_write.cascades {
-            if let Some(relation) = self.catalogue.relation(name) {
-                self.found(name, relation, effects, true);
-            }
-        }
-        self.inside = before;
-    }
-
-    /// A table of the migration. The source may have registered one after the target's catalogue
-    /// was read, and a flip may follow at once.
-    fn is_migrated(&self, name: &TableName, relation: &Relation) -> bool {
-        let root = relation.belongs_to.as_ref().unwrap_or(name);
-        let there = self.side == Side::Target
-            && self.other.is_some_and(|source| source.registered_there.contains(root));
-        (relation.registered || there) && !self.leaves_out(name, relation)
-    }
-
-    /// A partition is left out with its table.
-    fn leaves_out(&self, name: &TableName, relation: &Relation) -> bool {
-        self.policy.leaves_out(relation.belongs_to.as_ref().unwrap_or(name))
-    }
-
-    /// A sequence is where its table is; one that stands alone follows the primary, and so do
-    /// those of migrated tables, which a cutover brings up.
-    fn sequence(&mut self, name: &TableName, relation: &Relation) {
-        let owner = relation.belongs_to.as_ref();
-        let owner = owner.and_then(|owner| Some((owner, self.catalogue.relation(owner)?)));
-        match owner {
-            Some((table, owning)) if self.policy.owner(table).is_some() => {
-                self.found(table, owning, false, false);
-            }
-            Some((table, owning)) if !self.is_migrated(table, owning) => {
-                self.stays(table, owning);
-            }
-            _ => self.declared(Owner::Primary, &name.to_string()),
-        }
-    }
-
-    /// A relation that is not migrated.
-    fn stays(&mut self, name: &TableName, relation: &Relation) {
-        let shown = name.to_string();
-        if let Some(owner) = self.policy.owner(name) {
-            return self.declared(owner, &shown);
-        }
-        let side = match (self.side, self.other) {
-            (Side::Source, _) => Side::Source,
-            // It was made where the primary is now.
-            (Side::Target, Some(source)) if self.catalogue.relation(name).is_some() => {
-                let there = source.relation(name);
-                if there.is_some() { Side::Source } else { Side::Target }
-            }
-            (Side::Target, _) => Side::Source,
-        };
-        let migrated = self.is_migrated(name, relation);
-        if side == Side::Source && !migrated {
-            self.reach.undeclared.insert(shown.clone());
-        }
-        self.declared(Owner::Side(side), &shown);
-    }
-
-    fn declared(&mut self, owner: Owner, name: &str) {
-        self.reach.pure = false;
-        self.reach.bound = true;
-        match owner {
-            Owner::Side(side) => self.reach.owned.note(side, name),
-            Owner::Primary => {
-                self.reach.primary.get_or_insert_with(|| name.to_owned());
-            }
-        }
-    }
-
     fn call(&mut self, called: &FunctionRef, path: Option<&[String]>, effects: bool) {
         let FunctionRef { schema, name, arguments } = called;
         let functions = self.catalogue.functions(schema.as_deref(), name, Some(*arguments), path);
@@ -323,7 +298,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn function(
+    pub(super) fn function(
         &mut self,
         name: &str,
         function: &Function,
@@ -350,6 +325,14 @@ impl<'a> Walk<'a> {
         if !self.seen.insert((format!("function {full}/{arguments:?}"), effects, false)) {
             return;
         }
+        // What a function sets that has a path of its own ends with it.
+        let sets_path = self.reach.sets_path
+            || match &function.body {
+                Body::Nothing | Body::Names(_, OwnPath(true)) => false,
+                Body::Names(named, OwnPath(false)) => named.sets_path || named.dynamic,
+                Body::Unknown => true,
+            };
+        self.reach.sets_path = sets_path;
         match declared {
             Some(Declared::Of(owner)) => return self.declared(owner, &full.to_string()),
             Some(Declared::Migrated) => {
@@ -368,7 +351,9 @@ impl<'a> Walk<'a> {
                 let named = Named { dynamic: false, ..(**named).clone() };
                 // A body that is not parsed may write to whatever it names, unless it may not write.
                 let writes = function.volatile && !named.words.is_empty();
-                self.definition(&named, path.filter(|_| !own), effects, writes);
+                let path = path.filter(|_| !own && self.bodies == Lookup::SearchPath);
+                self.definition(&named, path, effects, writes);
+                self.reach.sets_path = sets_path || (!own && self.reach.sets_path);
             }
             Body::Unknown => self.unknown(&full.to_string()),
         }

@@ -165,23 +165,32 @@ impl Inner {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn resolve(&self, analysis: &Analysis, phase: Phase) -> Reach {
+    fn resolve(&self, analysis: &Analysis, phase: Phase, any_schema: bool) -> Reach {
         let catalogues = self.catalogues.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Reach::of(&analysis.named, phase, &catalogues, &self.policy)
+        let reach = if any_schema { Reach::in_any_schema } else { Reach::of };
+        reach(&analysis.named, phase, &catalogues, &self.policy)
+    }
+
+    fn reach(&self, analysis: &Analysis, phase: Phase, any_schema: bool) -> Arc<Reach> {
+        // The phase is a part of the stamp; what is resolved by a newer catalogue than it says is
+        // resolved again by the next call.
+        let stamp = self.version.load(Ordering::Acquire) * 8 + phase as u64;
+        let kept = if any_schema { &analysis.reach_in_any_schema } else { &analysis.reach };
+        let reach = kept.get(stamp, || self.resolve(analysis, phase, any_schema));
+        if reach.missing {
+            self.wanted.of(phase.primary()).notify_one();
+        }
+        reach
     }
 }
 
 impl Relations for KnownRelations {
     fn reach(&self, analysis: &Analysis, phase: Phase) -> Arc<Reach> {
-        let inner = &self.inner;
-        // The phase is a part of the stamp; what is resolved by a newer catalogue than it says is
-        // resolved again by the next call.
-        let stamp = inner.version.load(Ordering::Acquire) * 8 + phase as u64;
-        let reach = analysis.reach.get(stamp, || inner.resolve(analysis, phase));
-        if reach.missing {
-            inner.wanted.of(phase.primary()).notify_one();
-        }
-        reach
+        self.inner.reach(analysis, phase, false)
+    }
+
+    fn reach_in_any_schema(&self, analysis: &Analysis, phase: Phase) -> Arc<Reach> {
+        self.inner.reach(analysis, phase, true)
     }
 
     fn is_fresh(&self, side: Side) -> bool {
@@ -195,6 +204,7 @@ impl Relations for KnownRelations {
     }
 
     fn noted(&self) -> Vec<Noted> {
-        self.inner.seen.noted(|analysis| self.inner.resolve(analysis, Phase::Shift))
+        let inner = &self.inner;
+        inner.seen.noted(|analysis, any| inner.resolve(analysis, Phase::Shift, any))
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Seen(Mutex<HashMap<String, Entry>>);
 struct Entry {
     /// Nothing for the sum of those without room.
     analysis: Option<Analysis>,
+    /// It was seen where its names count as any of that name.
+    any_schema: bool,
     noted: Noted,
 }
 
@@ -29,6 +31,10 @@ impl Seen {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get_mut(&analysis.fingerprint) {
             entry.noted.count += 1;
+            if entry.any_schema && !reach.any_schema {
+                return;
+            }
+            entry.any_schema = reach.any_schema;
             entry.noted.relations.clone_from(&reach.undeclared);
             return;
         }
@@ -36,6 +42,7 @@ impl Seen {
         let fingerprint = if room { &analysis.fingerprint } else { OTHERS };
         let entry = entries.entry(fingerprint.to_owned()).or_insert_with(|| Entry {
             analysis: room.then(|| analysis.clone()),
+            any_schema: room && reach.any_schema,
             noted: Noted {
                 fingerprint: fingerprint.to_owned(),
                 summary: if room { analysis.summary.clone() } else { OTHERS.to_owned() },
@@ -48,11 +55,11 @@ impl Seen {
     }
 
     /// Most frequent first. Tables may have been taken into the migration since.
-    pub(super) fn noted(&self, resolve: impl Fn(&Analysis) -> Reach) -> Vec<Noted> {
+    pub(super) fn noted(&self, resolve: impl Fn(&Analysis, bool) -> Reach) -> Vec<Noted> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = |entry: &Entry| {
             let relations = match &entry.analysis {
-                Some(analysis) => resolve(analysis).undeclared,
+                Some(analysis) => resolve(analysis, entry.any_schema).undeclared,
                 None => entry.noted.relations.clone(),
             };
             (!relations.is_empty()).then(|| Noted { relations, ..entry.noted.clone() })
