@@ -1,7 +1,7 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fmt lint doc audit alerts demo playground ci soak fuzz model \
+.PHONY: help setup test fmt lint doc audit alerts deploy-check image demo playground ci soak fuzz model \
   bench bench-figures bench-callers bench-backfill bench-verify bench-cutover bench-batch
 
 help: ## this list
@@ -28,6 +28,12 @@ audit: ## licences, bans, sources, and advisories where they can be reached
 
 alerts: ## unit tests of the alert rules; their queries and the dashboards' against a running segue
 	@scripts/alerts
+
+deploy-check: ## the Helm chart and the plain manifests, in each mode; and each check, seen to fail
+	@scripts/check-deploy
+
+image: ## the container image, built and used without a container engine (as root, on Debian)
+	@scripts/image
 
 demo: ## two databases, segue between them, every phase, and a proof at the end (four minutes)
 	@scripts/setup --demo
