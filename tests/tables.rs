@@ -70,8 +70,11 @@ async fn a_table_that_was_dropped_is_retired_by_the_command_that_its_reason_name
     assert!(told.contains("2 keys settled"), "{told}");
     until(&segue, "nothing waits", |outbox| outbox["pending"] == 0).await;
     assert_eq!(state_of(&segue, "public.doomed"), "retired");
-    let history = segue.succeed(&["history", "--json"]);
-    assert!(history.contains("public.doomed retired; 2 keys settled"), "{history}");
+    let history: Value = serde_json::from_str(&segue.succeed(&["history", "--json"])).unwrap();
+    let of_table = |it: &&Value| it["figures"]["table"] == "public.doomed";
+    let event = history.as_array().unwrap().iter().find(of_table).unwrap();
+    assert_eq!(event["figures"]["change"], "retired", "{event:#}");
+    assert_eq!(event["figures"]["keys_settled"], 2, "{event:#}");
     // Safe to repeat.
     segue.succeed(&["tables", "retire", "public.doomed", "--reason", "again"]);
 

@@ -5,7 +5,7 @@ use crate::app::{AppError, setup};
 use crate::config::Config;
 use crate::domain::control::ControlRow;
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::history::{Event, EventKind, Standing};
+use crate::domain::history::{Event, EventKind, Figures, Standing};
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::ports::control::ControlStore;
@@ -138,7 +138,10 @@ pub async fn retire(
         done.settled += it.settled;
         done.triggers += it.triggers;
     }
-    let figures = format!("{table} retired; {} keys settled", done.settled);
+    let figures = Figures::default()
+        .text("table", table.to_string())
+        .text("change", "retired")
+        .count("keys_settled", done.settled);
     note(databases, side, &row, asked, figures).await?;
     Ok(done)
 }
@@ -175,7 +178,8 @@ pub async fn adopt(
         adopted.map_err(|error| session.fault(error, true))?;
     }
     let report = setup::install_capture(config, databases, side).await?;
-    note(databases, side, &row, asked, format!("{table} adopted")).await?;
+    let figures = Figures::default().text("table", table.to_string()).text("change", "adopted");
+    note(databases, side, &row, asked, figures).await?;
     Ok(report)
 }
 
@@ -210,7 +214,7 @@ async fn note(
     side: Side,
     row: &ControlRow,
     asked: &Asked,
-    figures: String,
+    figures: Figures,
 ) -> Result<(), AppError> {
     let standing = Standing { phase: row.state.phase, percentage: row.target_percentage };
     let event = Event {

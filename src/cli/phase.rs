@@ -7,6 +7,7 @@ use crate::cli::Ending;
 use crate::cli::admin::Client;
 use crate::cli::phase_args::{AskedArgs, PhaseCommand};
 use crate::cli::print::{self, indented, table, time, wrapped};
+use crate::domain::history::Figures;
 use crate::grpc::proto::change_phase_request::Step;
 use crate::grpc::proto::{
     AdvancePhase, ChangePhaseRequest, ChangePhaseResponse, Gate, GetPhaseRequest, HistoryEvent,
@@ -139,7 +140,7 @@ pub(super) fn told(event: &HistoryEvent, whole: bool) -> String {
     );
     let mut text = head + &indented(&wrapped(&event.reason, TEXT_WIDTH), 2);
     if whole && event.kind == "phase" {
-        text += &indented(&wrapped(&event.figures, TEXT_WIDTH - 2), 4);
+        text += &indented(&wrapped(&Figures::parse(&event.figures).lines(), TEXT_WIDTH - 2), 4);
     }
     text
 }
@@ -189,7 +190,7 @@ pub(super) fn event_document(event: &HistoryEvent) -> Value {
         "forced": event.forced,
         "changed_by": event.changed_by,
         "reason": event.reason,
-        "figures": event.figures,
+        "figures": Figures::parse(&event.figures).document(),
     })
 }
 

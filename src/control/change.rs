@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::control::{ControlRow, ControlState, Percentage, Phase, ReadsOff, Version};
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::history::{Event, EventKind, Standing};
+use crate::domain::history::{Event, EventKind, Figures, Standing};
 use crate::domain::side::Side;
 use crate::ports::control::{ControlChange, ControlStore};
 
@@ -31,7 +31,7 @@ pub struct Change {
     /// Why.
     pub reason: String,
     /// The figures that it was decided by.
-    pub figures: String,
+    pub figures: Figures,
 }
 
 // === impl Change ===
@@ -46,7 +46,7 @@ impl Change {
             forced: false,
             changed_by: changed_by.to_owned(),
             reason: reason.to_owned(),
-            figures: String::new(),
+            figures: Figures::default(),
         }
     }
 
@@ -131,7 +131,7 @@ pub(super) fn with_reads(
         forced: false,
         changed_by: by.to_owned(),
         reason: reason.to_owned(),
-        figures: String::new(),
+        figures: Figures::default(),
     };
     let revision = present.revision + 1;
     ControlChange { reads_off, revision, event: Some(event), ..ControlChange::to(present) }

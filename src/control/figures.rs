@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use crate::domain::figures::{FleetFigures, SideFigures};
 use crate::domain::fleet::Fleet;
+use crate::domain::history::Figures;
 use crate::domain::reach::Noted;
-use crate::domain::side::Sides;
+use crate::domain::side::{Side, Sides};
 use crate::ports::relations::Relations;
 use crate::telemetry::metrics::latency::LatencyCounts;
 use crate::telemetry::metrics::{Metrics, SideTotals, Totals};
@@ -215,6 +216,29 @@ pub fn merged(fleet: &Fleet, revision: u64) -> FleetFigures {
     }
 }
 
+/// What a change is recorded with that was decided by them.
+pub fn record(merged: &FleetFigures) -> Figures {
+    let FleetFigures { window, members, reads, writes, judged, mismatches } = merged;
+    let mut figures = Figures::default()
+        .number("window_s", window.as_secs_f64())
+        .count("members", *members as u64)
+        .count("judged", *judged)
+        .count("mismatches", *mismatches);
+    for (kind, sides) in [("reads", reads), ("writes", writes)] {
+        for side in [Side::Source, Side::Target] {
+            let SideFigures { calls, errors, p50_ms, p95_ms, p99_ms } = *sides.of(side);
+            let name = |figure| format!("{kind}_{side}_{figure}");
+            figures = figures
+                .count(&name("calls"), calls)
+                .count(&name("errors"), errors)
+                .number(&name("p50_ms"), p50_ms)
+                .number(&name("p95_ms"), p95_ms)
+                .number(&name("p99_ms"), p99_ms);
+        }
+    }
+    figures
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
@@ -226,6 +250,36 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_change_is_recorded_with_numbers_by_side() {
+        let reads = Sides {
+            source: SideFigures { calls: 40, errors: 1, p50_ms: 0.5, p95_ms: 1.5, p99_ms: 2.5 },
+            target: SideFigures::default(),
+        };
+        let merged = FleetFigures {
+            window: SECOND * 60,
+            members: 3,
+            reads,
+            writes: Sides { source: SideFigures::default(), target: SideFigures::default() },
+            judged: 12,
+            mismatches: 2,
+        };
+        let recorded = record(&merged).document();
+        for (name, wanted) in [
+            ("window_s", 60.0),
+            ("members", 3.0),
+            ("judged", 12.0),
+            ("mismatches", 2.0),
+            ("reads_source_calls", 40.0),
+            ("reads_source_errors", 1.0),
+            ("reads_source_p99_ms", 2.5),
+            ("reads_target_calls", 0.0),
+            ("writes_target_p50_ms", 0.0),
+        ] {
+            assert_eq!(recorded[name].as_f64(), Some(wanted), "{name} in {recorded}");
+        }
+    }
 
     fn fleet(figures: &[String]) -> Fleet {
         let now = SystemTime::UNIX_EPOCH + SECOND;

@@ -17,7 +17,7 @@ use crate::control::{Control, figures, timed};
 use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::fault::SqlFault;
 use crate::domain::fleet::Fleet;
-use crate::domain::history::{Event, EventKind};
+use crate::domain::history::{Event, EventKind, Figures};
 use crate::domain::routing::{Decision, Routing, nothing_is_folded};
 use crate::ports::admin::OutboxAdmin;
 use crate::ports::control::ControlStore;
@@ -165,7 +165,7 @@ impl Leader {
             forced: false,
             changed_by: WHO.to_owned(),
             reason: format!("all {members} members work by it"),
-            figures: String::new(),
+            figures: Figures::default(),
         };
         if timed(side, limit, self.parts.store.note_settled(side, epoch, event)).await? {
             tracing::info!(phase = %row.state.phase, epoch, members, "the epoch has settled");
@@ -196,7 +196,7 @@ impl Leader {
             forced: false,
             changed_by: WHO.to_owned(),
             reason: reason.clone(),
-            figures: format!("{merged:?}"),
+            figures: figures::record(&merged),
         };
         timed(side, self.params.timeout, change(self.parts.store.as_ref(), row, moved)).await?;
         self.parts.control.metrics.shift_changed(kind);

@@ -138,9 +138,16 @@ impl fmt::Display for Mark {
     }
 }
 
+impl Gate {
+    /// How it stands, with its figures and what it asks for.
+    pub fn standing(&self) -> String {
+        format!("{}: {} (wanted: {})", self.mark, self.found, self.wanted)
+    }
+}
+
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {} (wanted: {})", self.name, self.mark, self.found, self.wanted)
+        write!(f, "{}: {}", self.name, self.standing())
     }
 }
 

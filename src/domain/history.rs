@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
+use serde_json::{Map, Number, Value};
+
 use crate::domain::control::{Percentage, Phase};
 
 /// What an event is about.
@@ -46,8 +48,78 @@ pub struct Event {
     pub changed_by: String,
     /// Why.
     pub reason: String,
-    /// The figures that it was decided by, a line each.
-    pub figures: String,
+    /// The figures that it was decided by.
+    pub figures: Figures,
+}
+
+/// Numbers and texts by name, in the order of their names. They are kept as one JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Figures(Map<String, Value>);
+
+/// The name of a text that a segue before kept, when figures were lines.
+const LINES: &str = "lines";
+
+// === impl Figures ===
+
+impl Figures {
+    /// From what is kept. A text that is no object was written by a segue before.
+    pub fn parse(kept: &str) -> Self {
+        if kept.is_empty() {
+            return Self::default();
+        }
+        match serde_json::from_str(kept) {
+            Ok(Value::Object(figures)) => Self(figures),
+            _ => Self::default().text(LINES, kept),
+        }
+    }
+
+    /// With a count.
+    #[must_use]
+    pub fn count(mut self, name: &str, count: u64) -> Self {
+        self.0.insert(name.to_owned(), count.into());
+        self
+    }
+
+    /// With a measure; without one that is no number.
+    #[must_use]
+    pub fn number(mut self, name: &str, number: f64) -> Self {
+        if let Some(number) = Number::from_f64(number) {
+            self.0.insert(name.to_owned(), Value::Number(number));
+        }
+        self
+    }
+
+    /// With a text.
+    #[must_use]
+    pub fn text(mut self, name: &str, text: impl Into<String>) -> Self {
+        self.0.insert(name.to_owned(), Value::String(text.into()));
+        self
+    }
+
+    /// As a JSON object.
+    pub fn document(&self) -> Value {
+        Value::Object(self.0.clone())
+    }
+
+    /// A line each.
+    pub fn lines(&self) -> String {
+        let lines = self.0.iter().map(|(name, value)| match value {
+            Value::String(text) if name == LINES => text.clone(),
+            Value::String(text) => format!("{name}: {text}"),
+            value => format!("{name}: {value}"),
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// What is kept: a JSON object, and nothing where there are no figures.
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, "{}", self.document())
+    }
 }
 
 /// Phase and percentage.
@@ -109,5 +181,36 @@ impl FromStr for EventKind {
     fn from_str(text: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
         known.ok_or_else(|| format!("{text:?} is no kind of event that this segue knows"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_kept_as_an_object_of_numbers_and_texts() {
+        let figures = Figures::default()
+            .count("members", 3)
+            .number("p99_ms", 1.5)
+            .number("p50_ms", f64::NAN)
+            .text("settled", "pass: epoch \"3\"");
+        let kept = figures.to_string();
+        assert_eq!(kept, r#"{"members":3,"p99_ms":1.5,"settled":"pass: epoch \"3\""}"#);
+        assert_eq!(Figures::parse(&kept), figures);
+        assert_eq!(figures.lines(), "members: 3\np99_ms: 1.5\nsettled: pass: epoch \"3\"");
+        assert_eq!(
+            (Figures::default().to_string(), Figures::parse("")),
+            (String::new(), Figures::default())
+        );
+    }
+
+    #[test]
+    fn lines_of_a_segue_before_stay_what_they_were() {
+        for kept in ["settled: pass: epoch 3\nbackfill: pass", "3", "[1]"] {
+            let figures = Figures::parse(kept);
+            assert_eq!(figures.lines(), kept);
+            assert_eq!(figures.document()["lines"], kept);
+        }
     }
 }

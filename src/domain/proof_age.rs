@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::gate::told;
+use crate::domain::history::Figures;
 use crate::domain::pattern::{TablePattern, narrowest};
 use crate::domain::status::TableProven;
 use crate::domain::table::TableName;
@@ -49,27 +50,29 @@ pub fn is_urgent(age_max: Duration, age: Duration) -> bool {
     age >= age_max.mul_f64(URGENT)
 }
 
-/// Which table was proven when, a line each, for the record of a cutover: the oldest first.
-pub fn record(proofs: &[TableProven]) -> String {
-    let line = |it: &TableProven| {
-        let TableProven { table, chunks, proven, oldest_age_s, rows_under_fence, .. } = it;
+/// Which table was proven when, added to the record of a cutover: those with the oldest proofs, where
+/// there are too many.
+pub fn record(mut figures: Figures, proofs: &[TableProven]) -> Figures {
+    let proven = |it: &TableProven| {
+        let TableProven { chunks, proven, oldest_age_s, rows_under_fence, .. } = it;
         let age = Duration::try_from_secs_f64(*oldest_age_s).unwrap_or_default();
         let whole = rows_under_fence.map(|rows| format!("; all its {rows} rows under the fence"));
         let whole = whole.unwrap_or_default();
         match it.oldest {
-            None => format!("{table}: never proven{whole}"),
-            Some(_) => format!(
-                "{table}: {proven} of {chunks} chunks proven, the oldest {} before{whole}",
-                told(age)
-            ),
+            None => format!("never proven{whole}"),
+            Some(_) => {
+                let oldest = told(age);
+                format!("{proven} of {chunks} chunks proven, the oldest {oldest} before{whole}")
+            }
         }
     };
-    let mut lines: Vec<String> = proofs.iter().take(RECORDED_MAX).map(line).collect();
-    match proofs.len().saturating_sub(RECORDED_MAX) {
-        0 => {}
-        more => lines.push(format!("and {more} tables that were proven later")),
+    for it in proofs.iter().take(RECORDED_MAX) {
+        figures = figures.text(&format!("proof of {}", it.table), proven(it));
     }
-    lines.join("\n")
+    match proofs.len().saturating_sub(RECORDED_MAX) {
+        0 => figures,
+        more => figures.count("tables_proven_later", more as u64),
+    }
 }
 
 #[cfg(test)]

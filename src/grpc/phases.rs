@@ -101,7 +101,7 @@ pub(super) fn event(recorded: Recorded) -> proto::HistoryEvent {
         forced: event.forced,
         changed_by: event.changed_by,
         reason: event.reason,
-        figures: event.figures,
+        figures: event.figures.to_string(),
     }
 }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::control::Percentage;
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::history::{Event, Recorded, Standing};
+use crate::domain::history::{Event, Figures, Recorded, Standing};
 use crate::domain::side::Side;
 use crate::postgres::control::{number, told};
 use crate::postgres::pool::Pool;
@@ -68,7 +68,7 @@ impl Columns {
             forced: Some(event.forced),
             changed_by: Some(event.changed_by),
             reason: Some(event.reason),
-            figures: Some(event.figures),
+            figures: Some(event.figures.to_string()),
         })
     }
 
@@ -153,7 +153,7 @@ fn recorded(row: &Row, side: Side) -> Result<Recorded, SqlFault> {
             forced: row.try_get(8).map_err(|e| unreadable(e.to_string()))?,
             changed_by: text(9)?,
             reason: text(10)?,
-            figures: text(11)?,
+            figures: Figures::parse(&text(11)?),
         },
     })
 }

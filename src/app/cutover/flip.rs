@@ -9,7 +9,7 @@ use super::{CutoverStep, LOOK, Run, Stop, member};
 use crate::control::change::Change;
 use crate::domain::control::{ControlRow, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::history::{Event, EventKind, Standing};
+use crate::domain::history::{Event, EventKind, Figures, Standing};
 use crate::domain::proof_age;
 use crate::domain::side::Side;
 use crate::ports::control::ControlStore;
@@ -89,11 +89,7 @@ impl Run<'_> {
                 // After a way back an operator says when reads are shifted again.
                 held: phase == Phase::Shift,
                 forced: self.request.force,
-                figures: format!(
-                    "writes were held for {:?} until the flip\n{}",
-                    self.held_for(),
-                    proof_age::record(&self.proofs)
-                ),
+                figures: self.figures(),
                 ..Change::phase(phase, &self.request.by, &self.request.reason)
             };
             match fence.change(row.version(), change.row_after(&row)).await {
@@ -208,6 +204,13 @@ impl Run<'_> {
         }
     }
 
+    /// For how long writes are held so far, and what was proven when.
+    fn figures(&self) -> Figures {
+        let held_ms = self.held_for().as_secs_f64() * 1000.0;
+        let held = Figures::default().number("writes_held_ms", held_ms);
+        proof_age::record(held, &self.proofs)
+    }
+
     pub(super) async fn note_rehearsal(&self, row: &ControlRow) -> Result<(), SqlFault> {
         let standing = Standing { phase: row.state.phase, percentage: row.target_percentage };
         let event = Event {
@@ -219,11 +222,7 @@ impl Run<'_> {
             forced: false,
             changed_by: self.request.by.clone(),
             reason: self.request.reason.clone(),
-            figures: format!(
-                "writes were held for {:?}\n{}",
-                self.held_for(),
-                proof_age::record(&self.proofs)
-            ),
+            figures: self.figures(),
         };
         self.parts.store.record(self.from(), event, None).await
     }

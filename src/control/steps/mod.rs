@@ -20,7 +20,7 @@ use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::{Fleet, Settled};
 use crate::domain::gate::{self, Evidence, Gate, Limits, Mark, gates};
-use crate::domain::history::Recorded;
+use crate::domain::history::{Figures, Recorded};
 use crate::domain::routing::{nothing_is_folded, nothing_old_waits};
 use crate::domain::side::Side;
 use crate::domain::status::FleetStatus;
@@ -166,7 +166,7 @@ impl Steps {
         };
         let to = Change {
             forced: mark != Mark::Pass,
-            figures: lines(&gates),
+            figures: figures_of(&gates),
             ..Change::phase(next, &asked.by, reason)
         };
         let row = self.change(&evidence.row, to).await?;
@@ -321,8 +321,9 @@ fn not_settled(row: &ControlRow, settled: &Settled) -> Stepped {
     Stepped::Refused { mark: Mark::Inconclusive, gates: vec![gate] }
 }
 
-fn lines(gates: &[gate::Gate]) -> String {
-    gates.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+/// How each of them stood.
+fn figures_of(gates: &[gate::Gate]) -> Figures {
+    gates.iter().fold(Figures::default(), |figures, gate| figures.text(gate.name, gate.standing()))
 }
 
 impl PhaseAdmin for Steps {
