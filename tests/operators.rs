@@ -16,6 +16,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::process::Child;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ledger::calls::{int, statement, text};
@@ -136,13 +137,22 @@ async fn a_batch_of_very_many_rows_in_one_statement_ends_nothing() {
     let (source, target) =
         (Server::start(Major::V15, &options()), Server::start(Major::V18, &options()));
     let pair = Pair::within(&source, &target, &fill, &fill).await;
+    let begun = Instant::now();
+    pair.source.run("UPDATE big SET v = 0").await;
+    let plain = begun.elapsed();
+    pair.source.run("VACUUM big").await;
     let segue = Segue::serving(&pair, "dual_write", "[outbox]\nmax_bytes = \"4MiB\"").await;
     let well = status(&segue);
     target.stop_immediate();
     let begun = Instant::now();
-    pair.source.run("UPDATE big SET v = 1; DELETE FROM big WHERE id <= 1000").await;
+    pair.source.run("UPDATE big SET v = 1").await;
+    let captured = begun.elapsed();
+    println!("{rows} rows: UPDATE alone {plain:?}, captured {captured:?}");
+    pair.source.run("DELETE FROM big WHERE id <= 1000").await;
     pair.source.run("INSERT INTO other SELECT n, 0 FROM generate_series(1, 100) AS n").await;
+    let largest = AtomicU64::new(0);
     let whole = until_within(BATCH_LIMIT, &segue, "the table is pending as ranges", |it| {
+        largest.fetch_max(it["outbox"]["bytes"].as_u64().unwrap_or(0), Ordering::Relaxed);
         it["outbox"]["folded"][0]["keys"].as_u64().is_some_and(|keys| keys > rows)
     })
     .await;
@@ -158,7 +168,12 @@ async fn a_batch_of_very_many_rows_in_one_statement_ends_nothing() {
         it["outbox"]["pending"] == 0
     })
     .await;
-    println!("made equal within {:?}", begun.elapsed());
+    println!(
+        "made equal within {:?}; the outbox had {} MiB at most, the sidecar took {} MiB at most",
+        begun.elapsed(),
+        largest.load(Ordering::Relaxed) >> 20,
+        segue.memory_peak_kb() >> 10
+    );
     let sum = "SELECT count(*), sum(v) FROM big UNION ALL SELECT count(*), sum(v) FROM other";
     assert_eq!(pair.target.rows(sum).await, pair.source.rows(sum).await);
     let at_end = status(&segue);

@@ -1,12 +1,12 @@
 //! Rows that are large: what a sidecar takes to carry them, and that nothing else suffers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Pair, Segue, eventually};
 
 const DOCS: &str = "CREATE TABLE doc (id int PRIMARY KEY, body text NOT NULL, raw bytea, note text); \
     CREATE TABLE small (id int PRIMARY KEY, note text)";
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(900);
 /// What a sidecar may take beside three times its largest row: what it was read into, and the two
 /// buffers through which it leaves.
 const BASE_KB: u64 = 100 << 10;
@@ -86,6 +86,49 @@ async fn a_very_large_row_goes_alone_and_its_values_only_where_they_differ() {
     assert!(peak < BASE_KB, "a value that is equal was carried: {peak} kB");
     pair.source.run("DELETE FROM doc WHERE id = 1").await;
     settled(&pair).await;
+}
+
+/// Megabytes of a row that is larger than all memory for rows: `SEGUE_ROW_MB=700` by hand.
+fn row_mb() -> u32 {
+    let megabytes = std::env::var("SEGUE_ROW_MB").ok().and_then(|megabytes| megabytes.parse().ok());
+    megabytes.unwrap_or(80)
+}
+
+/// The row is one of many of one transaction, and its value has no binary form that is shorter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_larger_than_the_memory_for_rows_disturbs_no_other_and_no_lease() {
+    let megabytes = row_mb();
+    let most = 3 * (u64::from(megabytes) << 10) + BASE_KB;
+    let pair = Pair::fresh(DOCS, DOCS).await;
+    let segue = Segue::serving(&pair, "dual_write", "").await;
+    let begun = Instant::now();
+    let rows = format!(
+        "BEGIN; INSERT INTO doc VALUES (1, {}, NULL, 'one'); \
+         INSERT INTO doc VALUES (2, 'short', convert_to({}, 'UTF8'), 'two'); \
+         INSERT INTO small SELECT n, 'n' FROM generate_series(1, 1000) AS n; COMMIT",
+        text(megabytes, "1"),
+        text(megabytes, "2"),
+    );
+    pair.source.run(&rows).await;
+    let written = begun.elapsed();
+    // While they are on their way others write, and are not behind them.
+    let others = eventually("the others are there", LIMIT, || async {
+        let there = pair.target.rows("SELECT count(*) FROM small").await == ["1000"];
+        there.then(|| begun.elapsed() - written)
+    })
+    .await;
+    settled(&pair).await;
+    let all = begun.elapsed() - written;
+    let peak = segue.memory_peak_kb();
+    eprintln!(
+        "two rows of {megabytes} MB: the others after {others:?}, all after {all:?}, peak {peak} kB"
+    );
+    assert!(peak < most, "{peak} kB");
+    for told in ["the lease could not be renewed", "writes stop"] {
+        assert!(!segue.logs().contains(told), "{told}: {}", segue.logs());
+    }
+    let stuck = segue.succeed(&["outbox", "--stuck"]);
+    assert!(!stuck.contains("public.doc"), "{stuck}");
 }
 
 /// The limit is the lowest that there is, so that the row need not be of gigabytes.
