@@ -7,6 +7,8 @@ use crate::domain::side::Side;
 
 /// Lost connections, resources, operators, the system underneath, and the server itself.
 const OF_THE_SERVER: [&str; 5] = ["08", "53", "57", "58", "XX"];
+/// A transaction was idle for too long, or took too long; a session was idle for too long.
+const SESSION_ENDS: [&str; 3] = ["25P03", "25P04", "57P05"];
 /// A statement was told to stop.
 const QUERY_CANCELED: &str = "57014";
 
@@ -148,6 +150,11 @@ impl SqlFault {
             reason,
             must_see: None,
         }
+    }
+
+    /// Whether the session has ended under it: a limit of time of the server's, an operator, the network.
+    pub fn ended_its_session(&self) -> bool {
+        self.kind == FaultKind::ConnectionLost || SESSION_ENDS.contains(&self.sqlstate.as_str())
     }
 
     /// Whether the side itself is unwell, rather than the statement being wrong there.

@@ -59,6 +59,9 @@ fn kind_of(code: &str, db: &DbError, sent: bool) -> FaultKind {
         CANCELED if was_asked_for(db.message()) => FaultKind::Cancelled,
         CANCELED => FaultKind::DeadlineExceeded,
         "57P01" | "57P02" | "57P04" | "57P05" if sent => FaultKind::ConnectionLost,
+        // Limits of an idle transaction and of a whole one: the session is gone as well.
+        "25P03" | "25P04" if sent => FaultKind::ConnectionLost,
+        "25P03" | "25P04" => FaultKind::Unavailable,
         // 08P01 also is how a server refuses a parameter's bytes; the session goes on then.
         _ if code.starts_with("08") && !ends_the_session(db) => FaultKind::Database,
         _ if code.starts_with("08") && sent => FaultKind::ConnectionLost,

@@ -56,6 +56,18 @@ const MESSAGES: &str = " UNION ALL \
     SELECT s.name, pg_catalog.set_config(s.name, 'C', false) FROM pg_catalog.pg_settings AS s \
     WHERE s.name = 'lc_messages' AND pg_catalog.current_setting('is_superuser') = 'on'";
 
+/// Begins a transaction that looks at catalogues, and at tables of segue's own, for people: nobody
+/// waits for what it holds. So it needs no end by the lease, and a process that gets no time, or
+/// asks the other side meanwhile, does not lose it; it ends by itself because vacuum waits for its
+/// snapshot.
+pub const BEGIN_LOOK: &str = "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog; \
+    SET LOCAL idle_in_transaction_session_timeout = '5min'";
+/// The same for a transaction that has begun.
+pub const LOOK_SILENCE: &str = "SET LOCAL idle_in_transaction_session_timeout = '5min'";
+/// The same, of one snapshot.
+pub const BEGIN_LOOK_AT_ONE_STATE: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+    SET LOCAL search_path = pg_catalog; SET LOCAL idle_in_transaction_session_timeout = '5min'";
+
 /// What a session is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {

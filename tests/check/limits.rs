@@ -1,9 +1,11 @@
 //! Settings and limits of segue's role and database: named, overridden where segue relies on
 //! another value, and refused where they hold.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use super::support::{Database, Pair, Segue};
+use super::support::{Database, Major, Pair, Proxy, Segue, shared};
 use super::{document, faults, found, sorted};
 
 const ONE: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text)";
@@ -127,6 +129,23 @@ async fn fewer_sessions_than_a_sidecar_opens_block_until_the_limit_is_raised() {
     run_what_is_told(&refused, &pair).await;
     let (mended, _) = document(&segue.run(&["check", "--json"]));
     assert_eq!(of_sessions(&mended), Vec::<String>::new(), "{mended:#}");
+}
+
+/// Each side's catalogue is asked in a transaction of its own, and one is idle while the other takes
+/// its time: longer than half a lease, which is what a transaction that others wait for may be idle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_side_that_takes_its_time_costs_a_look_at_the_other_nothing() {
+    let pair = Pair::fresh(ONE, ONE).await;
+    let target = Proxy::start(shared(Major::V18).port());
+    let dsn = pair
+        .target
+        .dsn_with(&format!(":{}/", shared(Major::V18).port()), &format!(":{}/", target.port()));
+    let sections = "[control]\nlease = \"1s\"\npoll_interval = \"250ms\"\n";
+    let segue = Segue::prepare(pair.source.dsn(), &dsn, sections);
+    segue.succeed(&["init", "--phase", "dual_write"]);
+    target.delay(Duration::from_millis(20));
+    let (checked, code) = document(&segue.run(&["check", "--json"]));
+    assert_eq!((found(&checked), code), (found_of_servers(), Some(0)), "{checked:#}");
 }
 
 fn found_of_servers() -> Vec<String> {

@@ -13,6 +13,7 @@ use crate::postgres::catalog as tables_catalog;
 use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::catalog::{self, IgnoredColumns, Registered};
+use crate::postgres::settings::BEGIN_LOOK;
 
 /// The tables of a copy, by their small ids.
 #[derive(Debug, Clone, Default)]
@@ -34,8 +35,6 @@ pub struct Plan {
 const CHUNK_BYTES: u64 = 64 * 1024 * 1024;
 /// Fewer rows are not worth a chunk.
 const CHUNK_ROWS_MIN: u64 = 100;
-
-const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog";
 
 /// Rows and bytes by the statistics, partitions included.
 const SIZE: &str = "\
@@ -129,7 +128,7 @@ pub async fn plan(
 ) -> Result<Plan, SqlFault> {
     let (from, to) = (source.get().await?, target.get().await?);
     for client in [&from, &to] {
-        client.batch_execute(BEGIN).await.map_err(said(client))?;
+        client.batch_execute(BEGIN_LOOK).await.map_err(said(client))?;
     }
     let cockroach = to.facts().is_cockroach;
     let ignored = IgnoredColumns::new();

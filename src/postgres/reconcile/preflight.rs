@@ -11,8 +11,8 @@ use crate::postgres::capture::Refusal;
 use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::catalog::{self, IgnoredColumns, Shape};
+use crate::postgres::settings::{BEGIN_LOOK, LOOK_SILENCE};
 
-const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog";
 const AS_REPLICA: &str = "SET LOCAL session_replication_role = replica";
 /// `SET` on a parameter can be granted from here on.
 const PARAMETER_GRANTS: u32 = 150_000;
@@ -51,7 +51,7 @@ pub async fn refusals(
         Side::Target => mapping.target.clone(),
     };
     for client in [&primary, &shadow] {
-        client.batch_execute(BEGIN).await.map_err(said(client))?;
+        client.batch_execute(BEGIN_LOOK).await.map_err(said(client))?;
     }
     let loaded = catalog::load(&primary, &shadow, primary_side, ignored, copied).await;
     let shapes = loaded.map_err(|(side, error)| {
@@ -151,7 +151,8 @@ async fn as_replica(shadow: &Lease, tables: &[TableName]) -> Result<Option<Refus
         return Err(said(shadow)(error));
     }
     // The transaction is aborted: what comes after begins anew.
-    shadow.batch_execute("ROLLBACK; BEGIN").await.map_err(said(shadow))?;
+    let again = format!("ROLLBACK; BEGIN; {LOOK_SILENCE}");
+    shadow.batch_execute(&again).await.map_err(said(shadow))?;
     let row = shadow.query_one("SELECT current_user::text", &[]).await.map_err(said(shadow))?;
     let role: String = row.try_get(0).map_err(said(shadow))?;
     let role = quote_identifier(&role);

@@ -13,6 +13,7 @@ use crate::domain::reach::{
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
 use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::settings::LOOK_SILENCE;
 use crate::statement::names;
 
 /// Segue's tables are not there yet: nothing is of the migration.
@@ -50,6 +51,7 @@ pub(super) async fn load(
             false => builder.isolation_level(IsolationLevel::RepeatableRead),
         };
         let transaction = builder.start().await?;
+        transaction.batch_execute(LOOK_SILENCE).await?;
         let mut catalogue = Catalogue::default();
         catalogue.search_path = search_path;
         catalogue.registered_there = there;

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use tokio_postgres::Error;
 
 use super::ask::Asker;
-use super::{BEGIN, server};
+use super::server;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::table::TableName;
 use crate::postgres::pool::Pool;
 use crate::postgres::schema::{self, Flavour};
-use crate::postgres::settings::Purpose;
+use crate::postgres::settings::{BEGIN_LOOK_AT_ONE_STATE, Purpose};
 use crate::preflight::compared_settings;
 use crate::preflight::describe::{Callers, Catalogue, TableFacts};
 
@@ -118,7 +118,7 @@ pub(super) async fn ask(pool: &Pool, names: &[TableName]) -> Result<Asked, SqlFa
         }
     };
     let said = |error| session.fault(error, true);
-    session.batch_execute(BEGIN).await.map_err(said)?;
+    session.batch_execute(BEGIN_LOOK_AT_ONE_STATE).await.map_err(said)?;
     let mut asker = Asker::new(&session);
     let mut asked = Asked::default();
     let compared: Vec<&str> = compared_settings().collect();

@@ -24,13 +24,11 @@ use crate::postgres::catalog;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::catalog::{IgnoredColumns, Registered, load_these};
 use crate::postgres::reconcile::preflight::RIGHTS;
+use crate::postgres::settings::BEGIN_LOOK_AT_ONE_STATE;
 use crate::preflight::describe::{Callers, Catalogue, Migrated, TableFacts, World};
 use crate::preflight::{Code, Finding};
 use ask::Asker;
 
-/// Definitions are then written with the schemas of what they name.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-    SET LOCAL search_path = pg_catalog";
 /// What segue does to a table at some time, on either side.
 const RIGHTS_NEEDED: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRIGGER"];
 
@@ -154,7 +152,8 @@ async fn read(
     sessions: (usize, usize),
 ) -> Result<(Catalogue, BTreeMap<TableName, TableFacts>), SqlFault> {
     let said = |error| lease.fault(error, true);
-    lease.batch_execute(BEGIN).await.map_err(said)?;
+    // Definitions are then written with the schemas of what they name.
+    lease.batch_execute(BEGIN_LOOK_AT_ONE_STATE).await.map_err(said)?;
     let mut asker = Asker::new(lease);
     let mut catalogue = Catalogue {
         server: server::server(&mut asker).await?,
