@@ -166,7 +166,7 @@ pub const OWN: [OwnTransaction; 12] = [
         locks: &[],
     },
     OwnTransaction {
-        name: "reading (verify, check, snapshot of a chunk)",
+        name: "reading of rows (verify, snapshot of a chunk)",
         holds: "nothing but the shared lock of tables that every read takes",
         waits: "a change of the schema by the application",
         server_ends: "four times the statement's limit; a chunk's snapshot 5 min",
