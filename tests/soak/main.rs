@@ -45,31 +45,39 @@ fn given<T: std::str::FromStr>(name: &str) -> Option<T> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} cannot be read")))
 }
 
-fn planned() -> (u64, Plan) {
+/// The seed, its plan, and for how long rounds are begun: all of a plan that was given. What a round
+/// takes beside its faults, to come to rest and to be compared, would make an hour's plan last for
+/// hours on a busy machine.
+fn planned() -> (u64, Plan, Duration) {
     let seed = given("SOAK_SEED").unwrap_or_else(rand::random);
-    let plan = match std::env::var("SOAK_PLAN") {
+    match std::env::var("SOAK_PLAN") {
         Ok(path) => std::fs::read_to_string(&path)
             .map_err(|error| error.to_string())
             .and_then(|text| text.parse())
+            .map(|plan| (seed, plan, Duration::MAX))
             .unwrap_or_else(|error| panic!("SOAK_PLAN={path}: {error}")),
         Err(_) => {
-            let seconds = given("SOAK_SECONDS").unwrap_or(SECONDS_DEFAULT);
-            Plan::from_seed(seed, Duration::from_secs(seconds))
+            let length = Duration::from_secs(given("SOAK_SECONDS").unwrap_or(SECONDS_DEFAULT));
+            (seed, Plan::from_seed(seed, length), length)
         }
-    };
-    (seed, plan)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_whatever_is_planned() {
-    let (seed, plan) = planned();
+    let (seed, plan, lasting) = planned();
     println!("SOAK_SEED={seed} plans the same again:\n{plan}");
     let mut world = World::start().await;
     let ledger = Arc::new(Ledger::default());
     let auditor = Auditor::start(&ledger, &world.pair);
     let slow = Arc::new(Slow::default());
     let mut drifted = 0;
+    let first = Instant::now();
     for (round, generation) in plan.rounds().into_iter().zip(0..) {
+        if first.elapsed() >= lasting {
+            println!("{lasting:?} are over, and with them the plan");
+            break;
+        }
         let mix = (Mix::Everything, seed, generation);
         let load = Load::start(&ledger, &world.addresses(), CLIENTS, mix);
         let trap_seed = seed.wrapping_add(generation.unsigned_abs() << 32);
