@@ -44,12 +44,24 @@ impl Chunk {
     }
 }
 
+/// By which statement rows are written on the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Load {
+    /// `COPY FROM STDIN`. CockroachDB refuses it in the extended protocol, and changes `bytea` and
+    /// `jsonb` in the simple one.
+    #[default]
+    Copy,
+    /// `INSERT … ON CONFLICT DO NOTHING`, many rows a statement.
+    Insert,
+}
+
 /// How a chunk's rows came to the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Way {
-    /// By `COPY` straight into the table.
+    /// As they came, straight into the table.
     Straight,
-    /// By `COPY` into a staging table and `INSERT … ON CONFLICT DO NOTHING`.
+    /// What others hold back was taken out before: by `COPY` through a staging table, or by
+    /// `INSERT` under savepoints.
     Staged,
     /// Row by row, by reconcile.
     ByKeys,
@@ -73,7 +85,7 @@ pub struct Copied {
     pub way: Way,
     /// Rows that the source had.
     pub rows: u64,
-    /// Bytes of the `COPY` stream.
+    /// Bytes as the source sent them.
     pub bytes: u64,
     /// Keys that were reconciled after it.
     pub reconciled: u64,

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::domain::pg_type::PgType;
+use crate::domain::pg_type::{PgType, TypeKind};
 use crate::value::error::DecodeError;
 use crate::value::options::TextOptions;
 use crate::value::reader::{Part, Reader};
@@ -34,6 +34,17 @@ impl Dimensions {
             product.checked_mul(usize::try_from(*length).ok()?)
         })
     }
+}
+
+/// The dimensions of an array; `None` where the type is no array.
+///
+/// # Errors
+///
+/// [`DecodeError`] where the cell is malformed.
+pub fn dimensions(ty: &PgType, cell: &[u8]) -> Result<Option<Dimensions>, DecodeError> {
+    let ty = ty.base();
+    let TypeKind::Array(_) = ty.kind else { return Ok(None) };
+    ArrayCell::new(&ty.name, cell).map(|array| Some(array.dimensions))
 }
 
 /// An array's head, and its elements yet to be read.

@@ -48,7 +48,7 @@ mod properties;
 #[cfg(test)]
 mod vectors;
 
-pub use array::Dimensions;
+pub use array::{Dimensions, dimensions};
 pub use bind::bind;
 pub use collect::to_value;
 pub use datum::{ArrayDatum, Datum, NumericDatum, RangeDatum, datum, datum_from_text, datum_with};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use segue::domain::backfill::{Chunk, Copied, Way};
+use segue::domain::backfill::{Chunk, Copied, Load, Way};
 use segue::domain::control::{ControlState, Percentage, Phase};
 use segue::domain::side::{Side, Sides};
 use segue::domain::table::{TableMapping, TableName};
@@ -81,6 +81,10 @@ struct Process {
 
 impl Process {
     async fn of(pair: &Pair, chunk_rows: u64, hook: Option<Hook>) -> Self {
+        Self::by(Load::Copy, pair, chunk_rows, hook).await
+    }
+
+    async fn by(load: Load, pair: &Pair, chunk_rows: u64, hook: Option<Hook>) -> Self {
         let id = uuid::Uuid::new_v4();
         let owner =
             Owner { id, host: "test".to_owned(), workers: 1, lease: Duration::from_secs(60) };
@@ -89,7 +93,7 @@ impl Process {
         let name = TableName::new("app", "t");
         let mapping = TableMapping { source: name.clone(), target: name };
         let (registered, _) = plan::registered(&source, &[mapping]).await.unwrap();
-        let plan = plan::plan(&source, &target, &registered, chunk_rows).await.unwrap();
+        let plan = plan::plan(&source, &target, &registered, chunk_rows, load).await.unwrap();
         assert!(plan.refused.is_empty(), "{:?}", plan.refused);
         let (_, captured) = admit::state(&source).await.unwrap();
         let splitter = Arc::new(Splitter::new(source.clone(), plan.tables.clone()));
@@ -194,7 +198,9 @@ const CHANGES: &str = "DELETE FROM app.t WHERE id = 12; UPDATE app.t SET code = 
 /// chunk's commit, does not come back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_written_after_the_snapshot_is_looked_at_again() {
-    for place in [AFTER_SNAPSHOT, BEFORE_COMMIT, AFTER_COMMIT, BEFORE_DONE] {
+    let places = [AFTER_SNAPSHOT, BEFORE_COMMIT, AFTER_COMMIT, BEFORE_DONE];
+    for (load, place) in [Load::Copy, Load::Insert].map(|load| places.map(|it| (load, it))).concat()
+    {
         // Rows that the chunk holds locked make the other side's reconcile wait for its commit.
         let pair = captured("int").await;
         let reconcile_waits = place == BEFORE_COMMIT;
@@ -203,9 +209,9 @@ async fn what_was_written_after_the_snapshot_is_looked_at_again() {
         } else {
             meanwhile(&pair, place, CHANGES)
         };
-        let process = Process::of(&pair, 1000, Some(hook)).await;
+        let process = Process::by(load, &pair, 1000, Some(hook)).await;
         let copied = process.copy(&process.claim().await).await.unwrap();
-        assert_eq!((copied.rows, copied.failed), (20, 0), "at {place}");
+        assert_eq!((copied.rows, copied.failed), (20, 0), "by {load:?} at {place}");
         drained_and_equal(&pair).await;
     }
 }
@@ -246,9 +252,14 @@ fn unreconciled(pair: &Pair, place: &'static str) -> Hook {
 /// the second attempt's snapshot.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chunk_begun_again_takes_nothing_for_granted() {
+    begun_again(Load::Copy, Way::Staged).await;
+    begun_again(Load::Insert, Way::Straight).await;
+}
+
+async fn begun_again(load: Load, way: Way) {
     let pair = captured("int").await;
     let hook = and_crash_at(meanwhile(&pair, AFTER_SNAPSHOT, CHANGES), AFTER_COMMIT);
-    let first = Process::of(&pair, 1000, Some(hook)).await;
+    let first = Process::by(load, &pair, 1000, Some(hook)).await;
     let chunk = first.claim().await;
     let ended = first.copier.copy(&chunk, &Free).await.unwrap_err();
     assert_eq!(ended, CopyHalt::Again(format!("ended at {AFTER_COMMIT}")));
@@ -258,11 +269,11 @@ async fn a_chunk_begun_again_takes_nothing_for_granted() {
     assert_eq!(pair.source.rows(waiting).await, ["0"], "and all that tells of it is forgotten");
 
     first.lease_runs_out(&pair).await;
-    let second = Process::of(&pair, 1000, None).await;
+    let second = Process::by(load, &pair, 1000, None).await;
     let again = second.claim().await;
     assert_eq!((again.id, again.attempt, again.begun_at), (chunk.id, 2, chunk.begun_at));
     let copied = second.copy(&again).await.unwrap();
-    assert_eq!(copied.way, Way::Staged);
+    assert_eq!(copied.way, way, "by {load:?}");
     same_rows(&pair, ROWS, ROWS).await;
 }
 
@@ -397,16 +408,39 @@ async fn rows_that_others_hold_back_are_reconciled_with_them() {
 /// Rows that come between the look and the `COPY` send it the other way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_range_that_was_empty_a_moment_ago_goes_through_staging() {
+    for load in [Load::Copy, Load::Insert] {
+        let pair = captured("int").await;
+        let process = Process::by(load, &pair, 7, None).await;
+        let chunk = process.claim().await;
+        // It looks empty by its own order, and is not: the unique value is another range's.
+        pair.target.run("INSERT INTO app.t VALUES (29, 'c10')").await;
+        let copied = process.copy(&chunk).await.unwrap();
+        assert_eq!((copied.way, copied.rows), (Way::Staged, 7), "by {load:?}");
+        pair.source.run("UPDATE app.t SET code = code WHERE id IN (10, 29)").await;
+        process.rest().await;
+        drained_and_equal(&pair).await;
+    }
+}
+
+/// A row that a live write brought is no older than the chunk's image of it, and stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_insert_leaves_what_is_there_and_passes_over_nothing_else() {
     let pair = captured("int").await;
-    let process = Process::of(&pair, 7, None).await;
+    let process = Process::by(Load::Insert, &pair, 1000, None).await;
     let chunk = process.claim().await;
-    // It looks empty by its own order, and is not: the unique value is another range's.
-    pair.target.run("INSERT INTO app.t VALUES (29, 'c10')").await;
+    // The unique values of 13 to 18 are held by rows that the source no longer has.
+    pair.target
+        .run(
+            "INSERT INTO app.t VALUES (12, 'live'); \
+             INSERT INTO app.t SELECT 900 + n, 'c' || n FROM generate_series(13, 18) AS n",
+        )
+        .await;
     let copied = process.copy(&chunk).await.unwrap();
-    assert_eq!(copied.way, Way::Staged);
-    pair.source.run("UPDATE app.t SET code = code WHERE id IN (10, 29)").await;
-    process.rest().await;
-    drained_and_equal(&pair).await;
+    assert_eq!((copied.way, copied.rows, copied.failed), (Way::Staged, 20, 0));
+    assert_eq!(copied.reconciled, 6, "those that were held back, and no other");
+    assert_eq!(pair.target.rows("SELECT code FROM app.t WHERE id = 12").await, ["live"]);
+    let there = "SELECT count(*) FROM app.t WHERE id BETWEEN 10 AND 29";
+    assert_eq!(pair.target.rows(there).await, ["20"]);
 }
 
 /// Capture that was switched off in the middle makes all of it worthless, and says so.
@@ -497,7 +531,7 @@ async fn a_target_that_became_the_primary_is_not_emptied() {
     let name = TableName::new("app", "t");
     let mapping = TableMapping { source: name.clone(), target: name };
     let (registered, _) = plan::registered(&source, &[mapping]).await.unwrap();
-    let plan = plan::plan(&source, &target, &registered, 1000).await.unwrap();
+    let plan = plan::plan(&source, &target, &registered, 1000, Load::Copy).await.unwrap();
     let fault = admit::empty_target(&target, &plan, true).await.unwrap_err();
     assert_eq!(fault.reason, "fence.not_shadow", "{fault:?}");
     assert_eq!(pair.target.rows(ROWS).await, ["12|new"]);

@@ -70,6 +70,16 @@ const PLAIN: &str = "SELECT id::text, small::text, wide::text, big::text, exact:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_type_comes_over_as_it_is() {
+    come_over(&[]).await;
+}
+
+/// As CockroachDB is given them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_type_comes_over_by_insert_as_it_is() {
+    come_over(&["--by-insert"]).await;
+}
+
+async fn come_over(more: &[&str]) {
     let pair = Pair::fresh(&format!("{SOURCE} {ROWS}"), TARGET).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
     segue.succeed(&["init", "--phase", "dual_write"]);
@@ -80,7 +90,7 @@ async fn every_type_comes_over_as_it_is() {
                     UPDATE segue.backfill SET state = 'ready', attempts = 0")
                 .await;
         }
-        let printed = backfill(&segue, &["--chunk-rows", "30"]);
+        let printed = backfill(&segue, &[&["--chunk-rows", "30"], more].concat());
         assert!(!printed.contains("could not be copied"), "{printed}");
         let stamp = |side: &str| match side {
             "source" => "(stamp::timestamp(3))::text",
@@ -92,17 +102,79 @@ async fn every_type_comes_over_as_it_is() {
             moment::timestamptz(3)::text, doc::jsonb::text, raw::text, body FROM app.texts ORDER BY id";
         same_rows(&pair, sql, sql).await;
         let by_row = "SELECT count(*) FROM segue.backfill WHERE way = 'by_keys'";
-        assert_eq!(pair.target.rows(by_row).await, ["0"], "all of it went by COPY");
+        assert_eq!(pair.target.rows(by_row).await, ["0"], "all of it went by the chunk");
     }
     // No outbox row came of it, so that reconcile finds nothing to say.
     let waiting = "SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
     assert_eq!(pair.source.rows(waiting).await, ["0"]);
 }
 
+/// Types of which many values are given as one array.
+const FLAT: &str = r#"
+CREATE SCHEMA app;
+CREATE TYPE app."mo od" AS ENUM ('sad', 'it''s', 'a,"b"');
+CREATE TABLE app.flat (
+    id int8 PRIMARY KEY, yes bool, raw bytea, small int2, wide int4, ratio float4, ratio8 float8,
+    day date, clock time, clocktz timetz, stamp timestamp, moment timestamptz, span interval,
+    uid uuid, doc json, docb jsonb, address inet, number oid, body text, word varchar(9),
+    padded char(4), exact numeric, price numeric(12,2), mood app."mo od"
+);
+"#;
+const FLAT_ROWS: &str = r#"
+INSERT INTO app.flat SELECT n, n % 2 = 0, decode(md5(n::text), 'hex'), -n, n, n / 3.0, n / 3.0,
+    date '0001-01-01 BC' + n, time '24:00', timetz '00:00:00.5+03:30',
+    timestamp '294276-12-31 23:59:59.999999', timestamptz '2024-01-01 00:00:00.000001+02',
+    n * interval '-1 mon 2 days 3 us', md5(n::text)::uuid, '{"b": 1.50, "a": [1], "b": 2}',
+    '{"a": 1.50, "n": "x\ny \"q\""}', '10.1.2.3/24', n, E'\\xfe \\N \t "q" '' ' || chr(233),
+    repeat('w', n % 9), 'p', n * 1.000, n / 7.0, (ARRAY['sad', 'it''s', 'a,"b"'])[n % 3 + 1]::app."mo od"
+FROM generate_series(1, 100) AS n;
+INSERT INTO app.flat (id) VALUES (-1);
+INSERT INTO app.flat (id, raw, ratio8, day, stamp, moment, docb, exact, body, address) VALUES
+    (-2, '\xfefe', 'NaN', 'infinity', 'infinity', '-infinity', '"\u00e9\n"', 'NaN', '', '::1'),
+    (-3, '', '-0', '-infinity', '-infinity', 'infinity', 'null', 0.000, 'NULL', '10.0.0.0/8'),
+    (-4, '\x00', 5e-324, '5874897-12-31', '4713-01-01 BC', 'epoch', '[]', 1e40, '{}', NULL),
+    (-5, NULL, 'Infinity', NULL, NULL, NULL, '1.000', 10000, '\', NULL);
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_values_in_one_array_are_those_that_were_there() {
+    // Coarser or wider on the target, and an identity that it generates always.
+    let target = FLAT
+        .replace("id int8", "id int8 GENERATED ALWAYS AS IDENTITY")
+        .replace("wide int4", "wide int8")
+        .replace("doc json,", "doc jsonb,")
+        .replace("word varchar(9)", "word text")
+        .replace("price numeric(12,2)", "price numeric");
+    let pair = Pair::fresh(&format!("{FLAT} {FLAT_ROWS}"), &target).await;
+    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
+    segue.succeed(&["init", "--phase", "dual_write"]);
+    backfill(&segue, &["--chunk-rows", "30", "--by-insert"]);
+    let sql = "SELECT id::text, yes::text, raw::text, small::text, wide::text, ratio::text, \
+        ratio8::text, day::text, clock::text, clocktz::text, stamp::text, moment::text, span::text, \
+        uid::text, doc::jsonb::text, docb::text, address::text, number::text, body, word, \
+        padded::text, exact::text, price::text, mood::text FROM app.flat ORDER BY id";
+    same_rows(&pair, sql, sql).await;
+    let ways = "SELECT DISTINCT way FROM segue.backfill WHERE rows > 0";
+    assert_eq!(pair.target.rows(ways).await, ["straight"]);
+    segue.succeed(&["verify"]);
+}
+
 /// Of each thousand rows one does not fit, for one reason or another: it is named, and the
 /// others are there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_that_does_not_fit_is_named_and_holds_nobody_up() {
+    // Only what no condition can tell goes row by row.
+    do_not_fit(&[], &["by_keys|2", "straight|6"]).await;
+}
+
+/// What the target refuses is found among the rows that it is sent with; what the source cannot
+/// read is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_does_not_fit_is_named_by_insert_as_well() {
+    do_not_fit(&["--by-insert"], &["by_keys|1", "staged|1", "straight|6"]).await;
+}
+
+async fn do_not_fit(more: &[&str], expected: &[&str]) {
     let pair = Pair::fresh(
         "CREATE SCHEMA app; CREATE TABLE app.t (id int PRIMARY KEY, wide int8, word text, exact numeric, doc json, must text);
          INSERT INTO app.t SELECT n, n, 'w', 1.5, '{}', 'm' FROM generate_series(1, 2000) AS n;
@@ -117,7 +189,7 @@ async fn a_value_that_does_not_fit_is_named_and_holds_nobody_up() {
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
     segue.succeed(&["init", "--phase", "dual_write"]);
     let accepted = ["--accept", "column.narrower", "--accept", "column.not_null"];
-    let output = segue.run(&arguments(&[&["--chunk-rows", "250"], &accepted[..]].concat()));
+    let output = segue.run(&arguments(&[&["--chunk-rows", "250"], &accepted[..], more].concat()));
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(
         output.status.code(),
@@ -135,12 +207,7 @@ async fn a_value_that_does_not_fit_is_named_and_holds_nobody_up() {
         ["{100}|t", "{600}|t", "{1100}|t", "{1600}|t", "{1900}|t"]
     );
     let ways = "SELECT way, count(*) FROM segue.backfill WHERE rows > 0 GROUP BY way ORDER BY way";
-    let ways = pair.target.rows(ways).await;
-    assert_eq!(
-        ways,
-        ["by_keys|2", "straight|6"],
-        "only what no condition can tell goes row by row"
-    );
+    assert_eq!(pair.target.rows(ways).await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

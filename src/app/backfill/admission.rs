@@ -292,7 +292,7 @@ pub(super) async fn plan(
         ));
     }
     let rows = config.backfill.chunk_rows;
-    let plan = plan::plan(&ground.source, &ground.target, &tables, rows).await?;
+    let plan = plan::plan(&ground.source, &ground.target, &tables, rows, options.load).await?;
     if plan.refused.is_empty() {
         return Ok(plan);
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::databases::Databases;
 use crate::app::{AppError, preflight};
 use crate::config::Config;
-use crate::domain::backfill::TablePlan;
+use crate::domain::backfill::{Load, TablePlan};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pace::ThrottleLimits;
 use crate::domain::side::Side;
@@ -43,6 +43,8 @@ pub struct Options {
     pub empty_target: bool,
     /// Nothing is changed.
     pub dry_run: bool,
+    /// How rows are written where the target is PostgreSQL.
+    pub load: Load,
     /// Findings of the preflight that the operator knows of and passes over.
     pub accepted: Vec<Code>,
 }

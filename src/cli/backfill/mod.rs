@@ -17,7 +17,7 @@ use crate::cli::args::{self, DatabaseArgs};
 use crate::cli::print::{self, bytes, count, counted, table};
 use crate::cli::{Ending, Refused, serve, signals};
 use crate::config::{Config, Sources};
-use crate::domain::backfill::{TablePlan, TableProgress};
+use crate::domain::backfill::{Load, TablePlan, TableProgress};
 use crate::jobs::backfill as jobs;
 use crate::preflight::Code;
 use crate::telemetry::setup::Tracing;
@@ -44,6 +44,9 @@ pub(super) struct BackfillArgs {
     /// Keep the state in this file instead of on the target; one process works alone
     #[arg(long, value_name = "FILE")]
     checkpoint_file: Option<PathBuf>,
+    /// Write rows by INSERT instead of COPY, as is always done on CockroachDB; slower
+    #[arg(long)]
+    by_insert: bool,
     /// Say what would be copied, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -98,6 +101,7 @@ impl BackfillArgs {
             source_is_idle: self.source_is_idle,
             empty_target: self.empty_target,
             dry_run: self.dry_run,
+            load: if self.by_insert { Load::Insert } else { Load::Copy },
             accepted: self.accept.clone(),
         }
     }

@@ -1,8 +1,10 @@
 //! Which columns a copy reads, in which form, and which rows would lose something on the way.
 
+use crate::domain::backfill::Load;
 use crate::domain::pg_type::{PgType, TypeKind};
 use crate::domain::table::quote_identifier;
 use crate::postgres::reconcile::shape::{Pair, TableShape};
+use crate::value;
 
 /// The format of a `COPY` stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +32,27 @@ pub(super) struct Columns {
     /// Conditions that a row must meet to be copied: what the target would round or cut without
     /// a word. Rows that do not are left to reconcile, which names the value.
     pub(super) guards: Vec<String>,
-    /// Binary where every column allows it.
+    /// Of the stream that the source sends: binary where every column allows it.
     pub(super) format: Format,
+    /// How each column is given to an `INSERT`; empty where rows are written by `COPY`.
+    pub(super) given: Vec<Given>,
+}
+
+/// How a column's values are given to an `INSERT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Given {
+    /// Those of many rows as one array.
+    Array {
+        /// The type of its elements, as SQL.
+        element: String,
+        /// The object id of that type on the target.
+        oid: u32,
+        /// What an element is cast to; nothing where the column takes it as it is.
+        cast: &'static str,
+    },
+    /// Each as a parameter of the column's own type: an array of arrays cannot be taken apart by
+    /// column, and of other types the target has no arrays.
+    Each(value::Format),
 }
 
 /// How one column's value comes over.
@@ -87,21 +108,45 @@ const BINARY: [&str; 36] = [
     "tsvector",
 ];
 
+/// Types of both databases of which an array is given for many rows. Arrays of `bit` have a length of
+/// their own.
+const UNNESTED: [&str; 17] = [
+    "bool",
+    "bytea",
+    "int2",
+    "int4",
+    "int8",
+    "float4",
+    "float8",
+    "date",
+    "time",
+    "timetz",
+    "timestamp",
+    "timestamptz",
+    "interval",
+    "uuid",
+    "jsonb",
+    "inet",
+    "oid",
+];
+const TEXT_OID: u32 = 25;
+
 /// Added to every length and scale in `atttypmod`.
 const MODIFIER_BASE: i32 = 4;
 
 impl Columns {
-    /// The columns of a table. `binary` says whether the target's binary `COPY` may be used.
+    /// The columns of a table, whose rows are written in that way.
     ///
     /// # Errors
     ///
     /// The column whose value the target's type cannot be given.
-    pub(super) fn of(shape: &TableShape, binary: bool) -> Result<Self, String> {
+    pub(super) fn of(shape: &TableShape, load: Load) -> Result<Self, String> {
         let mut columns = Self {
             select: Vec::with_capacity(shape.pairs.len()),
             names: Vec::with_capacity(shape.pairs.len()),
             guards: Vec::new(),
-            format: if binary { Format::Binary } else { Format::Text },
+            format: Format::Binary,
+            given: Vec::new(),
         };
         for pair in &shape.pairs {
             let name = &pair.judged.primary.name;
@@ -114,17 +159,27 @@ impl Columns {
                     from.name, to.name
                 )
             })?;
-            columns.select.push(match conversion {
-                Conversion::Same => value.clone(),
-                Conversion::Cast(sql) => sql,
-                Conversion::Text => {
-                    columns.format = Format::Text;
-                    value.clone()
+            match load {
+                Load::Copy => columns.select.push(match conversion {
+                    Conversion::Same => value.clone(),
+                    Conversion::Cast(sql) => sql,
+                    Conversion::Text => {
+                        columns.format = Format::Text;
+                        value.clone()
+                    }
+                }),
+                Load::Insert => {
+                    let (sql, given) = given(&value, conversion, to);
+                    columns.select.push(sql);
+                    columns.given.push(given);
                 }
-            });
+            }
             columns.names.push(quote_identifier(&pair.judged.shadow.name));
             if let Some(guard) = guard(&value, from, to, pair) {
                 columns.guards.push(format!("({value} IS NULL OR {guard})"));
+            }
+            if pair.to_cockroach && matches!(from.kind, TypeKind::Array(_)) {
+                columns.guards.push(plain_array(&value));
             }
         }
         Ok(columns)
@@ -138,6 +193,55 @@ impl Columns {
 
 fn is_one_of(ty: &PgType, names: &[&str]) -> bool {
     names.contains(&ty.name.as_str())
+}
+
+/// What is selected on the source, and how that is given to an `INSERT`.
+fn given(value: &str, conversion: Conversion, to: &PgType) -> (String, Given) {
+    let (sql, text) = match conversion {
+        // CockroachDB forgets zeros at the end of a number's binary form.
+        Conversion::Same if is_numeric(to) => (format!("{value}::pg_catalog.text"), true),
+        Conversion::Cast(sql) if is_numeric(to) => (format!("({sql})::pg_catalog.text"), true),
+        Conversion::Same => (value.to_owned(), false),
+        Conversion::Cast(sql) => (sql, false),
+        Conversion::Text => (format!("{value}::pg_catalog.text"), true),
+    };
+    let array = |element: &str, oid, cast| Given::Array { element: element.to_owned(), oid, cast };
+    let name = to.name.as_str();
+    let given = match (&to.kind, text) {
+        (TypeKind::Enum(_), false) => {
+            let quoted = (quote_identifier(&to.schema), quote_identifier(name));
+            array(&format!("{}.{}", quoted.0, quoted.1), to.oid, "")
+        }
+        (TypeKind::Simple, true) if name == "numeric" => {
+            array("pg_catalog.text", TEXT_OID, "::pg_catalog.numeric")
+        }
+        (TypeKind::Simple, false) if ["text", "varchar", "bpchar"].contains(&name) => {
+            array("pg_catalog.text", TEXT_OID, "")
+        }
+        (TypeKind::Simple, false) if UNNESTED.contains(&name) => {
+            array(&format!("pg_catalog.{name}"), to.oid, "")
+        }
+        (_, true) => Given::Each(value::Format::Text),
+        (_, false) => Given::Each(value::Format::Binary),
+    };
+    (sql, given)
+}
+
+/// A number of any scale, or an array of them.
+fn is_numeric(ty: &PgType) -> bool {
+    match &ty.kind {
+        TypeKind::Array(element) => is_numeric(element.base()),
+        _ => ty.name == "numeric",
+    }
+}
+
+/// CockroachDB has arrays of one dimension, which begin at 1. Others are left to reconcile, which
+/// names them.
+fn plain_array(value: &str) -> String {
+    format!(
+        "(pg_catalog.array_ndims({value}) IS NULL \
+         OR pg_catalog.array_ndims({value}) = 1 AND pg_catalog.array_lower({value}, 1) = 1)"
+    )
 }
 
 fn convert(value: &str, from: &PgType, to: &PgType) -> Option<Conversion> {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::domain::backfill::{Chunk, Copied, Way};
+use crate::domain::backfill::{Chunk, Copied, Load, Way};
 use crate::ports::backfill::{ChunkCopier, CopyHalt, Meter};
 use crate::postgres::backfill::by_keys::{self, Reconciled};
 use crate::postgres::backfill::changed::{self, Changed};
+use crate::postgres::backfill::insert::{self, NotLoaded};
 use crate::postgres::backfill::snapshot::{self, Captured, Snapshot, Unusable};
 use crate::postgres::backfill::write::{self, CopyTable, NotWritten, Written};
 use crate::postgres::memory::RowMemory;
@@ -153,7 +154,9 @@ impl Copier {
         }
         // Before anything is locked on the target. It is given up before keys are reconciled, which
         // ask for memory of their own.
-        let _held = self.params.memory.hold(write::memory(largest)).await;
+        let memory = &self.params.memory;
+        let _held = memory.hold(write::memory(table.load, memory, largest)).await;
+        let metered = (meter, insert::batch_bytes(memory));
         loop {
             let Params { foreign_keys, fenced, .. } = self.params;
             let target = match write::begin(&self.target, chunk, foreign_keys, fenced).await {
@@ -166,13 +169,20 @@ impl Copier {
                 None => write::way(&target, table, chunk).await.map_err(of_halt)?,
             };
             let from = &snapshot.transaction;
-            let written = write::write(from, &target, table, chunk, way, meter).await;
+            let written = write::write(from, &target, table, chunk, way, metered).await;
             let done = match written {
                 Ok(written) => {
                     self.pass(BEFORE_COMMIT).await?;
                     target.end_after("COMMIT", written.largest).await.map(|()| written)
                 }
-                Err(halt) => Err(halt),
+                // Whichever row it is, it can be told from the others.
+                Err(NotLoaded::NotTaken(Halt::Set(_)))
+                    if way == Way::Straight && table.load == Load::Insert =>
+                {
+                    chosen = Some(Way::Staged);
+                    continue;
+                }
+                Err(not) => Err(not.into()),
             };
             match done {
                 Ok(written) => return Ok((way, written)),

@@ -8,12 +8,14 @@
 //! - [`split`]: where to cut; [`watch`]: how the source is, and what it must keep
 
 pub mod admit;
+mod batch;
 mod by_keys;
 mod changed;
 pub mod claims;
 mod columns;
 pub mod copier;
 mod held;
+mod insert;
 pub mod plan;
 pub mod progress;
 pub mod snapshot;

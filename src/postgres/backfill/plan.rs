@@ -3,12 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::domain::backfill::TablePlan;
+use crate::domain::backfill::{Load, TablePlan};
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::backfill::columns::Columns;
-use crate::postgres::backfill::write::{CopyTable, may_be_binary};
+use crate::postgres::backfill::write::CopyTable;
 use crate::postgres::catalog as tables_catalog;
 use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
@@ -115,7 +115,8 @@ pub async fn numbered(
     Ok((found, missing))
 }
 
-/// Looks at the tables on both sides.
+/// Looks at the tables on both sides. Rows are written as `load` says; on CockroachDB always by
+/// `INSERT`.
 ///
 /// # Errors
 ///
@@ -125,12 +126,14 @@ pub async fn plan(
     target: &Pool,
     registered: &[Registered],
     chunk_rows: u64,
+    load: Load,
 ) -> Result<Plan, SqlFault> {
     let (from, to) = (source.get().await?, target.get().await?);
     for client in [&from, &to] {
         client.batch_execute(BEGIN_LOOK).await.map_err(said(client))?;
     }
     let cockroach = to.facts().is_cockroach;
+    let load = if cockroach { Load::Insert } else { load };
     let ignored = IgnoredColumns::new();
     let loaded =
         catalog::load_these(&from, &to, Side::Source, registered, &ignored, !cockroach).await;
@@ -144,8 +147,8 @@ pub async fn plan(
         let name = table.mapping.source.clone();
         let Some(shape) = shapes.remove(&table.table_id) else { continue };
         let copied = shape.and_then(|shape| {
-            let columns = Columns::of(&shape, may_be_binary(cockroach))?;
-            Ok(CopyTable { shape: Arc::unwrap_or_clone(shape), columns })
+            let columns = Columns::of(&shape, load)?;
+            Ok(CopyTable { shape: Arc::unwrap_or_clone(shape), columns, load })
         });
         match copied {
             Ok(copied) => tables.push((table, copied)),

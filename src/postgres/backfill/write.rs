@@ -1,18 +1,20 @@
-//! A chunk's rows on their way: from the snapshot by `COPY` into the target.
+//! A chunk's rows on their way: from the snapshot into the target, by `COPY` or by `INSERT`.
 
 use std::collections::BTreeSet;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt, pin_mut};
 
-use crate::domain::backfill::{Chunk, Way};
+use crate::domain::backfill::{Chunk, Load, Way};
 use crate::domain::fault::SqlFault;
 use crate::ports::backfill::Meter;
 use crate::postgres::backfill::begin_writing;
 use crate::postgres::backfill::columns::{Columns, Format};
 use crate::postgres::backfill::held;
+use crate::postgres::backfill::insert::{self, NotLoaded, Reading, Refusals};
 use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::fence::{NOT_SHADOW, check_follows};
+use crate::postgres::memory::RowMemory;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
@@ -38,6 +40,8 @@ const LOCK_CLAIM: &str = "\
 pub(super) struct CopyTable {
     pub(super) shape: TableShape,
     pub(super) columns: Columns,
+    /// How rows are written.
+    pub(super) load: Load,
 }
 
 /// What was written, before it is committed.
@@ -71,11 +75,15 @@ impl CopyTable {
         KeySql::new(&self.shape, Role::Primary, Order::Own)
     }
 
-    /// Reads the chunk's rows on the source, but for those that a guard holds back.
+    /// Reads the chunk's rows on the source, but for those that a guard holds back. Where they are
+    /// written by `INSERT`, the key's texts come last.
     fn copy_out(&self, chunk: &Chunk) -> String {
+        let mut select = self.columns.select.join(", ");
+        if self.load == Load::Insert {
+            select = format!("{select}, {}", self.shape.key_texts());
+        }
         format!(
-            "COPY (SELECT {} FROM {} AS t WHERE {}{} ORDER BY {}) TO STDOUT {}",
-            self.columns.select.join(", "),
+            "COPY (SELECT {select} FROM {} AS t WHERE {}{} ORDER BY {}) TO STDOUT {}",
             self.shape.primary.quoted(),
             self.key().rows_within(&chunk.range),
             self.columns.guarded(),
@@ -153,12 +161,15 @@ async fn follows(target: &Lease) -> Result<(), Halt> {
     check_follows(target).await.map_err(halt)
 }
 
-/// Which way the rows can go.
+/// Which way the rows can go. An `INSERT` passes over what is there already.
 pub(super) async fn way(
     target: &Transaction,
     table: &CopyTable,
     chunk: &Chunk,
 ) -> Result<Way, Halt> {
+    if table.load == Load::Insert {
+        return Ok(Way::Straight);
+    }
     let client = target.client()?;
     let row = client.query_one(&table.any_row(chunk), &[]).await.map_err(on(target.side()))?;
     let any: bool = row.try_get(0).map_err(on(target.side()))?;
@@ -167,6 +178,25 @@ pub(super) async fn way(
 
 /// Writes the chunk's rows. Nothing is committed yet.
 pub(super) async fn write(
+    source: &Transaction,
+    target: &Transaction,
+    table: &CopyTable,
+    chunk: &Chunk,
+    way: Way,
+    (meter, batch_bytes): (&dyn Meter, u64),
+) -> Result<Written, NotLoaded> {
+    if table.load == Load::Insert {
+        let refusals = if way == Way::Staged { Refusals::Sift } else { Refusals::End };
+        let reading = Reading { out: table.copy_out(chunk), batch_bytes, meter };
+        let mut written = insert::load(source, target, table, refusals, reading).await?;
+        let guarded = add_guarded(source, table, chunk, &mut written).await;
+        return guarded.map(|()| written).map_err(NotLoaded::NotRead);
+    }
+    copy(source, target, table, chunk, way, meter).await.map_err(NotLoaded::NotTaken)
+}
+
+/// By `COPY`, through a staging table or straight in.
+async fn copy(
     source: &Transaction,
     target: &Transaction,
     table: &CopyTable,
@@ -190,12 +220,23 @@ pub(super) async fn write(
             stream((from, &out), (to, &copy_in), meter).await?
         }
     };
+    add_guarded(source, table, chunk, &mut written).await?;
+    Ok(written)
+}
+
+/// Rows that a guard held back count, and are reconciled after the commit.
+async fn add_guarded(
+    source: &Transaction,
+    table: &CopyTable,
+    chunk: &Chunk,
+    written: &mut Written,
+) -> Result<(), Halt> {
     if let Some(sql) = table.guarded_keys(chunk) {
-        let keys = from.query(&sql, &[]).await.map_err(on(source.side()))?;
+        let keys = source.client()?.query(&sql, &[]).await.map_err(on(source.side()))?;
         written.rows += keys.len() as u64;
         written.held.extend(held::keys_of(table.shape.table_id, &keys).map_err(on(source.side()))?);
     }
-    Ok(written)
+    Ok(())
 }
 
 /// From the staging table into the table: what is there already stays, since it is no older. The
@@ -250,9 +291,13 @@ const HAS_LARGE: &str = "\
     FROM pg_catalog.pg_class AS c WHERE c.reltoastrelid <> 0 AND (c.oid = $1::text::regclass \
         OR c.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1::text::regclass) AS p))";
 
-/// Memory that a stream takes whose largest row has so many bytes.
-pub(super) fn memory(largest: u64) -> u64 {
-    largest.saturating_mul(COPIES).max(STREAM_BYTES)
+/// Memory that a chunk takes whose largest row has so many bytes.
+pub(super) fn memory(load: Load, all: &RowMemory, largest: u64) -> u64 {
+    let rows = largest.saturating_mul(COPIES);
+    match load {
+        Load::Copy => rows.max(STREAM_BYTES),
+        Load::Insert => rows.saturating_add(insert::memory(all)),
+    }
 }
 
 /// About how many bytes the largest row of the chunk has; 0 where the table has no rows that do not
@@ -322,11 +367,6 @@ async fn stream(
     writing.send(piece.freeze()).await.map_err(target)?;
     let rows = writing.finish().await.map_err(target)?;
     Ok(Written { rows, bytes, largest, held: BTreeSet::new() })
-}
-
-/// Binary only where both servers are PostgreSQL.
-pub(super) fn may_be_binary(target_is_cockroach: bool) -> bool {
-    !target_is_cockroach
 }
 
 impl Format {

@@ -168,6 +168,10 @@ async fn load_one(
     let overrides = !shadow.facts().is_cockroach;
     let across = primary.facts().is_cockroach || !overrides;
     let parts = assemble(&on_primary, &on_shadow, key, &unique_columns, ignored, across);
+    let parts = parts.map(|mut parts| {
+        parts.0.iter_mut().for_each(|pair| pair.to_cockroach = !overrides);
+        parts
+    });
     let parts =
         parts.and_then(|parts| if overrides { Ok(parts) } else { writable(parts, &on_shadow) });
     Ok(parts.map(|(pairs, generated, shadow_only, key)| {
@@ -338,6 +342,7 @@ fn assemble(
             shadow_type: facts.map(|facts| facts.full_type.clone()).unwrap_or_default(),
             unique: unique.contains(&column.name),
             identity_always: facts.is_some_and(|facts| facts.identity_always),
+            to_cockroach: false,
         });
     }
     let cast = |pair: &&mut Pair| !across && !matches!(pair.form, Form::Own(_) | Form::Text);

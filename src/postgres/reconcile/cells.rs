@@ -72,9 +72,29 @@ pub fn carry(pair: &Pair, cell: Option<&[u8]>) -> Result<RawParam, String> {
     };
     let name = &pair.judged.primary.name;
     fits(pair, cell).map_err(|why| format!("column {name:?}: {why}"))?;
-    value::transcode(&pair.judged.primary.ty, &pair.judged.shadow.ty, cell)
-        .map(RawParam)
-        .map_err(|error| format!("column {name:?}: {error}"))
+    let shadow = &pair.judged.shadow.ty;
+    let param = value::transcode(&pair.judged.primary.ty, shadow, cell)
+        .map_err(|error| format!("column {name:?}: {error}"))?;
+    match &param.data {
+        // CockroachDB takes 1.000 for 1 in binary form: the digits that PostgreSQL sends there are
+        // those that are not zero.
+        Some(bytes)
+            if pair.to_cockroach && param.format == Format::Binary && is_numeric(shadow) =>
+        {
+            let text = value::to_text(shadow, bytes);
+            let text = text.map_err(|error| format!("column {name:?}: {error}"))?;
+            Ok(RawParam(Parameter::text(text.into_bytes())))
+        }
+        _ => Ok(RawParam(param)),
+    }
+}
+
+/// A number of any scale, or an array of them.
+fn is_numeric(ty: &PgType) -> bool {
+    match &ty.base().kind {
+        TypeKind::Array(element) => is_numeric(element),
+        _ => ty.base().name == "numeric",
+    }
 }
 
 /// A large cell is not copied on its way where both columns have the same type.
@@ -103,6 +123,7 @@ fn goes_as_it_is(pair: &Pair) -> bool {
     let text = |column: &Column| matches!(column.ty.name.as_str(), "text" | "varchar");
     own(&primary.ty)
         && own(&shadow.ty)
+        && !(pair.to_cockroach && is_numeric(&shadow.ty))
         && (primary.ty.oid == shadow.ty.oid && primary.type_modifier == shadow.type_modifier
             || text(primary) && text(shadow) && shadow.type_modifier < MODIFIER_BASE)
 }
@@ -113,6 +134,12 @@ const FIRST_OWN_ID: u32 = 16_384;
 /// What the shadow's column would round or cut without a word. Times are not among it: a
 /// coarser time is the same one by the rules of comparing.
 fn fits(pair: &Pair, cell: &[u8]) -> Result<(), String> {
+    if pair.to_cockroach
+        && let Ok(Some(dimensions)) = value::dimensions(&pair.judged.primary.ty, cell)
+        && !matches!(dimensions.as_slice(), [] | [(_, 1)])
+    {
+        return Err("CockroachDB has arrays of one dimension only, which begin at 1".to_owned());
+    }
     let modifier = pair.judged.shadow.type_modifier;
     if modifier < MODIFIER_BASE {
         return Ok(());
@@ -167,5 +194,93 @@ pub fn keep(shape: &TableShape, column: usize, cell: Option<&[u8]>) -> RawParam 
     if shape.is_text(Role::Shadow, column) {
         return as_text(cell);
     }
+    let numeric = shape.shadow_columns.get(column).map(|column| &column.ty);
+    if let (Some(bytes), Some(ty)) = (cell, numeric.filter(|ty| is_numeric(ty)))
+        && let Ok(text) = value::to_text(ty, bytes)
+    {
+        return RawParam(Parameter::text(text.into_bytes()));
+    }
     RawParam(cell.map_or(Parameter::NULL, |bytes| Parameter::binary(bytes.to_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::value::Value;
+    use crate::postgres::reconcile::shape::tests::shape;
+
+    fn ty(name: &str, oid: u32, kind: TypeKind) -> Arc<PgType> {
+        Arc::new(PgType { oid, name: name.to_owned(), schema: "pg_catalog".to_owned(), kind })
+    }
+
+    fn to_cockroach(primary: &Arc<PgType>, shadow: &Arc<PgType>) -> Pair {
+        let mut pair = shape().pairs[0].clone();
+        pair.to_cockroach = true;
+        pair.judged.primary.ty = Arc::clone(primary);
+        pair.judged.shadow.ty = Arc::clone(shadow);
+        pair
+    }
+
+    /// PostgreSQL sends no digits that are zero at the end, and CockroachDB takes what it is sent.
+    #[test]
+    fn a_number_goes_to_cockroachdb_with_all_of_its_digits() {
+        let numeric = ty("numeric", 1700, TypeKind::Simple);
+        let (int, many) = (ty("int8", 20, TypeKind::Simple), TypeKind::Array(numeric.clone()));
+        let many = ty("_numeric", 1231, many);
+        for (from, to, text) in [
+            (&numeric, &numeric, "1.000"),
+            (&numeric, &numeric, "0.00"),
+            (&numeric, &numeric, "NaN"),
+            (&int, &numeric, "10000"),
+            (&many, &many, "{1.000,NULL,20000}"),
+        ] {
+            let value = Value::Text(text.to_owned());
+            let value = match text.parse() {
+                Ok(number) if from.name == "int8" => Value::Int64(number),
+                _ if from.name == "numeric" => Value::Numeric(text.to_owned()),
+                _ => value,
+            };
+            let cell = match &value {
+                Value::Text(_) => array_of_numbers(&numeric, &["1.000", "", "20000"], &[(3, 1)]),
+                _ => value::bind(from, &value).unwrap().data.unwrap().to_vec(),
+            };
+            let param = carry(&to_cockroach(from, to), Some(&cell)).unwrap().0;
+            assert_eq!(param, Parameter::text(text.as_bytes().to_vec()), "{} {text}", from.name);
+        }
+    }
+
+    #[test]
+    fn an_array_that_cockroachdb_would_number_anew_is_refused() {
+        let numeric = ty("numeric", 1700, TypeKind::Simple);
+        let many = ty("_numeric", 1231, TypeKind::Array(numeric.clone()));
+        let pair = to_cockroach(&many, &many);
+        for (dimensions, fits) in
+            [(&[(2, 1)][..], true), (&[(2, 0)], false), (&[(1, 1), (2, 1)], false)]
+        {
+            let cell = array_of_numbers(&numeric, &["1", "2"], dimensions);
+            assert_eq!(carry(&pair, Some(&cell)).is_ok(), fits, "{dimensions:?}");
+        }
+    }
+
+    /// In the server's binary format; an empty text is NULL.
+    fn array_of_numbers(element: &PgType, numbers: &[&str], dimensions: &[(i32, i32)]) -> Vec<u8> {
+        let count = i32::try_from(dimensions.len()).unwrap();
+        let mut cell = Vec::new();
+        let mut field = |field: i32| cell.extend_from_slice(&field.to_be_bytes());
+        [count, 1, element.oid.cast_signed()].into_iter().for_each(&mut field);
+        dimensions.iter().flat_map(|(length, lower)| [*length, *lower]).for_each(&mut field);
+        for number in numbers {
+            if number.is_empty() {
+                cell.extend_from_slice(&(-1_i32).to_be_bytes());
+                continue;
+            }
+            let bound = value::bind(element, &Value::Numeric((*number).to_owned())).unwrap();
+            let bytes = bound.data.unwrap();
+            cell.extend_from_slice(&i32::try_from(bytes.len()).unwrap().to_be_bytes());
+            cell.extend_from_slice(&bytes);
+        }
+        cell
+    }
 }

@@ -27,6 +27,8 @@ pub struct Pair {
     pub unique: bool,
     /// The shadow generates it always: only an INSERT can give it a value.
     pub identity_always: bool,
+    /// The shadow is CockroachDB.
+    pub to_cockroach: bool,
 }
 
 /// A column of the primary key.
@@ -332,6 +334,7 @@ pub(in crate::postgres) mod tests {
                 shadow_type: "text".to_owned(),
                 unique: index == 1,
                 identity_always: false,
+                to_cockroach: false,
             })
             .collect();
         let mut shadow_columns = columns.clone();
