@@ -5,12 +5,22 @@
 
 mod support;
 
-use segue::domain::side::Side;
+use std::sync::Arc;
+use std::time::Duration;
+
+use segue::domain::control::{ControlState, Phase};
+use segue::domain::side::{Side, Sides};
 use segue::domain::table::TableMapping;
+use segue::ports::ControlView;
 use segue::postgres::capture::{self, Params};
+use segue::postgres::connect::Connector;
+use segue::postgres::drift::{CaptureWatch, Look};
+use segue::postgres::dsn::Dsn;
+use segue::postgres::pool::{Params as PoolParams, Pool};
 use segue::postgres::schema::{self, Flavour, Permission, SetupError};
+use segue::postgres::settings::Purpose;
 use support::stand_in::Cockroach;
-use support::{Database, Major, shared};
+use support::{Database, Major, Proxy, shared};
 use tokio_postgres::Client;
 
 const PARAMS_SIDE: Side = Side::Target;
@@ -18,18 +28,21 @@ const PARAMS_SIDE: Side = Side::Target;
 /// A stand-in with capture on all its tables, in the phase in which it is the primary.
 struct Captured {
     database: Database,
+    /// As segue connects to it.
+    dsn: String,
+    _proxy: Option<Proxy>,
     owner: Client,
     tables: Vec<TableMapping>,
 }
 
 impl Captured {
     async fn new(sql: &str) -> Self {
-        let Cockroach { database, .. } = Cockroach::create(shared(Major::V18), sql).await;
+        let Cockroach { database, dsn, proxy } = Cockroach::create(shared(Major::V18), sql).await;
         let mut owner = database.client().await;
         let migrated = schema::migrate(&mut owner, PARAMS_SIDE, Permission::Change).await;
         assert_eq!(migrated.expect("schema is made").flavour, Flavour::CockroachDb);
         let (tables, _) = capture::default_tables(&owner).await.expect("tables are found");
-        let mut captured = Self { database, owner, tables };
+        let mut captured = Self { database, dsn, _proxy: proxy, owner, tables };
         captured.install().await;
         captured.phase("reversed").await;
         captured
@@ -247,4 +260,46 @@ async fn what_is_printed_is_what_is_installed() {
     assert!(refused.is_empty(), "{refused:?}");
     c.owner.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     assert_eq!(c.drift().await, [""; 0]);
+}
+
+/// The member's own word for the phase.
+struct Says(Phase);
+
+impl ControlView for Says {
+    fn current(&self) -> ControlState {
+        ControlState { epoch: 1, phase: self.0 }
+    }
+}
+
+/// A column that a trigger's body names goes by `CASCADE`, and the trigger with it, without a word;
+/// from 26.2 on it can be disabled as well. There are no versions of catalogue rows to notice it by.
+#[tokio::test]
+async fn capture_that_does_not_stand_voids_proofs_as_long_as_it_does_not() {
+    let c = Captured::new("CREATE TABLE t (id int PRIMARY KEY, v int)").await;
+    let pool = |side| {
+        let connector = Connector::new(side, Dsn::parse(&c.dsn, |_| None).expect("a DSN"));
+        let params = PoolParams::new(Purpose::Own, 2, Duration::from_secs(10));
+        Pool::new(connector.expect("a connector"), params).expect("a pool")
+    };
+    let pools = Sides { source: pool(Side::Source), target: pool(Side::Target) };
+    let watch = CaptureWatch::new(pools, Arc::new(Says(Phase::Reversed)));
+    assert_eq!(watch.look(Look::Routine).await.expect("looked"), []);
+    let trigger =
+        "SELECT tgname FROM pg_trigger WHERE tgrelid = 't'::regclass AND NOT tgisinternal";
+    let trigger = c.database.rows(trigger).await.remove(0);
+    c.owner.batch_execute(&format!("DROP TRIGGER \"{trigger}\" ON t")).await.expect("dropped");
+
+    let noticed = watch.look(Look::Routine).await.expect("looked");
+    assert_eq!(noticed.len(), 1, "{noticed:?}");
+    assert!(noticed[0].why.contains("is missing"), "{noticed:?}");
+    let voided = "SELECT void_reason FROM segue.verify_table WHERE voided_at IS NOT NULL";
+    assert_eq!(c.database.rows(voided).await, [format!("on the target {}", noticed[0].why)]);
+    let told = "SELECT count(*) FROM segue.history WHERE kind = 'drift'";
+    assert_eq!(c.database.rows(told).await, ["1"]);
+    // What was proven since is void again, and it is told once.
+    let proven = "UPDATE segue.verify_table SET voided_at = NULL";
+    c.owner.batch_execute(proven).await.expect("proven");
+    assert_eq!(watch.look(Look::Routine).await.expect("looked"), []);
+    assert_eq!(c.database.rows(voided).await.len(), 1);
+    assert_eq!(c.database.rows(told).await, ["1"]);
 }

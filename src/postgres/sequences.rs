@@ -28,6 +28,7 @@ const SEQUENCES: &str = concat!(
     is_numeric!(),
     " AND (e.sql IS NULL OR pg_catalog.strpos(e.sql, 'nextval(') = 0 OR e.sql ~ \
             '^(pg_catalog\\.)?nextval\\(''([^'']|'''')+''::(pg_catalog\\.)?regclass\\)$') \
+, 1::int8 \
     FROM pg_catalog.pg_sequence AS s \
     JOIN pg_catalog.pg_class AS c ON c.oid = s.seqrelid AND c.relpersistence = 'p' \
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
@@ -52,7 +53,8 @@ const SEQUENCES: &str = concat!(
 const SEQUENCES_OF_COCKROACH: &str = "\
     SELECT s.schemaname::text, s.sequencename::text, NULL::text, NULL::text, NULL::text, \
         s.increment_by, s.min_value, s.max_value, s.cycle, s.last_value, \
-        pg_catalog.has_sequence_privilege(c.oid, 'UPDATE'), current_user::text, NULL::bool \
+        pg_catalog.has_sequence_privilege(c.oid, 'UPDATE'), current_user::text, NULL::bool, \
+        s.cache_size \
     FROM pg_catalog.pg_sequences AS s \
     JOIN pg_catalog.pg_namespace AS n ON n.nspname = s.schemaname \
     JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = s.sequencename \
@@ -99,6 +101,9 @@ struct Sequence {
     last: Option<i64>,
     may_set: bool,
     role: String,
+    /// Numbers that a session or a node of CockroachDB takes at once, and gives out whatever the
+    /// sequence is set to meanwhile. Of a session of PostgreSQL nobody asks.
+    cached: i64,
 }
 
 // === impl Sequence ===
@@ -133,6 +138,36 @@ impl Sequence {
         }
         let margin = self.increment.saturating_mul(MARGIN_STEPS);
         wanted.saturating_add(margin).clamp(self.min, self.max)
+    }
+
+    /// What stands against setting it.
+    fn can_be_set_to(&self, number: i64, side: Side) -> Result<(), SqlFault> {
+        let name = self.name.quoted();
+        if !self.may_set {
+            let hint =
+                format!("run GRANT UPDATE ON SEQUENCE {name} TO {}", quote_identifier(&self.role));
+            return Err(self.refuse(side, "may not be set", hint));
+        }
+        if self.cached > 1 {
+            let message = format!(
+                "keeps {} numbers in each node or session, which would give them out again after it \
+                 is set",
+                self.cached
+            );
+            let hint = format!(
+                "run ALTER SEQUENCE {name} CACHE 1, which forgets them; give it a cache again when \
+                 the change is done"
+            );
+            return Err(self.refuse(side, &message, hint));
+        }
+        if !(self.min..=self.max).contains(&number) {
+            let message =
+                format!("goes from {} to {}, and {number} is taken already", self.min, self.max);
+            let bound = if self.ascends() { "MAXVALUE" } else { "MINVALUE" };
+            let hint = format!("widen it: ALTER SEQUENCE {name} AS bigint {bound} …");
+            return Err(self.refuse(side, &message, hint));
+        }
+        Ok(())
     }
 
     fn refuse(&self, side: Side, message: &str, hint: String) -> SqlFault {
@@ -198,21 +233,8 @@ fn aim(sequence: &Sequence, twins: &[&Sequence], held: Option<i64>) -> Option<i6
 }
 
 async fn set_to(session: &Session, sequence: &Sequence, number: i64) -> Result<(), SqlFault> {
+    sequence.can_be_set_to(number, session.side())?;
     let name = sequence.name.quoted();
-    if !sequence.may_set {
-        let hint =
-            format!("run GRANT UPDATE ON SEQUENCE {name} TO {}", quote_identifier(&sequence.role));
-        return Err(sequence.refuse(session.side(), "may not be set", hint));
-    }
-    if !(sequence.min..=sequence.max).contains(&number) {
-        let message = format!(
-            "goes from {} to {}, and {number} is taken already",
-            sequence.min, sequence.max
-        );
-        let bound = if sequence.ascends() { "MAXVALUE" } else { "MINVALUE" };
-        let hint = format!("widen it: ALTER SEQUENCE {name} AS bigint {bound} …");
-        return Err(sequence.refuse(session.side(), &message, hint));
-    }
     let sql = "SELECT pg_catalog.setval($1::text::pg_catalog.regclass, $2, true)";
     let prepared = session.prepared(sql).await?;
     let done = session.query(&prepared.statement, &[&name, &number]).await;
@@ -312,6 +334,7 @@ fn read(row: &Row) -> Result<(Sequence, Option<Column>), tokio_postgres::Error> 
         last: row.try_get(9)?,
         may_set: row.try_get(10)?,
         role: row.try_get(11)?,
+        cached: row.try_get(13)?,
     };
     Ok((sequence, column))
 }
@@ -346,7 +369,19 @@ mod tests {
             last,
             may_set: true,
             role: "segue".to_owned(),
+            cached: 1,
         }
+    }
+
+    /// Numbers that a node of CockroachDB holds are given out whatever the sequence is set to
+    /// (its issue 71135): they are the source's by then.
+    #[test]
+    fn a_sequence_whose_numbers_are_kept_elsewhere_is_not_set() {
+        let kept = Sequence { cached: 256, ..sequence(1, Some(1), true) };
+        let refused = kept.can_be_set_to(7, Side::Target).unwrap_err();
+        assert_eq!(refused.reason, "refused.sequence");
+        assert!(refused.hint.contains("ALTER SEQUENCE \"public\".\"s\" CACHE 1"), "{refused:?}");
+        assert!(Sequence { cached: 1, ..kept }.can_be_set_to(7, Side::Target).is_ok());
     }
 
     #[test]

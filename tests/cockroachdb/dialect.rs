@@ -24,7 +24,7 @@ fn broken(sent: &Sent, release: Release) -> Vec<String> {
 }
 
 /// What CockroachDB does not take or answers otherwise, the rule that says so, and what it takes.
-const VECTORS: [(&str, &str, &str); 31] = [
+const VECTORS: [(&str, &str, &str); 33] = [
     (
         "WITH a AS (INSERT INTO t VALUES (1)) SELECT 1",
         "WITH part without a result",
@@ -68,6 +68,13 @@ const VECTORS: [(&str, &str, &str); 31] = [
         "SELECT pg_catalog.now() = pg_catalog.statement_timestamp()",
         "two readings of the clock",
         "SELECT pg_catalog.now()",
+    ),
+    ("SET LOCAL lock_timeout = '200ms'", "short lock_timeout", "SET LOCAL lock_timeout = 5000"),
+    (
+        "SELECT a.attname FROM pg_catalog.pg_attribute AS a WHERE NOT a.attisdropped",
+        "hidden columns",
+        "SELECT a.attname FROM pg_catalog.pg_attribute AS a WHERE NOT a.attisdropped \
+            AND (pg_catalog.to_jsonb(a) ->> 'attishidden') IS DISTINCT FROM 'true'",
     ),
     ("CREATE TEMP TABLE t (a int)", "temporary table", "CREATE TABLE t (a int)"),
     ("SELECT t.ctid FROM t", "system column", "SELECT t.a FROM t"),

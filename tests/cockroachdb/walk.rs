@@ -52,6 +52,9 @@ struct Walk<'a> {
     found: BTreeSet<Violation>,
 }
 
+/// A shorter wait is over before a writer that is well has committed.
+const LOCK_TIMEOUT_MIN_MS: i64 = 1000;
+
 /// Statements that change the schema, which commit a transaction that is open.
 const DDL: [&str; 11] = [
     "CreateStmt",
@@ -89,6 +92,7 @@ impl Walk<'_> {
     }
 
     fn statement(&mut self, statement: &Value) {
+        self.hidden(statement);
         let tables = tables(statement);
         for (_, (schema, name)) in &tables {
             self.table(schema, name);
@@ -107,7 +111,7 @@ impl Walk<'_> {
             "TypeName" => self.type_name(body),
             "AExpr" => self.operator(body),
             "LockingClause" => self.locking(body),
-            "VariableSetStmt" => self.setting(text(body, "name")),
+            "VariableSetStmt" => self.set(body),
             "CopyStmt" => self.copy(body),
             "CreateStmt" => self.temporary(&body["relation"]),
             "CreateTableAsStmt" => self.temporary(&body["into"]["rel"]),
@@ -290,6 +294,35 @@ impl Walk<'_> {
             self.say("no such setting", name);
         } else if !settings.known.contains(&name) {
             self.say("setting not known", name);
+        }
+    }
+
+    /// Plain reads wait for uncommitted rows there, and it bounds that too.
+    fn set(&mut self, body: &Value) {
+        let name = text(body, "name");
+        self.setting(name);
+        let value = node(&body["args"][0]).filter(|_| name == "lock_timeout");
+        let Some(("AConst", value)) = value else { return };
+        let milliseconds = value["val"]["Ival"]["ival"].as_i64();
+        let milliseconds = milliseconds.or_else(|| {
+            let text = value["val"]["Sval"]["sval"].as_str()?;
+            text.strip_suffix("ms").unwrap_or(text).trim().parse().ok()
+        });
+        if milliseconds.is_some_and(|it| (1..LOCK_TIMEOUT_MIN_MS).contains(&it)) {
+            self.say("short lock_timeout", "bounds reads too");
+        }
+    }
+
+    /// A list of a table's columns has those that nobody declared.
+    fn hidden(&mut self, statement: &Value) {
+        let (mut lists, mut looks) = (false, false);
+        visit(statement, &mut |kind, body| match kind {
+            "ColumnRef" => lists |= strings(&body["fields"]).last() == Some(&"attisdropped"),
+            "AConst" => looks |= body["val"]["Sval"]["sval"] == "attishidden",
+            _ => {}
+        });
+        if lists && !looks {
+            self.say("hidden columns", "pg_attribute without attishidden");
         }
     }
 

@@ -157,6 +157,27 @@ async fn what_was_forgotten_long_ago_goes_and_nothing_else() {
     assert_eq!(pair.target.rows("SELECT count(*) FROM segue.outbox").await, ["4"]);
 }
 
+/// What is removed is met by writers, and the server asks for the statement again (40001).
+#[tokio::test]
+async fn upkeep_that_could_not_be_ordered_is_made_again() {
+    let (pair, _proxy, way) = world::onto_cockroach().await;
+    pair.target.run(ROWS).await;
+    let first_is_refused = "
+        CREATE SEQUENCE public.attempts;
+        CREATE FUNCTION public.refuse_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('public.attempts') = 1 THEN
+                RAISE EXCEPTION 'restart transaction' USING ERRCODE = '40001';
+            END IF;
+            RETURN OLD;
+        END $$;
+        CREATE TRIGGER refuse_first BEFORE DELETE ON segue.outbox
+            FOR EACH ROW EXECUTE FUNCTION public.refuse_first();";
+    pair.target.run(first_is_refused).await;
+    assert_eq!(upkeep(&way, 1 << 30).truncate_ring().await.unwrap(), 2);
+    let left = pair.target.rows("SELECT key FROM segue.outbox ORDER BY key").await;
+    assert_eq!(left, ["{4}", "{5}"]);
+}
+
 #[tokio::test]
 async fn keys_past_the_limit_are_folded_and_the_copy_is_kept() {
     let (pair, _proxy, way) = world::onto_cockroach().await;

@@ -39,6 +39,8 @@ WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
     AND n.nspname NOT LIKE 'pg\\_%'
 ORDER BY 2, 3";
 
+// CockroachDB has columns that nobody declared and `SELECT *` leaves out: of rows without a key, of
+// hash shards, regions and expiry. PostgreSQL does not know the word.
 const COLUMNS: &str = "
 WITH RECURSIVE under (type, oid, typmod, depth) AS (
     SELECT DISTINCT b.atttypid, b.atttypid, -1, 0
@@ -63,6 +65,7 @@ JOIN pg_catalog.pg_namespace AS bn ON bn.oid = b.typnamespace
 LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+    AND (pg_catalog.to_jsonb(a) ->> 'attishidden') IS DISTINCT FROM 'true'
 ORDER BY a.attrelid, a.attnum";
 
 const INDEXES: &str = "
@@ -71,6 +74,7 @@ SELECT i.indrelid, i.indisprimary, c.relname::text,
         FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k (position)
         LEFT JOIN pg_catalog.pg_attribute AS att
             ON att.attrelid = i.indrelid AND att.attnum = i.indkey[k.position]
+        WHERE (pg_catalog.to_jsonb(att) ->> 'attishidden') IS DISTINCT FROM 'true'
         ORDER BY k.position),
     i.indpred IS NOT NULL, coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false),
     pg_catalog.pg_get_indexdef(i.indexrelid), NOT i.indimmediate

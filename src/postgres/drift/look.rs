@@ -6,7 +6,7 @@ use tokio_postgres::{Error, Row};
 use super::{COUNT_EVERY, Look};
 use crate::domain::drift::{Counted, Seen};
 use crate::domain::side::Side;
-use crate::domain::table::TableName;
+use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::pool::Lease;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
@@ -104,6 +104,25 @@ pub(super) struct Tables {
     ids: Vec<i32>,
     source: Vec<TableName>,
     target: Vec<TableName>,
+}
+
+// === impl Tables ===
+
+impl Tables {
+    /// Where they are on both sides.
+    pub(super) fn mappings(&self) -> Vec<TableMapping> {
+        let pairs = self.source.iter().zip(&self.target);
+        pairs
+            .map(|(source, target)| TableMapping { source: source.clone(), target: target.clone() })
+            .collect()
+    }
+
+    /// The id of a table of a side, and its name on the source.
+    pub(super) fn find(&self, side: Side, name: &TableName) -> Option<(i32, TableName)> {
+        let names = if side == Side::Source { &self.source } else { &self.target };
+        let at = names.iter().position(|found| found == name)?;
+        Some((*self.ids.get(at)?, self.source.get(at)?.clone()))
+    }
 }
 
 const TABLES: &str = "SELECT table_id, source_schema, source_name, target_schema, target_name \

@@ -8,18 +8,24 @@
 //! *If we crash here*: proofs are voided before it is noted what was seen, so that the next look
 //! voids them again.
 //!
-//! CockroachDB keeps no versions of catalogue rows that could be asked for: there nothing is seen.
+//! CockroachDB keeps no versions of catalogue rows that could be asked for: there it is only asked
+//! whether capture stands. `DROP … CASCADE` takes a trigger along without a word, and from 26.2 on one
+//! can be disabled: as long as it is, the proofs of its table are void again at each look. What was off
+//! and on again between two looks is not seen.
 
 mod look;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::domain::control::Phase;
 use crate::domain::drift::{Noticed, Seen, judge};
 use crate::domain::fault::SqlFault;
 use crate::domain::side::{Side, Sides};
+use crate::domain::table::TableName;
 use crate::ports::ControlView;
+use crate::postgres::capture;
 use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
 
@@ -57,6 +63,8 @@ pub enum Look {
 pub struct CaptureWatch {
     pools: Sides<Pool>,
     control: Arc<dyn ControlView>,
+    /// What has been told of tables on CockroachDB whose capture does not stand.
+    told: Arc<Mutex<HashMap<i32, String>>>,
 }
 
 // === impl CaptureWatch ===
@@ -64,7 +72,7 @@ pub struct CaptureWatch {
 impl CaptureWatch {
     /// Watches these; the control row says which is the primary.
     pub fn new(pools: Sides<Pool>, control: Arc<dyn ControlView>) -> Self {
-        Self { pools, control }
+        Self { pools, control, told: Arc::default() }
     }
 
     /// Looks at both sides; voids the proofs of tables whose capture was off, and answers which
@@ -119,7 +127,10 @@ impl CaptureWatch {
     ) -> Result<Vec<Noticed>, SqlFault> {
         let client = self.pools.of(side).get().await?;
         if client.facts().is_cockroach {
-            return Ok(Vec::new());
+            return match phase.captures() && phase.primary() == side {
+                true => self.ask(side, &client, tables).await,
+                false => Ok(Vec::new()),
+            };
         }
         if !phase.captures() {
             look::forget(&client).await.map_err(said(&client))?;
@@ -136,33 +147,61 @@ impl CaptureWatch {
         let mut noticed = Vec::new();
         for table in &mut known {
             let Some(why) = table.why(&captured) else { continue };
-            self.void(phase.primary(), &client, table, &why).await?;
+            self.void(phase.primary(), side, table.id, &why).await?;
             if !look::note_one(&client, table).await.map_err(said(&client))? {
                 // Another one has noticed the same; or it is still as it was.
                 continue;
             }
-            let (table, reason) =
-                (table.name.clone(), format!("{} on the {side}: {why}", table.name));
-            tracing::error!(%table, %side, why, "proofs are void: capture may have missed writes");
-            let primary = self.pools.of(phase.primary()).get().await?;
-            primary.execute(EVENT, &[&reason]).await.map_err(said(&primary))?;
-            noticed.push(Noticed { side, table, why });
+            noticed.push(self.tell(phase.primary(), side, table.name.clone(), why).await?);
         }
         look::note(&client, &known).await.map_err(said(&client))?;
         Ok(noticed)
     }
 
-    async fn void(
+    /// Asks a CockroachDB that is the primary whether capture stands on each table.
+    async fn ask(
+        &self,
+        side: Side,
+        client: &Lease,
+        tables: &Tables,
+    ) -> Result<Vec<Noticed>, SqlFault> {
+        let (params, mappings) = (capture::Params::new(side), tables.mappings());
+        let drifts = capture::verify_installed(&***client, &params, &mappings).await;
+        let (mut noticed, mut now) = (Vec::new(), HashMap::new());
+        for drift in drifts.map_err(said(client))? {
+            let Some((id, name)) = tables.find(side, &drift.table) else { continue };
+            self.void(side, side, id, &drift.what).await?;
+            if self.told().get(&id) != Some(&drift.what) {
+                noticed.push(self.tell(side, side, name, drift.what.clone()).await?);
+            }
+            now.insert(id, drift.what);
+        }
+        *self.told() = now;
+        Ok(noticed)
+    }
+
+    fn told(&self) -> MutexGuard<'_, HashMap<i32, String>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn tell(
         &self,
         primary: Side,
-        client: &Lease,
-        table: &Known,
-        why: &str,
-    ) -> Result<(), SqlFault> {
-        let side = client.side();
+        side: Side,
+        table: TableName,
+        why: String,
+    ) -> Result<Noticed, SqlFault> {
+        tracing::error!(%table, %side, why, "proofs are void: capture may have missed writes");
+        let reason = format!("{table} on the {side}: {why}");
+        let primary = self.pools.of(primary).get().await?;
+        primary.execute(EVENT, &[&reason]).await.map_err(said(&primary))?;
+        Ok(Noticed { side, table, why })
+    }
+
+    async fn void(&self, primary: Side, side: Side, id: i32, why: &str) -> Result<(), SqlFault> {
         let reason = format!("on the {side} {why}");
         let client = self.pools.of(primary).get().await?;
-        client.execute(VOID, &[&table.id, &reason]).await.map_err(said(&client))?;
+        client.execute(VOID, &[&id, &reason]).await.map_err(said(&client))?;
         Ok(())
     }
 }

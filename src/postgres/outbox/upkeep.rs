@@ -11,6 +11,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 
 use crate::domain::fault::SqlFault;
 use crate::ports::reconcile::{OutboxSize, Upkeep};
@@ -187,9 +189,9 @@ impl OutboxUpkeep {
     /// statements that took.
     async fn remove_forgotten(&self, client: &Lease, keep: Keep) -> Result<u64, SqlFault> {
         let sql = remove_sql("segue.outbox", place_of(client).0, keep, "");
-        let (age_s, rows_max) = (keep.age_s(), self.params.rows_max);
+        let (age_s, rows_max) = (keep.age_s(), self.params.rows_max.min(ROWS_MAX_COCKROACH));
         let mut statements = 0;
-        while client.execute(&sql, &[&age_s, &rows_max]).await.map_err(said(client))? > 0 {
+        while execute(client, &sql, &[&age_s, &rows_max]).await? > 0 {
             statements += 1;
         }
         Ok(statements)
@@ -201,8 +203,34 @@ impl OutboxUpkeep {
             FROM segue.idempotency WHERE created_at < pg_catalog.clock_timestamp() \
                 - $1::float8 * '1 second'::interval LIMIT $2 FOR UPDATE SKIP LOCKED))";
         let kept_s = self.params.idempotency_kept.as_secs_f64();
-        client.execute(sql, &[&kept_s, &self.params.rows_max]).await.map_err(said(&client))
+        let rows_max = match client.facts().is_cockroach {
+            true => self.params.rows_max.min(ROWS_MAX_COCKROACH),
+            false => self.params.rows_max,
+        };
+        execute(&client, sql, &[&kept_s, &rows_max]).await
     }
+}
+
+/// Rows that one statement removes on CockroachDB at most: it locks all that it scans, and who
+/// writes there meanwhile makes it begin again.
+const ROWS_MAX_COCKROACH: i64 = 500;
+/// How often one is made that the server asks to make again.
+const ATTEMPTS: u32 = 5;
+
+/// Runs a statement that is a transaction of its own, again where CockroachDB says that it could
+/// not be ordered among others. Nothing of it was applied then.
+async fn execute(
+    client: &Lease,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<u64, SqlFault> {
+    for _ in 1..ATTEMPTS {
+        match client.execute(sql, params).await {
+            Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {}
+            done => return done.map_err(said(client)),
+        }
+    }
+    client.execute(sql, params).await.map_err(said(client))
 }
 
 async fn may_truncate(client: &Lease, slot: i16, keep: Keep) -> Result<bool, SqlFault> {

@@ -21,7 +21,7 @@ use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::plan::{Removal, plan};
 use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::select::Wanted;
-use crate::postgres::reconcile::session::{ForeignKeys, Transaction, begin_primary};
+use crate::postgres::reconcile::session::{ForeignKeys, Transaction};
 use crate::postgres::reconcile::settle::Learned;
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::shapes::ShapeMap;
@@ -110,8 +110,7 @@ impl Reconciler {
         let (client, side) = (shadow.client()?, shadow.side());
         let on_shadow = read_all(client, side, Role::Shadow, tables, wanted, &there);
         let on_primary = async {
-            let begin = begin_primary(room.deadline);
-            let primary = Transaction::open(&self.primary, &begin).await?;
+            let primary = Transaction::open_reading(&self.primary, room.deadline).await?;
             let (client, side) = (primary.client()?, primary.side());
             let read = read_all(client, side, Role::Primary, tables, wanted, &here);
             let known = still_registered(&primary, tables);

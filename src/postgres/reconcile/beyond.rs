@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::select::{presence, presence_of_bytes};
-use crate::postgres::reconcile::session::{Transaction, begin_primary};
+use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::{Reconciler, Report};
 
@@ -111,8 +111,7 @@ impl Reconciler {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Found, Halt> {
-        let begin = begin_primary(self.params.deadline);
-        let transaction = Transaction::open(self.pool(role), &begin).await?;
+        let transaction = Transaction::open_reading(self.pool(role), self.params.deadline).await?;
         let side = transaction.side();
         let client = transaction.client()?;
         let select = client.prepared(sql).await.map_err(of_fault)?;

@@ -20,13 +20,14 @@ const STORED_BYTES: usize = 4 << 10;
 /// [`by_keys`]: crate::postgres::reconcile::select::by_keys
 pub(super) fn select(shape: &TableShape, role: Role, wanted: Wanted) -> String {
     let nonce = format!("${}::pg_catalog.text", shape.key.len() + 1);
+    let words = Words { across: shape.across, is_cockroach: shape.is_cockroach(role) };
     let mut cells = vec!["k.n".to_owned()];
     for (index, column) in shape.columns(role).iter().enumerate() {
         let name = format!("t.{}", quote_identifier(&column.name));
         let text = shape.is_text(role, index);
         let paired = shape.compared().any(|pair| place(pair, role) == index);
-        cells.push(match Sent::of(column, text).filter(|_| paired) {
-            Some(sent) => sent.cell(column, &name, &nonce),
+        cells.push(match Sent::of(column, text, words).filter(|_| paired) {
+            Some(sent) => sent.cell(column, &name, &nonce, words),
             None if text => form::text(&column.ty, &name),
             None => name,
         });
@@ -40,7 +41,7 @@ pub(super) fn select(shape: &TableShape, role: Role, wanted: Wanted) -> String {
             let name = format!("t.{}", quote_identifier(&column.name));
             // It is held against another of the same form alone.
             let image = form::image(pair, role, &name, shape.across);
-            cells.push(of_text(&format!("({image})::pg_catalog.text"), &nonce));
+            cells.push(of_text(&format!("({image})::pg_catalog.text"), &nonce, words));
         }
     }
     format!(
@@ -59,6 +60,15 @@ fn place(pair: &Pair, role: Role) -> usize {
     }
 }
 
+/// What a side calls its functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Words {
+    /// One of the sides is CockroachDB, which has no functions that send a value.
+    across: bool,
+    /// This side is.
+    is_cockroach: bool,
+}
+
 /// How the bytes of a value that may be large are had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sent {
@@ -68,6 +78,8 @@ enum Sent {
     Text,
     /// Bytes.
     Bytes,
+    /// A document, as the bytes that it is sent as on both sides: a version and its text.
+    Document,
     /// By this function.
     By(&'static str),
 }
@@ -75,42 +87,52 @@ enum Sent {
 // === impl Sent ===
 
 impl Sent {
-    fn of(column: &Column, by_text: bool) -> Option<Self> {
+    fn of(column: &Column, by_text: bool, words: Words) -> Option<Self> {
         if by_text {
             return Some(Self::ByText);
         }
         let ty: &PgType = column.ty.base();
         if let TypeKind::Array(_) = ty.kind {
-            return Some(Self::By("pg_catalog.array_send"));
+            return (!words.across).then_some(Self::By("pg_catalog.array_send"));
         }
         match ty.name.as_str() {
             _ if ty.schema != "pg_catalog" => None,
             "text" | "varchar" | "json" => Some(Self::Text),
             "bytea" => Some(Self::Bytes),
+            "jsonb" if words.across => Some(Self::Document),
             "jsonb" => Some(Self::By("pg_catalog.jsonb_send")),
             _ => None,
         }
     }
 
-    fn cell(self, column: &Column, name: &str, nonce: &str) -> String {
+    fn cell(self, column: &Column, name: &str, nonce: &str, words: Words) -> String {
         match self {
-            Self::ByText => of_text(&form::text(&column.ty, name), nonce),
-            Self::Text => of_text(&format!("{name}::pg_catalog.text"), nonce),
-            Self::Bytes => of_bytes(name, name, nonce),
-            Self::By(function) => of_bytes(&format!("{function}({name})"), name, nonce),
+            Self::ByText => of_text(&form::text(&column.ty, name), nonce, words),
+            Self::Text => of_text(&format!("{name}::pg_catalog.text"), nonce, words),
+            Self::Bytes => of_bytes(name, name, nonce, words),
+            Self::Document => {
+                let text = format!("pg_catalog.convert_to({name}::pg_catalog.text, 'UTF8')");
+                of_bytes(&format!("('\\x01'::pg_catalog.bytea || {text})"), name, nonce, words)
+            }
+            Self::By(function) => of_bytes(&format!("{function}({name})"), name, nonce, words),
         }
     }
 }
 
-fn of_text(text: &str, nonce: &str) -> String {
-    let digest = digest(&format!("pg_catalog.textsend({text})"), nonce);
+fn of_text(text: &str, nonce: &str, words: Words) -> String {
+    let bytes = if words.across {
+        format!("pg_catalog.convert_to({text}, 'UTF8')")
+    } else {
+        format!("pg_catalog.textsend({text})")
+    };
+    let digest = digest(&bytes, nonce, words);
     format!(
         "CASE WHEN pg_catalog.octet_length({text}) > {LARGE_BYTES} THEN {digest} ELSE {text} END"
     )
 }
 
-fn of_bytes(bytes: &str, name: &str, nonce: &str) -> String {
-    let digest = digest(bytes, nonce);
+fn of_bytes(bytes: &str, name: &str, nonce: &str, words: Words) -> String {
+    let digest = digest(bytes, nonce, words);
     format!(
         "CASE WHEN pg_catalog.pg_column_size({name}) > {STORED_BYTES} \
              AND pg_catalog.octet_length({bytes}) > {LARGE_BYTES} \
@@ -118,7 +140,11 @@ fn of_bytes(bytes: &str, name: &str, nonce: &str) -> String {
     )
 }
 
-fn digest(bytes: &str, nonce: &str) -> String {
+fn digest(bytes: &str, nonce: &str, words: Words) -> String {
+    if words.is_cockroach {
+        // It gives the digits themselves.
+        return format!("({nonce} || pg_catalog.sha256({bytes}))");
+    }
     format!("({nonce} || pg_catalog.encode(pg_catalog.sha256({bytes}), 'hex'))")
 }
 
@@ -126,6 +152,28 @@ fn digest(bytes: &str, nonce: &str) -> String {
 mod tests {
     use super::*;
     use crate::postgres::reconcile::shape::tests::shape;
+
+    /// CockroachDB has no functions that send a value, and its `sha256` gives text.
+    #[test]
+    fn a_digest_is_asked_of_cockroachdb_in_its_own_words() {
+        let mut shape = shape();
+        (shape.across, shape.overrides) = (true, false);
+        for (column, name) in [(1, "jsonb"), (2, "bytea")] {
+            for columns in [&mut shape.primary_columns, &mut shape.shadow_columns] {
+                let ty = PgType { name: name.to_owned(), ..(*columns[column].ty).clone() };
+                columns[column].ty = std::sync::Arc::new(ty);
+            }
+        }
+        let [primary, shadow] =
+            [Role::Primary, Role::Shadow].map(|role| select(&shape, role, Wanted::Compared));
+        for sql in [&primary, &shadow] {
+            assert!(!sql.contains("send("), "{sql}");
+            assert!(sql.contains("('\\x01'::pg_catalog.bytea || pg_catalog.convert_to("), "{sql}");
+        }
+        assert!(primary.contains("pg_catalog.encode(pg_catalog.sha256(t.\"note\"), 'hex')"));
+        assert!(shadow.contains("($2::pg_catalog.text || pg_catalog.sha256(t.\"note\"))"));
+        assert!(!shadow.contains("encode("), "{shadow}");
+    }
 
     #[test]
     fn what_only_the_shadow_has_is_never_a_digest() {

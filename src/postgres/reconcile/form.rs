@@ -9,6 +9,9 @@ use crate::postgres::reconcile::shape::{Pair, Role};
 /// in the replacement are read alike whatever `standard_conforming_strings` says.
 const TRAILING_ZEROS: &str = "'([.][0-9]*[1-9])0+([,}])|[.]0+([,}])', E'\\\\1\\\\2\\\\3', 'g'";
 
+/// The same of one number's text.
+const ZEROS_AT_END: &str = "'([.][0-9]*[1-9])0+$|[.]0+$', E'\\\\1'";
+
 /// A column of a side in the form in which the pair is compared. `across` says that one of the
 /// sides is CockroachDB.
 pub fn image(pair: &Pair, role: Role, column: &str, across: bool) -> String {
@@ -22,7 +25,14 @@ pub fn image(pair: &Pair, role: Role, column: &str, across: bool) -> String {
             // By the shortest text of a float: the cast keeps fifteen digits only.
             let float = matches!(ty.name.as_str(), "float4" | "float8");
             let text = if float { "::pg_catalog.text" } else { "" };
-            format!("pg_catalog.trim_scale({column}{text}::pg_catalog.numeric)")
+            let number = format!("{column}{text}::pg_catalog.numeric");
+            if across {
+                // `trim_scale` is there from 26.3 on; on both sides the same is done.
+                return format!(
+                    "pg_catalog.regexp_replace({number}::pg_catalog.text, {ZEROS_AT_END})"
+                );
+            }
+            format!("pg_catalog.trim_scale({number})")
         }
         Form::Values => {
             format!("pg_catalog.regexp_replace({column}::pg_catalog.text, {TRAILING_ZEROS})")

@@ -37,6 +37,7 @@ pub(super) const COLUMNS: &str = "\
             AND u.oid = CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END \
         JOIN pg_catalog.pg_namespace AS n ON n.oid = u.typnamespace) AS e ON e.oid = a.atttypid \
     WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped \
+        AND (pg_catalog.to_jsonb(a) ->> 'attishidden') IS DISTINCT FROM 'true' \
     ORDER BY a.attnum";
 
 /// The primary key's columns, each with the operators of its class: the strategies of a B-tree

@@ -65,6 +65,15 @@ impl Transaction {
         Ok(transaction)
     }
 
+    /// Opens one that only reads: one state for all tables.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transaction::open`].
+    pub async fn open_reading(pool: &Pool, deadline: Duration) -> Result<Self, Halt> {
+        Self::open_by(pool, |facts| begin_primary(facts, deadline)).await
+    }
+
     /// Opens the one on the shadow, under that side's lock of copies: it does not become the
     /// primary before this has ended. The limits are those of a statement, and of the time without
     /// one.
@@ -180,6 +189,13 @@ impl Drop for Transaction {
 /// How long a reading transaction waits for a lock that the application holds.
 const GIVE_WAY: Duration = Duration::from_millis(200);
 
+/// The same by the server that it is of. On CockroachDB a plain read waits for whoever has written
+/// the row and not committed yet, and `lock_timeout` bounds that as well: there it waits as long as
+/// it may.
+fn give_way(facts: &ServerFacts, deadline: Duration) -> Duration {
+    if facts.is_cockroach { deadline } else { GIVE_WAY }
+}
+
 /// Begins the shadow's transaction. READ COMMITTED, so that what is read after the lock was
 /// waited for is what its last holder committed. [`Transaction::open_shadow`] looks whether it
 /// is a shadow still.
@@ -214,20 +230,20 @@ fn begin_shadow(
 /// It holds what it has read and asks for more, as a `TRUNCATE … CASCADE` of the application
 /// does. PostgreSQL ends one of two that wait for each other after `deadlock_timeout`, a second
 /// by default: long before that this one gives way, so that it is never the application's.
-pub fn begin_primary(deadline: Duration) -> String {
-    begin_reading(" ISOLATION LEVEL REPEATABLE READ", deadline)
+fn begin_primary(facts: &ServerFacts, deadline: Duration) -> String {
+    begin_reading(facts, " ISOLATION LEVEL REPEATABLE READ", deadline)
 }
 
 /// Begins a transaction that lists keys. On CockroachDB it is ordered against those that write
 /// what it did not find.
 pub fn begin_listing(facts: &ServerFacts, deadline: Duration) -> String {
     let isolation = cockroach::isolation(facts).unwrap_or(" ISOLATION LEVEL REPEATABLE READ");
-    begin_reading(isolation, deadline)
+    begin_reading(facts, isolation, deadline)
 }
 
-fn begin_reading(isolation: &str, deadline: Duration) -> String {
+fn begin_reading(facts: &ServerFacts, isolation: &str, deadline: Duration) -> String {
     let deadline_ms = deadline.as_millis().max(1);
-    let give_way_ms = GIVE_WAY.as_millis();
+    let give_way_ms = give_way(facts, deadline).as_millis().max(1);
     format!(
         "BEGIN{isolation} READ ONLY; \
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {KEY_TEXTS}; \

@@ -180,6 +180,14 @@ impl TableShape {
         }
     }
 
+    /// Whether a side is CockroachDB: it overrides nothing.
+    pub fn is_cockroach(&self, role: Role) -> bool {
+        match role {
+            Role::Primary => self.across && self.overrides,
+            Role::Shadow => !self.overrides,
+        }
+    }
+
     /// Whether two texts are two keys.
     pub fn texts_are_keys(&self) -> bool {
         self.key.iter().all(|column| column.canon == Canon::Text)

@@ -10,14 +10,18 @@ use crate::domain::side::Side;
 use crate::postgres::reconcile::catalog::{self, IgnoredColumns, Shape};
 use crate::postgres::reconcile::halt::{Halt, classify};
 use crate::postgres::reconcile::session::Transaction;
+use crate::postgres::session::ServerFacts;
 use crate::postgres::settings::BEGIN_LOOK;
 
 /// All shapes by table id.
 pub type ShapeMap = HashMap<i32, Shape>;
 
-/// Reads the catalogues: qualified names everywhere. It gives way to the application's locks,
-/// as [`begin_primary`](super::session::begin_primary) does.
-const GIVE_WAY: &str = "SET LOCAL lock_timeout = '200ms'";
+/// Reads the catalogues: qualified names everywhere. It gives way to the application's locks, as
+/// [`Transaction::open_reading`] does.
+fn begin(facts: &ServerFacts) -> String {
+    let give_way = if facts.is_cockroach { "" } else { "; SET LOCAL lock_timeout = '200ms'" };
+    format!("{BEGIN_LOOK}{give_way}")
+}
 
 /// Knowledge that is younger is not doubted: what cannot be done would be looked up with every
 /// batch otherwise.
@@ -68,9 +72,8 @@ impl Shapes {
             return Ok(Arc::clone(&known.shapes));
         }
         let begun = Instant::now();
-        let begin = format!("{BEGIN_LOOK}; {GIVE_WAY}");
-        let shadow = Transaction::open(shadow, &begin).await?;
-        let primary = Transaction::open(primary, &begin).await?;
+        let shadow = Transaction::open_by(shadow, begin).await?;
+        let primary = Transaction::open_by(primary, begin).await?;
         let loaded =
             catalog::load(primary.client()?, shadow.client()?, primary_side, ignored, copied)
                 .await

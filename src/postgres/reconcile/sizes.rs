@@ -21,7 +21,7 @@ use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::read::TableKeys;
 use crate::postgres::reconcile::select;
-use crate::postgres::reconcile::session::{Transaction, begin_primary};
+use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::shape::Role;
 
 /// Bytes that the rows of one set may have on one side.
@@ -312,8 +312,8 @@ impl Reconciler {
         let side = |role| {
             let tables = &tables;
             async move {
-                let begin = begin_primary(self.params.deadline);
-                let transaction = Transaction::open(self.pool(role), &begin).await?;
+                let transaction =
+                    Transaction::open_reading(self.pool(role), self.params.deadline).await?;
                 let of = |table| measure(&transaction, role, table);
                 let sizes = try_join_all(tables.iter().map(of)).await?;
                 transaction.end("ROLLBACK").await?;

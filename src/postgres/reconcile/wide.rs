@@ -27,7 +27,7 @@ use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::plan::TablePlan;
 use crate::postgres::reconcile::read::{TableKeys, prepare_rows, read_all};
 use crate::postgres::reconcile::select::Wanted;
-use crate::postgres::reconcile::session::{Transaction, begin_primary};
+use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::settle::Learned;
 use crate::postgres::reconcile::shape::Role;
 use crate::postgres::reconcile::shapes::ShapeMap;
@@ -59,7 +59,7 @@ impl Reconciler {
         let nonce = nonce();
         let asked = (nonce.as_str(), learned.wanted);
         let on_shadow = digested(&shadow, Role::Shadow, tables, asked).await?;
-        let primary = Transaction::open(&self.primary, &begin_primary(room.deadline)).await?;
+        let primary = Transaction::open_reading(&self.primary, room.deadline).await?;
         still_registered(&primary, tables).await?;
         let seen = turn::look(&primary).await?;
         let of_primary = digested(&primary, Role::Primary, tables, asked).await?;

@@ -48,6 +48,7 @@ const TABLES: &str = "\
             THEN pg_catalog.concat(u.p, ' (', (SELECT pg_catalog.string_agg(a.attname::text, ', ' \
                     ORDER BY a.attname) FROM pg_catalog.pg_attribute AS a \
                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+                    AND (pg_catalog.to_jsonb(a) ->> 'attishidden') IS DISTINCT FROM 'true' \
                     AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, u.p)), ')') \
             ELSE u.p END \
             FROM pg_catalog.unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS u(p) \

@@ -19,7 +19,8 @@ SELECT a.attrelid, a.attname::text, coalesce(c.collprovider::text,
     NOT coalesce(c.collisdeterministic, true)
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_collation AS c ON c.oid = a.attcollation
-WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped";
+WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+    AND (pg_catalog.to_jsonb(a) ->> 'attishidden') IS DISTINCT FROM 'true'";
 
 /// Fills the columns' facts; `default` is the database's collation.
 pub(super) async fn fill(

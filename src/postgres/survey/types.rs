@@ -15,6 +15,7 @@ const TYPES: &str = "
 WITH RECURSIVE used (oid) AS (
     SELECT a.atttypid FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+        AND (pg_catalog.to_jsonb(a) ->> 'attishidden') IS DISTINCT FROM 'true'
     UNION
     SELECT part.oid FROM used JOIN pg_catalog.pg_type AS t ON t.oid = used.oid
     CROSS JOIN LATERAL (

@@ -5,7 +5,7 @@ use tokio_postgres::SimpleQueryMessage;
 use crate::domain::key::KeyValues;
 use crate::domain::key_range::KeyRange;
 use crate::postgres::reconcile::halt::{Halt, is_of_values, on};
-use crate::postgres::reconcile::session::{Transaction, begin_primary};
+use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::shape::Role;
 use crate::postgres::verify::{Table, Verifier};
 
@@ -42,10 +42,10 @@ impl Verifier {
     /// Asks a side. Values are literals, so that the plan is made for them.
     pub(super) async fn ask(&self, role: Role, sql: &str) -> Result<Answer, Failed> {
         let pool = self.reconciler.pool(role);
-        let mut begin = begin_primary(self.params.deadline);
-        let transaction = Transaction::open(pool, &begin).await.map_err(Failed::Halt)?;
+        let transaction = Transaction::open_reading(pool, self.params.deadline).await;
+        let transaction = transaction.map_err(Failed::Halt)?;
         let client = transaction.client().map_err(Failed::Halt)?;
-        begin.clear();
+        let mut begin = String::new();
         if !client.facts().is_cockroach {
             begin.push_str(MODEST);
             begin.push(';');

@@ -9,7 +9,7 @@ use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::select::{Wanted, presence};
-use crate::postgres::reconcile::session::{Transaction, begin_primary};
+use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::sizes::Room;
 use crate::postgres::reconcile::wide::digested;
@@ -62,8 +62,8 @@ impl Verifier {
         (keys, room): (&[KeyValues], Room),
         depth: Depth,
     ) -> Result<(Rows, Vec<Noted>), Halt> {
-        let begin = begin_primary(room.deadline);
-        let transaction = Transaction::open(self.reconciler.pool(Role::Primary), &begin).await?;
+        let transaction =
+            Transaction::open_reading(self.reconciler.pool(Role::Primary), room.deadline).await?;
         let client = transaction.client()?;
         let noted = noted(client, &table.shape, keys, depth).await?;
         if !keys.iter().all(|key| fits(&table.shape, Role::Primary, key)) {
@@ -113,8 +113,8 @@ impl Verifier {
         let mut left = vec![(0, keys.len(), Wanted::Compared)];
         while let Some((from, to, wanted)) = left.pop() {
             let Some(part) = keys.get(from..to).filter(|part| !part.is_empty()) else { continue };
-            let begin = begin_primary(room.deadline);
-            let transaction = Transaction::open(self.reconciler.pool(role), &begin).await?;
+            let transaction =
+                Transaction::open_reading(self.reconciler.pool(role), room.deadline).await?;
             match self.read(&transaction, &table.shape, part, (role, wanted, room)).await {
                 Ok((found, largest)) => {
                     transaction.end_after("ROLLBACK", largest).await?;
@@ -147,8 +147,8 @@ impl Verifier {
         key: &KeyValues,
         reason: String,
     ) -> Result<Reading, Halt> {
-        let begin = begin_primary(self.params.deadline);
-        let transaction = Transaction::open(self.reconciler.pool(role), &begin).await?;
+        let transaction =
+            Transaction::open_reading(self.reconciler.pool(role), self.params.deadline).await?;
         let client = transaction.client()?;
         let asked = client.prepared(&presence(&table.shape, role)).await.map_err(of_fault)?;
         let keys = TableKeys { shape: Arc::clone(&table.shape), keys: vec![key.clone()] };

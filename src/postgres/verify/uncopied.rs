@@ -7,7 +7,7 @@ use crate::domain::side::Side;
 use crate::domain::verify::{Discrepancy, Finding};
 use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
-use crate::postgres::reconcile::session::{Transaction, begin_primary};
+use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::shape::Role;
 use crate::postgres::verify::{Table, Verifier};
 
@@ -52,8 +52,9 @@ impl Verifier {
         if ranges.is_empty() || missing.is_empty() {
             return Ok(());
         }
-        let begin = begin_primary(self.params.deadline);
-        let transaction = Transaction::open(self.reconciler.pool(Role::Primary), &begin).await?;
+        let transaction =
+            Transaction::open_reading(self.reconciler.pool(Role::Primary), self.params.deadline)
+                .await?;
         let arrays: Vec<Vec<&str>> = (0..table.shape.key.len())
             .map(|column| missing.iter().map(|it| it.key[column].as_str()).collect())
             .collect();
