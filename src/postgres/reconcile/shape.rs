@@ -122,8 +122,7 @@ pub struct TableShape {
     pub generated: Vec<Pair>,
     /// One of the sides is CockroachDB.
     pub across: bool,
-    /// An INSERT into the shadow says that it gives the values of identity columns itself.
-    /// CockroachDB has no words for that.
+    /// An INSERT says that it gives identity columns their values, as none can on CockroachDB.
     pub overrides: bool,
     /// Columns that only the shadow has and that can be written.
     pub shadow_only: Vec<usize>,
@@ -182,10 +181,7 @@ impl TableShape {
 
     /// Whether a side is CockroachDB: it overrides nothing.
     pub fn is_cockroach(&self, role: Role) -> bool {
-        match role {
-            Role::Primary => self.across && self.overrides,
-            Role::Shadow => !self.overrides,
-        }
+        if role == Role::Shadow { !self.overrides } else { self.across && self.overrides }
     }
 
     /// Whether two texts are two keys.
