@@ -171,7 +171,8 @@ impl Into<'_> {
     async fn sift(&self, batch: &Batch) -> Result<BTreeSet<RowKey>, Halt> {
         let at = on(self.target.side());
         let (mut held, mut refused) = (BTreeSet::new(), 0);
-        let mut parts = vec![0..batch.rows()];
+        let whole = 0..batch.rows();
+        let mut parts = vec![whole];
         while let Some(part) = parts.pop() {
             self.client.batch_execute("SAVEPOINT rows").await.map_err(at)?;
             match self.send(batch, part.clone()).await {
