@@ -277,7 +277,7 @@ impl ControlView for Says {
 async fn capture_that_does_not_stand_voids_proofs_as_long_as_it_does_not() {
     let c = Captured::new("CREATE TABLE t (id int PRIMARY KEY, v int)").await;
     let pool = |side| {
-        let connector = Connector::new(side, Dsn::parse(&c.dsn, |_| None).expect("a DSN"));
+        let connector = Connector::new(side, Dsn::parse(&c.dsn, &|_: &str| None).expect("a DSN"));
         let params = PoolParams::new(Purpose::Own, 2, Duration::from_secs(10));
         Pool::new(connector.expect("a connector"), params).expect("a pool")
     };
