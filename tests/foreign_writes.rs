@@ -342,7 +342,10 @@ async fn a_transaction_from_before_shift_is_waited_for_and_then_counted() {
     let refused = old.batch_execute("UPDATE item SET v = -1 WHERE id = 4").await.unwrap_err();
     assert_eq!(refused.code().unwrap().code(), "40001");
     run(&old, "ROLLBACK").await;
-    done(&segue, &["phase", "percentage", "100"]).await;
+    // Nor is any read shifted to what is not undone yet.
+    let output = segue.run(&["phase", "percentage", "100"]);
+    let told = flat(&String::from_utf8([output.stdout, output.stderr].concat()).unwrap());
+    assert!(!output.status.success() && told.contains("wrote on the target past segue"), "{told}");
     let cutover = |more: &[&str]| {
         let asked = ["cutover", "--yes", "--max-pause", "30s"];
         let output = segue.run(&[&asked, more].concat());
@@ -354,6 +357,8 @@ async fn a_transaction_from_before_shift_is_waited_for_and_then_counted() {
     let expected = "a transaction that wrote on the target past segue is open: process";
     assert!(told.contains(expected), "{told}");
     run(&open, "COMMIT").await;
+    done(&segue, &["phase", "percentage", "100"]).await;
+    assert_eq!(pair.target.rows("SELECT v FROM item WHERE id = 3").await, ["3"]);
     let (code, told) = cutover(&[]);
     assert_eq!(code, Some(4), "{told}");
     assert!(told.contains("foreign writes fail"), "{told}");

@@ -107,6 +107,7 @@ impl Fleet {
                 fleet: Arc::<FleetTable>::clone(&self.table),
                 older: Arc::new(FenceTable::new(databases.control())),
                 outbox: Arc::clone(outbox),
+                foreign: Arc::new(self.foreign(databases)),
             },
         );
         background.tasks.spawn(leader.run(background.stop.clone()));

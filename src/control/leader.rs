@@ -19,7 +19,8 @@ use crate::domain::fault::SqlFault;
 use crate::domain::fleet::Fleet;
 use crate::domain::history::{Event, EventKind, Figures};
 use crate::domain::routing::{Decision, Routing, nothing_is_folded};
-use crate::ports::admin::OutboxAdmin;
+use crate::domain::side::Side;
+use crate::ports::admin::{ForeignAdmin, OutboxAdmin};
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::{FleetStore, OlderWriters};
 use crate::telemetry::spans;
@@ -57,6 +58,8 @@ pub struct Parts {
     pub older: Arc<dyn OlderWriters>,
     /// The primary's outbox.
     pub outbox: Arc<dyn OutboxAdmin>,
+    /// What other programs wrote on the target.
+    pub foreign: Arc<dyn ForeignAdmin>,
 }
 
 /// Leads while its member has the lead.
@@ -138,6 +141,14 @@ impl Leader {
         Ok(())
     }
 
+    /// A target that does not answer is not waited for elsewhere: `shift` does not settle for now.
+    async fn no_foreign_write_is_left(&self, epoch: u64) -> bool {
+        let left = self.parts.foreign.none_left(epoch);
+        let left = timed(Side::Target, self.params.timeout, left).await;
+        self.parts.control.retries().note("settle_shift", "", &left);
+        left.unwrap_or(false)
+    }
+
     async fn settle(&self, row: &ControlRow, fleet: &Fleet) -> Result<(), SqlFault> {
         let (side, epoch) = (row.state.phase.primary(), row.state.epoch);
         let limit = self.params.timeout;
@@ -153,6 +164,11 @@ impl Leader {
             for session in timed(side, limit, ended).await? {
                 tracing::warn!(%side, epoch, session, "a session of a lost member is ended");
             }
+            return Ok(());
+        }
+        // Reads of the target are to be of a state that the primary had: what other programs wrote
+        // there before it refused them must be in the outbox, as old as what else is waited for.
+        if row.state.phase == Phase::Shift && !self.no_foreign_write_is_left(epoch).await {
             return Ok(());
         }
         let members = fleet.alive().count();
@@ -244,8 +260,8 @@ mod tests {
     use crate::control::member;
     use crate::control::{PhaseChange, set_phase};
     use crate::domain::fleet::MemberId;
+    use crate::domain::foreign::ForeignWrites;
     use crate::domain::routing::{Step, Trigger};
-    use crate::domain::side::Side;
     use crate::domain::status::{OutboxEntry, OutboxStatus};
     use crate::domain::table::TableName;
     use crate::ports::ControlView;
@@ -264,6 +280,28 @@ mod tests {
             Box::pin(async { Ok(Vec::new()) })
         }
         fn replay(&self, _: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
+            Box::pin(async { Ok(0) })
+        }
+    }
+
+    /// No other program writes on the target.
+    struct NoneLeft;
+
+    impl ForeignAdmin for NoneLeft {
+        fn writes(&self, _: bool) -> BoxFuture<'_, Result<ForeignWrites, SqlFault>> {
+            Box::pin(async { Ok(ForeignWrites::default()) })
+        }
+
+        fn none_left(&self, _: u64) -> BoxFuture<'_, Result<bool, SqlFault>> {
+            Box::pin(async { Ok(true) })
+        }
+
+        fn resolve(
+            &self,
+            _: Option<String>,
+            _: String,
+            _: String,
+        ) -> BoxFuture<'_, Result<u64, SqlFault>> {
             Box::pin(async { Ok(0) })
         }
     }
@@ -346,6 +384,7 @@ mod tests {
             fleet: Arc::<Rows>::clone(&rows) as _,
             older,
             outbox: Arc::new(Empty),
+            foreign: Arc::new(NoneLeft),
         };
         World { rows, metrics, leader: Leader::new(params, parts) }
     }

@@ -99,6 +99,10 @@ pub trait CopyProgress: Send + Sync + 'static {
 pub trait ForeignAdmin: Send + Sync + 'static {
     /// Who wrote; `anew` where something is decided by it, so that nothing is left in between.
     fn writes(&self, anew: bool) -> BoxFuture<'_, Result<ForeignWrites, SqlFault>>;
+    /// Whether the target, as the control row of this epoch has it, refuses such writes by now, no
+    /// transaction that made one before is open, and all notes of them are keys of the primary's
+    /// outbox.
+    fn none_left(&self, epoch: u64) -> BoxFuture<'_, Result<bool, SqlFault>>;
     /// Takes the writer with this id off the gate, or all where none is named, recorded with who
     /// and why. Answers how many.
     fn resolve(

@@ -162,6 +162,9 @@ impl ForeignAdmin for Fixed {
     fn writes(&self, _: bool) -> BoxFuture<'_, Result<ForeignWrites, SqlFault>> {
         async { Ok(ForeignWrites::default()) }.boxed()
     }
+    fn none_left(&self, _: u64) -> BoxFuture<'_, Result<bool, SqlFault>> {
+        async { Ok(true) }.boxed()
+    }
     fn resolve(
         &self,
         _: Option<String>,

@@ -30,6 +30,9 @@ use crate::ports::admin::{CopyProgress, ForeignAdmin, OutboxAdmin, PhaseAdmin, P
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::{FleetStore, OlderWriters};
 
+/// What an epoch that all members work by still waits for.
+const NOT_NOTED: &str = "the leader has not noted it yet: it waits until what other programs \
+    wrote on the target past segue is undone or in the outbox, and their transactions have ended";
 /// Between two looks at whether the fleet has followed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Events that the status shows.
@@ -216,7 +219,7 @@ impl Steps {
         }
         if row.settled_at.is_none() {
             let (_, settled) = self.fleet(&row).await?;
-            let none = Settled::WaitsFor(vec!["the leader has not noted it yet".to_owned()]);
+            let none = Settled::WaitsFor(vec![NOT_NOTED.to_owned()]);
             return Ok(not_settled(&row, if settled.is_yes() { &none } else { &settled }));
         }
         if row.target_percentage == Percentage::ZERO && to.is_some_and(|to| to > Percentage::ZERO) {

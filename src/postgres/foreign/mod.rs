@@ -157,6 +157,25 @@ impl ForeignNotes {
 }
 
 impl ForeignAdmin for ForeignNotes {
+    // The order matters: who comes after the row is refused, who came before holds the lock of
+    // captured transactions until its end, and what it noted is there from its commit on.
+    fn none_left(&self, epoch: u64) -> BoxFuture<'_, Result<bool, SqlFault>> {
+        async move {
+            let client = self.pools.of(NOTING).get().await?;
+            if client.facts().is_cockroach {
+                return Ok(true);
+            }
+            if !notes::refused_since(&client, epoch).await?
+                || !notes::writers_ended(&client).await?
+            {
+                return Ok(false);
+            }
+            drop(client);
+            self.fold_all().await.map(|waiting| !waiting)
+        }
+        .boxed()
+    }
+
     fn writes(&self, anew: bool) -> BoxFuture<'_, Result<ForeignWrites, SqlFault>> {
         self.look(anew).boxed()
     }

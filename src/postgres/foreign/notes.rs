@@ -6,6 +6,7 @@ use tokio_postgres::{Error, Row};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::foreign::Writer;
+use crate::postgres::fence::{CLASS, TRANSACTIONS};
 use crate::postgres::outbox::said;
 use crate::postgres::outbox::unreadable::list_cannot_be_sent;
 use crate::postgres::pool::Lease;
@@ -23,6 +24,10 @@ const COUNTED_MAX: u32 = 200_000;
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
     SET LOCAL synchronous_commit = on";
 const WAITING: &str = "SELECT EXISTS (SELECT 1 FROM segue.foreign_write)";
+const ROW_IS_AT: &str = "SELECT c.epoch >= $1 FROM segue.control AS c WHERE c.id = 1";
+const LOCK_TIMEOUT: &str = "55P03";
+/// As short as the attempts at the fence.
+const LOCK_MAX_MS: u32 = 150;
 const DISCARD: &str = "DELETE FROM segue.foreign_write";
 
 /// What one writer did to one table.
@@ -38,6 +43,33 @@ pub(super) struct Note {
     pub(super) key_count: i64,
     pub(super) first: SystemTime,
     pub(super) last: SystemTime,
+}
+
+/// Whether the side's own row is of this epoch, or a later one.
+pub(super) async fn refused_since(client: &Lease, epoch: u64) -> Result<bool, SqlFault> {
+    let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
+    let row = client.query_opt(ROW_IS_AT, &[&epoch]).await.map_err(said(client))?;
+    row.map_or(Ok(false), |row| row.try_get(0)).map_err(said(client))
+}
+
+/// Whether every transaction that a trigger of capture has seen there has ended. Such transactions
+/// share a lock, which is asked for alone, for a moment: who wants to share it waits behind us.
+pub(super) async fn writers_ended(client: &Lease) -> Result<bool, SqlFault> {
+    // Dropped in the middle, the session is closed rather than used again.
+    client.set_busy(true);
+    client
+        .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_MAX_MS}ms'"))
+        .await
+        .map_err(said(client))?;
+    let lock = format!("SELECT pg_catalog.pg_advisory_xact_lock({CLASS}, {TRANSACTIONS})");
+    let locked = client.batch_execute(&lock).await.map_err(said(client));
+    client.batch_execute("ROLLBACK").await.map_err(said(client))?;
+    client.set_busy(false);
+    match locked {
+        Ok(()) => Ok(true),
+        Err(fault) if fault.sqlstate == LOCK_TIMEOUT => Ok(false),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// Begins the transaction that takes notes away.
