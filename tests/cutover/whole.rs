@@ -48,7 +48,7 @@ async fn tables_that_take_longer_than_the_pause_are_refused_before_anything_is_h
     let cutover = |pause| {
         ["cutover", "--yes", "--force", "--reason", "a test", "--json", "--max-pause", pause]
     };
-    let output = fleet.members[0].run(&cutover("100ms"));
+    let output = fleet.members[0].run(&cutover("5ms"));
     let told = said(&output);
     let flat = told.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(output.status.code(), Some(1), "{told}");
