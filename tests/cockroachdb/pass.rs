@@ -2,12 +2,17 @@
 //! segue sends to the target.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
+use tokio_postgres::error::SqlState;
 
 use crate::fleet::{Fleet, load, said};
 use crate::ledger::Ledger;
 use crate::support::cockroach::{Recorder, Rules, Sent};
+use crate::support::{Database, eventually};
+
+const CONFLICTS_END: Duration = Duration::from_secs(30);
 
 /// Tables of which each has something that segue makes statements of: types, keys, constraints.
 const KINDS: &str = "
@@ -147,8 +152,21 @@ async fn writes(fleet: &Fleet) {
     let is_back = fleet.phase().await == "reversed";
     let primary = if is_back { &fleet.pair.target } else { &fleet.pair.source };
     for sql in WRITES.into_iter().chain([AGAIN]) {
-        primary.run(sql).await;
+        made(primary, sql).await;
     }
+}
+
+/// As an application of CockroachDB does it: what has met another transaction is made again.
+async fn made(primary: &Database, sql: &str) {
+    let client = primary.client().await;
+    eventually(sql, CONFLICTS_END, || async {
+        match client.batch_execute(sql).await {
+            Ok(()) => Some(()),
+            Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => None,
+            Err(error) => panic!("{sql}: {error:?}"),
+        }
+    })
+    .await;
 }
 
 /// What an operator asks for.
