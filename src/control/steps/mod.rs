@@ -32,7 +32,8 @@ use crate::ports::fleet::{FleetStore, OlderWriters};
 
 /// What an epoch that all members work by still waits for.
 const NOT_NOTED: &str = "the leader has not noted it yet: it waits until what other programs \
-    wrote on the target past segue is undone or in the outbox, and their transactions have ended";
+    wrote on the target past segue is undone or in the outbox, and their transactions have ended \
+    (`segue drift` names who wrote; pg_stat_activity on the target shows who is still at it)";
 /// Between two looks at whether the fleet has followed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Events that the status shows.
