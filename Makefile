@@ -1,7 +1,7 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fmt lint doc audit alerts deploy-check image demo playground ci soak fuzz model \
+.PHONY: help setup test fmt lint proto-lint proto-check doc audit alerts deploy-check image demo playground ci soak fuzz model \
   bench bench-figures bench-callers bench-backfill bench-verify bench-cutover bench-batch
 
 help: ## this list
@@ -10,7 +10,7 @@ help: ## this list
 setup: ## install what build and tests need (apt packages, PostgreSQL 18, a Python environment)
 	@scripts/setup
 
-test: setup ## all tests, on real PostgreSQL 15 and 18 servers of their own
+test: setup proto-lint ## lint of the protocol and all tests, on real PostgreSQL 15 and 18 servers of their own
 	cargo test --locked
 
 fmt: ## format the code
@@ -19,6 +19,12 @@ fmt: ## format the code
 lint: setup ## formatting and clippy
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+
+proto-lint: setup ## style and format of the protocol files, by buf
+	@scripts/proto lint
+
+proto-check: setup ## that, and a check for breaking changes against the last commit on main that touched proto/, or AGAINST
+	@scripts/proto check $(AGAINST)
 
 doc: setup ## the documentation of the code
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
