@@ -67,11 +67,11 @@ PROFILE ?= release
 bench: setup ## what segue costs against direct connections and pgbouncer; BENCH='point --workers 32'
 	cargo bench --locked --profile $(PROFILE) --bench throughput -- $(BENCH)
 
-bench-figures: setup ## `make bench`, whose output becomes the figures of docs/performance.md
+bench-figures: setup ## `make bench`, whose output becomes the figures of docs/explanation/performance.md
 	cargo bench --locked --profile release --bench throughput -- $(BENCH) > target/figures.md
 	awk '/^<!-- figures: end/ { print ""; while ((getline line < "target/figures.md") > 0) print line; print "" } \
 	  /^<!-- figures: end/ { skip = 0 } !skip { print } /^<!-- figures: begin/ { skip = 1 }' \
-	  docs/performance.md > target/performance.md && cp target/performance.md docs/performance.md
+	  docs/explanation/performance.md > target/performance.md && cp target/performance.md docs/explanation/performance.md
 
 bench-backfill: setup ## rows a second of the backfill beside a bare COPY pipe and pg_dump (some minutes)
 	cargo build --locked --release

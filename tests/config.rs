@@ -378,9 +378,12 @@ fn variables_that_kubernetes_makes_are_no_fault() {
 /// Regenerate with `segue config keys`.
 #[test]
 fn the_documentation_lists_every_key_as_it_is() {
-    let page = fs::read_to_string("docs/configuration.md").unwrap();
+    let page = fs::read_to_string("docs/reference/configuration.md").unwrap();
     for line in keys::markdown().lines().filter(|line| !line.is_empty()) {
-        assert!(page.lines().any(|found| found == line), "docs/configuration.md lacks\n{line}");
+        assert!(
+            page.lines().any(|found| found == line),
+            "docs/reference/configuration.md lacks\n{line}"
+        );
     }
     let (_, page) = page.split_once("## All keys").unwrap();
     let rows = |text: &str| text.lines().filter(|line| line.starts_with("| `")).count();
@@ -612,7 +615,7 @@ fn a_service_and_the_variables_are_below_the_keys() {
 
 #[test]
 fn the_smallest_file_of_the_documentation_is_enough() {
-    let page = include_str!("../docs/configuration.md");
+    let page = include_str!("../docs/reference/configuration.md");
     let (_, after) = page.split_once("The smallest file:\n\n```toml\n").unwrap();
     let (file, _) = after.split_once("```").unwrap();
     let folder = tempfile::tempdir().unwrap();

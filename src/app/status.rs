@@ -184,7 +184,7 @@ fn warn_of_outbox(outbox: &OutboxStatus, warnings: &mut Vec<String>) {
     for table in &outbox.folded {
         warnings.push(format!(
             "no longer followed key by key, no read is shifted meanwhile: {table}; see \
-             docs/runbook.md#tables-are-pending-as-a-whole-or-as-ranges"
+             docs/guides/runbook.md#tables-are-pending-as-a-whole-or-as-ranges"
         ));
     }
     let filled = outbox.pending_bytes as f64 / outbox.bytes_max.max(1) as f64;

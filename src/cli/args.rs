@@ -221,7 +221,7 @@ pub(super) struct CheckArgs {
     /// As JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// Print all that can be found, as docs/check.md has it, and ask nobody
+    /// Print all that can be found, as docs/reference/check.md has it, and ask nobody
     #[arg(long)]
     pub(super) list: bool,
 }
@@ -230,7 +230,7 @@ pub(super) struct CheckArgs {
 pub(super) enum ConfigCommand {
     /// Check it, and print it as it is in force
     Check,
-    /// Print every key, as docs/configuration.md has them
+    /// Print every key, as docs/reference/configuration.md has them
     Keys,
 }
 

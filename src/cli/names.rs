@@ -280,7 +280,7 @@ const STUCK_REASONS: [&str; 11] = [
 
 fn runbook() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(root.join("docs/runbook.md")).unwrap()
+    std::fs::read_to_string(root.join("docs/guides/runbook.md")).unwrap()
 }
 
 /// The rows of the runbook's tables: the first cell, without accents, and the last.
@@ -306,9 +306,9 @@ fn every_refusal_has_an_entry_in_the_runbook_and_every_entry_a_refusal() {
     let of_page = entries.iter().filter(|(code, _)| code.starts_with("refused."));
     let of_page: BTreeSet<String> = of_page.map(|(code, _)| code.clone()).collect();
     let missing: Vec<_> = of_code.difference(&of_page).collect();
-    assert!(missing.is_empty(), "not in docs/runbook.md: {missing:?}");
+    assert!(missing.is_empty(), "not in docs/guides/runbook.md: {missing:?}");
     let stale: Vec<_> = of_page.difference(&of_code).collect();
-    assert!(stale.is_empty(), "docs/runbook.md has what nothing refuses by: {stale:?}");
+    assert!(stale.is_empty(), "docs/guides/runbook.md has what nothing refuses by: {stale:?}");
     assert!(entries.iter().all(|(_, way_out)| !way_out.is_empty()));
 }
 

@@ -283,7 +283,7 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
 pub(super) fn unknown(what: &str, meant: Option<&str>) -> String {
     match meant {
         Some(meant) => format!("unknown {what}; did you mean {meant:?}?"),
-        None => format!("unknown {what}; docs/configuration.md lists all"),
+        None => format!("unknown {what}; docs/reference/configuration.md lists all"),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Raw first (`layers`: flags over `SEGUE_*` over the file over libpq's variables over the
 //! defaults), then checked into one [`Config`]. All faults are found at once. `keys` lists
-//! every key; `docs/configuration.md` must agree with it.
+//! every key; `docs/reference/configuration.md` must agree with it.
 
 mod application;
 mod backfill;

@@ -377,7 +377,7 @@ codes! {
         "make it owned by its column";
 }
 
-/// The tables of docs/check.md.
+/// The tables of docs/reference/check.md.
 pub fn markdown() -> String {
     let cell = |text: &str| text.replace('|', "\\|");
     let mut page = String::new();

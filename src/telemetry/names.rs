@@ -1,5 +1,5 @@
 //! Names in traces, in one place. Those of OpenTelemetry are of its stable conventions for
-//! databases and RPC; those under `segue.` are ours. `docs/tracing.md` explains them.
+//! databases and RPC; those under `segue.` are ours. `docs/reference/traces.md` explains them.
 
 pub use opentelemetry_semantic_conventions::attribute::{
     DB_NAMESPACE, DB_QUERY_SUMMARY, DB_RESPONSE_RETURNED_ROWS, DB_RESPONSE_STATUS_CODE,

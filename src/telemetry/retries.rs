@@ -19,7 +19,7 @@ const ALIKE_MIN: u64 = 10;
 /// It is told again when there are so many times as many.
 const AGAIN: u64 = 10;
 /// Where the runbook has what to do.
-const RUNBOOK: &str = "docs/runbook.md#background-work-keeps-failing";
+const RUNBOOK: &str = "docs/guides/runbook.md#background-work-keeps-failing";
 
 /// The retries of one process. Cloning shares them.
 #[derive(Debug, Clone, Default)]

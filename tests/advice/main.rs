@@ -62,7 +62,7 @@ async fn nothing_waits(what: &str, segue: &Segue) {
 
 /// The first cells of the runbook's tables under a heading.
 fn entries(heading: &str) -> BTreeSet<String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbook.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides/runbook.md");
     let page = std::fs::read_to_string(page).unwrap();
     let (_, rest) = page.split_once(&format!("\n{heading}\n")).unwrap();
     let end = rest.find("\n#").unwrap_or(rest.len());

@@ -254,7 +254,7 @@ async fn the_corpus_gives_what_is_known_of_it() {
 /// Regenerate with `segue check --list`.
 #[test]
 fn the_documentation_lists_every_finding_as_it_is() {
-    let page = std::fs::read_to_string("docs/check.md").unwrap();
+    let page = std::fs::read_to_string("docs/reference/check.md").unwrap();
     let (_, list) = page.split_once("## All findings").unwrap();
     assert_eq!(list.trim(), codes::markdown().trim());
 }

@@ -1,5 +1,5 @@
 //! Capture, reconcile, replay and forgetting as a model, of which every interleaving is
-//! explored: `docs/correctness.md` says what is claimed.
+//! explored: `docs/explanation/correctness.md` says what is claimed.
 //!
 //! - [`state`]: what there is
 //! - [`scenario`]: rows, writes, and what may be broken on purpose

@@ -1,5 +1,5 @@
 //! Control, fence and flip as a model, of which every interleaving is explored:
-//! `docs/correctness.md` says what is claimed.
+//! `docs/explanation/correctness.md` says what is claimed.
 //!
 //! - [`state`]: what there is
 //! - [`reader`]: a member that reads

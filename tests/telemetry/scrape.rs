@@ -55,9 +55,9 @@ async fn load(client: &mut SqlClient<Channel>) {
     assert!(refused.is_some());
 }
 
-/// The families of `docs/metrics.md`, without their labels.
+/// The families of `docs/reference/metrics.md`, without their labels.
 fn documented() -> BTreeSet<String> {
-    let text = include_str!("../../docs/metrics.md");
+    let text = include_str!("../../docs/reference/metrics.md");
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
     let names = rows.map(|row| row.split('`').next().unwrap().to_owned());
     names.filter(|name| name.starts_with("segue_") || name.starts_with("process_")).collect()
@@ -92,7 +92,7 @@ async fn every_documented_metric_has_data_after_a_load() {
     // And nothing is shown that is not documented.
     for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let family = line.split(' ').next().unwrap();
-        assert!(wanted.contains(family), "{family} is not in docs/metrics.md");
+        assert!(wanted.contains(family), "{family} is not in docs/reference/metrics.md");
     }
     for (path, code) in [
         ("/healthz", 200),

@@ -1,7 +1,7 @@
 //! Every key of the configuration, once.
 //!
 //! The file, the environment, the flags, the defaults, `segue config check` and
-//! `docs/configuration.md` all go by this list.
+//! `docs/reference/configuration.md` all go by this list.
 
 mod list;
 mod phases;
@@ -80,7 +80,7 @@ pub(super) fn find(path: &str) -> Option<Key> {
     all().find(|key| key.section == section && key.name == name)
 }
 
-/// The tables of `docs/configuration.md`: what `segue config keys` prints.
+/// The tables of `docs/reference/configuration.md`: what `segue config keys` prints.
 pub fn markdown() -> String {
     let mut page = String::new();
     for (section, keys) in SECTIONS {

@@ -1,7 +1,7 @@
 //! The form of capture: which functions and triggers a table gets, as SQL.
 //!
 //! Statement-level triggers with transition tables: one call and one `INSERT` for a
-//! statement, however many rows it touched. `docs/capture.md` has the forms that were
+//! statement, however many rows it touched. `docs/explanation/capture.md` has the forms that were
 //! measured against it.
 
 use crate::domain::control::Phase;

@@ -150,7 +150,7 @@ fn gone_back(side: Side, dsn: &Dsn, generation: i64, floor: i64) -> SqlFault {
         "{dsn} went back in time: its generation is {generation}, and {floor} was seen of the {side}"
     );
     SqlFault::new(FaultKind::Unavailable, "unavailable.went_back", message)
-        .with_hint("see docs/runbook.md#a-database-went-back-in-time")
+        .with_hint("see docs/guides/runbook.md#a-database-went-back-in-time")
         .on(side)
         .retryable()
 }
@@ -167,7 +167,7 @@ impl Wanted {
         );
         SqlFault::new(FaultKind::Unavailable, ANOTHER_DATABASE, message)
             .with_hint(format!(
-                "correct {side}.dsn, or what it leads to; see docs/runbook.md#another-database"
+                "correct {side}.dsn, or what it leads to; see docs/guides/runbook.md#another-database"
             ))
             .on(side)
             .retryable()

@@ -6,7 +6,8 @@
 //! enforces, by the settings that [`SessionLimits`] gives its session or that its transaction sets;
 //! and who waits for one past that ends its session, whatever it holds ([`end_silent`]). To end a
 //! session is safe at any moment: its transaction is committed by then, or rolled back as a whole,
-//! and whoever ran it asks the database what became of it. `docs/correctness.md` has this list.
+//! and whoever ran it asks the database what became of it. `docs/explanation/correctness.md` has
+//! this list.
 //!
 //! [`SessionLimits`]: crate::postgres::settings::SessionLimits
 
@@ -214,10 +215,13 @@ mod tests {
     /// The page that operators read has each of them, with its ends.
     #[test]
     fn the_documentation_lists_every_transaction_that_others_wait_for() {
-        let page = include_str!("../../../docs/correctness.md");
+        let page = include_str!("../../../docs/explanation/correctness.md");
         for it in OWN {
             let row = [it.name, it.holds, it.waits, it.server_ends, it.ended_by].join(" | ");
-            assert!(page.contains(&format!("| {row} |")), "docs/correctness.md lacks: | {row} |");
+            assert!(
+                page.contains(&format!("| {row} |")),
+                "docs/explanation/correctness.md lacks: | {row} |"
+            );
         }
     }
 
