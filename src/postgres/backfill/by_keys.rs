@@ -55,7 +55,9 @@ pub(super) async fn reconcile(
         sum.keys += report.done.len() as u64;
         match report.stopped {
             Some(Stopped::Away(fault)) => return Err(Halt::Away(*fault)),
-            Some(Stopped::Late | Stopped::Shifted | Stopped::Crash) => return Err(Halt::Late),
+            Some(Stopped::Late | Stopped::Shifted | Stopped::Busy | Stopped::Crash) => {
+                return Err(Halt::Late);
+            }
             None => {}
         }
         if report.done.len() as u64 + (report.failed.len() as u64) < wanted {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::fault::SqlFault;
 use crate::postgres::outbox::{RowKey, ask_for, still_asked};
+use crate::postgres::reconcile::sets::Large;
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
 
 /// Between two looks at whether they are done.
@@ -18,7 +19,7 @@ impl Reconciler {
     /// others. Where reads are shifted, it is asked for in the outbox and waited for; a key that
     /// is not done in time counts as failed, and its outbox row stays.
     pub async fn reconcile(&self, keys: BTreeSet<RowKey>) -> Report {
-        let mut report = self.reconcile_here(keys.clone()).await;
+        let mut report = self.reconcile_here(keys.clone(), Large::InOrder).await;
         if report.stopped != Some(Stopped::Shifted) {
             return report;
         }

@@ -24,6 +24,7 @@ use crate::postgres::reconcile::give_back::give_back;
 use crate::postgres::reconcile::halt::{Halt, on};
 use crate::postgres::reconcile::place::Place;
 use crate::postgres::reconcile::session::Transaction;
+use crate::postgres::reconcile::sets::Large;
 use crate::postgres::reconcile::unread::{self, UNCLAIM};
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
 use crate::postgres::session::ServerFacts;
@@ -198,7 +199,7 @@ impl OutboxWorker {
         more: bool,
     ) -> Result<BatchDone, Halt> {
         let set: BTreeSet<RowKey> = keys.keys().cloned().collect();
-        let work = Box::pin(self.reconciler.reconcile_here(set));
+        let work = Box::pin(self.reconciler.reconcile_here(set, Large::Last));
         let work = traced(work, self.span(keys.values()));
         let report = kept(&transaction, work).await?;
         self.adapt(report.stopped == Some(Stopped::Late), keys.len());
@@ -256,13 +257,20 @@ impl OutboxWorker {
         if let Some(Stopped::Away(fault)) = report.stopped {
             return Err(Halt::Away(*fault));
         }
+        let nothing = report.done.is_empty() && report.failed.is_empty();
+        let more = match report.stopped {
+            Some(Stopped::Shifted) => false,
+            // The same keys would be claimed again, and left again.
+            Some(Stopped::Busy) if nothing => false,
+            stopped => more || stopped.is_some(),
+        };
         Ok(BatchDone {
             rows,
             keys: keys.len() as u64,
             reconciled: report.done.len() as u64,
             failed: report.failed.len() as u64,
             changed: report.changed,
-            more: report.stopped != Some(Stopped::Shifted) && (more || report.stopped.is_some()),
+            more,
         })
     }
 

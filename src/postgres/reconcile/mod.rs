@@ -56,7 +56,9 @@ pub(in crate::postgres) mod wide;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 use crate::postgres::crash::CrashPoints;
 use crate::postgres::memory::RowMemory;
@@ -154,6 +156,8 @@ pub struct Reconciler {
     primary_side: Side,
     shapes: Shapes,
     sizes: Sizes,
+    /// Held while a row goes that is larger than all memory for rows.
+    alone: Mutex<()>,
     params: Params,
     /// Of the shadow's server, once it has been seen.
     is_cockroach: OnceLock<bool>,
@@ -185,6 +189,8 @@ pub enum Stopped {
     /// Reads are shifted, and keys are not written on their own: what waits in the outbox is
     /// applied with all the rest.
     Shifted,
+    /// Rows so large that only one goes at a time, and one is on its way.
+    Busy,
     /// A crash point was reached.
     Crash,
 }
@@ -195,8 +201,8 @@ impl Reconciler {
     /// A reconciler from one side to the other.
     pub fn new(primary: Pool, shadow: Pool, primary_side: Side, params: Params) -> Self {
         let (shapes, is_cockroach) = (Shapes::default(), OnceLock::new());
-        let sizes = Sizes::default();
-        Self { primary, shadow, primary_side, shapes, sizes, params, is_cockroach }
+        let (sizes, alone) = (Sizes::default(), Mutex::default());
+        Self { primary, shadow, primary_side, shapes, sizes, alone, params, is_cockroach }
     }
 
     /// Sessions on a side.

@@ -3,16 +3,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use tokio::sync::MutexGuard;
+
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::attempt::Attempted;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::sizes::{Known, Ready, Room};
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
 
+/// When rows go that are so large that each goes alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Large {
+    /// Where their keys stand among the others.
+    InOrder,
+    /// After all others; and not at all while another call carries a row that is larger than all
+    /// memory for rows ([`Stopped::Busy`]), so that it does not take two to carry such rows while
+    /// nobody carries the small ones.
+    Last,
+}
+
 /// What is left of a call, and what became of the rest.
 #[derive(Default)]
 struct Work {
     sets: Vec<BTreeSet<RowKey>>,
+    /// One was left, since another call carries one as large.
+    is_busy: bool,
+    /// Those that go last.
+    large: Vec<BTreeSet<RowKey>>,
     known: Known,
     report: Report,
 }
@@ -22,10 +39,10 @@ struct Work {
 impl Reconciler {
     /// Makes the shadow equal for these keys, itself. A key that cannot be done does not hold
     /// back the others: a set that fails is halved until the culprits stand alone.
-    pub(super) async fn reconcile_here(&self, keys: BTreeSet<RowKey>) -> Report {
+    pub(super) async fn reconcile_here(&self, keys: BTreeSet<RowKey>, large: Large) -> Report {
         let mut work = Work { sets: vec![keys], ..Work::default() };
         let until = Instant::now() + self.params.turn_max;
-        while let Some(set) = work.sets.pop() {
+        while let Some(set) = work.sets.pop().or_else(|| work.large.pop()) {
             if set.is_empty() {
                 continue;
             }
@@ -34,12 +51,24 @@ impl Reconciler {
                 break;
             }
             let stopped = match self.room(&set, &mut work.known).await {
-                Ok(Ready::Whole(room)) => {
-                    // Before anything is locked: who waits for memory is in nobody's way.
-                    let _held = self.params.memory.hold(room.memory()).await;
-                    let settled = self.settle(&set, until, room).await;
-                    self.judge(set, room, settled, &mut work).await.err()
+                Ok(Ready::Whole(room))
+                    if large == Large::Last && room.is_wide() && !work.sets.is_empty() =>
+                {
+                    work.large.push(set);
+                    None
                 }
+                Ok(Ready::Whole(room)) => match self.alone(room, large) {
+                    None => {
+                        work.is_busy = true;
+                        None
+                    }
+                    Some(_alone) => {
+                        // Before anything is locked: who waits for memory is in nobody's way.
+                        let _held = self.params.memory.hold(room.memory()).await;
+                        let settled = self.settle(&set, until, room).await;
+                        self.judge(set, room, settled, &mut work).await.err()
+                    }
+                },
                 Ok(Ready::Parts(parts)) => {
                     work.sets.extend(parts.into_iter().rev());
                     None
@@ -56,6 +85,9 @@ impl Reconciler {
             }
         }
         let mut report = work.report;
+        if work.is_busy && report.stopped.is_none() {
+            report.stopped = Some(Stopped::Busy);
+        }
         if !report.failed.is_empty()
             && let Err(halt) = self.take_settled(&mut report).await
         {
@@ -63,6 +95,14 @@ impl Reconciler {
             tracing::debug!(?halt, "keys that failed could not be looked at");
         }
         report
+    }
+
+    /// Leave for a set to be carried now.
+    fn alone(&self, room: Room, large: Large) -> Option<Option<MutexGuard<'_, ()>>> {
+        match large == Large::Last && self.params.memory.is_above(room.memory()) {
+            true => self.alone.try_lock().ok().map(Some),
+            false => Some(None),
+        }
     }
 
     /// Notes what came of a set; an error ends all of it.

@@ -16,6 +16,7 @@ use crate::postgres::reconcile::lock::{
     PASS_TABLE, PASS_TABLE_BY_ROW, SHARE_TABLES_BY_ROW, TABLE_LOCK_CLASS, slot_of_table,
 };
 use crate::postgres::reconcile::session::{Transaction, begin_listing};
+use crate::postgres::reconcile::sets::Large;
 use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
 use crate::postgres::session::ServerFacts;
@@ -134,7 +135,9 @@ impl Reconciler {
                 let count = page.len() as u64;
                 let full = count >= PAGE_KEYS.unsigned_abs();
                 let row_key = |values: &KeyValues| RowKey { table_id, values: values.clone() };
-                let of_page = self.reconcile_here(page.iter().map(row_key).collect()).await;
+                let keys = page.iter().map(row_key).collect();
+                // What is done is told by how far it went.
+                let of_page = self.reconcile_here(keys, Large::InOrder).await;
                 report.changed += of_page.changed;
                 let failed = of_page.failed.iter().map(|(key, _)| key);
                 let seen: BTreeSet<&RowKey> = of_page.done.iter().chain(failed).collect();

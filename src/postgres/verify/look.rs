@@ -250,7 +250,7 @@ impl Verifier {
             if let Some(stopped) = report.stopped {
                 let why = match stopped {
                     Stopped::Away(fault) => fault.to_string(),
-                    Stopped::Late | Stopped::Shifted | Stopped::Crash => {
+                    Stopped::Late | Stopped::Shifted | Stopped::Busy | Stopped::Crash => {
                         "reconciling took too long".to_owned()
                     }
                 };
