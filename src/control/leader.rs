@@ -4,8 +4,8 @@
 //! Two leaders at a time do no harm: each change is a compare-and-set of what was looked at.
 //! *If we crash*, the next leader looks at the same tables and goes on.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::fault::SqlFault;
 use crate::domain::fleet::Fleet;
 use crate::domain::history::{Event, EventKind, Figures};
+use crate::domain::lag::Lag;
 use crate::domain::routing::{Decision, Routing, nothing_is_folded};
 use crate::domain::side::Side;
 use crate::ports::admin::{ForeignAdmin, OutboxAdmin};
@@ -67,6 +68,7 @@ pub struct Parts {
 pub struct Leader {
     params: Params,
     parts: Parts,
+    lag: Arc<Mutex<Lag>>,
 }
 
 // === impl Leader ===
@@ -74,7 +76,7 @@ pub struct Leader {
 impl Leader {
     /// A leader that goes by these.
     pub fn new(params: Params, parts: Parts) -> Self {
-        Self { params, parts }
+        Self { params, parts, lag: Arc::default() }
     }
 
     /// Looks at intervals until it is told to stop.
@@ -193,12 +195,15 @@ impl Leader {
         let side = row.state.phase.primary();
         let outbox = timed(side, self.params.timeout, self.parts.outbox.status()).await;
         let folded = outbox.as_ref().map_or(Ok(()), nothing_is_folded);
-        let age = outbox.ok().map(|outbox| Duration::from_secs_f64(outbox.oldest_age_s.max(0.0)));
+        let waiting = outbox.ok().map(|outbox| {
+            let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+            lag.seen(Instant::now(), outbox.waiting())
+        });
         let merged = figures::merged(fleet, row.revision);
         let decision = match folded {
             Err(why) if row.target_percentage == Percentage::ZERO => Decision::Hold(why),
             Err(why) => Decision::RollBack(why),
-            Ok(()) => self.params.routing.decide(row, fleet.now, &merged, age),
+            Ok(()) => self.params.routing.decide(row, fleet.now, &merged, waiting),
         };
         let (percentage, held, kind, reason) = match decision {
             Decision::Hold(_) => return Ok(()),
@@ -270,11 +275,14 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    struct Empty;
+    /// What waits, which is nothing at first.
+    #[derive(Default)]
+    struct Waits(Mutex<OutboxStatus>);
 
-    impl OutboxAdmin for Empty {
+    impl OutboxAdmin for Waits {
         fn status(&self) -> BoxFuture<'_, Result<OutboxStatus, SqlFault>> {
-            Box::pin(async { Ok(OutboxStatus::default()) })
+            let status = self.0.lock().unwrap().clone();
+            Box::pin(async { Ok(status) })
         }
         fn list(&self, _: u32, _: bool) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>> {
             Box::pin(async { Ok(Vec::new()) })
@@ -328,6 +336,7 @@ mod tests {
     struct World {
         rows: Arc<Rows>,
         metrics: Metrics,
+        waits: Arc<Waits>,
         leader: Leader,
     }
 
@@ -377,16 +386,17 @@ mod tests {
         let fleet: Arc<dyn FleetStore> = Arc::<Rows>::clone(&rows);
         let membership = Membership::join(params, control.clone(), fleet).await.unwrap();
         let params = Params { interval: HOUR, timeout: HOUR, lease: HOUR, routing: routing() };
+        let waits = Arc::<Waits>::default();
         let parts = Parts {
             control,
             membership,
             store: Arc::<Rows>::clone(&rows) as _,
             fleet: Arc::<Rows>::clone(&rows) as _,
             older,
-            outbox: Arc::new(Empty),
+            outbox: Arc::<Waits>::clone(&waits) as _,
             foreign: Arc::new(NoneLeft),
         };
-        World { rows, metrics, leader: Leader::new(params, parts) }
+        World { rows, metrics, waits, leader: Leader::new(params, parts) }
     }
 
     impl World {
@@ -423,6 +433,22 @@ mod tests {
         assert!(last.event.reason.contains("of the target's reads failed"), "{last:?}");
         assert_eq!(history.iter().filter(|it| it.event.kind == EventKind::Settled).count(), 1);
         assert_eq!(history.iter().filter(|it| it.event.kind == EventKind::Percentage).count(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_forward_while_keys_wait_puts_no_read_back() {
+        let world = world(Arc::new(LeasesAlone)).await;
+        for _ in 0..30 {
+            world.hour(false).await;
+        }
+        assert_eq!(world.hour(false).await, 20.0);
+        // Longer than the trigger allows, by the server's clock alone.
+        let written = std::time::SystemTime::now();
+        for oldest_age_s in [0.1, 3600.0, 3600.0] {
+            *world.waits.0.lock().unwrap() =
+                OutboxStatus { oldest_age_s, oldest_at: Some(written), ..OutboxStatus::default() };
+            assert_eq!(world.hour(false).await, 20.0, "{oldest_age_s}");
+        }
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ pub mod history;
 pub mod identity;
 pub mod key;
 pub mod key_range;
+pub mod lag;
 pub mod mismatch;
 pub mod pace;
 pub mod pattern;

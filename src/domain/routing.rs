@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::domain::control::{ControlRow, Percentage, Phase};
 use crate::domain::figures::{FleetFigures, SideFigures};
+use crate::domain::lag::Waiting;
 use crate::domain::status::{FoldedTable, OutboxStatus};
 
 /// How reads are shifted.
@@ -68,7 +69,7 @@ pub enum Decision {
 }
 
 /// What is known of the outbox.
-pub type OutboxAge = Option<Duration>;
+pub type OutboxAge = Option<Waiting>;
 
 // === impl Trigger ===
 
@@ -79,8 +80,8 @@ impl Trigger {
         let target = &figures.reads.target;
         let told = self.told(figures, outbox_age);
         let mut passed = Vec::new();
-        if let Some(age) = outbox_age.filter(|age| *age > self.outbox_age_threshold) {
-            let limit = self.outbox_age_threshold;
+        if let Some(age) = outbox_age.filter(|it| it.age > self.outbox_age_threshold) {
+            let (age, limit) = (age.age, self.outbox_age_threshold);
             passed.push(format!("a key has waited for {age:.1?}, more than {limit:?}"));
         }
         if target.calls >= self.min_samples {
@@ -131,7 +132,7 @@ impl Trigger {
                 it.p99_ms
             )
         };
-        let age = outbox_age.map_or("unknown".to_owned(), |age| format!("{age:.1?}"));
+        let age = outbox_age.map_or("unknown".to_owned(), |it| format!("{:.1?}", it.age));
         format!(
             "{}; {}; {} of {} samples differ; outbox age {age}; the latest {:?} of {} members",
             side("target", &figures.reads.target),
@@ -170,7 +171,7 @@ impl Routing {
         }
         let present = row.target_percentage;
         if present == Percentage::ZERO {
-            return self.begin(row, now, outbox_age);
+            return self.begin(row, outbox_age);
         }
         let told = match self.rollback_trigger.judge(figures, outbox_age) {
             Judgement::Fail(told) => return Decision::RollBack(told),
@@ -197,7 +198,7 @@ impl Routing {
         }
     }
 
-    fn begin(&self, row: &ControlRow, now: SystemTime, outbox_age: OutboxAge) -> Decision {
+    fn begin(&self, row: &ControlRow, outbox_age: OutboxAge) -> Decision {
         if row.held {
             return Decision::Hold(format!("the schedule is held: {}", row.reason));
         }
@@ -205,7 +206,7 @@ impl Routing {
         if first == Percentage::ZERO {
             return Decision::Hold("read_routing.target_percentage is 0".to_owned());
         }
-        if let Err(why) = nothing_old_waits(row, now, outbox_age) {
+        if let Err(why) = nothing_old_waits(row, outbox_age) {
             return Decision::Hold(why);
         }
         Decision::Move(first, "the schedule's first step: shift has settled".to_owned())
@@ -245,14 +246,13 @@ pub fn nothing_is_folded(outbox: &OutboxStatus) -> Result<(), String> {
 /// # Errors
 ///
 /// What is in the way.
-pub fn nothing_old_waits(
-    row: &ControlRow,
-    now: SystemTime,
-    outbox_age: OutboxAge,
-) -> Result<(), String> {
-    let Some(age) = outbox_age else { return Err("the outbox cannot be read".to_owned()) };
+pub fn nothing_old_waits(row: &ControlRow, outbox_age: OutboxAge) -> Result<(), String> {
+    let Some(Waiting { since, age }) = outbox_age else {
+        return Err("the outbox cannot be read".to_owned());
+    };
     let Some(settled_at) = row.settled_at else { return Err("shift has not settled".to_owned()) };
-    if age > now.duration_since(settled_at).unwrap_or_default() {
+    // Both by the primary's clock, and not by how long ago they are: it may have been set since.
+    if since.is_some_and(|since| since <= settled_at) {
         return Err(format!(
             "a key that was written before shift settled has waited for {age:.1?}: see `segue outbox`"
         ));
@@ -301,7 +301,15 @@ mod tests {
         }
     }
 
-    const FRESH: OutboxAge = Some(Duration::ZERO);
+    const FRESH: OutboxAge = Some(Waiting { since: None, age: Duration::ZERO });
+
+    fn waited(seconds: u64) -> OutboxAge {
+        Some(Waiting { since: Some(begin()), age: Duration::from_secs(seconds) })
+    }
+
+    fn begin() -> SystemTime {
+        SystemTime::UNIX_EPOCH + 20_000 * DAY
+    }
 
     fn row(now: SystemTime) -> ControlRow {
         ControlRow {
@@ -320,11 +328,10 @@ mod tests {
 
     /// Days of a schedule, an hour a step, by a clock that is only a number.
     fn run(hours: u64, at: impl Fn(u64) -> (FleetFigures, OutboxAge)) -> Vec<(u64, f64, bool)> {
-        let begin = SystemTime::UNIX_EPOCH + 20_000 * DAY;
-        let mut row = row(begin);
+        let mut row = row(begin());
         let mut changes = Vec::new();
         for hour in 0..=hours {
-            let now = begin + Duration::from_secs(hour * 3600);
+            let now = begin() + Duration::from_secs(hour * 3600);
             if hour == 1 {
                 row.settled_at = Some(now);
             }
@@ -364,9 +371,9 @@ mod tests {
             ("failed", figures(5_000, 6, 20.0), FRESH),
             ("p99", figures(5_000, 0, 500.1), FRESH),
             ("differ", differing, FRESH),
-            ("waited", figures(5_000, 0, 20.0), Some(Duration::from_secs(31))),
+            ("waited", figures(5_000, 0, 20.0), waited(31)),
             // A dead outbox is told by itself, however few reads there were.
-            ("waited", figures(1, 0, 20.0), Some(Duration::from_secs(31))),
+            ("waited", figures(1, 0, 20.0), waited(31)),
         ] {
             let good = figures(5_000, 5, 500.0);
             let at = |hour| if hour == 30 { (bad, age) } else { (good, FRESH) };
@@ -386,13 +393,15 @@ mod tests {
     fn no_read_is_shifted_while_an_older_write_waits() {
         let waits_until = |end: u64| {
             move |hour: u64| {
-                let age =
-                    if hour < end { Duration::from_secs(hour * 3600) } else { Duration::ZERO };
-                (figures(0, 0, 0.0), Some(age))
+                let waits = if hour < end { waited(hour * 3600) } else { FRESH };
+                (figures(0, 0, 0.0), waits)
             }
         };
         // Written at the beginning, an hour before shift settles.
         assert_eq!(run(20, waits_until(9)), [(9, 5.0, false)]);
+        // The server's clock was set back since.
+        let young = |hour| if hour < 9 { waited(0) } else { FRESH };
+        assert_eq!(run(20, |hour| (figures(0, 0, 0.0), young(hour))), [(9, 5.0, false)]);
         let blind = run(20, |_| (figures(0, 0, 0.0), None));
         assert_eq!(blind, []);
     }

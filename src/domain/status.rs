@@ -1,7 +1,7 @@
 //! Where the migration and this member stand, for operators.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::ControlState;
@@ -11,6 +11,7 @@ use crate::domain::foreign::ForeignWriter;
 use crate::domain::gate::Progress;
 use crate::domain::history::Recorded;
 use crate::domain::key::{Key, WriteId};
+use crate::domain::lag::Waiting;
 use crate::domain::reach::Noted;
 use crate::domain::step::PhaseReport;
 use crate::domain::table::TableName;
@@ -99,6 +100,8 @@ pub struct OutboxStatus {
     pub stuck: u64,
     /// Age of the oldest pending row in seconds.
     pub oldest_age_s: f64,
+    /// When it was written, by the primary's clock; none where nothing is pending.
+    pub oldest_at: Option<SystemTime>,
     /// Bytes on the primary's disk, forgotten rows included.
     pub bytes: u64,
     /// Bytes of what waits, with its index entries.
@@ -111,6 +114,16 @@ pub struct OutboxStatus {
     pub reconciled_total: u64,
     /// Attempts of this member that failed.
     pub failed_total: u64,
+}
+
+// === impl OutboxStatus ===
+
+impl OutboxStatus {
+    /// The key that has waited longest.
+    pub fn waiting(&self) -> Waiting {
+        let age = Duration::try_from_secs_f64(self.oldest_age_s.max(0.0)).unwrap_or_default();
+        Waiting { since: self.oldest_at, age }
+    }
 }
 
 // === impl FoldedTable ===

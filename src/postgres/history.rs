@@ -20,9 +20,11 @@ VALUES ($1::text::uuid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
     coalesce($12::timestamptz, pg_catalog.clock_timestamp()))
 ON CONFLICT (event_id) DO NOTHING";
 
+/// All keys that wait then were written before, whatever the server's clock was set to between.
 const SETTLED: &str = "
 WITH changed AS (
-    UPDATE segue.control SET settled_at = pg_catalog.clock_timestamp()
+    UPDATE segue.control SET settled_at = greatest(pg_catalog.clock_timestamp(),
+        (SELECT pg_catalog.max(o.created_at) FROM segue.outbox AS o WHERE o.forgotten_at IS NULL))
     WHERE id = 1 AND epoch = $3 AND settled_at IS NULL RETURNING 1 AS one),
 recorded AS (
     INSERT INTO segue.history (event_id, kind, epoch, from_phase, to_phase, from_percentage,

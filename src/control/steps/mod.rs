@@ -238,10 +238,8 @@ impl Steps {
 
     async fn nothing_old_waits(&self, row: &ControlRow) -> Result<(), SqlFault> {
         let side = row.state.phase.primary();
-        let (fleet, _) = self.fleet(row).await?;
         let outbox = timed(side, self.params.timeout, self.parts.outbox.status()).await?;
-        let age = Duration::from_secs_f64(outbox.oldest_age_s.max(0.0));
-        let old = nothing_old_waits(row, fleet.now, Some(age));
+        let old = nothing_old_waits(row, Some(outbox.waiting()));
         nothing_is_folded(&outbox).and(old).map_err(|why| {
             refused("refused.older_writes", why, "reads would miss it on the target; wait for it")
         })

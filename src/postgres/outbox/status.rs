@@ -12,7 +12,7 @@ const STATUS: &str = "\
     SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE o.attempts >= $1), \
         coalesce(pg_catalog.date_part('epoch', \
             pg_catalog.clock_timestamp() - pg_catalog.min(o.created_at)), 0), \
-        {bytes}, ({pending_bytes})::int8 \
+        {bytes}, ({pending_bytes})::int8, pg_catalog.min(o.created_at) \
     FROM segue.outbox AS o WHERE o.forgotten_at IS NULL";
 const BYTES: &str = "\
     (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(p.relid)), 0)::int8 \
@@ -59,6 +59,7 @@ impl Outbox {
             pending: count(0).map_err(said(&client))?,
             stuck: count(1).map_err(said(&client))?,
             oldest_age_s: row.try_get(2).map_err(said(&client))?,
+            oldest_at: row.try_get(5).map_err(said(&client))?,
             bytes: count(3).map_err(said(&client))?,
             pending_bytes: count(4).map_err(said(&client))?,
             folded: folded(&client, self.side()).await?,
