@@ -248,7 +248,8 @@ impl Side {
                 self.proxy.resume();
             }
             Fault::Full => {
-                let hogs = Hogs::take_all(&self.dsn).await;
+                // It may be killed at the same time.
+                let hogs = Hogs::try_take_all(&self.dsn).await;
                 lasting.await;
                 drop(hogs);
             }
