@@ -1,6 +1,6 @@
 //! Compiles the protocol files in Rust, so that no `protoc` is needed.
 //!
-//! `RowBatch` is not generated: `grpc::rows` writes it straight from PostgreSQL's cells,
+//! `TypedRows` is not generated: `grpc::rows` writes it straight from PostgreSQL's cells,
 //! so that an answer never becomes a tree of objects.
 
 use std::env;
@@ -11,11 +11,13 @@ use std::process::Command;
 
 use prost::Message;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "segue/v1/sql.proto",
     "segue/v1/migration.proto",
     "segue/v1/value.proto",
     "segue/v1/error.proto",
+    // For reflection: the details of an error.
+    "google/rpc/error_details.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -25,7 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("segue_descriptor.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
-        .extern_path(".segue.v1.RowBatch", "crate::grpc::rows::EncodedRows")
+        .extern_path(".segue.v1.TypedRows", "crate::grpc::rows::EncodedRows")
+        .extern_path(".google.rpc", "::tonic_types::pb")
         .bytes(".segue.v1")
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;

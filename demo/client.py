@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import grpc
+from google.protobuf import struct_pb2
 from grpc_tools import protoc
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -51,11 +52,10 @@ class Sql:
         """The rows; a stream without a footer is an error of segue."""
         request = self.pb.QueryRequest(statement=self._statement(sql, params))
         rows, footer = [], None
-        for frame in self.stub.Query(request, timeout=DEADLINE_S):
-            if frame.HasField("rows"):
-                rows.extend(frame.rows.rows)
-            elif frame.HasField("footer"):
-                footer = frame.footer
+        for part in self.stub.Query(request, timeout=DEADLINE_S):
+            rows.extend(part.rows.typed.rows)
+            if part.HasField("footer"):
+                footer = part.footer
         if footer is None or footer.row_count != len(rows):
             raise RuntimeError("an answer ended early without saying so")
         return rows
@@ -63,7 +63,7 @@ class Sql:
     def execute(self, sql, *params, key="", transaction=""):
         return self.stub.Execute(self.pb.ExecuteRequest(
             statement=self._statement(sql, params), idempotency_key=key,
-            transaction_id=transaction), timeout=DEADLINE_S)
+            transaction=self._transaction(transaction)), timeout=DEADLINE_S)
 
     def batch(self, *statements):
         made = [self._statement(sql, params) for sql, *params in statements]
@@ -75,12 +75,15 @@ class Sql:
     def commit(self, transaction):
         self.stub.Commit(self.pb.CommitRequest(transaction_id=transaction), timeout=DEADLINE_S)
 
+    def _transaction(self, transaction):
+        return self.pb.TransactionSelector(id=transaction) if transaction else None
+
     def _statement(self, sql, params):
         return self.pb.Statement(sql=sql, params=[self._value(value) for value in params])
 
     def _value(self, value):
         if value is None:
-            return self.values.Value(null=0)
+            return self.values.Value(null=struct_pb2.NULL_VALUE)
         if isinstance(value, int):
             return self.values.Value(int64=value)
         if isinstance(value, Numeric):

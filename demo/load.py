@@ -87,7 +87,7 @@ class Ledger:
         self.touched = {}
         self.erased = set()
         self.acknowledged = {"read": 0, "write": 0, "repeat": 0}
-        self.replayed = 0
+        self.already_applied = 0
         # Of the program that goes round segue.
         self.fenced = 0
         # Calls of a function that leaves things behind in its session.
@@ -273,7 +273,7 @@ class Writer:
             answer = way.execute(sql, *params, key=first_key if key is None else key)
 
             def note(ledger):
-                ledger.replayed += answer.replayed
+                ledger.already_applied += answer.already_applied
             return note
         return run
 
@@ -390,7 +390,7 @@ class SegueWay:
         self.query, self.execute, self.batch = sql.query, sql.execute, sql.batch
 
     def insert_returning_id(self, sql, *params):
-        return self.sql.execute(sql, *params).rows.rows[0].values[0].int64
+        return self.sql.execute(sql, *params).result.rows.typed.rows[0].values[0].int64
 
     def transaction(self, *statements):
         transaction = self.sql.begin()

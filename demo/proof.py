@@ -77,8 +77,8 @@ def _callers(proof, story):
     proof.claim(f"{done['read']} reads and {done['write']} writes, errors of callers:"
                 f" {len(ledger.errors)}", not ledger.errors, ledger.errors)
     proof.claim(f"{done['repeat']} writes were sent again with their idempotency key, got the first"
-                f" answer: {ledger.replayed}",
-                0 < done["repeat"] == ledger.replayed)
+                f" answer: {ledger.already_applied}",
+                0 < done["repeat"] == ledger.already_applied)
 
 
 def _history(proof, story):

@@ -139,7 +139,7 @@ impl World {
     async fn call(&mut self, sql: &str, params: Vec<Kind>, transaction_id: &str) {
         let request = proto::ExecuteRequest {
             statement: Some(statement(sql, params)),
-            transaction_id: transaction_id.to_owned(),
+            transaction: proto::TransactionSelector::open(transaction_id.to_owned()),
             ..Default::default()
         };
         self.sql.execute(request).await.unwrap_or_else(|status| panic!("{sql}: {status:?}"));
@@ -152,7 +152,10 @@ impl World {
         for sql in statements {
             self.call(sql, Vec::new(), &transaction_id).await;
         }
-        self.sql.commit(proto::CommitRequest { transaction_id }).await.unwrap();
+        self.sql
+            .commit(proto::CommitRequest { transaction_id, ..Default::default() })
+            .await
+            .unwrap();
         self.compare(&statements.join("; "), &before).await;
     }
 

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 
 use futures_util::TryStreamExt;
 use segue::grpc::proto;
-use segue::grpc::proto::query_response::Frame;
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::proto::value::Kind;
 use tokio_postgres::types::{ToSql, Type};
@@ -31,6 +30,7 @@ pub enum Workload {
 
 /// How rows are asked for.
 pub use segue::grpc::proto::Encoding;
+use segue::grpc::proto::rows::Encoding as Rows;
 
 /// A worker's connection.
 pub enum Worker {
@@ -136,17 +136,12 @@ impl Worker {
                     let mut frames = client.query(request).await.unwrap().into_inner();
                     let mut seen = Seen::default();
                     while let Some(response) = frames.message().await.unwrap() {
-                        match response.frame {
-                            Some(Frame::Rows(rows)) => seen.typed(&rows),
-                            Some(Frame::Packed(packed)) => seen.packed(&packed),
-                            Some(Frame::Footer(footer)) => seen.footer = Some(footer),
-                            _ => {}
-                        }
+                        seen.part(response);
                     }
                     seen.check(workload.rows());
                 } else {
                     let answer = client.execute(execute(workload.sql(), &[id])).await.unwrap();
-                    assert_eq!(answer.into_inner().affected_rows, 1);
+                    assert_eq!(answer.into_inner().affected_rows(), 1);
                 }
             }
             Self::Stream(stream, encoding) => {
@@ -178,7 +173,16 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub fn typed(&mut self, rows: &segue::grpc::rows::EncodedRows) {
+    pub fn part(&mut self, part: proto::QueryResponse) {
+        match part.rows.and_then(|rows| rows.encoding) {
+            Some(Rows::Typed(rows)) => self.typed(&rows),
+            Some(Rows::Packed(packed)) => self.packed(&packed),
+            None => {}
+        }
+        self.footer = part.footer;
+    }
+
+    fn typed(&mut self, rows: &segue::grpc::rows::EncodedRows) {
         for row in rows.rows().unwrap() {
             for value in row.values {
                 black_box(value.kind);
@@ -187,7 +191,7 @@ impl Seen {
         }
     }
 
-    pub fn packed(&mut self, packed: &proto::PackedRows) {
+    fn packed(&mut self, packed: &proto::PackedRows) {
         let mut rest: &[u8] = &packed.cells;
         while let Some((length, after)) = rest.split_first_chunk() {
             let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or_default();

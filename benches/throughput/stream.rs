@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use segue::grpc::proto;
-use segue::grpc::proto::session_request::Call;
-use segue::grpc::proto::session_response::Answer;
+use segue::grpc::proto::pipeline_request::Call;
+use segue::grpc::proto::pipeline_response::Answer;
 use segue::grpc::proto::sql_client::SqlClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -22,7 +22,7 @@ pub struct Stream {
 }
 
 struct Shared {
-    requests: mpsc::UnboundedSender<proto::SessionRequest>,
+    requests: mpsc::UnboundedSender<proto::PipelineRequest>,
     workers: Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>,
     last_id: AtomicU64,
 }
@@ -32,7 +32,7 @@ impl Stream {
     pub async fn open(mut client: SqlClient<Channel>) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
         let receiver = UnboundedReceiverStream::new(receiver);
-        let mut answers = client.session(receiver).await.unwrap().into_inner();
+        let mut answers = client.pipeline(receiver).await.unwrap().into_inner();
         let shared =
             Arc::new(Shared { requests, workers: Mutex::default(), last_id: AtomicU64::new(0) });
         let workers = Arc::downgrade(&shared);
@@ -61,7 +61,7 @@ impl Stream {
 
     fn send(&mut self, call: Call) {
         let call = Some(call);
-        let request = proto::SessionRequest { id: self.id, call, ..Default::default() };
+        let request = proto::PipelineRequest { id: self.id, call, ..Default::default() };
         self.shared.requests.send(request).unwrap();
     }
 
@@ -74,13 +74,7 @@ impl Stream {
         let mut seen = Seen::default();
         while seen.footer.is_none() {
             let Answer::Query(part) = self.answer().await else { panic!("a query failed") };
-            if let Some(rows) = &part.rows {
-                seen.typed(rows);
-            }
-            if let Some(packed) = &part.packed {
-                seen.packed(packed);
-            }
-            seen.footer = part.footer;
+            seen.part(part);
         }
         seen
     }
@@ -88,7 +82,7 @@ impl Stream {
     pub async fn execute(&mut self, execute: proto::ExecuteRequest) -> u64 {
         self.send(Call::Execute(execute));
         match self.answer().await {
-            Answer::Execute(answer) => answer.affected_rows,
+            Answer::Execute(answer) => answer.affected_rows(),
             other => panic!("a write failed: {other:?}"),
         }
     }

@@ -82,6 +82,39 @@ pub enum Isolation {
     Serializable,
 }
 
+/// The transaction that a call runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InTransaction {
+    /// Which one.
+    pub which: Which,
+    /// It is committed after the call's statements.
+    pub commits: bool,
+}
+
+/// Which transaction a call runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// An open one.
+    Open(TransactionId),
+    /// One that the call begins.
+    New(TransactionOptions),
+}
+
+impl InTransaction {
+    /// A call in an open transaction that stays open.
+    pub fn open(id: TransactionId) -> Self {
+        Self { which: Which::Open(id), commits: false }
+    }
+
+    /// The id, where it is open already.
+    pub fn id(&self) -> Option<TransactionId> {
+        match self.which {
+            Which::Open(id) => Some(id),
+            Which::New(_) => None,
+        }
+    }
+}
+
 /// The answer to one statement of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteItem {
@@ -109,8 +142,8 @@ pub struct WriteAnswer {
     pub items: Vec<WriteItem>,
     /// What the outbox names its rows by.
     pub write_id: WriteId,
-    /// The first answer to an earlier call with the same idempotency key.
-    pub replayed: bool,
+    /// An earlier call with the same idempotency key made the write, and had this answer.
+    pub already_applied: bool,
     /// Whether it may have written anything. Where the statements do not look like it, the
     /// database was asked: functions write as well.
     pub wrote: bool,

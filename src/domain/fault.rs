@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::domain::key::WriteId;
+use crate::domain::consistency::Token;
 use crate::domain::side::Side;
 
 /// Lost connections, resources, operators, the system underneath, and the server itself.
@@ -112,10 +112,12 @@ pub struct SqlFault {
     pub outcome: Outcome,
     /// A stable name of segue's own refusals, such as `refused.ddl`.
     pub reason: &'static str,
-    /// The write that a later read must name to be sure to see what became of it.
-    pub must_see: Option<Box<WriteId>>,
+    /// What a later read must bring to be sure to see what became of the call.
+    pub must_see: Option<Box<Token>>,
 }
 
+/// The reason of a fault that says that another call runs in the transaction.
+pub const IN_USE: &str = "transaction.in_use";
 /// The reason of a fault that says that the primary is on the other side by now.
 pub const NOT_PRIMARY: &str = "fence.not_primary";
 /// `read_only_sql_transaction`.

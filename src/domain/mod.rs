@@ -6,6 +6,7 @@ pub mod answer;
 pub mod backfill;
 pub mod budget;
 pub mod call;
+pub mod consistency;
 pub mod control;
 pub mod copied;
 pub mod cutover;

@@ -5,29 +5,45 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream};
+use prost::Message;
 
 use crate::domain::answer::RowBatch;
 use crate::domain::call::WriteItem;
-use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::consistency::Token;
+use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pg_type::Column;
 use crate::domain::side::Side;
 use crate::grpc::encode::RowEncoder;
-use crate::grpc::proto::query_response::Frame;
+use crate::grpc::proto::rows::Encoding as Encoded;
 use crate::grpc::rows::EncodedRows;
-use crate::grpc::{proto, status};
+use crate::grpc::{proto, request, status};
 use crate::stack::call::ReadAnswer;
+use crate::stack::pending::{AfterRead, Ended};
 
 /// What a message's envelope leaves for the names of its columns; few have more.
-const COLUMNS_BYTES: usize = 512;
+pub(super) const COLUMNS_BYTES: usize = 512;
 /// Typed rows grow on their way: a frame ends when it has so many bytes.
 const FRAME_BYTES: usize = 256 * 1024;
+
+/// One piece of an answer.
+#[derive(Debug)]
+pub(super) enum Frame {
+    Header(proto::Header),
+    Rows(proto::Rows),
+    Footer(proto::Footer),
+}
 
 /// The frames of one answer: header, batches, footer. An error is its last item.
 pub(super) struct Frames {
     side: Side,
     columns: Arc<[Column]>,
     batches: BoxStream<'static, Result<RowBatch, SqlFault>>,
+    /// Begins or commits a transaction; after `batches`, so that what they hold is dropped first.
+    after: Option<AfterRead>,
+    finishing: Option<BoxFuture<'static, Result<Option<Ended>, SqlFault>>>,
+    must_see: Token,
     ready: VecDeque<Frame>,
     typed: Option<Typed>,
     row_count: u64,
@@ -48,12 +64,18 @@ struct Typed {
 impl Frames {
     /// Frames of at most about `bytes_max`, except that a row is never split.
     pub(super) fn new(answer: ReadAnswer, encoding: proto::Encoding, bytes_max: usize) -> Self {
-        let ReadAnswer { side, stream } = answer;
-        let header = Frame::Header(proto::Header { columns: columns(&stream.columns) });
+        let ReadAnswer { side, stream, must_see, after, .. } = answer;
+        let begun = after.as_ref().and_then(AfterRead::begun);
+        let transaction_id = begun.map(request::transaction_text).unwrap_or_default();
+        let columns = columns(&stream.columns);
+        let header = Frame::Header(proto::Header { columns, transaction_id });
         Self {
             side,
             columns: stream.columns,
             batches: stream.batches,
+            after,
+            finishing: None,
+            must_see,
             ready: [header].into(),
             typed: (encoding == proto::Encoding::Typed).then(Typed::default),
             row_count: 0,
@@ -68,12 +90,12 @@ impl Frames {
             Some(typed) => typed.begin(batch),
             None if batch.cells().len() <= self.bytes_max => {
                 if batch.row_count() > 0 {
-                    self.ready.push_back(Frame::Packed(packed(&batch)));
+                    self.ready.push_back(Frame::Rows(packed_rows(packed(&batch))));
                 }
             }
             None => {
                 let parts = split(&batch, self.columns.len(), self.bytes_max)?;
-                self.ready.extend(parts.into_iter().map(Frame::Packed));
+                self.ready.extend(parts.into_iter().map(packed_rows).map(Frame::Rows));
             }
         }
         Ok(())
@@ -84,14 +106,28 @@ impl Frames {
         let Some(rows) = typed.next_frame(&self.columns, FRAME_BYTES.min(self.bytes_max))? else {
             return Ok(None);
         };
-        within(prost::Message::encoded_len(&rows), self.bytes_max)?;
-        Ok(Some(Frame::Rows(rows)))
+        within(rows.encoded_len(), self.bytes_max)?;
+        Ok(Some(Frame::Rows(typed_rows(rows))))
+    }
+
+    fn end(&mut self, committed: Option<Ended>) {
+        self.ended = true;
+        self.finishing = None;
+        let (row_count, side) = (self.row_count, status::side(self.side).into());
+        let (write_id, must_see) = match committed {
+            Some(Ended { write_id, must_see }) => (write_id.to_string(), must_see),
+            None => (String::new(), std::mem::take(&mut self.must_see)),
+        };
+        let consistency_token = must_see.to_string();
+        let footer = proto::Footer { row_count, side, write_id, consistency_token };
+        self.ready.push_back(Frame::Footer(footer));
     }
 
     fn fail(&mut self, fault: SqlFault) -> Poll<Option<Result<Frame, SqlFault>>> {
         self.ended = true;
         // What is still on its way is of no use to anybody.
         self.batches = Box::pin(futures_util::stream::empty());
+        self.after = None;
         Poll::Ready(Some(Err(fault)))
     }
 }
@@ -108,6 +144,13 @@ impl Stream for Frames {
             if this.ended {
                 return Poll::Ready(None);
             }
+            if let Some(finishing) = &mut this.finishing {
+                match ready!(finishing.as_mut().poll(cx)) {
+                    Ok(ended) => this.end(ended),
+                    Err(fault) => return this.fail(fault),
+                }
+                continue;
+            }
             match this.next_typed() {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) => {}
@@ -120,11 +163,10 @@ impl Stream for Frames {
                     }
                 }
                 Some(Err(fault)) => return this.fail(fault),
-                None => {
-                    this.ended = true;
-                    let (row_count, side) = (this.row_count, status::side(this.side).into());
-                    this.ready.push_back(Frame::Footer(proto::Footer { row_count, side }));
-                }
+                None => match this.after.take() {
+                    Some(after) => this.finishing = Some(Box::pin(after.finish())),
+                    None => this.end(None),
+                },
             }
         }
     }
@@ -197,46 +239,56 @@ impl<'a> CellReader<'a> {
 
 // === the rows of a write ===
 
-/// What a unary answer says of one statement's rows.
-#[derive(Debug, Default)]
-pub(super) struct Returned {
-    pub(super) columns: Vec<proto::Column>,
-    pub(super) rows: Option<EncodedRows>,
-    pub(super) packed: Option<proto::PackedRows>,
-}
-
-impl Returned {
-    /// Bytes of the rows.
-    pub(super) fn byte_len(&self) -> usize {
-        let typed = self.rows.as_ref().map_or(0, prost::Message::encoded_len);
-        typed + self.packed.as_ref().map_or(0, |packed| packed.cells.len())
-    }
-}
-
-/// The rows of a write's item. The write is done by now, so whatever fails here leaves it
-/// applied.
-pub(super) fn returned(
+/// What a statement of a write did, in a message.
+pub(super) fn result(
     item: &WriteItem,
     encoding: proto::Encoding,
     bytes_max: usize,
-) -> Result<Returned, SqlFault> {
+) -> Result<proto::StatementResult, SqlFault> {
+    let affected_rows = item.affected_rows;
     if item.columns.is_empty() {
-        return Ok(Returned::default());
+        return Ok(proto::StatementResult { affected_rows, ..Default::default() });
     }
     let columns = columns(&item.columns);
-    let applied = |fault: SqlFault| fault.with_outcome(Outcome::Applied);
-    let described: usize = columns.iter().map(prost::Message::encoded_len).sum();
+    let described: usize = columns.iter().map(Message::encoded_len).sum();
     let bytes_max = bytes_max.saturating_sub(described.saturating_sub(COLUMNS_BYTES));
-    if encoding == proto::Encoding::Packed {
-        within(item.rows.cells().len(), bytes_max).map_err(applied)?;
-        return Ok(Returned { columns, rows: None, packed: Some(packed(&item.rows)) });
+    let rows = if encoding == proto::Encoding::Packed {
+        within(item.rows.cells().len(), bytes_max)?;
+        packed_rows(packed(&item.rows))
+    } else {
+        let mut typed = Typed::default();
+        typed.begin(item.rows.clone());
+        // All of them in one, so that a limit that is passed is told with their whole size.
+        let rows = typed.next_frame(&item.columns, usize::MAX)?.unwrap_or_default();
+        within(rows.encoded_len(), bytes_max)?;
+        typed_rows(rows)
+    };
+    Ok(proto::StatementResult { affected_rows, columns, rows: Some(rows) })
+}
+
+/// What the statements of a write did, which share one message.
+pub(super) fn results(
+    items: &[WriteItem],
+    encoding: proto::Encoding,
+    bytes_max: usize,
+) -> Result<Vec<proto::StatementResult>, SqlFault> {
+    let mut bytes_left = bytes_max;
+    let mut results = Vec::with_capacity(items.len());
+    for item in items {
+        let result = result(item, encoding, bytes_left)?;
+        let bytes = result.rows.as_ref().map_or(0, Message::encoded_len);
+        bytes_left = bytes_left.saturating_sub(bytes);
+        results.push(result);
     }
-    let mut typed = Typed::default();
-    typed.begin(item.rows.clone());
-    // All of them in one, so that a limit that is passed is told with their whole size.
-    let rows = typed.next_frame(&item.columns, usize::MAX).map_err(applied)?.unwrap_or_default();
-    within(prost::Message::encoded_len(&rows), bytes_max).map_err(applied)?;
-    Ok(Returned { columns, rows: Some(rows), packed: None })
+    Ok(results)
+}
+
+fn typed_rows(rows: EncodedRows) -> proto::Rows {
+    proto::Rows { encoding: Some(Encoded::Typed(rows)) }
+}
+
+fn packed_rows(rows: proto::PackedRows) -> proto::Rows {
+    proto::Rows { encoding: Some(Encoded::Packed(rows)) }
 }
 
 /// Columns on the wire.

@@ -2,18 +2,19 @@
 //! cancelled when the caller goes away, and an end that is counted.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::Stream;
 use opentelemetry::propagation::Extractor;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
+use tonic_types::pb;
 use tracing::Span;
 
 use crate::domain::call::{CallContext, ResultLimits};
 use crate::domain::fault::SqlFault;
-use crate::grpc::answer::Frames;
+use crate::grpc::parts::{Part, Parts};
 use crate::grpc::{metadata, proto, status};
 use crate::telemetry::metrics::{Method, Metrics};
 use crate::telemetry::{names, spans};
@@ -117,12 +118,12 @@ impl Call {
         status
     }
 
-    /// Ends a call of a session that failed.
-    pub(super) fn fail_in_session(&mut self, fault: &SqlFault) -> proto::Failure {
-        let (code, failure) = status::failure(fault, Some(self.deadline));
+    /// Ends a call of a pipeline that failed.
+    pub(super) fn fail_in_pipeline(&mut self, fault: &SqlFault) -> pb::Status {
+        let (code, status) = status::of_fault(fault, Some(self.deadline));
         self.note_sqlstate(fault);
         self.end(code);
-        failure
+        status
     }
 
     fn note_sqlstate(&self, fault: &SqlFault) {
@@ -179,36 +180,40 @@ fn server_span(method: Method, in_trace: bool) -> Span {
     if in_trace { spans::call(name) } else { spans::call_of_its_own(name) }
 }
 
-/// The frames of a `Query`, and the call that ends with them.
-pub(super) struct QueryFrames {
+/// The messages of a `Query`, and the call that ends with them.
+pub(super) struct QueryParts {
     call: Call,
-    frames: Frames,
+    /// Gone once the answer has ended.
+    parts: Option<Parts>,
 }
 
-// === impl QueryFrames ===
+// === impl QueryParts ===
 
-impl QueryFrames {
-    pub(super) fn new(call: Call, frames: Frames) -> Self {
-        Self { call, frames }
+impl QueryParts {
+    pub(super) fn new(call: Call, parts: Parts) -> Self {
+        Self { call, parts: Some(parts) }
     }
 }
 
-impl Stream for QueryFrames {
+impl Stream for QueryParts {
     type Item = Result<proto::QueryResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        let Some(parts) = &mut this.parts else { return Poll::Ready(None) };
         let span = this.call.span.clone();
-        let polled = span.in_scope(|| Pin::new(&mut this.frames).poll_next(cx));
-        polled.map(|item| match item {
-            Some(Ok(frame)) => {
-                if matches!(frame, proto::query_response::Frame::Footer(_)) {
-                    this.call.end(Code::Ok);
-                }
-                Some(Ok(proto::QueryResponse { frame: Some(frame) }))
+        let part = ready!(span.in_scope(|| parts.poll_part(cx)));
+        Poll::Ready(Some(match part {
+            Part::More(message) => Ok(message),
+            Part::Last(message) => {
+                this.parts = None;
+                this.call.end(Code::Ok);
+                Ok(message)
             }
-            Some(Err(fault)) => Some(Err(this.call.fail(&fault))),
-            None => None,
-        })
+            Part::Failed(fault) => {
+                this.parts = None;
+                Err(this.call.fail(&fault))
+            }
+        }))
     }
 }

@@ -59,7 +59,7 @@ impl RowEncoder {
         value::decode(&column.ty, cell, self).map_err(|error| {
             let message = format!("column {:?} cannot be decoded: {error}", column.name);
             SqlFault::new(FaultKind::Internal, "decode", message)
-                .with_hint("ask for encoding PACKED, and report this")
+                .with_hint("ask for ENCODING_PACKED, and report this")
         })
     }
 
@@ -186,7 +186,7 @@ impl ValueSink for RowEncoder {
         let (days, infinity) = match value {
             Date::Infinity => (0, proto::Infinity::Positive),
             Date::NegInfinity => (0, proto::Infinity::Negative),
-            Date::Finite(days) => (days, proto::Infinity::Finite),
+            Date::Finite(days) => (days, proto::Infinity::Unspecified),
         };
         self.message(kind::DATE, &proto::Date { days, infinity: infinity.into() });
     }
@@ -200,7 +200,7 @@ impl ValueSink for RowEncoder {
             Interval::Infinity => (0, 0, 0, proto::Infinity::Positive),
             Interval::NegInfinity => (0, 0, 0, proto::Infinity::Negative),
             Interval::Finite { months, days, micros } => {
-                (months, days, micros, proto::Infinity::Finite)
+                (months, days, micros, proto::Infinity::Unspecified)
             }
         };
         let infinity = infinity.into();
@@ -244,7 +244,7 @@ fn timestamp(value: Timestamp) -> proto::Timestamp {
     let (seconds, micros, infinity) = match value {
         Timestamp::Infinity => (0, 0, proto::Infinity::Positive),
         Timestamp::NegInfinity => (0, 0, proto::Infinity::Negative),
-        Timestamp::Finite { seconds, micros } => (seconds, micros, proto::Infinity::Finite),
+        Timestamp::Finite { seconds, micros } => (seconds, micros, proto::Infinity::Unspecified),
     };
     proto::Timestamp { seconds, micros, infinity: infinity.into() }
 }

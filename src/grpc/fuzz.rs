@@ -12,9 +12,8 @@ use crate::domain::answer::{RowBatch, RowBatchBuilder};
 use crate::domain::call::WriteItem;
 use crate::domain::pg_type::{Column, PgType};
 use crate::domain::side::Side;
-use crate::grpc::answer::{Frames, returned};
-use crate::grpc::proto::query_response::Frame;
-use crate::grpc::rows::EncodedRows;
+use crate::grpc::answer::{Frame, Frames, result};
+use crate::grpc::proto::rows::Encoding as Encoded;
 use crate::grpc::{proto, request};
 use crate::ports::AnswerStream;
 use crate::stack::call::ReadAnswer;
@@ -58,13 +57,13 @@ fn typed_rows_hold_what_the_cells_hold() {
             rows.iter().enumerate().map(|(at, cell)| to_value(of(at), cell, &options)).collect();
         let row_count = rows.row_count() as usize;
         let item = WriteItem { affected_rows: 0, columns: Arc::clone(&columns), rows };
-        let answer = returned(&item, proto::Encoding::Typed, usize::MAX);
+        let answer = result(&item, proto::Encoding::Typed, usize::MAX);
         let Ok(wanted) = wanted else {
             assert!(answer.is_err(), "a cell that cannot be read was passed on");
             return;
         };
         let wire = answer.unwrap().rows.unwrap().encode_to_vec();
-        let decoded = EncodedRows::decode(&*wire).unwrap().rows().unwrap();
+        let decoded = proto::Rows::decode(&*wire).unwrap().typed_rows();
         assert_eq!(decoded.len(), row_count);
         let params: Vec<_> = decoded.into_iter().flat_map(|row| row.values).collect();
         let text = Some(proto::statement::Text::Sql("SELECT 1".to_owned()));
@@ -110,13 +109,13 @@ fn packed_frames_lose_nothing() {
                 columns: Arc::clone(&columns),
                 batches: futures_util::stream::iter(batches.into_iter().map(Ok)).boxed(),
             };
-            let answer = ReadAnswer { side: Side::Source, stream };
+            let answer = ReadAnswer::new(Side::Source, stream);
             let mut frames = Frames::new(answer, proto::Encoding::Packed, usize::from(*max) + 1);
             let (mut found, mut footer) = (Vec::new(), None);
             while let Some(frame) = frames.next().now_or_never().unwrap() {
                 match frame {
                     Ok(Frame::Header(header)) => assert_eq!(header.columns.len(), columns.len()),
-                    Ok(Frame::Packed(part)) => {
+                    Ok(Frame::Rows(proto::Rows { encoding: Some(Encoded::Packed(part)) })) => {
                         let (count, cells) = (part.row_count, part.cells);
                         assert!(cells.len() <= usize::from(*max) + 1);
                         RowBatch::from_packed(count, columns.len(), cells.clone()).unwrap();

@@ -5,7 +5,17 @@ use std::time::Duration;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::grpc::call::Call;
 use crate::grpc::sql::SqlService;
-use crate::grpc::{answer, proto, request, session, status};
+use crate::grpc::{answer, pipeline, proto, request, status};
+
+/// What this sidecar can do.
+const FEATURES: [proto::Feature; 6] = [
+    proto::Feature::Pipeline,
+    proto::Feature::PackedRows,
+    proto::Feature::InlineTransactions,
+    proto::Feature::CumulativeTokens,
+    proto::Feature::IdempotencyKeys,
+    proto::Feature::NamedStatements,
+];
 
 impl SqlService {
     pub(super) async fn run_describe(
@@ -33,7 +43,7 @@ impl SqlService {
                 },
                 Err(fault) => proto::SideDescription {
                     side,
-                    error: Some(status::sql_error(&fault)),
+                    error: Some(status::of_fault(&fault, None).1),
                     ..proto::SideDescription::default()
                 },
             }
@@ -54,18 +64,21 @@ impl SqlService {
                 max_request_bytes: params.message_bytes_max as u64,
                 max_parameters: params.parameters_max,
                 max_batch_statements: params.batch_statements_max,
-                max_transaction_idle_ms: millis(params.transaction_idle_max),
-                max_transaction_total_ms: millis(params.transaction_total_max),
+                max_transaction_idle: Some(duration(params.transaction_idle_max)),
+                max_transaction_total: Some(duration(params.transaction_total_max)),
                 max_open_transactions: params.transactions_max,
                 named_statements_only: params.named_only,
-                max_session_calls: session::CALLS_MAX as u32,
+                max_pipeline_calls: pipeline::CALLS_MAX as u32,
             }),
+            features: FEATURES.map(i32::from).to_vec(),
         }
     }
 }
 
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+/// The longest that the message holds stands for what is longer.
+fn duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration::try_from(duration)
+        .unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
 }
 
 fn deadline_passed() -> SqlFault {

@@ -65,7 +65,7 @@ impl Params {
     }
 }
 
-/// The same for a message of a session, which has no method yet.
+/// The same for a message of a pipeline, which has no method yet.
 pub(super) fn explained(found: Status, request_bytes_max: usize, metrics: &Metrics) -> Status {
     match fault(&found, request_bytes_max) {
         Some(fault) => {

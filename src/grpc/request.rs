@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::call::{Isolation, TransactionId, TransactionOptions};
+use crate::domain::call::{InTransaction, Isolation, TransactionId, TransactionOptions, Which};
+use crate::domain::consistency::Token;
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::key::WriteId;
 use crate::domain::value::{Array, Date, Interval, Timestamp, Value};
 use crate::grpc::proto;
+use crate::grpc::proto::transaction_selector::Selector;
 use crate::grpc::proto::value::Kind;
 use crate::stack::call::{CalledStatement, Text};
 
@@ -16,8 +17,17 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Longest routing key, in bytes.
 const ROUTING_KEY_BYTES_MAX: usize = 1024;
 const MICROS_OF_A_SECOND: u32 = 1_000_000;
+/// Tokens that one call may bring: of answers to calls that were made at the same time.
+const TOKENS_MAX: usize = 256;
 /// 128 bits in hexadecimal.
 const TRANSACTION_ID_LEN: usize = 32;
+
+/// The longest times of a transaction, which are their defaults as well.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TransactionLimits {
+    pub(super) idle_max: Duration,
+    pub(super) total_max: Duration,
+}
 
 /// The statement of a call.
 pub(super) fn statement(given: Option<proto::Statement>) -> Result<CalledStatement, SqlFault> {
@@ -35,9 +45,22 @@ pub(super) fn statement(given: Option<proto::Statement>) -> Result<CalledStateme
     Ok(CalledStatement { text, params: params.collect::<Result<_, _>>()? })
 }
 
-/// A transaction id; empty is none.
-pub(super) fn transaction(given: &str) -> Result<Option<TransactionId>, SqlFault> {
-    if given.is_empty() { Ok(None) } else { transaction_required(given).map(Some) }
+/// The transaction of a call; nothing where it runs outside transactions.
+pub(super) fn transaction(
+    given: Option<&proto::TransactionSelector>,
+    limits: TransactionLimits,
+) -> Result<Option<InTransaction>, SqlFault> {
+    let Some(given) = given else { return Ok(None) };
+    let which = match &given.selector {
+        Some(Selector::Id(id)) => Which::Open(transaction_required(id)?),
+        Some(Selector::Begin(options)) => Which::New(transaction_options(options, limits)?),
+        None => {
+            let message = "the transaction selector has neither `id` nor `begin`: set one, or leave \
+                           the selector out to run outside transactions";
+            return Err(invalid("invalid.transaction_selector", message));
+        }
+    };
+    Ok(Some(InTransaction { which, commits: given.commit }))
 }
 
 /// A transaction id that must be there.
@@ -67,26 +90,28 @@ pub(super) fn routing_key(given: &str) -> Result<Option<Arc<str>>, SqlFault> {
     key("routing_key", given, ROUTING_KEY_BYTES_MAX)
 }
 
-/// A consistency token; empty is none.
-pub(super) fn consistency_token(given: &str) -> Result<Option<WriteId>, SqlFault> {
-    if given.is_empty() {
-        return Ok(None);
+/// What the tokens of earlier answers cover together.
+pub(super) fn consistency_tokens(given: &[String]) -> Result<Token, SqlFault> {
+    if given.len() > TOKENS_MAX {
+        let message = format!("{} consistency tokens are more than {TOKENS_MAX}", given.len());
+        let fault = SqlFault::new(FaultKind::LimitExceeded, "limit.consistency_tokens", message);
+        return Err(fault.with_hint("bring those of the answers since the last call"));
     }
-    let id = uuid::Uuid::try_parse(given).map_err(|_| {
-        let message = "the consistency token is not one: pass what the write's answer gave";
-        invalid("invalid.consistency_token", message)
-    })?;
-    Ok(Some(WriteId(id.as_u128())))
+    let mut all = Token::default();
+    for text in given {
+        let token = text.parse::<Token>();
+        all.absorb(token.map_err(|error| invalid("invalid.consistency_token", error.to_string()))?);
+    }
+    Ok(all)
 }
 
 /// Options of a new transaction, within the sidecar's limits.
 pub(super) fn transaction_options(
-    given: &proto::BeginRequest,
-    idle_max: Duration,
-    total_max: Duration,
+    given: &proto::TransactionOptions,
+    limits: TransactionLimits,
 ) -> Result<TransactionOptions, SqlFault> {
     let isolation = match proto::Isolation::try_from(given.isolation) {
-        Ok(proto::Isolation::Default) => None,
+        Ok(proto::Isolation::Unspecified) => None,
         Ok(proto::Isolation::ReadCommitted) => Some(Isolation::ReadCommitted),
         Ok(proto::Isolation::RepeatableRead) => Some(Isolation::RepeatableRead),
         Ok(proto::Isolation::Serializable) => Some(Isolation::Serializable),
@@ -95,24 +120,42 @@ pub(super) fn transaction_options(
             return Err(invalid("invalid.isolation", message));
         }
     };
-    let within = |given_ms: u32, max: Duration| match given_ms {
-        0 => max,
-        ms => max.min(Duration::from_millis(ms.into())),
+    let within = |field: &str, given: Option<&prost_types::Duration>, max: Duration| {
+        Ok(duration(field, given)?.map_or(max, |given| given.min(max)))
     };
     Ok(TransactionOptions {
         isolation,
         read_only: given.read_only,
-        idle_max: within(given.idle_timeout_ms, idle_max),
-        total_max: within(given.total_timeout_ms, total_max),
+        idle_max: within("idle_timeout", given.idle_timeout.as_ref(), limits.idle_max)?,
+        total_max: within("total_timeout", given.total_timeout.as_ref(), limits.total_max)?,
     })
+}
+
+/// A span of time; absent and zero are none.
+pub(super) fn duration(
+    field: &str,
+    given: Option<&prost_types::Duration>,
+) -> Result<Option<Duration>, SqlFault> {
+    let Some(given) = given else { return Ok(None) };
+    let duration = Duration::try_from(*given).map_err(|_| {
+        let message = format!("{field} must not be negative, found {given}");
+        invalid("invalid.duration", message)
+    })?;
+    Ok((!duration.is_zero()).then_some(duration))
 }
 
 /// How rows are wanted.
 pub(super) fn encoding(given: i32) -> Result<proto::Encoding, SqlFault> {
-    proto::Encoding::try_from(given).map_err(|_| {
-        let message = format!("there is no encoding {given}: TYPED is 0 and PACKED is 1");
-        invalid("invalid.encoding", message)
-    })
+    match proto::Encoding::try_from(given) {
+        Ok(proto::Encoding::Unspecified) => Ok(proto::Encoding::Typed),
+        Ok(encoding) => Ok(encoding),
+        Err(_) => {
+            let message = format!(
+                "there is no encoding {given}: ENCODING_TYPED is 1 and ENCODING_PACKED is 2"
+            );
+            Err(invalid("invalid.encoding", message))
+        }
+    }
 }
 
 fn key(field: &str, given: &str, bytes_max: usize) -> Result<Option<Arc<str>>, SqlFault> {
@@ -146,13 +189,13 @@ fn value(given: proto::Value) -> Result<Value, String> {
         Kind::Timestamp(at) => Value::Timestamp(timestamp(&at)?),
         Kind::Timestamptz(at) => Value::TimestampTz(timestamp(&at)?),
         Kind::Date(given) => Value::Date(match infinity(given.infinity)? {
-            proto::Infinity::Finite => Date::Finite(given.days),
+            proto::Infinity::Unspecified => Date::Finite(given.days),
             proto::Infinity::Positive => Date::Infinity,
             proto::Infinity::Negative => Date::NegInfinity,
         }),
         Kind::Time(micros) => Value::Time(micros),
         Kind::Interval(given) => Value::Interval(match infinity(given.infinity)? {
-            proto::Infinity::Finite => {
+            proto::Infinity::Unspecified => {
                 let proto::Interval { months, days, micros, .. } = given;
                 Interval::Finite { months, days, micros }
             }
@@ -171,10 +214,10 @@ fn timestamp(given: &proto::Timestamp) -> Result<Timestamp, String> {
     Ok(match infinity(given.infinity)? {
         proto::Infinity::Positive => Timestamp::Infinity,
         proto::Infinity::Negative => Timestamp::NegInfinity,
-        proto::Infinity::Finite if given.micros >= MICROS_OF_A_SECOND => {
+        proto::Infinity::Unspecified if given.micros >= MICROS_OF_A_SECOND => {
             return Err(format!("{} µs are more than a second has", given.micros));
         }
-        proto::Infinity::Finite => {
+        proto::Infinity::Unspecified => {
             Timestamp::Finite { seconds: given.seconds, micros: given.micros }
         }
     })

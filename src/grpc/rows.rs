@@ -1,4 +1,4 @@
-//! `segue.v1.RowBatch` as a buffer that holds its encoded fields already.
+//! `segue.v1.TypedRows` as a buffer that holds its encoded fields already.
 //!
 //! The generated message would be a tree: a `Vec` of rows of `Vec`s of values, each with
 //! its strings. `grpc::encode` fills this one straight from cells.
@@ -9,10 +9,10 @@ use prost::{DecodeError, Message};
 
 use crate::grpc::proto;
 
-/// The field `rows` of `RowBatch`.
+/// The field `rows` of `TypedRows`.
 pub(super) const ROWS_TAG: u32 = 1;
 
-/// `segue.v1.RowBatch`, encoded.
+/// `segue.v1.TypedRows`, encoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EncodedRows(BytesMut);
 

@@ -12,6 +12,9 @@ use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::side::Side;
 use crate::grpc::proto;
 
+/// Whose reasons those of `google.rpc.ErrorInfo` are.
+const ERROR_DOMAIN: &str = "segue";
+
 /// Where a detail's type is named.
 const TYPE_PREFIX: &str = "type.googleapis.com/";
 
@@ -32,30 +35,36 @@ const RETRY_UNAVAILABLE: Duration = Duration::from_millis(250);
 
 /// The status of a failed call. `deadline` is the call's, where it had one.
 pub(super) fn from_fault(fault: &SqlFault, deadline: Option<Instant>) -> Status {
+    let (code, status) = of_fault(fault, deadline);
+    let details = Bytes::from(status.encode_to_vec());
+    Status::with_details_and_metadata(code, status.message, details, MetadataMap::new())
+}
+
+/// The same as a message, for a call of a pipeline.
+pub(super) fn of_fault(fault: &SqlFault, deadline: Option<Instant>) -> (Code, pb::Status) {
     let code = code(fault, deadline);
-    let message = cut(&fault.to_string());
-    let mut details = vec![any("segue.v1.SqlError", &sql_error(fault))];
+    let info = pb::ErrorInfo {
+        reason: info_reason(fault),
+        domain: ERROR_DOMAIN.to_owned(),
+        ..Default::default()
+    };
+    let mut details =
+        vec![any("google.rpc.ErrorInfo", &info), any("segue.v1.SqlError", &sql_error(fault))];
     if let Some(delay) = retry_delay(fault, code) {
         let nanos = i32::try_from(delay.subsec_nanos()).unwrap_or_default();
         let retry_delay = Some(prost_types::Duration { seconds: delay.as_secs() as i64, nanos });
         details.push(any("google.rpc.RetryInfo", &pb::RetryInfo { retry_delay }));
     }
-    let status = pb::Status { code: code.into(), message: message.clone(), details };
-    let details = Bytes::from(status.encode_to_vec());
-    Status::with_details_and_metadata(code, message, details, MetadataMap::new())
+    (code, pb::Status { code: code.into(), message: cut(&fault.to_string()), details })
 }
 
-/// The same inside a message, for a call of a session.
-pub(super) fn failure(fault: &SqlFault, deadline: Option<Instant>) -> (Code, proto::Failure) {
-    let code = code(fault, deadline);
-    let retry_after = retry_delay(fault, code).unwrap_or_default();
-    let failure = proto::Failure {
-        code: code.into(),
-        message: cut(&fault.to_string()),
-        error: Some(sql_error(fault)),
-        retry_after_ms: u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX),
-    };
-    (code, failure)
+/// By the rules of `google.rpc.ErrorInfo`: capitals, digits and underscores.
+fn info_reason(fault: &SqlFault) -> String {
+    match (fault.reason, fault.sqlstate.as_str()) {
+        ("", "") => "UNKNOWN".to_owned(),
+        ("", sqlstate) => format!("SQLSTATE_{sqlstate}"),
+        (reason, _) => reason.to_ascii_uppercase().replace(['.', '-'], "_"),
+    }
 }
 
 /// The detail that says everything that is known.
@@ -136,6 +145,8 @@ fn database_code(sqlstate: &str, fault: &SqlFault, deadline: Option<Instant>) ->
         "40001" | "40P01" | "55P03" => return Code::Aborted,
         "40003" => return Code::Unknown,
         "23505" => return Code::AlreadyExists,
+        // `insufficient_privilege`.
+        "42501" => return Code::PermissionDenied,
         // A parameter's bytes that the server cannot read.
         "08P01" => return Code::InvalidArgument,
         QUERY_CANCELED if deadline.is_some_and(is_over) => return Code::DeadlineExceeded,
@@ -151,7 +162,7 @@ fn database_code(sqlstate: &str, fault: &SqlFault, deadline: Option<Instant>) ->
             Code::InvalidArgument
         }
         "53" => Code::ResourceExhausted,
-        "28" => Code::PermissionDenied,
+        "28" => Code::Unauthenticated,
         "08" | "57" | "58" => lost_code(fault),
         "XX" => Code::Internal,
         "40" => Code::Aborted,
@@ -212,7 +223,7 @@ mod tests {
 
     fn detail(status: &Status) -> (pb::Status, proto::SqlError) {
         let full = pb::Status::decode(status.details()).unwrap();
-        let error = proto::SqlError::decode(full.details[0].value.as_slice()).unwrap();
+        let error = proto::SqlError::decode(full.details[1].value.as_slice()).unwrap();
         (full, error)
     }
 
@@ -224,6 +235,9 @@ mod tests {
             ("23505", Code::AlreadyExists),
             ("23503", Code::FailedPrecondition),
             ("23514", Code::FailedPrecondition),
+            ("42501", Code::PermissionDenied),
+            ("28000", Code::Unauthenticated),
+            ("28P01", Code::Unauthenticated),
             ("42P01", Code::InvalidArgument),
             ("42601", Code::InvalidArgument),
             ("22003", Code::InvalidArgument),
@@ -254,7 +268,7 @@ mod tests {
         let status = from_fault(&fault, None);
         let (full, error) = detail(&status);
         assert_eq!(full.code, i32::from(Code::AlreadyExists));
-        assert_eq!(full.details[0].type_url, "type.googleapis.com/segue.v1.SqlError");
+        assert_eq!(full.details[1].type_url, "type.googleapis.com/segue.v1.SqlError");
         assert_eq!(status.message(), "source: failed (SQLSTATE 23505)");
         assert_eq!((error.sqlstate.as_str(), error.constraint.as_str()), ("23505", "orders_pkey"));
         assert_eq!(
@@ -269,7 +283,7 @@ mod tests {
         let lost = SqlFault::new(FaultKind::ConnectionLost, "lost", "lost");
         let unknown = lost.clone().with_outcome(Outcome::Unknown).retryable();
         assert_eq!(from_fault(&unknown, None).code(), Code::Unknown);
-        assert_eq!(detail(&from_fault(&unknown, None)).0.details.len(), 1, "no RetryInfo");
+        assert_eq!(detail(&from_fault(&unknown, None)).0.details.len(), 2, "no RetryInfo");
         assert_eq!(from_fault(&lost, None).code(), Code::Aborted);
     }
 
@@ -277,7 +291,22 @@ mod tests {
     fn what_can_be_tried_again_says_when() {
         let status = from_fault(&database("40001").retryable(), None);
         let (full, _) = detail(&status);
-        assert_eq!(full.details[1].type_url, "type.googleapis.com/google.rpc.RetryInfo");
+        assert_eq!(full.details[2].type_url, "type.googleapis.com/google.rpc.RetryInfo");
+    }
+
+    #[test]
+    fn reasons_are_told_by_the_rules_of_error_info() {
+        let info = |fault: &SqlFault| {
+            let (full, _) = detail(&from_fault(fault, None));
+            assert_eq!(full.details[0].type_url, "type.googleapis.com/google.rpc.ErrorInfo");
+            let info = pb::ErrorInfo::decode(full.details[0].value.as_slice()).unwrap();
+            assert_eq!(info.domain, "segue");
+            info.reason
+        };
+        let own = SqlFault::new(FaultKind::Refused, "refused.two_phase", "refused");
+        assert_eq!(info(&own), "REFUSED_TWO_PHASE");
+        assert_eq!(info(&database("42501")), "SQLSTATE_42501");
+        assert_eq!(info(&database("")), "UNKNOWN");
     }
 
     #[test]

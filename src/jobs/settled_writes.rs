@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::key::WriteId;
-use crate::ports::settled::{OutboxLookup, SettledWrites, Standing};
+use crate::domain::key::{OutboxMark, WriteId};
+use crate::ports::settled::{Oldest, OutboxLookup, SettledWrites, Standing};
 
 /// Questions that may wait to be sent; what is above is left unanswered.
 const QUESTIONS_MAX: usize = 8192;
@@ -25,6 +25,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 const GATHER: Duration = Duration::from_millis(1);
 /// How long one look may take. After that it cannot be told.
 const LOOK_MAX: Duration = Duration::from_secs(1);
+/// What is committed now may bear a later time, where the server's clock was set back meanwhile.
+const SET_BACK_MAX: Duration = Duration::from_secs(1);
 
 /// Asks for callers. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -35,10 +37,35 @@ pub struct Settling {
 
 #[derive(Debug)]
 struct Question {
-    write: WriteId,
+    about: About,
     epoch: u64,
     waits: bool,
-    answer: oneshot::Sender<Standing>,
+    answer: oneshot::Sender<Told>,
+}
+
+/// What is asked about.
+#[derive(Debug, Clone, Copy)]
+enum About {
+    Write(WriteId),
+    AllBefore(OutboxMark),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    standing: Standing,
+    /// Where the primary's clock was looked at.
+    now: Option<OutboxMark>,
+}
+
+impl Told {
+    const NOTHING: Self = Self { standing: Standing::Unknown, now: None };
+}
+
+/// What one look found.
+struct Found {
+    epoch: Option<u64>,
+    unsettled: HashSet<WriteId>,
+    oldest: Option<Oldest>,
 }
 
 /// Asks until it is told to stop.
@@ -64,14 +91,14 @@ impl Settling {
         self.reconciled.notify_one();
     }
 
-    fn ask(&self, write: WriteId, epoch: u64, waits: bool) -> BoxFuture<'_, Standing> {
+    fn ask(&self, about: About, epoch: u64, waits: bool) -> BoxFuture<'_, Told> {
         let (answer, answered) = oneshot::channel();
-        let asked = self.questions.try_send(Question { write, epoch, waits, answer });
+        let asked = self.questions.try_send(Question { about, epoch, waits, answer });
         Box::pin(async move {
             match asked {
                 // An asker that has stopped knows nothing.
-                Ok(()) => answered.await.unwrap_or(Standing::Unknown),
-                Err(_) => Standing::Unknown,
+                Ok(()) => answered.await.unwrap_or(Told::NOTHING),
+                Err(_) => Told::NOTHING,
             }
         })
     }
@@ -79,12 +106,29 @@ impl Settling {
 
 impl SettledWrites for Settling {
     fn standing(&self, write: WriteId, epoch: u64) -> BoxFuture<'_, Standing> {
-        self.ask(write, epoch, false)
+        let asked = self.ask(About::Write(write), epoch, false);
+        Box::pin(async move { asked.await.standing })
     }
 
     fn until_settled(&self, write: WriteId, epoch: u64) -> BoxFuture<'_, bool> {
-        let asked = self.ask(write, epoch, true);
-        Box::pin(async move { asked.await == Standing::Settled })
+        let asked = self.ask(About::Write(write), epoch, true);
+        Box::pin(async move { asked.await.standing == Standing::Settled })
+    }
+
+    fn present(&self, epoch: u64) -> BoxFuture<'_, Option<OutboxMark>> {
+        let asked = self.ask(About::AllBefore(OutboxMark(i64::MIN)), epoch, false);
+        let margin = i64::try_from(SET_BACK_MAX.as_micros()).unwrap_or(i64::MAX);
+        Box::pin(async move {
+            let Told { standing, now } = asked.await;
+            // Of another epoch it says nothing.
+            let now = now.filter(|_| standing != Standing::Unknown)?;
+            Some(OutboxMark(now.0.saturating_add(margin)))
+        })
+    }
+
+    fn standing_before(&self, mark: OutboxMark, epoch: u64) -> BoxFuture<'_, Standing> {
+        let asked = self.ask(About::AllBefore(mark), epoch, false);
+        Box::pin(async move { asked.await.standing })
     }
 }
 
@@ -140,28 +184,58 @@ impl Asking {
     /// Answers what can be answered, and gives back those who go on waiting.
     async fn answer(&self, mut asked: Vec<Question>) -> Vec<Question> {
         let later = asked.split_off(asked.len().min(WRITES_MAX));
-        let writes: Vec<WriteId> = asked.iter().map(|question| question.write).collect();
-        let found = tokio::time::timeout(LOOK_MAX, self.lookup.waiting(&writes)).await;
-        let (epoch, unsettled) = match found {
-            Ok(Ok(found)) => (Some(found.epoch), found.writes.into_iter().collect()),
-            _ => (None, HashSet::new()),
-        };
+        let found = self.look(&asked).await;
         let mut left = Vec::new();
         for question in asked {
-            let standing = match epoch == Some(question.epoch) {
-                false => Standing::Unknown,
-                true if unsettled.contains(&question.write) => Standing::Waiting,
-                true => Standing::Settled,
-            };
-            if standing == Standing::Settled || !question.waits {
+            let told = found.of(&question);
+            if told.standing == Standing::Settled || !question.waits {
                 // Who does not listen any more has given up waiting.
-                let _ = question.answer.send(standing);
+                let _ = question.answer.send(told);
             } else {
                 left.push(question);
             }
         }
         left.extend(later);
         left
+    }
+
+    async fn look(&self, asked: &[Question]) -> Found {
+        let write = |question: &Question| match question.about {
+            About::Write(write) => Some(write),
+            About::AllBefore(_) => None,
+        };
+        let writes: Vec<WriteId> = asked.iter().filter_map(write).collect();
+        let mut found = Found { epoch: None, unsettled: HashSet::new(), oldest: None };
+        if !writes.is_empty() {
+            let looked = tokio::time::timeout(LOOK_MAX, self.lookup.waiting(&writes)).await;
+            if let Ok(Ok(waiting)) = looked {
+                found.epoch = Some(waiting.epoch);
+                found.unsettled = waiting.writes.into_iter().collect();
+            }
+        }
+        if writes.len() < asked.len() {
+            let looked = tokio::time::timeout(LOOK_MAX, self.lookup.oldest()).await;
+            found.oldest = looked.ok().and_then(Result::ok);
+        }
+        found
+    }
+}
+
+impl Found {
+    fn of(&self, question: &Question) -> Told {
+        let (epoch, waits) = match question.about {
+            About::Write(write) => (self.epoch, self.unsettled.contains(&write)),
+            About::AllBefore(mark) => {
+                let since = self.oldest.and_then(|oldest| oldest.since);
+                (self.oldest.map(|oldest| oldest.epoch), since.is_some_and(|since| since <= mark))
+            }
+        };
+        let standing = match (epoch == Some(question.epoch), waits) {
+            (false, _) => Standing::Unknown,
+            (true, true) => Standing::Waiting,
+            (true, false) => Standing::Settled,
+        };
+        Told { standing, now: self.oldest.map(|oldest| oldest.now) }
     }
 }
 
@@ -202,6 +276,17 @@ mod tests {
                 }
             })
         }
+
+        fn oldest(&self) -> BoxFuture<'_, Result<Oldest, SqlFault>> {
+            let away = *self.away.lock().unwrap();
+            let since = self.waiting.lock().unwrap().first().map(|_| OutboxMark(50));
+            Box::pin(async move {
+                match away {
+                    true => Err(SqlFault::new(FaultKind::Unavailable, "away", "away")),
+                    false => Ok(Oldest { epoch: 4, now: OutboxMark(100), since }),
+                }
+            })
+        }
     }
 
     fn start() -> (Arc<Outbox>, Settling, CancellationToken) {
@@ -228,6 +313,23 @@ mod tests {
         *outbox.away.lock().unwrap() = false;
         stop.cancel();
         assert!(!settling.until_settled(WriteId(2), 4).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_before_a_moment_has_settled_when_nothing_as_old_waits() {
+        let (outbox, settling, _stop) = start();
+        let before = |mark, epoch| settling.standing_before(OutboxMark(mark), epoch);
+        assert_eq!(before(49, 4).await, Standing::Settled);
+        assert_eq!(before(50, 4).await, Standing::Waiting);
+        assert_eq!(before(i64::MAX, 4).await, Standing::Waiting);
+        assert_eq!(before(49, 3).await, Standing::Unknown, "of another epoch");
+        assert_eq!(settling.present(4).await, Some(OutboxMark(1_000_100)));
+        assert_eq!(settling.present(3).await, None, "of another epoch");
+        outbox.waiting.lock().unwrap().clear();
+        assert_eq!(before(i64::MAX, 4).await, Standing::Settled);
+        *outbox.away.lock().unwrap() = true;
+        assert_eq!(before(0, 4).await, Standing::Unknown);
+        assert_eq!(settling.present(4).await, None);
     }
 
     #[tokio::test(start_paused = true)]

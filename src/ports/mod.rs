@@ -141,6 +141,14 @@ pub trait Transactions: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Committed, SqlFault>>;
     /// Rolls it back.
     fn rollback(&self, id: TransactionId) -> BoxFuture<'_, Result<(), SqlFault>>;
+    /// Rolls it back where nobody goes on with it: now, or with the call that is still in it.
+    fn abandon(&self, id: TransactionId) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Err(fault) = self.rollback(id).await {
+                tracing::debug!(%fault, "a transaction was not rolled back");
+            }
+        })
+    }
 }
 
 /// Where the migration stands, as this member knows it, and whether it may act by that.

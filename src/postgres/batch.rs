@@ -44,7 +44,12 @@ pub(super) async fn run(
     let fault = match result {
         Ok((items, wrote)) => {
             flight.landed(None);
-            return Ok(WriteAnswer { items, write_id: request.write_id, replayed: false, wrote });
+            return Ok(WriteAnswer {
+                items,
+                write_id: request.write_id,
+                already_applied: false,
+                wrote,
+            });
         }
         Err(End::KeyKnown) => return replay(flight, request).await,
         Err(End::Failed(fault)) => {

@@ -173,7 +173,7 @@ async fn alone(
         Ok((item, write_id)) => {
             // It was over before it could be asked: it may have written, whatever it looks like.
             let (items, wrote) = (vec![item], true);
-            return Ok(WriteAnswer { items, write_id, replayed: false, wrote });
+            return Ok(WriteAnswer { items, write_id, already_applied: false, wrote });
         }
         Err(fault) => fault,
     };

@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use tower::{Service, ServiceExt};
 
-use crate::domain::call::{BoundStatement, CallContext, Idempotency, TransactionId};
+use crate::domain::call::{BoundStatement, CallContext, Idempotency, InTransaction, Which};
 use crate::domain::control::{ControlState, Percentage, Phase};
 use crate::domain::fault::{FaultKind, NOT_PRIMARY, SqlFault};
 use crate::domain::key::WriteId;
@@ -214,8 +214,8 @@ where
         Box::pin(async move {
             // A statement that was sent as a write and only reads may as well wait.
             let entering = match judged.transaction {
-                Some(_) => Entering::Continuing,
-                None => Entering::New,
+                Some(InTransaction { which: Which::Open(_), .. }) => Entering::Continuing,
+                Some(_) | None => Entering::New,
             };
             let mut attempt = 1;
             loop {
@@ -245,7 +245,7 @@ struct Judged {
     analyses: Vec<Arc<Analysis>>,
     writes: bool,
     summary: Arc<str>,
-    transaction: Option<TransactionId>,
+    transaction: Option<InTransaction>,
     idempotency: Option<Idempotency>,
     write_id: WriteId,
     context: CallContext,

@@ -7,15 +7,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::domain::consistency::Token;
 use crate::domain::control::ControlState;
 use crate::domain::fault::{Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::ports::settled::{SettledWrites, Standing};
 use crate::stack::breaker::{self, Breaker, Permit};
+use crate::stack::consistency::GLANCE;
 use crate::telemetry::metrics::Metrics;
-
-/// For a look at the outbox where nobody waits for the shadow any more.
-const GLANCE: Duration = Duration::from_millis(25);
 
 /// The longest wait, and when to stop waiting for a sick shadow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +100,7 @@ impl Awaiting {
         fault: SqlFault,
     ) -> SqlFault {
         let needed = control.phase.shifts() && fault.outcome != Outcome::NotApplied;
-        SqlFault { must_see: needed.then(|| Box::new(write)), ..fault }
+        SqlFault { must_see: needed.then(|| Box::new(Token::of(write))), ..fault }
     }
 }
 

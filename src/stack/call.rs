@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::domain::call::{
-    BoundStatement, CallContext, Idempotency, TransactionId, TransactionOptions, WriteAnswer,
+    BoundStatement, CallContext, Idempotency, InTransaction, TransactionId, TransactionOptions,
+    WriteAnswer,
 };
+use crate::domain::consistency::Token;
 use crate::domain::control::{ControlState, Percentage};
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
@@ -12,6 +14,7 @@ use crate::domain::reach::Route;
 use crate::domain::side::Side;
 use crate::domain::value::Value;
 use crate::ports::{AnswerStream, Description, WritePass};
+use crate::stack::pending::{AfterRead, Ended, Pending};
 use crate::statement::Analysis;
 
 /// What a caller named: SQL, or a statement of the query files.
@@ -38,9 +41,9 @@ pub struct ReadCall {
     /// What to run.
     pub statement: CalledStatement,
     /// Where it runs inside a transaction.
-    pub transaction: Option<TransactionId>,
-    /// The write that it must see.
-    pub must_see: Option<WriteId>,
+    pub transaction: Option<InTransaction>,
+    /// The writes that it must see.
+    pub must_see: Token,
     /// Keeps the samples of one trace together.
     pub trace_id: Option<u128>,
     /// Deadline, limits and the rest.
@@ -53,9 +56,11 @@ pub struct WriteCall {
     /// What to run, in order: all or none.
     pub statements: Vec<CalledStatement>,
     /// Where it runs inside a transaction.
-    pub transaction: Option<TransactionId>,
+    pub transaction: Option<InTransaction>,
     /// Makes a repeated write have effect once.
     pub idempotency_key: Option<Arc<str>>,
+    /// The writes that its answer's token must cover.
+    pub must_see: Token,
     /// Deadline, limits and the rest.
     pub context: CallContext,
 }
@@ -74,9 +79,9 @@ pub struct Read {
     /// Where it goes, by what it touches.
     pub route: Route,
     /// As in [`ReadCall`].
-    pub transaction: Option<TransactionId>,
+    pub transaction: Option<InTransaction>,
     /// As in [`ReadCall`].
-    pub must_see: Option<WriteId>,
+    pub must_see: Token,
     /// As in [`ReadCall`].
     pub trace_id: Option<u128>,
     /// As in [`ReadCall`].
@@ -100,7 +105,7 @@ pub struct Write {
     /// The state of the migration that it was admitted under, and the member's leave to write.
     pub pass: WritePass,
     /// As in [`WriteCall`].
-    pub transaction: Option<TransactionId>,
+    pub transaction: Option<InTransaction>,
     /// Key and content, where the caller gave a key.
     pub idempotency: Option<Idempotency>,
     /// What is announced to the database.
@@ -116,15 +121,45 @@ pub struct ReadAnswer {
     pub side: Side,
     /// Columns, and batches as they come.
     pub stream: AnswerStream,
+    /// The writes that the call brought were found to have settled.
+    pub settled: bool,
+    /// What a later read must bring.
+    pub must_see: Token,
+    /// What is to be done at its end, where the call begins or commits a transaction.
+    pub after: Option<AfterRead>,
+}
+
+impl ReadAnswer {
+    /// The answer of a side.
+    pub fn new(side: Side, stream: AnswerStream) -> Self {
+        Self { side, stream, settled: false, must_see: Token::default(), after: None }
+    }
 }
 
 /// The answer to a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Written {
     /// What the primary answered.
     pub answer: WriteAnswer,
-    /// The write that a later read must name to be sure to see it.
-    pub must_see: Option<WriteId>,
+    /// What a later read must bring to be sure to see it.
+    pub must_see: Token,
+    /// The transaction that the call began.
+    pub begun: Option<Pending>,
+    /// It is committed, under this id.
+    pub committed: Option<WriteId>,
+}
+
+impl Written {
+    /// A write that was committed by itself.
+    pub fn committed(answer: WriteAnswer, must_see: Token) -> Self {
+        let committed = Some(answer.write_id);
+        Self { answer, must_see, begun: None, committed }
+    }
+
+    /// A write in a transaction that stays open.
+    pub fn open(answer: WriteAnswer) -> Self {
+        Self { answer, must_see: Token::default(), begun: None, committed: None }
+    }
 }
 
 /// A call about a transaction that spans calls.
@@ -139,17 +174,12 @@ pub enum TransactionCall {
 }
 
 /// The answer to a [`TransactionCall`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransactionAnswer {
     /// It is open.
     Begun(TransactionId),
     /// It is on the primary.
-    Committed {
-        /// What was announced to the database.
-        write_id: WriteId,
-        /// As in [`Written`].
-        must_see: Option<WriteId>,
-    },
+    Committed(Ended),
     /// Nothing of it remains.
     RolledBack,
 }

@@ -121,7 +121,7 @@ impl Service<Write> for DualWrite {
                 }
                 false => None,
             };
-            Ok(Written { answer, must_see })
+            Ok(Written::committed(answer, must_see.into()))
         })
     }
 }

@@ -104,13 +104,13 @@ where
 
 impl Limited for ReadCall {
     fn has_room_already(&self) -> bool {
-        self.transaction.is_some()
+        self.transaction.is_some_and(|it| it.id().is_some())
     }
 }
 
 impl Limited for WriteCall {
     fn has_room_already(&self) -> bool {
-        self.transaction.is_some()
+        self.transaction.is_some_and(|it| it.id().is_some())
     }
 }
 
@@ -134,13 +134,13 @@ impl Hold for Written {
 
 impl Hold for ReadAnswer {
     fn hold(self, permit: OwnedSemaphorePermit) -> Self {
-        let Self { side, stream: AnswerStream { columns, batches } } = self;
+        let Self { stream: AnswerStream { columns, batches }, .. } = self;
         let batches = batches
             .inspect(move |_| {
                 // Named so that the permit lives as long as the stream.
                 let _held = &permit;
             })
             .boxed();
-        Self { side, stream: AnswerStream { columns, batches } }
+        Self { stream: AnswerStream { columns, batches }, ..self }
     }
 }

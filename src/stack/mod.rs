@@ -4,12 +4,14 @@ pub mod admission;
 pub mod awaiting;
 pub mod breaker;
 pub mod call;
+pub mod consistency;
 mod content;
 pub mod describe;
 pub mod dual_write;
 pub mod limit;
 mod moved_on;
 pub mod owner_write;
+pub mod pending;
 pub mod primary_read;
 pub mod queries;
 pub mod routed;
@@ -29,8 +31,10 @@ use std::sync::Arc;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
+use crate::domain::call::{CallContext, InTransaction, TransactionId, Which};
+use crate::domain::consistency::Token;
 use crate::domain::control::ControlState;
-use crate::domain::fault::SqlFault;
+use crate::domain::fault::{FaultKind, IN_USE, SqlFault};
 use crate::domain::side::Sides;
 use crate::ports::relations::{AllMigrated, Relations};
 use crate::ports::settled::SettledWrites;
@@ -43,17 +47,19 @@ use call::{
     CalledStatement, Described, ReadAnswer, ReadCall, TransactionAnswer, TransactionCall,
     WriteCall, Written,
 };
+use consistency::Consistency;
 use describe::Describe;
 use dual_write::DualWrite;
 use limit::{Limit, Permits};
 use owner_write::OwnerWrite;
+use pending::Ended;
 use primary_read::PrimaryRead;
 use queries::NamedStatements;
 use routed::Routed;
 use shadow_read::ShadowRead;
 use shift::Shift;
 use target_read::TargetRead;
-use transacted::{OpenTransactions, Transacted, TransactionControl, WriteIds};
+use transacted::{OpenTransactions, Transacted, TransactionControl, TransactionParts, WriteIds};
 use transaction_sides::TransactionSides;
 use watch::Watch;
 
@@ -116,6 +122,8 @@ pub struct Stack {
     transactions: BoxCloneSyncService<TransactionCall, TransactionAnswer, SqlFault>,
     describe: Describe,
     control: Arc<dyn ControlView>,
+    consistency: Consistency,
+    inside: TransactionControl,
 }
 
 impl Stack {
@@ -141,6 +149,7 @@ impl Stack {
         // A read is answered by the primary, and a share of them by the side that follows.
         let primary = PrimaryRead::new(databases.clone(), watch.clone());
         let target = TargetRead::new(databases.clone(), watch.clone());
+        let consistency = Consistency::new(Arc::clone(&settled));
         let known = (Arc::clone(&control), Arc::clone(&settled));
         let reads = Shift::new(primary, target, known, params.shift, dice, metrics.clone());
         // A share of the answers is offered for comparing while it streams to the caller.
@@ -152,7 +161,17 @@ impl Stack {
             Arc::clone(&write_ids),
             metrics.clone(),
         );
-        let reads = Transacted::new(sides.clone(), reads, watch.clone());
+        let awaiting = Awaiting::new(settled, params.awaiting, metrics.clone());
+        let inside = TransactionControl::new(TransactionParts {
+            sides: sides.clone(),
+            control: Arc::clone(&control),
+            write_ids: Arc::clone(&write_ids),
+            reconciler: Arc::clone(&reconciler),
+            awaiting: awaiting.clone(),
+            consistency: consistency.clone(),
+            watch: watch.clone(),
+        });
+        let reads = Transacted::new(inside.clone(), reads);
         // What is not migrated stays on the side that owns it.
         let reads = Routed::new(reads, sides.clone(), Arc::clone(&relations), metrics.clone());
         // What is refused never gets further, and the phase is read once, here.
@@ -163,39 +182,21 @@ impl Stack {
 
         // A write is made on the primary, and the reconciler is told that its keys wait.
         // While reads are shifted, its answer waits for that.
-        let awaiting = Awaiting::new(settled, params.awaiting, metrics.clone());
-        let writes = DualWrite::new(
-            databases.clone(),
-            Arc::clone(&reconciler),
-            awaiting.clone(),
-            watch.clone(),
-        );
+        let writes = DualWrite::new(databases.clone(), reconciler, awaiting, watch.clone());
         // Writes to what is not migrated go to its owner, and nothing of them is reconciled.
-        let writes = OwnerWrite::new(writes, owners.databases, watch.clone(), metrics.clone());
+        let writes = OwnerWrite::new(writes, owners.databases, watch, metrics.clone());
         // Writes of a transaction go into it: their keys wait only once it is committed.
-        let writes = Transacted::new(sides.clone(), writes, watch.clone());
+        let writes = Transacted::new(inside.clone(), writes);
         // As for reads.
-        let writes = Routed::new(writes, sides.clone(), relations, metrics);
+        let writes = Routed::new(writes, sides, relations, metrics);
         // As for reads, and here the write gets its id.
-        let writes = Admission::new(
-            writes,
-            Arc::clone(&statements),
-            Arc::clone(&control),
-            write_ids.clone(),
-        );
+        let writes =
+            Admission::new(writes, Arc::clone(&statements), Arc::clone(&control), write_ids);
         // Reads and writes share the room.
         let writes = Limit::new(writes, permits.clone());
 
-        let transactions = TransactionControl::new(
-            sides,
-            Arc::clone(&control),
-            write_ids,
-            reconciler,
-            awaiting,
-            watch,
-        );
         // A begin may wait for its place: so may only as many as there is room for.
-        let transactions = Limit::new(transactions, permits.clone());
+        let transactions = Limit::new(inside.clone(), permits.clone());
 
         Self {
             reads: BoxCloneSyncService::new(reads),
@@ -203,6 +204,8 @@ impl Stack {
             transactions: BoxCloneSyncService::new(transactions),
             describe: Describe::new(databases, statements, permits),
             control,
+            consistency,
+            inside,
         }
     }
 
@@ -212,7 +215,12 @@ impl Stack {
     ///
     /// Whatever keeps it from being answered; later faults come in the answer's stream.
     pub async fn read(&self, call: ReadCall) -> Result<ReadAnswer, SqlFault> {
-        self.reads.clone().oneshot(call).await
+        let brought = call.must_see.clone();
+        let mut answer = self.reads.clone().oneshot(call).await?;
+        if !answer.settled {
+            answer.must_see = self.carried(brought).await;
+        }
+        Ok(answer)
     }
 
     /// Runs a write.
@@ -221,7 +229,19 @@ impl Stack {
     ///
     /// Whatever went wrong, with what is known of its effect.
     pub async fn write(&self, call: WriteCall) -> Result<Written, SqlFault> {
-        self.writes.clone().oneshot(call).await
+        let brought = call.must_see.clone();
+        let (in_transaction, deadline) = (call.transaction.is_some(), call.context.deadline);
+        match self.writes.clone().oneshot(call).await {
+            Ok(mut written) => {
+                let own = std::mem::take(&mut written.must_see);
+                written.must_see = match in_transaction && written.committed.is_none() {
+                    true => self.carried(brought).await,
+                    false => self.inside.covering(brought, own, deadline).await,
+                };
+                Ok(written)
+            }
+            Err(fault) => Err(self.inside.fault_with(fault, brought).await),
+        }
     }
 
     /// Begins, commits or rolls back.
@@ -231,6 +251,46 @@ impl Stack {
     /// Whatever went wrong, with what is known of its effect.
     pub async fn transaction(&self, call: TransactionCall) -> Result<TransactionAnswer, SqlFault> {
         self.transactions.clone().oneshot(call).await
+    }
+
+    /// Commits, and answers what a later read must bring to see that and what was brought.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub async fn commit(
+        &self,
+        id: TransactionId,
+        context: CallContext,
+        brought: Token,
+    ) -> Result<Ended, SqlFault> {
+        let deadline = context.deadline;
+        match self.transaction(TransactionCall::Commit(id, context)).await {
+            Ok(TransactionAnswer::Committed(Ended { write_id, must_see })) => {
+                let must_see = self.inside.covering(brought, must_see, deadline).await;
+                Ok(Ended { write_id, must_see })
+            }
+            Ok(_) => {
+                Err(SqlFault::new(FaultKind::Internal, "internal", "a commit's answer is not one"))
+            }
+            Err(fault) => Err(self.inside.fault_with(fault, brought).await),
+        }
+    }
+
+    /// The token of an answer to a call that wrote nothing.
+    pub async fn carried(&self, brought: Token) -> Token {
+        self.consistency.carried(self.control.current(), brought).await
+    }
+
+    /// A call that was to commit a transaction failed before it came to that: rolls back, unless
+    /// another call is in the transaction.
+    pub async fn give_up(&self, within: Option<InTransaction>, fault: &SqlFault) {
+        if let Some(InTransaction { which: Which::Open(id), commits: true }) = within
+            && fault.reason != IN_USE
+            && self.inside.knows(id)
+        {
+            self.inside.clone().abandon(id).await;
+        }
     }
 
     /// Asks both sides how they prepare a statement.

@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 use tracing::Instrument;
 
+use crate::domain::consistency::Token;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::{Side, Sides};
 use crate::ports::{Database, WriteRequest};
@@ -79,7 +80,7 @@ where
             let _pass = pass;
             let answer = database.write(request).instrument(watched.span()).await;
             let answer = watched.note(answer)?;
-            Ok(Written { answer, must_see: None })
+            Ok(Written::committed(answer, Token::default()))
         })
     }
 }

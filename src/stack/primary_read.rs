@@ -73,6 +73,6 @@ pub(super) fn read_on(
     Box::pin(async move {
         let answer = answer.instrument(watched.span()).await;
         let stream = watched.note(answer)?;
-        Ok(ReadAnswer { side, stream: watched.follow(stream) })
+        Ok(ReadAnswer::new(side, watched.follow(stream)))
     })
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use tower::Service;
 
-use crate::domain::call::TransactionId;
+use crate::domain::call::{InTransaction, TransactionId};
 use crate::domain::control::ControlState;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reach::{Reach, Route};
@@ -43,22 +43,24 @@ impl<S> Routed<S> {
     }
 
     fn read_route(&self, read: &Read) -> Result<Route, SqlFault> {
-        let own_path = read.transaction.is_some_and(|id| self.sides.has_own_path(id));
+        let open = read.transaction.as_ref().and_then(InTransaction::id);
+        let own_path = open.is_some_and(|id| self.sides.has_own_path(id));
         let reach = self.reach(&read.analysis, read.control, own_path);
         let route = self.route(&reach, read.control)?;
-        self.note_path(read.transaction, &reach);
+        self.note_path(open, &reach);
         Ok(route)
     }
 
     fn write_route(&self, write: &Write) -> Result<Route, SqlFault> {
         let control = write.pass.control;
-        let own_path = write.transaction.is_some_and(|id| self.sides.has_own_path(id));
+        let open = write.transaction.as_ref().and_then(InTransaction::id);
+        let own_path = open.is_some_and(|id| self.sides.has_own_path(id));
         let reach = match write.analyses.as_slice() {
             [only] => self.reach(only, control, own_path),
             all => Arc::new(self.together(all, control, own_path)),
         };
         let route = self.route(&reach, control)?;
-        self.note_path(write.transaction, &reach);
+        self.note_path(open, &reach);
         Ok(route)
     }
 

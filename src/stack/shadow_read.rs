@@ -123,7 +123,7 @@ impl Pending {
 }
 
 fn tee(answer: ReadAnswer, pending: Pending) -> ReadAnswer {
-    let ReadAnswer { side, stream: AnswerStream { columns, batches } } = answer;
+    let ReadAnswer { stream: AnswerStream { columns, batches }, side, .. } = answer;
     let tee = Tee {
         bytes_left: pending.samples.answer_bytes_max(),
         columns: Arc::clone(&columns),
@@ -133,7 +133,7 @@ fn tee(answer: ReadAnswer, pending: Pending) -> ReadAnswer {
         side,
         inner: batches,
     };
-    ReadAnswer { side, stream: AnswerStream { columns, batches: tee.boxed() } }
+    ReadAnswer { stream: AnswerStream { columns, batches: tee.boxed() }, ..answer }
 }
 
 struct Tee {

@@ -17,10 +17,11 @@ use tower::Service;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
-use crate::ports::settled::{SettledWrites, Standing};
+use crate::ports::settled::SettledWrites;
 use crate::ports::{AnswerStream, ControlView};
 use crate::stack::breaker::{self, Breaker, Permit};
 use crate::stack::call::{Read, ReadAnswer};
+use crate::stack::consistency::Consistency;
 use crate::telemetry::metrics::{Metrics, Purpose};
 
 /// Batches that are held back before the first is handed over: with the end of the answer, or
@@ -50,7 +51,7 @@ pub struct Shift<P, T> {
 struct Room {
     params: Params,
     control: Arc<dyn ControlView>,
-    settled: Arc<dyn SettledWrites>,
+    consistency: Consistency,
     breaker: Breaker,
     dice: Dice,
     metrics: Metrics,
@@ -69,7 +70,8 @@ impl<P, T> Shift<P, T> {
         metrics: Metrics,
     ) -> Self {
         let breaker = Breaker::new(params.breaker);
-        let room = Arc::new(Room { params, control, settled, breaker, dice, metrics });
+        let consistency = Consistency::new(settled);
+        let room = Arc::new(Room { params, control, consistency, breaker, dice, metrics });
         Self { primary, target, room }
     }
 }
@@ -123,7 +125,7 @@ where
             let fault = match asked {
                 Ok(Ok(answer)) => {
                     room.breaker.succeeded();
-                    return Ok(answer);
+                    return Ok(ReadAnswer { settled: true, ..answer });
                 }
                 Ok(Err(fault)) if is_callers_own(&fault, &read) => return Err(fault),
                 Ok(Err(fault)) => Some(fault),
@@ -155,9 +157,7 @@ impl Room {
 
     /// Whether the target has what the read must see, and is not known to be sick.
     async fn may_ask(&self, read: &Read) -> bool {
-        if let Some(write) = read.must_see
-            && self.settled.standing(write, read.control.epoch).await != Standing::Settled
-        {
+        if !self.consistency.is_settled(&read.must_see, read.control).await {
             self.metrics.shift_fallback("token");
             return false;
         }
@@ -227,17 +227,17 @@ fn hashed(kind: &[u8], bytes: &[u8]) -> u64 {
 /// Takes the beginning of an answer, or all of it where it is short: a fault in there is found
 /// before the caller has seen a row.
 async fn peek(answer: ReadAnswer) -> Result<ReadAnswer, SqlFault> {
-    let ReadAnswer { side, stream: AnswerStream { columns, mut batches } } = answer;
+    let ReadAnswer { stream: AnswerStream { columns, mut batches }, .. } = answer;
     let mut held = Vec::with_capacity(HELD_BACK);
     while held.len() < HELD_BACK {
         match batches.next().await {
             Some(batch) => held.push(batch?),
             None => {
                 let batches = stream::iter(held.into_iter().map(Ok)).boxed();
-                return Ok(ReadAnswer { side, stream: AnswerStream { columns, batches } });
+                return Ok(ReadAnswer { stream: AnswerStream { columns, batches }, ..answer });
             }
         }
     }
     let batches = stream::iter(held.into_iter().map(Ok)).chain(batches).boxed();
-    Ok(ReadAnswer { side, stream: AnswerStream { columns, batches } })
+    Ok(ReadAnswer { stream: AnswerStream { columns, batches }, ..answer })
 }

@@ -20,7 +20,10 @@ use super::shadow_read::ShadowRead;
 use super::shift::{self, Shift};
 use crate::domain::answer::{Observed, RowBatch, RowBatchBuilder};
 use crate::domain::budget::ByteBudget;
-use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteAnswer};
+use crate::domain::call::{
+    BoundStatement, CallContext, InTransaction, ResultLimits, TransactionId, WriteAnswer,
+};
+use crate::domain::consistency::Token;
 use crate::domain::control::{ControlState, Percentage, Phase};
 use crate::domain::fault::{FaultKind, NOT_PRIMARY, Outcome, SqlFault};
 use crate::domain::key::WriteId;
@@ -60,7 +63,7 @@ fn read_call(sql: &str) -> ReadCall {
     ReadCall {
         statement: called(sql),
         transaction: None,
-        must_see: None,
+        must_see: Token::default(),
         trace_id: None,
         context: context(),
     }
@@ -71,6 +74,7 @@ fn write_call(sql: &str) -> WriteCall {
         statements: vec![called(sql)],
         transaction: None,
         idempotency_key: None,
+        must_see: Token::default(),
         context: context(),
     }
 }
@@ -84,7 +88,7 @@ fn read(phase: Phase) -> Read {
         shifted: Percentage::ZERO,
         route: Route::to_primary(ControlState { epoch: 1, phase }),
         transaction: None,
-        must_see: None,
+        must_see: Token::default(),
         trace_id: None,
         context: context(),
     }
@@ -99,7 +103,7 @@ fn batch(bytes: usize) -> RowBatch {
 
 fn answer(batches: Vec<Result<RowBatch, SqlFault>>) -> ReadAnswer {
     let batches = futures_util::stream::iter(batches).boxed();
-    ReadAnswer { side: Side::Source, stream: AnswerStream { columns: Arc::from([]), batches } }
+    ReadAnswer::new(Side::Source, AnswerStream { columns: Arc::from([]), batches })
 }
 
 fn fault() -> SqlFault {
@@ -149,7 +153,7 @@ async fn calls_of_a_transaction_need_no_room() {
     let (inner, mut handle) = mocked::<WriteCall, Written>();
     let limit = Limit::new(inner, Permits::new(0));
     let mut call = write_call("SELECT 1");
-    call.transaction = Some(crate::domain::call::TransactionId(7));
+    call.transaction = Some(InTransaction::open(TransactionId(7)));
     let inside = tokio::spawn(limit.oneshot(call));
     let (_, answering) = handle.next_request().await.unwrap();
     answering.send_response(written());
@@ -157,15 +161,13 @@ async fn calls_of_a_transaction_need_no_room() {
 }
 
 fn written() -> Written {
-    Written {
-        answer: WriteAnswer {
-            items: Vec::new(),
-            write_id: WriteId(1),
-            replayed: false,
-            wrote: true,
-        },
-        must_see: None,
-    }
+    let answer = WriteAnswer {
+        items: Vec::new(),
+        write_id: WriteId(1),
+        already_applied: false,
+        wrote: true,
+    };
+    Written::committed(answer, Token::default())
 }
 
 // === admission ===
@@ -557,8 +559,8 @@ async fn one_routing_key_sees_one_side_and_a_larger_share_only_adds() {
 #[tokio::test]
 async fn a_read_with_an_unsettled_token_goes_to_the_primary() {
     let mut shifting = shifting();
-    shifting.on_source(Read { must_see: Some(WriteId(1)), ..shifted(100.0) }).await;
-    let call = shifting.start(Read { must_see: Some(WriteId(2)), ..shifted(100.0) });
+    shifting.on_source(Read { must_see: Token::of(WriteId(1)), ..shifted(100.0) }).await;
+    let call = shifting.start(Read { must_see: Token::of(WriteId(2)), ..shifted(100.0) });
     let (_, answering) = shifting.target.next_request().await.unwrap();
     answering.send_response(answer(Vec::new()));
     call.await.unwrap().unwrap();
@@ -706,9 +708,9 @@ async fn a_write_in_doubt_brings_its_token_with_the_fault() {
             .must_see
             .map(|it| *it)
     };
-    assert_eq!(of(Phase::Shift, &lost), Some(WriteId(1)));
+    assert_eq!(of(Phase::Shift, &lost), Some(Token::of(WriteId(1))));
     assert_eq!(of(Phase::ShadowRead, &lost), None);
-    let named = SqlFault { must_see: Some(Box::new(WriteId(1))), ..lost.clone() };
+    let named = SqlFault { must_see: Some(Box::new(Token::of(WriteId(1)))), ..lost.clone() };
     assert_eq!(of(Phase::ShadowRead, &named), None, "whoever named it");
     assert_eq!(of(Phase::Shift, &away()), None, "it was surely not applied");
 }

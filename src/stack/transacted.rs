@@ -1,8 +1,8 @@
 //! Sends calls that name a transaction into it, and all others on.
 //!
 //! Transactions run wholly on one side: the primary, unless their first statement needs what stays
-//! on the other. Their reads are never sampled: they see what
-//! nobody else can see yet.
+//! on the other. Their reads are never sampled: they see what nobody else can see yet. A call may
+//! begin its transaction, and may commit it: then it leaves none open unless it succeeds.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,14 +11,21 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::domain::call::{CallContext, Committed, TransactionId, TransactionOptions};
+use crate::domain::call::{
+    CallContext, Committed, InTransaction, TransactionId, TransactionOptions, Which,
+};
+use crate::domain::consistency::Token;
+use crate::domain::control::ControlState;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::side::Sides;
-use crate::ports::{ControlView, Entering, ReadRequest, ReconcileWaker, Transactions, WritePass};
+use crate::ports::WritePass;
+use crate::ports::{ControlView, Entering, ReadRequest, ReconcileWaker, Transactions};
 use crate::stack::awaiting::Awaiting;
 use crate::stack::call::{Read, ReadAnswer, TransactionAnswer, TransactionCall, Write, Written};
+use crate::stack::consistency::Consistency;
 use crate::stack::dual_write::{ToItsEnd, WakeOnDrop};
+use crate::stack::pending::{AfterRead, Ended, Pending};
 use crate::stack::transaction_sides::{Found, TransactionSides};
 use crate::stack::watch::Watch;
 use crate::telemetry::metrics::Purpose;
@@ -26,34 +33,46 @@ use crate::telemetry::metrics::Purpose;
 /// Open transactions of both sides; only those of the primary are used.
 pub type OpenTransactions = Sides<Arc<dyn Transactions>>;
 
+/// Where write ids come from: 128 bits that nobody else has.
+pub type WriteIds = Arc<dyn Fn() -> WriteId + Send + Sync>;
+
 /// Calls of a transaction go into it, others to `outside`.
 #[derive(Clone)]
 pub struct Transacted<S> {
-    sides: TransactionSides,
     outside: S,
-    watch: Watch,
+    inside: TransactionControl,
 }
 
-/// Begin, commit, rollback.
+/// Begin, commit, rollback, and the statements between.
 #[derive(Clone)]
 pub struct TransactionControl {
-    sides: TransactionSides,
-    control: Arc<dyn ControlView>,
-    write_ids: WriteIds,
-    reconciler: Arc<dyn ReconcileWaker>,
-    awaiting: Awaiting,
-    watch: Watch,
+    parts: Arc<TransactionParts>,
 }
 
-/// Where write ids come from: 128 bits that nobody else has.
-pub type WriteIds = Arc<dyn Fn() -> WriteId + Send + Sync>;
+/// What transactions need.
+pub struct TransactionParts {
+    /// Where they are.
+    pub sides: TransactionSides,
+    /// Where the migration stands.
+    pub control: Arc<dyn ControlView>,
+    /// Names of what they write.
+    pub write_ids: WriteIds,
+    /// Told of what was committed.
+    pub reconciler: Arc<dyn ReconcileWaker>,
+    /// Waits for the shadow while reads are shifted.
+    pub awaiting: Awaiting,
+    /// Makes the tokens of answers.
+    pub consistency: Consistency,
+    /// Shows each statement to operators.
+    pub watch: Watch,
+}
 
 // === impl Transacted ===
 
 impl<S> Transacted<S> {
-    /// Chooses by the call's transaction id.
-    pub fn new(sides: TransactionSides, outside: S, watch: Watch) -> Self {
-        Self { sides, outside, watch }
+    /// Chooses by the call's transaction.
+    pub fn new(inside: TransactionControl, outside: S) -> Self {
+        Self { outside, inside }
     }
 }
 
@@ -77,20 +96,15 @@ where
     }
 
     fn call(&mut self, read: Read) -> Self::Future {
-        let Some(id) = read.transaction else {
-            return Box::pin(self.outside.call(read));
-        };
-        let (sides, watch) = (self.sides.clone(), self.watch.clone());
-        Box::pin(async move {
-            let found = sides.statement(id, read.route, read.control, &read.context).await?;
-            let Found { side, id, transactions, .. } = found;
-            let watched = watch.begin(side, Purpose::Read, &read.analysis.summary);
-            let request = ReadRequest { statement: read.statement, context: read.context };
-            let answer = async move { transactions.read(id, request).await };
-            let answer = answer.instrument(watched.span()).await;
-            let stream = watched.note(answer)?;
-            Ok(ReadAnswer { side, stream: watched.follow(stream) })
-        })
+        let inside = self.inside.clone();
+        match read.transaction {
+            None => Box::pin(self.outside.call(read)),
+            Some(InTransaction { which: Which::Open(id), commits: false }) => {
+                let control = read.control;
+                Box::pin(inside.read(id, control, read))
+            }
+            Some(within) => Box::pin(inside.read_pending(within, read)),
+        }
     }
 }
 
@@ -108,37 +122,133 @@ where
     }
 
     fn call(&mut self, write: Write) -> Self::Future {
-        let Some(id) = write.transaction else {
-            return Box::pin(self.outside.call(write));
-        };
-        let (sides, watch) = (self.sides.clone(), self.watch.clone());
-        Box::pin(async move {
-            let pass = write.pass;
-            let found = sides.statement(id, write.route, pass.control, &write.context).await?;
-            let Found { side, id, transactions, .. } = found;
-            let watched = watch.begin(side, Purpose::Write, &write.summary);
-            let answer =
-                async move { transactions.write(id, write.statements, write.context).await };
-            let answer = answer.instrument(watched.span()).await;
-            let answer = watched.note(answer)?;
-            Ok(Written { answer, must_see: None })
-        })
+        let inside = self.inside.clone();
+        match write.transaction {
+            None => Box::pin(self.outside.call(write)),
+            Some(InTransaction { which: Which::Open(id), commits: false }) => {
+                Box::pin(inside.write(id, write))
+            }
+            // To its end, so that no transaction stays open of which nobody knows.
+            Some(within) => Box::pin(ToItsEnd::new(inside.write_pending(within, write))),
+        }
     }
 }
 
 // === impl TransactionControl ===
 
 impl TransactionControl {
-    /// Opens and ends transactions of the primary.
-    pub fn new(
-        sides: TransactionSides,
-        control: Arc<dyn ControlView>,
-        write_ids: WriteIds,
-        reconciler: Arc<dyn ReconcileWaker>,
-        awaiting: Awaiting,
-        watch: Watch,
-    ) -> Self {
-        Self { sides, control, write_ids, reconciler, awaiting, watch }
+    /// Opens and ends transactions.
+    pub fn new(parts: TransactionParts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+
+    async fn read(
+        self,
+        id: TransactionId,
+        control: ControlState,
+        read: Read,
+    ) -> Result<ReadAnswer, SqlFault> {
+        let TransactionParts { sides, watch, .. } = &*self.parts;
+        let found = sides.statement(id, read.route, control, &read.context).await?;
+        let Found { side, id, transactions, .. } = found;
+        let watched = watch.begin(side, Purpose::Read, &read.analysis.summary);
+        let request = ReadRequest { statement: read.statement, context: read.context };
+        let answer = async move { transactions.read(id, request).await };
+        let answer = answer.instrument(watched.span()).await;
+        let stream = watched.note(answer)?;
+        Ok(ReadAnswer::new(side, watched.follow(stream)))
+    }
+
+    /// A read that begins its transaction, or commits it when its answer has ended.
+    async fn read_pending(self, within: InTransaction, read: Read) -> Result<ReadAnswer, SqlFault> {
+        let (context, brought, mut control) =
+            (read.context.clone(), read.must_see.clone(), read.control);
+        let pending = match within.which {
+            Which::Open(id) => Pending::new(id, self.clone()),
+            Which::New(options) => {
+                let pass = self.enter(options, &context).await?;
+                control = pass.control;
+                self.open(&pass, options, &context).await?
+            }
+        };
+        if read.route.sets_path {
+            self.parts.sides.path_may_change(pending.id());
+        }
+        match self.read(pending.id(), control, read).await {
+            Ok(answer) => {
+                let commits = within.commits;
+                let after = Some(AfterRead { pending, commits, context, brought });
+                Ok(ReadAnswer { after, ..answer })
+            }
+            Err(fault) => {
+                pending.failed(&fault).await;
+                Err(fault)
+            }
+        }
+    }
+
+    async fn write(self, id: TransactionId, write: Write) -> Result<Written, SqlFault> {
+        let TransactionParts { sides, watch, .. } = &*self.parts;
+        let pass = write.pass;
+        let found = sides.statement(id, write.route, pass.control, &write.context).await?;
+        let Found { side, id, transactions, .. } = found;
+        let watched = watch.begin(side, Purpose::Write, &write.summary);
+        let answer = async move { transactions.write(id, write.statements, write.context).await };
+        let answer = answer.instrument(watched.span()).await;
+        watched.note(answer).map(Written::open)
+    }
+
+    /// A write that begins its transaction, or commits it.
+    async fn write_pending(self, within: InTransaction, write: Write) -> Result<Written, SqlFault> {
+        let (pass, context) = (write.pass.clone(), write.context.clone());
+        let pending = match within.which {
+            Which::Open(id) => Pending::new(id, self.clone()),
+            Which::New(options) => self.open(&pass, options, &context).await?,
+        };
+        if write.route.sets_path {
+            self.parts.sides.path_may_change(pending.id());
+        }
+        let written = match self.write(pending.id(), write).await {
+            Ok(written) => written,
+            Err(fault) => {
+                pending.failed(&fault).await;
+                return Err(fault);
+            }
+        };
+        if !within.commits {
+            return Ok(Written { begun: Some(pending), ..written });
+        }
+        let Ended { write_id, must_see } = pending.commit(Some(pass), context).await?;
+        Ok(Written { must_see, committed: Some(write_id), ..written })
+    }
+
+    /// The leave to begin.
+    async fn enter(
+        &self,
+        options: TransactionOptions,
+        context: &CallContext,
+    ) -> Result<WritePass, SqlFault> {
+        let control = &self.parts.control;
+        if options.read_only {
+            return Ok(WritePass::free(control.admit_read()?.0));
+        }
+        control.admit_write(Entering::New, context.deadline).await
+    }
+
+    async fn open(
+        &self,
+        pass: &WritePass,
+        options: TransactionOptions,
+        context: &CallContext,
+    ) -> Result<Pending, SqlFault> {
+        let TransactionParts { sides, watch, write_ids, .. } = &*self.parts;
+        let side = pass.control.phase.primary();
+        let watched = watch.begin(side, Purpose::Write, "BEGIN");
+        let begin = sides.of(side).begin(options, write_ids(), context.clone());
+        let begun = begin.instrument(watched.span()).await;
+        let id = watched.note(begun)?;
+        sides.begun(id, options);
+        Ok(Pending::new(id, self.clone()))
     }
 
     async fn begin(
@@ -146,35 +256,31 @@ impl TransactionControl {
         options: TransactionOptions,
         context: CallContext,
     ) -> Result<TransactionAnswer, SqlFault> {
-        let pass = if options.read_only {
-            WritePass::free(self.control.admit_read()?.0)
-        } else {
-            self.control.admit_write(Entering::New, context.deadline).await?
-        };
-        let side = pass.control.phase.primary();
-        let watched = self.watch.begin(side, Purpose::Write, "BEGIN");
-        let begin = self.sides.of(side).begin(options, (self.write_ids)(), context);
-        let begun = begin.instrument(watched.span()).await;
-        let id = watched.note(begun)?;
-        self.sides.begun(id, options);
-        Ok(TransactionAnswer::Begun(id))
+        let pass = self.enter(options, &context).await?;
+        let pending = self.open(&pass, options, &context).await?;
+        Ok(TransactionAnswer::Begun(pending.keep()))
     }
 
     /// A commit that is refused leaves the transaction open: it can be tried again.
-    async fn commit(
+    pub(super) async fn commit(
         self,
         id: TransactionId,
+        pass: Option<WritePass>,
         context: CallContext,
-    ) -> Result<TransactionAnswer, SqlFault> {
-        let pass = self.control.admit_write(Entering::Continuing, context.deadline).await?;
+    ) -> Result<Ended, SqlFault> {
+        let TransactionParts { sides, control, reconciler, awaiting, watch, .. } = &*self.parts;
+        let pass = match pass {
+            Some(pass) => pass,
+            None => control.admit_write(Entering::Continuing, context.deadline).await?,
+        };
         let (control, deadline) = (pass.control, context.deadline);
         let Found { side, id: at, transactions, of_primary } =
-            self.sides.end(id, control.phase.primary()).await;
-        let mut wake = WakeOnDrop::new(&self.reconciler, pass.control);
+            sides.end(id, control.phase.primary()).await;
+        let mut wake = WakeOnDrop::new(reconciler, pass.control);
         if !of_primary {
             wake.disarm();
         }
-        let watched = self.watch.begin(side, Purpose::Write, "COMMIT");
+        let watched = watch.begin(side, Purpose::Write, "COMMIT");
         let span = watched.span().clone();
         let commit = async move {
             let answer = transactions.commit(at, context).await;
@@ -184,39 +290,83 @@ impl TransactionControl {
         };
         let (answer, wake) = ToItsEnd::new(commit.instrument(span)).await;
         if answer.is_ok() {
-            self.sides.ended(id);
+            sides.ended(id);
         }
-        let answer = answer.map_err(|fault| match fault.must_see.as_deref().copied() {
-            Some(write) if of_primary => self.awaiting.in_doubt(control, write, fault),
-            _ => fault,
+        let answer = answer.map_err(|fault| {
+            let named = fault.must_see.as_deref().and_then(|token| token.writes().next());
+            match named {
+                Some(write) if of_primary => awaiting.in_doubt(control, write, fault),
+                _ => fault,
+            }
         });
         let Committed { write_id, wrote } = watched.note(answer)?;
         if wake.is_armed() {
-            self.watch.captured(&watched, write_id);
+            watch.captured(&watched, write_id);
         }
         drop((watched, wake));
         let must_see = match wrote && of_primary {
-            true => self.awaiting.token(control, write_id, false, deadline).await,
+            true => awaiting.token(control, write_id, false, deadline).await,
             false => None,
         };
-        Ok(TransactionAnswer::Committed { write_id, must_see })
+        Ok(Ended { write_id, must_see: must_see.into() })
     }
 
     async fn rollback(self, id: TransactionId) -> Result<TransactionAnswer, SqlFault> {
-        let primary = self.control.current().phase.primary();
-        let Found { side, id: at, transactions, .. } = self.sides.end(id, primary).await;
-        let watched = self.watch.begin(side, Purpose::Write, "ROLLBACK");
+        let TransactionParts { sides, control, watch, .. } = &*self.parts;
+        let primary = control.current().phase.primary();
+        let Found { side, id: at, transactions, .. } = sides.end(id, primary).await;
+        let watched = watch.begin(side, Purpose::Write, "ROLLBACK");
         let done = transactions.rollback(at).instrument(watched.span()).await;
         if done.is_ok() {
-            self.sides.ended(id);
+            sides.ended(id);
         }
         watched.note(done).map(|()| TransactionAnswer::RolledBack)
+    }
+
+    /// Rolls back what nobody goes on with.
+    pub(super) async fn abandon(self, id: TransactionId) {
+        let TransactionParts { sides, control, watch, .. } = &*self.parts;
+        let primary = control.current().phase.primary();
+        let Found { side, id: at, transactions, .. } = sides.end(id, primary).await;
+        let watched = watch.begin(side, Purpose::Write, "ROLLBACK");
+        transactions.abandon(at).instrument(watched.span()).await;
+        // It is told at the statement's end; this one cannot fail.
+        let _ = watched.note(Ok(()));
+        sides.ended(id);
+    }
+
+    /// Whether it was begun here, and has not ended.
+    pub(super) fn knows(&self, id: TransactionId) -> bool {
+        self.parts.sides.knows(id)
+    }
+
+    /// What an answer's token covers.
+    pub(super) async fn covering(
+        &self,
+        brought: Token,
+        own: Token,
+        deadline: Option<std::time::Instant>,
+    ) -> Token {
+        let control = self.parts.control.current();
+        self.parts.consistency.after(control, brought, own, deadline).await
+    }
+
+    /// What the token of a fault covers.
+    pub(super) async fn fault_with(&self, fault: SqlFault, brought: Token) -> SqlFault {
+        let control = self.parts.control.current();
+        self.parts.consistency.with(fault, control, brought).await
     }
 }
 
 impl std::fmt::Debug for TransactionControl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TransactionControl")
+    }
+}
+
+impl std::fmt::Debug for TransactionParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TransactionParts")
     }
 }
 
@@ -233,7 +383,9 @@ impl Service<TransactionCall> for TransactionControl {
         let this = self.clone();
         match call {
             TransactionCall::Begin(options, context) => Box::pin(this.begin(options, context)),
-            TransactionCall::Commit(id, context) => Box::pin(this.commit(id, context)),
+            TransactionCall::Commit(id, context) => Box::pin(async move {
+                this.commit(id, None, context).await.map(TransactionAnswer::Committed)
+            }),
             TransactionCall::Rollback(id) => Box::pin(this.rollback(id)),
         }
     }

@@ -142,6 +142,11 @@ impl TransactionSides {
         self.found(place, primary, id)
     }
 
+    /// Whether it is open.
+    pub(super) fn knows(&self, id: TransactionId) -> bool {
+        self.known(id).is_some()
+    }
+
     /// It has ended.
     pub(super) fn ended(&self, id: TransactionId) {
         self.open().remove(&id);

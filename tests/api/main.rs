@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use prost::Message;
-use segue::grpc::proto::query_response::Frame;
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::proto::{self, value::Kind};
 use server::Server;
@@ -45,7 +44,7 @@ fn execute(sql: &str, params: Vec<Kind>) -> proto::ExecuteRequest {
 
 fn detail(status: &Status) -> proto::SqlError {
     let full = tonic_types::pb::Status::decode(status.details()).unwrap();
-    proto::SqlError::decode(full.details[0].value.as_slice()).unwrap()
+    proto::SqlError::decode(full.details[1].value.as_slice()).unwrap()
 }
 
 async fn rows(
@@ -56,11 +55,9 @@ async fn rows(
     let mut rows = Vec::new();
     let mut footer = None;
     while let Some(response) = stream.next().await {
-        match response?.frame.unwrap() {
-            Frame::Rows(batch) => rows.extend(batch.rows().unwrap()),
-            Frame::Footer(found) => footer = Some(found),
-            _ => {}
-        }
+        let response = response?;
+        rows.extend(response.typed_rows());
+        footer = response.footer;
     }
     assert_eq!(footer.expect("a footer").row_count, rows.len() as u64);
     let kinds = |row: proto::Row| row.values.into_iter().map(|v| v.kind.unwrap()).collect();
@@ -77,7 +74,7 @@ async fn every_kind_of_value_goes_there_and_back() {
         micros,
         infinity: infinity.into(),
     };
-    let finite = proto::Infinity::Finite;
+    let finite = proto::Infinity::Unspecified;
     let int = |value| proto::Value { kind: Some(Kind::Int64(value)) };
     let array = proto::Array {
         element_type: text("int4"),
@@ -146,8 +143,8 @@ async fn packed_rows_hold_the_servers_bytes() {
         ..query("SELECT i, NULL::text FROM generate_series(1, 3) i", Vec::new())
     };
     let stream = client(&server).await.query(request).await.unwrap().into_inner();
-    let frames: Vec<_> = stream.map(|response| response.unwrap().frame.unwrap()).collect().await;
-    let Frame::Packed(packed) = &frames[1] else { panic!("{frames:?}") };
+    let parts: Vec<_> = stream.map(|response| response.unwrap()).collect().await;
+    let packed = parts[0].packed_rows().expect("packed rows");
     let mut expected = Vec::new();
     for i in 1..=3_i32 {
         expected.extend([0, 0, 0, 4]);
@@ -177,8 +174,8 @@ async fn writes_answer_with_rows_and_errors_with_codes() {
         execute("INSERT INTO note VALUES ($1, $2) RETURNING id, text", params)
     };
     let answer = client.execute(insert(1)).await.unwrap().into_inner();
-    assert_eq!((answer.affected_rows, answer.columns.len()), (1, 2));
-    assert_eq!(answer.rows.unwrap().rows().unwrap()[0].values[0].kind, Some(Kind::Int64(1)));
+    assert_eq!((answer.affected_rows(), answer.result.as_ref().unwrap().columns.len()), (1, 2));
+    assert_eq!(answer.typed_rows()[0].values[0].kind, Some(Kind::Int64(1)));
     let status = client.execute(insert(1)).await.unwrap_err();
     let error = detail(&status);
     assert_eq!(status.code(), Code::AlreadyExists);
@@ -206,22 +203,30 @@ async fn a_transaction_spans_calls() {
     let begun = client.begin(proto::BeginRequest::default()).await.unwrap().into_inner();
     let id = begun.transaction_id;
     let insert = proto::ExecuteRequest {
-        transaction_id: id.clone(),
+        transaction: proto::TransactionSelector::open(id.clone()),
         ..execute("INSERT INTO note VALUES (1, 'a')", Vec::new())
     };
     client.execute(insert).await.unwrap();
-    let inside =
-        proto::QueryRequest { transaction_id: id.clone(), ..query("SELECT id FROM note", vec![]) };
+    let inside = proto::QueryRequest {
+        transaction: proto::TransactionSelector::open(id.clone()),
+        ..query("SELECT id FROM note", vec![])
+    };
     assert_eq!(rows(&mut client, inside).await.unwrap(), [[Kind::Int64(1)]]);
     assert!(rows(&mut client, query("SELECT id FROM note", vec![])).await.unwrap().is_empty());
-    client.commit(proto::CommitRequest { transaction_id: id.clone() }).await.unwrap();
+    client
+        .commit(proto::CommitRequest { transaction_id: id.clone(), ..Default::default() })
+        .await
+        .unwrap();
     assert_eq!(rows(&mut client, query("SELECT id FROM note", vec![])).await.unwrap().len(), 1);
-    let again = client.commit(proto::CommitRequest { transaction_id: id }).await.unwrap_err();
+    let again = client
+        .commit(proto::CommitRequest { transaction_id: id, ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!(again.code(), Code::NotFound, "{}", again.message());
     let begun = client.begin(proto::BeginRequest::default()).await.unwrap().into_inner();
     let id = begun.transaction_id;
     let delete = proto::ExecuteRequest {
-        transaction_id: id.clone(),
+        transaction: proto::TransactionSelector::open(id.clone()),
         ..execute("DELETE FROM note", Vec::new())
     };
     client.execute(delete).await.unwrap();

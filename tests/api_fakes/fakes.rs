@@ -139,7 +139,7 @@ impl Database for FakeDatabase {
         let answer = WriteAnswer {
             items: items.collect(),
             write_id: request.write_id,
-            replayed: false,
+            already_applied: false,
             // No function writes here.
             wrote: request.writes,
         };
@@ -215,7 +215,8 @@ impl Transactions for FakeTransactions {
     ) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>> {
         let item = WriteItem { affected_rows: 3, columns: [].into(), rows: RowBatch::default() };
         let items = vec![item; statements.len()];
-        let answer = WriteAnswer { items, write_id: WriteId(1), replayed: false, wrote: true };
+        let answer =
+            WriteAnswer { items, write_id: WriteId(1), already_applied: false, wrote: true };
         let answer = self.note("write", id).map(|()| answer);
         async move { answer }.boxed()
     }

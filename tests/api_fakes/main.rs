@@ -19,7 +19,6 @@ use prost::Message;
 use segue::domain::answer::{Observed, RowBatch};
 use segue::domain::control::{ControlState, Phase};
 use segue::domain::fault::{FaultKind, Outcome, SqlFault};
-use segue::grpc::proto::query_response::Frame;
 use segue::grpc::proto::{self, value::Kind};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
@@ -45,17 +44,20 @@ fn packed(mut request: proto::QueryRequest) -> proto::QueryRequest {
 fn detail(status: &Status) -> proto::SqlError {
     let full = tonic_types::pb::Status::decode(status.details()).unwrap();
     assert_eq!(full.code, i32::from(status.code()));
-    proto::SqlError::decode(full.details[0].value.as_slice()).unwrap()
+    proto::SqlError::decode(full.details[1].value.as_slice()).unwrap()
 }
 
-async fn frames(server: &Server, request: proto::QueryRequest) -> Result<Vec<Frame>, Status> {
+async fn parts(
+    server: &Server,
+    request: proto::QueryRequest,
+) -> Result<Vec<proto::QueryResponse>, Status> {
     let stream = server.client().await.query(request).await?.into_inner();
-    let frames: Vec<_> = stream.map(|item| item.map(|r| r.frame.unwrap())).collect().await;
-    frames.into_iter().collect()
+    let parts: Vec<_> = stream.collect().await;
+    parts.into_iter().collect()
 }
 
 async fn refused(server: &Server, request: proto::QueryRequest) -> (Code, String) {
-    let status = frames(server, request).await.unwrap_err();
+    let status = parts(server, request).await.unwrap_err();
     (status.code(), detail(&status).reason)
 }
 
@@ -70,16 +72,15 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn typed_rows_come_between_header_and_footer() {
+async fn a_short_answer_is_one_message() {
     let server = Server::start(Options::default()).await;
-    let found = frames(&server, query("SELECT id, name FROM orders")).await.unwrap();
-    let [Frame::Header(header), Frame::Rows(batch), Frame::Footer(footer)] = found.as_slice()
-    else {
-        panic!("{found:?}");
-    };
+    let found = parts(&server, query("SELECT id, name FROM orders")).await.unwrap();
+    // A short answer is one message.
+    let [part] = found.as_slice() else { panic!("{found:?}") };
+    let (header, footer) = (part.header.as_ref().unwrap(), part.footer.as_ref().unwrap());
     let names: Vec<_> = header.columns.iter().map(|c| (&*c.name, &*c.type_name)).collect();
     assert_eq!(names, [("id", "int4"), ("name", "text")]);
-    let values: Vec<_> = batch.rows().unwrap().into_iter().flat_map(|row| row.values).collect();
+    let values: Vec<_> = part.typed_rows().into_iter().flat_map(|row| row.values).collect();
     let kinds: Vec<_> = values.into_iter().map(|value| value.kind.unwrap()).collect();
     let text = |text: &str| Kind::Text(text.to_owned());
     assert_eq!(kinds, [Kind::Int64(1), text("name 1"), Kind::Int64(2), text("name 2")]);
@@ -90,11 +91,11 @@ async fn typed_rows_come_between_header_and_footer() {
 async fn packed_rows_are_the_cells_themselves() {
     let server = Server::start(Options::default()).await;
     *server.source.reads.lock().unwrap() = answers(vec![Ok(rows(1, 5)), Ok(rows(6, 1))]);
-    let found = frames(&server, packed(query("SELECT id, name FROM orders"))).await.unwrap();
-    let [_, Frame::Packed(first), Frame::Packed(second), Frame::Footer(footer)] = found.as_slice()
-    else {
-        panic!("{found:?}");
-    };
+    let found = parts(&server, packed(query("SELECT id, name FROM orders"))).await.unwrap();
+    let [first, second] = found.as_slice() else { panic!("{found:?}") };
+    assert!(first.header.is_some() && first.footer.is_none() && second.header.is_none());
+    let footer = second.footer.as_ref().unwrap();
+    let (first, second) = (first.packed_rows().unwrap(), second.packed_rows().unwrap());
     let first = RowBatch::from_packed(first.row_count, 2, first.cells.clone()).unwrap();
     assert_eq!((first, second.row_count, footer.row_count), (rows(1, 5), 1, 6));
 }
@@ -104,21 +105,17 @@ async fn large_batches_are_sent_in_messages_that_fit() {
     let server = Server::start(Options::default()).await;
     *server.source.reads.lock().unwrap() = answers(vec![Ok(rows(1, 5000))]);
     for request in [query("SELECT id, name FROM orders"), packed(query("SELECT id FROM orders"))] {
-        let found = frames(&server, request).await.unwrap();
+        let found = parts(&server, request).await.unwrap();
         let mut counts = Vec::new();
-        for frame in &found {
-            match frame {
-                Frame::Rows(batch) => {
-                    assert!(batch.encoded_len() < fakes::MESSAGE_BYTES_MAX);
-                    counts.push(batch.rows().unwrap().len());
-                }
-                Frame::Packed(part) => {
-                    let (count, cells) = (part.row_count, part.cells.clone());
-                    assert!(cells.len() < fakes::MESSAGE_BYTES_MAX);
+        for part in &found {
+            assert!(part.encoded_len() < fakes::MESSAGE_BYTES_MAX);
+            match part.packed_rows() {
+                Some(rows) => {
+                    let (count, cells) = (rows.row_count, rows.cells.clone());
                     RowBatch::from_packed(count, 2, cells).unwrap();
                     counts.push(count as usize);
                 }
-                _ => {}
+                None => counts.push(part.typed_rows().len()),
             }
         }
         assert!(counts.len() > 1 && counts.iter().sum::<usize>() == 5000, "{counts:?}");
@@ -146,14 +143,14 @@ async fn a_fault_in_the_middle_fails_the_stream() {
     let mut seen = 0;
     let status = loop {
         match stream.next().await.expect("a status") {
-            Ok(frame) => {
-                assert!(!matches!(frame.frame, Some(Frame::Footer(_))), "a footer");
+            Ok(part) => {
+                assert_eq!(part.footer, None);
                 seen += 1;
             }
             Err(status) => break status,
         }
     };
-    assert_eq!((seen, status.code()), (2, Code::InvalidArgument));
+    assert_eq!((seen, status.code()), (1, Code::InvalidArgument));
     assert_eq!(detail(&status).sqlstate, "22012");
     until("the sample", || server.samples.offered.lock().unwrap().len() == 1).await;
     let offered = server.samples.offered.lock().unwrap();
@@ -193,12 +190,15 @@ async fn what_is_refused_reaches_no_database() {
         ),
         (with_params(many), Code::ResourceExhausted, "limit.parameters"),
         (
-            proto::QueryRequest { transaction_id: "zz".to_owned(), ..query("SELECT 1") },
+            proto::QueryRequest {
+                transaction: proto::TransactionSelector::open("zz".to_owned()),
+                ..query("SELECT 1")
+            },
             Code::InvalidArgument,
             "invalid.transaction_id",
         ),
         (
-            proto::QueryRequest { consistency_token: "zz".to_owned(), ..query("SELECT 1") },
+            proto::QueryRequest { consistency_tokens: vec!["zz".to_owned()], ..query("SELECT 1") },
             Code::InvalidArgument,
             "invalid.consistency_token",
         ),
@@ -226,7 +226,7 @@ async fn only_named_statements_run_in_allow_list_mode() {
     let params = vec![proto::Value { kind: Some(Kind::Int64(1)) }];
     let statement = Some(proto::Statement { text, params });
     let request = proto::QueryRequest { statement, ..Default::default() };
-    assert_eq!(frames(&server, request).await.unwrap().len(), 3);
+    assert_eq!(parts(&server, request).await.unwrap().len(), 1);
     let read = server.source.last_read.lock().unwrap().clone().unwrap();
     assert_eq!(&*read.statement.sql, "SELECT id, name FROM orders WHERE id = $1");
     assert_eq!(read.statement.name.as_deref(), Some("get_order"));
@@ -237,8 +237,8 @@ async fn a_write_wakes_the_reconciler_where_it_is_captured() {
     let server = Server::start(Options::default()).await;
     let mut client = server.client().await;
     let answer = client.execute(execute("UPDATE t SET a = 1")).await.unwrap().into_inner();
-    assert_eq!((answer.affected_rows, answer.replayed), (1, false));
-    assert_eq!(answer.rows.unwrap().rows().unwrap().len(), 1);
+    assert_eq!((answer.affected_rows(), answer.already_applied), (1, false));
+    assert_eq!(answer.typed_rows().len(), 1);
     assert_eq!(answer.write_id, "00000000-0000-0000-0000-000000000001");
     assert_eq!(server.reconciler.0.load(Ordering::Relaxed), 1);
     client.execute(execute("SELECT 1")).await.unwrap();
@@ -259,8 +259,8 @@ async fn a_write_wakes_the_reconciler_where_it_is_captured() {
 #[tokio::test]
 async fn the_phase_chooses_the_side() {
     let server = Server::start(Options { phase: Phase::Reversed, ..Options::default() }).await;
-    let found = frames(&server, query("SELECT 1")).await.unwrap();
-    assert!(matches!(found.last(), Some(Frame::Footer(f)) if f.side() == proto::Side::Target));
+    let found = parts(&server, query("SELECT 1")).await.unwrap();
+    assert_eq!(found[0].footer.as_ref().unwrap().side(), proto::Side::Target);
     server.client().await.execute(execute("DELETE FROM t")).await.unwrap();
     assert_eq!(server.source.writes.lock().unwrap().len(), 0);
     assert_eq!(server.target.writes.lock().unwrap().len(), 1);
@@ -294,7 +294,7 @@ async fn a_batch_has_an_answer_for_each_statement() {
         ..Default::default()
     };
     let answer = client.batch(batch(&["DELETE FROM a", "DELETE FROM b"])).await.unwrap();
-    assert_eq!(answer.into_inner().items.len(), 2);
+    assert_eq!(answer.into_inner().results.len(), 2);
     let none = client.batch(batch(&[])).await.unwrap_err();
     assert_eq!((none.code(), &*detail(&none).reason), (Code::InvalidArgument, "invalid.statement"));
     let four = client.batch(batch(&["DELETE FROM a"; 4])).await.unwrap_err();
@@ -311,22 +311,33 @@ async fn calls_of_a_transaction_go_into_it() {
     let begun = client.begin(proto::BeginRequest::default()).await.unwrap().into_inner();
     let id = begun.transaction_id;
     assert_eq!(id, "00000000000000000000000000000007");
-    let inside = proto::QueryRequest { transaction_id: id.clone(), ..query("SELECT 1") };
-    frames(&server, inside).await.unwrap();
-    let update =
-        proto::ExecuteRequest { transaction_id: id.clone(), ..execute("UPDATE t SET a = 1") };
+    let inside = proto::QueryRequest {
+        transaction: proto::TransactionSelector::open(id.clone()),
+        ..query("SELECT 1")
+    };
+    parts(&server, inside).await.unwrap();
+    let update = proto::ExecuteRequest {
+        transaction: proto::TransactionSelector::open(id.clone()),
+        ..execute("UPDATE t SET a = 1")
+    };
     let updated = client.execute(update.clone()).await.unwrap().into_inner();
-    assert_eq!((updated.affected_rows, updated.write_id.as_str()), (3, ""));
-    let savepoint = proto::ExecuteRequest { transaction_id: id.clone(), ..execute("SAVEPOINT a") };
+    assert_eq!((updated.affected_rows(), updated.write_id.as_str()), (3, ""));
+    let savepoint = proto::ExecuteRequest {
+        transaction: proto::TransactionSelector::open(id.clone()),
+        ..execute("SAVEPOINT a")
+    };
     client.execute(savepoint).await.unwrap();
     let alone = client.execute(execute("SAVEPOINT a")).await.unwrap_err();
     assert_eq!(detail(&alone).reason, "refused.outside_transaction");
     let keyed = proto::ExecuteRequest { idempotency_key: "k".to_owned(), ..update };
     assert_eq!(client.execute(keyed).await.unwrap_err().code(), Code::InvalidArgument);
-    let unknown = proto::CommitRequest { transaction_id: "8".repeat(32) };
+    let unknown = proto::CommitRequest { transaction_id: "8".repeat(32), ..Default::default() };
     assert_eq!(client.commit(unknown).await.unwrap_err().code(), Code::NotFound);
     let woken = server.reconciler.0.load(Ordering::Relaxed);
-    client.commit(proto::CommitRequest { transaction_id: id.clone() }).await.unwrap();
+    client
+        .commit(proto::CommitRequest { transaction_id: id.clone(), ..Default::default() })
+        .await
+        .unwrap();
     assert_eq!(server.reconciler.0.load(Ordering::Relaxed), woken + 1);
     client.rollback(proto::RollbackRequest { transaction_id: id }).await.unwrap();
     let calls = server.transactions.calls.lock().unwrap().clone();
@@ -337,10 +348,10 @@ async fn calls_of_a_transaction_go_into_it() {
 #[tokio::test]
 async fn samples_are_whole_answers_or_skipped() {
     let server = Server::start(Options::default()).await;
-    frames(&server, query("SELECT id, name FROM orders")).await.unwrap();
-    frames(&server, query("SELECT unsampled FROM orders")).await.unwrap();
+    parts(&server, query("SELECT id, name FROM orders")).await.unwrap();
+    parts(&server, query("SELECT unsampled FROM orders")).await.unwrap();
     *server.source.reads.lock().unwrap() = answers(vec![Ok(rows(1, 5)), Ok(rows(6, 1000))]);
-    frames(&server, query("SELECT id, name FROM orders")).await.unwrap();
+    parts(&server, query("SELECT id, name FROM orders")).await.unwrap();
     *server.source.reads.lock().unwrap() = fakes::endless();
     let mut client = server.client().await;
     let mut stream = client.query(query("SELECT id, name FROM orders")).await.unwrap().into_inner();
@@ -357,7 +368,7 @@ async fn samples_are_whole_answers_or_skipped() {
 #[tokio::test]
 async fn nothing_is_sampled_before_its_phase() {
     let server = Server::start(Options { phase: Phase::DualWrite, ..Options::default() }).await;
-    frames(&server, query("SELECT id, name FROM orders")).await.unwrap();
+    parts(&server, query("SELECT id, name FROM orders")).await.unwrap();
     assert!(server.samples.offered.lock().unwrap().is_empty());
 }
 
@@ -384,7 +395,7 @@ async fn the_deadline_goes_with_the_call() {
     let deadline = server.source.last_read.lock().unwrap().clone().unwrap().context.deadline;
     let left = deadline.unwrap() - before;
     assert!(left > Duration::from_secs(4) && left < Duration::from_secs(7), "{left:?}");
-    frames(&server, query("SELECT 1")).await.unwrap();
+    parts(&server, query("SELECT 1")).await.unwrap();
     let deadline = server.source.last_read.lock().unwrap().clone().unwrap().context.deadline;
     assert!(deadline.unwrap() - before > Duration::from_secs(19), "the default");
     let mut late = Request::new(query("SELECT 1"));
@@ -404,7 +415,9 @@ async fn there_is_room_for_so_many_calls() {
     let (code, reason) = refused(&server, query("SELECT 1")).await;
     assert_eq!((code, reason.as_str()), (Code::ResourceExhausted, "limit.calls"));
     let inside = proto::ExecuteRequest {
-        transaction_id: "00000000000000000000000000000007".to_owned(),
+        transaction: proto::TransactionSelector::open(
+            "00000000000000000000000000000007".to_owned(),
+        ),
         ..execute("DELETE FROM t")
     };
     client.execute(inside).await.expect("calls of a transaction have room already");
@@ -418,7 +431,7 @@ async fn there_is_room_for_so_many_calls() {
     drop(held);
     *server.source.reads.lock().unwrap() = answers(vec![Ok(rows(1, 1))]);
     let again = async {
-        while frames(&server, query("SELECT 1")).await.is_err() {
+        while parts(&server, query("SELECT 1")).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -454,7 +467,7 @@ async fn describe_and_info_tell_both_sides_and_the_limits() {
     let request = proto::DescribeRequest { statement: sql("SELECT 1") };
     let sides = client.describe(request).await.unwrap().into_inner().sides;
     assert_eq!((sides[0].side(), sides[0].columns.len()), (proto::Side::Source, 2));
-    assert_eq!(sides[1].error.as_ref().unwrap().message, "no such function");
+    assert_eq!(sides[1].error.as_ref().unwrap().message, "no such function (SQLSTATE 42883)");
     let info = client.info(proto::InfoRequest {}).await.unwrap().into_inner();
     assert_eq!((info.phase.as_str(), info.epoch), ("shadow_read", 3));
     assert_eq!(info.limits.unwrap().max_parameters, 10);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use segue::app::cutover::{CRASH_POINTS, PROMOTION_CRASH_POINTS};
+use segue::grpc::proto;
 use segue::grpc::proto::sql_client::SqlClient;
-use segue::grpc::proto::{self, query_response::Frame};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::fleet::{Fleet, LIMIT, load, said};
@@ -222,9 +222,7 @@ pub async fn notes(sql: &mut SqlClient<Channel>) -> usize {
         let mut frames = sql.clone().query(request).await.ok()?.into_inner();
         let mut rows = 0;
         while let Some(frame) = frames.message().await.ok()? {
-            if let Some(Frame::Rows(batch)) = frame.frame {
-                rows += batch.rows().unwrap().len();
-            }
+            rows += frame.typed_rows().len();
         }
         Some(rows)
     })

@@ -143,7 +143,7 @@ async fn a_key_settles_every_doubt() {
         proxy.cut_after(u32::MAX / 2);
         let there = rig.database.rows(&format!("SELECT count(*) FROM item WHERE id = {id}")).await;
         let what = match &first {
-            Ok(answer) if answer.replayed => "found again",
+            Ok(answer) if answer.already_applied => "found again",
             Ok(_) => "answered",
             Err(fault) => {
                 assert_eq!(fault.outcome, Outcome::NotApplied, "cut {cut}: {fault}");
@@ -154,7 +154,7 @@ async fn a_key_settles_every_doubt() {
         assert_eq!(there, [if first.is_ok() { "1" } else { "0" }], "cut {cut}");
         // Sent again, it has effect once.
         let again = rig.segue.write(keyed(&[&sql], &key, 1)).await.unwrap();
-        assert_eq!(again.replayed, first.is_ok());
+        assert_eq!(again.already_applied, first.is_ok());
     }
     eprintln!("by cut: {seen:?}");
     assert!(seen.contains_key("found again"), "{seen:?}");

@@ -141,7 +141,7 @@ async fn a_key_has_effect_once_and_gives_the_first_answer() {
     let sql = &["INSERT INTO item VALUES (1, 'a') RETURNING id, name"];
     let first = rig.segue.write(keyed(sql, "k", 1)).await.unwrap();
     let again = rig.segue.write(keyed(sql, "k", 1)).await.unwrap();
-    assert!(!first.replayed && again.replayed);
+    assert!(!first.already_applied && again.already_applied);
     assert_eq!((&first.items, first.write_id), (&again.items, again.write_id));
     let fault = rig.segue.write(keyed(sql, "k", 2)).await.unwrap_err();
     assert_eq!(
@@ -151,7 +151,7 @@ async fn a_key_has_effect_once_and_gives_the_first_answer() {
     // A key whose write failed is free again.
     rig.segue.write(keyed(sql, "other", 1)).await.unwrap_err();
     let sql = &["INSERT INTO item VALUES (2)"];
-    assert!(!rig.segue.write(keyed(sql, "other", 9)).await.unwrap().replayed);
+    assert!(!rig.segue.write(keyed(sql, "other", 9)).await.unwrap().already_applied);
     assert_eq!(rig.database.rows("SELECT count(*) FROM item").await, ["2"]);
 }
 
@@ -161,7 +161,7 @@ async fn concurrent_duplicates_wait_for_the_first() {
     let calls = (0..6)
         .map(|_| rig.segue.write(keyed(&["INSERT INTO item SELECT 1 FROM pg_sleep(0.2)"], "k", 1)));
     let answers: Vec<_> = futures_util::future::join_all(calls).await;
-    let replayed = answers.iter().filter(|answer| answer.as_ref().unwrap().replayed).count();
+    let replayed = answers.iter().filter(|answer| answer.as_ref().unwrap().already_applied).count();
     assert_eq!(replayed, 5);
     assert_eq!(rig.database.rows("SELECT count(*) FROM item").await, ["1"]);
 }

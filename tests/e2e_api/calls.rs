@@ -2,7 +2,6 @@
 
 use futures_util::StreamExt;
 use prost::Message;
-use segue::grpc::proto::query_response::Frame;
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::proto::{self, value::Kind};
 use tonic::Status;
@@ -89,22 +88,30 @@ pub fn batch(statements: &[&str]) -> proto::BatchRequest {
 pub fn detail(status: &Status) -> proto::SqlError {
     let full = tonic_types::pb::Status::decode(status.details())
         .unwrap_or_else(|error| panic!("{status:?}: {error}"));
-    let first = full.details.first().unwrap_or_else(|| panic!("no detail in {status:?}"));
-    proto::SqlError::decode(first.value.as_slice()).unwrap()
+    detail_of(&full)
 }
 
-/// All frames up to the footer.
-pub async fn frames(
+/// The same of a status in a message.
+pub fn detail_of(status: &tonic_types::pb::Status) -> proto::SqlError {
+    let mut details = status.details.iter();
+    let detail = details.find(|any| any.type_url.ends_with("segue.v1.SqlError"));
+    let detail = detail.unwrap_or_else(|| panic!("no detail in {status:?}"));
+    proto::SqlError::decode(detail.value.as_slice()).unwrap()
+}
+
+/// All messages up to the footer.
+pub async fn parts(
     sql: &mut Sql,
     request: impl tonic::IntoRequest<proto::QueryRequest>,
-) -> Result<Vec<Frame>, Status> {
+) -> Result<Vec<proto::QueryResponse>, Status> {
     let mut stream = sql.query(request).await?.into_inner();
-    let mut frames = Vec::new();
+    let mut parts = Vec::new();
     while let Some(response) = stream.next().await {
-        frames.push(response?.frame.unwrap());
+        parts.push(response?);
     }
-    assert!(matches!(frames.last(), Some(Frame::Footer(_))), "an answer without a footer");
-    Ok(frames)
+    let last = parts.last().and_then(|part: &proto::QueryResponse| part.footer.as_ref());
+    assert!(last.is_some(), "an answer without a footer");
+    Ok(parts)
 }
 
 /// All rows as typed values.
@@ -113,10 +120,8 @@ pub async fn rows(
     request: impl tonic::IntoRequest<proto::QueryRequest>,
 ) -> Result<Vec<Vec<Kind>>, Status> {
     let mut rows = Vec::new();
-    for frame in frames(sql, request).await? {
-        if let Frame::Rows(batch) = frame {
-            rows.extend(batch.rows().unwrap());
-        }
+    for part in parts(sql, request).await? {
+        rows.extend(part.typed_rows());
     }
     let kinds = |row: proto::Row| row.values.into_iter().map(|v| v.kind.unwrap()).collect();
     Ok(rows.into_iter().map(kinds).collect())

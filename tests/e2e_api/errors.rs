@@ -23,7 +23,7 @@ async fn each_class_has_its_code_and_says_everything() {
         ("23503", Code::FailedPrecondition, false),
         ("23514", Code::FailedPrecondition, false),
         ("23P01", Code::FailedPrecondition, false),
-        ("42501", Code::InvalidArgument, false),
+        ("42501", Code::PermissionDenied, false),
         ("22012", Code::InvalidArgument, false),
         ("P0001", Code::FailedPrecondition, false),
     ] {

@@ -333,7 +333,10 @@ async fn zero_bytes_are_refused_wherever_they_stand() {
     let status = rows(&mut sql, routed).await.unwrap_err();
     besieged.refused("NUL in a routing key", &status, "invalid.key").await;
     let id = "\0".repeat(32);
-    let status = sql.commit(proto::CommitRequest { transaction_id: id }).await.unwrap_err();
+    let status = sql
+        .commit(proto::CommitRequest { transaction_id: id, ..Default::default() })
+        .await
+        .unwrap_err();
     besieged.refused("NUL in a transaction id", &status, "invalid.transaction_id").await;
     assert!(besieged.bench.notes().await.is_empty());
 }
@@ -349,7 +352,9 @@ async fn transactions_of_others_of_nobody_and_of_the_past_are_not_found() {
     let begin = proto::BeginRequest::default;
     let foreign = elsewhere.begin(begin()).await.unwrap().into_inner().transaction_id;
     let committed = sql.begin(begin()).await.unwrap().into_inner().transaction_id;
-    sql.commit(proto::CommitRequest { transaction_id: committed.clone() }).await.unwrap();
+    sql.commit(proto::CommitRequest { transaction_id: committed.clone(), ..Default::default() })
+        .await
+        .unwrap();
     let undone = sql.begin(begin()).await.unwrap().into_inner().transaction_id;
     sql.rollback(proto::RollbackRequest { transaction_id: undone.clone() }).await.unwrap();
     let unknown = "0123456789abcdef".repeat(2);
@@ -360,12 +365,15 @@ async fn transactions_of_others_of_nobody_and_of_the_past_are_not_found() {
         ("an unknown one", &unknown),
     ] {
         let insert = proto::ExecuteRequest {
-            transaction_id: id.clone(),
+            transaction: proto::TransactionSelector::open(id.clone()),
             ..execute("INSERT INTO note VALUES (1, 'a')")
         };
-        let read = proto::QueryRequest { transaction_id: id.clone(), ..query("SELECT 1", vec![]) };
+        let read = proto::QueryRequest {
+            transaction: proto::TransactionSelector::open(id.clone()),
+            ..query("SELECT 1", vec![])
+        };
         let (commit, rollback) = (
-            proto::CommitRequest { transaction_id: id.clone() },
+            proto::CommitRequest { transaction_id: id.clone(), ..Default::default() },
             proto::RollbackRequest { transaction_id: id.clone() },
         );
         for (call, status) in [
@@ -381,10 +389,13 @@ async fn transactions_of_others_of_nobody_and_of_the_past_are_not_found() {
     }
     // Nobody else's transaction has suffered.
     let insert = proto::ExecuteRequest {
-        transaction_id: foreign.clone(),
+        transaction: proto::TransactionSelector::open(foreign.clone()),
         ..execute("INSERT INTO note VALUES (2, 'b')")
     };
     elsewhere.execute(insert).await.unwrap();
-    elsewhere.commit(proto::CommitRequest { transaction_id: foreign }).await.unwrap();
+    elsewhere
+        .commit(proto::CommitRequest { transaction_id: foreign, ..Default::default() })
+        .await
+        .unwrap();
     assert_eq!(besieged.bench.notes().await, ["2|b"]);
 }

@@ -16,8 +16,8 @@ async fn a_key_works_across_sidecars_and_survives_their_end() {
     let insert = keyed("INSERT INTO note VALUES (1, 'a'), (2, 'b') RETURNING id, body", "k");
     let first = bench.sql.execute(insert.clone()).await.unwrap().into_inner();
     let again = other.execute(insert.clone()).await.unwrap().into_inner();
-    assert!(!first.replayed && again.replayed);
-    assert_eq!(proto::ExecuteResponse { replayed: false, ..again }, first);
+    assert!(!first.already_applied && again.already_applied);
+    assert_eq!(proto::ExecuteResponse { already_applied: false, ..again }, first);
 
     let status = other.execute(keyed("INSERT INTO note VALUES (3, 'c')", "k")).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
@@ -28,7 +28,7 @@ async fn a_key_works_across_sidecars_and_survives_their_end() {
         ..execute_with("INSERT INTO note VALUES (9, $1)", vec![text(body)])
     };
     bench.sql.execute(with("x")).await.unwrap();
-    assert!(other.execute(with("x")).await.unwrap().into_inner().replayed);
+    assert!(other.execute(with("x")).await.unwrap().into_inner().already_applied);
     let status = other.execute(with("y")).await.unwrap_err();
     assert_eq!(detail(&status).reason, "idempotency.content_differs");
 
@@ -36,7 +36,7 @@ async fn a_key_works_across_sidecars_and_survives_their_end() {
     bench.segue.serve().await;
     let mut sql = client(&bench.segue).await;
     let after = sql.execute(insert).await.unwrap().into_inner();
-    assert_eq!(proto::ExecuteResponse { replayed: false, ..after }, first);
+    assert_eq!(proto::ExecuteResponse { already_applied: false, ..after }, first);
     assert_eq!(bench.notes().await, ["1|a", "2|b", "9|x"]);
 }
 
@@ -52,8 +52,8 @@ async fn concurrent_duplicates_through_two_sidecars_have_one_effect() {
         async move { sql.execute(keyed(slow, "same")).await.unwrap().into_inner() }
     });
     let answers = futures_util::future::join_all(calls).await;
-    assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
-    assert!(answers.iter().all(|answer| answer.rows == answers[0].rows));
+    assert_eq!(answers.iter().filter(|answer| !answer.already_applied).count(), 1);
+    assert!(answers.iter().all(|answer| answer.result == answers[0].result));
     assert!(answers.iter().all(|answer| answer.write_id == answers[0].write_id));
     assert_eq!(bench.notes().await, ["1|once"]);
     // A batch has keys as well.
@@ -63,7 +63,7 @@ async fn concurrent_duplicates_through_two_sidecars_have_one_effect() {
     };
     let first = clients[0].clone().batch(two.clone()).await.unwrap().into_inner();
     let again = clients[1].clone().batch(two).await.unwrap().into_inner();
-    assert!(again.replayed && again.items == first.items && first.items.len() == 2);
+    assert!(again.already_applied && again.results == first.results && first.results.len() == 2);
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn a_key_that_failed_is_free_and_bad_keys_are_refused() {
     // In a transaction a key has no meaning.
     let begun = bench.sql.begin(proto::BeginRequest::default()).await.unwrap().into_inner();
     let inside = proto::ExecuteRequest {
-        transaction_id: begun.transaction_id,
+        transaction: proto::TransactionSelector::open(begun.transaction_id),
         ..keyed("DELETE FROM note", "k2")
     };
     assert_eq!(bench.sql.execute(inside).await.unwrap_err().code(), Code::InvalidArgument);

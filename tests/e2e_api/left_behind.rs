@@ -94,7 +94,7 @@ async fn states(bench: &mut Bench) -> Vec<Vec<Kind>> {
 }
 
 fn returned(answer: proto::ExecuteResponse) -> Vec<Vec<Kind>> {
-    let rows = answer.rows.unwrap_or_default().rows().unwrap();
+    let rows = answer.typed_rows();
     let kinds = |row: proto::Row| row.values.into_iter().map(|it| it.kind.unwrap()).collect();
     rows.into_iter().map(kinds).collect()
 }
@@ -167,10 +167,16 @@ async fn nothing_of_a_callers_session_is_found_by_the_next() {
         for commits in [true, false] {
             let id = bench.sql.begin(proto::BeginRequest::default()).await.unwrap();
             let id = id.into_inner().transaction_id;
-            let inside = proto::ExecuteRequest { transaction_id: id.clone(), ..execute(trap) };
+            let inside = proto::ExecuteRequest {
+                transaction: proto::TransactionSelector::open(id.clone()),
+                ..execute(trap)
+            };
             let _ = bench.sql.execute(inside).await;
             if commits {
-                let _ = bench.sql.commit(proto::CommitRequest { transaction_id: id }).await;
+                let _ = bench
+                    .sql
+                    .commit(proto::CommitRequest { transaction_id: id, ..Default::default() })
+                    .await;
             } else {
                 let end = proto::RollbackRequest { transaction_id: id };
                 bench.sql.rollback(end).await.unwrap();

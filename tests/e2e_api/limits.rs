@@ -78,7 +78,7 @@ async fn exhausted_connections_are_unavailable_and_come_back() {
     assert_eq!(detail(&status).reason, "limit.transactions");
     // A write that waits for a transaction's lock has the last connection.
     let held = proto::ExecuteRequest {
-        transaction_id: open[0].clone(),
+        transaction: proto::TransactionSelector::open(open[0].clone()),
         ..execute("UPDATE note SET body = 'h' WHERE id = 7")
     };
     bench.sql.execute(held).await.unwrap();
@@ -117,9 +117,12 @@ async fn transactions_wait_their_turn() {
             let begun = sql.begin(proto::BeginRequest::default()).await?.into_inner();
             let insert = execute(&format!("INSERT INTO note VALUES ({id}, 'a')"));
             let transaction_id = begun.transaction_id;
-            sql.execute(proto::ExecuteRequest { transaction_id: transaction_id.clone(), ..insert })
-                .await?;
-            sql.commit(proto::CommitRequest { transaction_id }).await
+            sql.execute(proto::ExecuteRequest {
+                transaction: proto::TransactionSelector::open(transaction_id.clone()),
+                ..insert
+            })
+            .await?;
+            sql.commit(proto::CommitRequest { transaction_id, ..Default::default() }).await
         }
     });
     for done in futures_util::future::join_all(all).await {

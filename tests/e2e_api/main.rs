@@ -13,10 +13,11 @@ mod deadlines;
 mod errors;
 mod hostile;
 mod idempotency;
+mod inline;
 mod left_behind;
 mod limits;
+mod pipeline;
 mod refused;
-mod session;
 #[path = "../support/mod.rs"]
 mod support;
 mod transactions;

@@ -154,16 +154,20 @@ async fn a_transaction_pooler_is_refused_at_the_start() {
 async fn a_routing_key_and_a_token_are_taken_and_checked() {
     let mut bench = Bench::new("").await;
     let mut write = execute("INSERT INTO note VALUES (1, 'a')");
-    write.routing_key = "customer 7".to_owned();
-    let written = bench.sql.execute(write.clone()).await.unwrap().into_inner();
+    write.consistency_tokens = vec![String::new()];
+    bench.sql.execute(write.clone()).await.unwrap();
     let mut read = query("SELECT id FROM note", vec![]);
     read.routing_key = "customer 7".to_owned();
-    read.consistency_token = written.write_id;
+    let token = segue::domain::consistency::Token::of(segue::domain::key::WriteId(7));
+    read.consistency_tokens = vec![String::new(), token.to_string()];
     assert_eq!(rows(&mut bench.sql, read.clone()).await.unwrap().len(), 1);
-    read.consistency_token = "of nobody".to_owned();
+    read.consistency_tokens = vec!["of nobody".to_owned()];
     let status = rows(&mut bench.sql, read.clone()).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
-    read.consistency_token = String::new();
+    read.consistency_tokens = vec![token.to_string(); 1000];
+    let status = rows(&mut bench.sql, read.clone()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+    read.consistency_tokens = Vec::new();
     read.routing_key = "x".repeat(100_000);
     let status = rows(&mut bench.sql, read).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");

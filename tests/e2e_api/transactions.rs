@@ -15,15 +15,29 @@ async fn begin(bench: &mut Bench, request: proto::BeginRequest) -> String {
 }
 
 fn inside(id: &str, sql: &str) -> proto::ExecuteRequest {
-    proto::ExecuteRequest { transaction_id: id.to_owned(), ..execute(sql) }
+    proto::ExecuteRequest {
+        transaction: proto::TransactionSelector::open(id.to_owned()),
+        ..execute(sql)
+    }
 }
 
 fn read(id: &str, sql: &str) -> proto::QueryRequest {
-    proto::QueryRequest { transaction_id: id.to_owned(), ..query(sql, vec![]) }
+    proto::QueryRequest {
+        transaction: proto::TransactionSelector::open(id.to_owned()),
+        ..query(sql, vec![])
+    }
+}
+
+fn with(options: proto::TransactionOptions) -> proto::BeginRequest {
+    proto::BeginRequest { options: Some(options), ..Default::default() }
+}
+
+fn millis(millis: u64) -> Option<prost_types::Duration> {
+    Some(Duration::from_millis(millis).try_into().unwrap())
 }
 
 fn commit(id: &str) -> proto::CommitRequest {
-    proto::CommitRequest { transaction_id: id.to_owned() }
+    proto::CommitRequest { transaction_id: id.to_owned(), ..Default::default() }
 }
 
 fn rollback(id: &str) -> proto::RollbackRequest {
@@ -92,7 +106,7 @@ async fn ended_unknown_and_foreign_ids_say_what_they_are() {
 #[tokio::test]
 async fn the_limits_of_time_are_kept() {
     let mut bench = Bench::new("").await;
-    let idle = proto::BeginRequest { idle_timeout_ms: 300, ..Default::default() };
+    let idle = with(proto::TransactionOptions { idle_timeout: millis(300), ..Default::default() });
     let id = begin(&mut bench, idle).await;
     bench.sql.execute(inside(&id, "INSERT INTO note VALUES (1, 'a')")).await.unwrap();
     let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' \
@@ -105,7 +119,8 @@ async fn the_limits_of_time_are_kept() {
     assert_eq!(status.code(), Code::NotFound);
     assert!(status.message().contains("without a call"), "{status:?}");
 
-    let total = proto::BeginRequest { total_timeout_ms: 500, ..Default::default() };
+    let total =
+        with(proto::TransactionOptions { total_timeout: millis(500), ..Default::default() });
     let id = begin(&mut bench, total).await;
     let began = std::time::Instant::now();
     let status = bench.sql.execute(inside(&id, "SELECT pg_sleep(60)")).await.unwrap_err();
@@ -120,21 +135,22 @@ async fn isolation_read_only_and_what_failed() {
     let mut bench = Bench::new("").await;
     bench.sql.execute(execute("INSERT INTO note VALUES (1, 'a')")).await.unwrap();
     for (level, name) in [
-        (proto::Isolation::Default, "read committed"),
+        (proto::Isolation::Unspecified, "read committed"),
         (proto::Isolation::ReadCommitted, "read committed"),
         (proto::Isolation::RepeatableRead, "repeatable read"),
         (proto::Isolation::Serializable, "serializable"),
     ] {
-        let request = proto::BeginRequest { isolation: level.into(), ..Default::default() };
+        let request =
+            with(proto::TransactionOptions { isolation: level.into(), ..Default::default() });
         let id = begin(&mut bench, request).await;
         let shown = rows(&mut bench.sql, read(&id, "SHOW transaction_isolation")).await.unwrap();
         assert_eq!(shown, [[text(name)]]);
         bench.sql.rollback(rollback(&id)).await.unwrap();
     }
-    let wrong = proto::BeginRequest { isolation: 9, ..Default::default() };
+    let wrong = with(proto::TransactionOptions { isolation: 9, ..Default::default() });
     assert_eq!(bench.sql.begin(wrong).await.unwrap_err().code(), Code::InvalidArgument);
 
-    let read_only = proto::BeginRequest { read_only: true, ..Default::default() };
+    let read_only = with(proto::TransactionOptions { read_only: true, ..Default::default() });
     let id = begin(&mut bench, read_only).await;
     let status = bench.sql.execute(inside(&id, "DELETE FROM note")).await.unwrap_err();
     assert_eq!(detail(&status).sqlstate, "25006");

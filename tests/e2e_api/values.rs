@@ -1,9 +1,8 @@
 //! Typed and packed answers say the same, for every type.
 
-use segue::grpc::proto::query_response::Frame;
 use segue::grpc::proto::{self, value::Kind};
 
-use crate::calls::{Bench, frames, query, rows};
+use crate::calls::{Bench, parts, query, rows};
 
 const MORE: &str =
     "CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE DOMAIN positive AS int CHECK (VALUE > 0);
@@ -78,15 +77,11 @@ async fn typed_and_packed_answers_agree_for_every_type() {
         let typed = rows(&mut bench.sql, query(&sql, vec![]))
             .await
             .unwrap_or_else(|status| panic!("{cell}: {status:?}"));
-        let packed = proto::QueryRequest { encoding: 1, ..query(&sql, vec![]) };
-        let packed = frames(&mut bench.sql, packed).await.unwrap();
-        let (columns, cells) =
-            packed.iter().fold((None, None), |(columns, cells), frame| match frame {
-                Frame::Header(header) => (Some(header.columns.clone()), cells),
-                Frame::Packed(rows) => (columns, Some(rows.cells.clone())),
-                _ => (columns, cells),
-            });
-        let (columns, cells) = (columns.unwrap(), cells.unwrap());
+        let packed =
+            proto::QueryRequest { encoding: proto::Encoding::Packed.into(), ..query(&sql, vec![]) };
+        let packed = parts(&mut bench.sql, packed).await.unwrap().remove(0);
+        let columns = packed.header.as_ref().unwrap().columns.clone();
+        let cells = packed.packed_rows().unwrap().cells.clone();
         assert_eq!(columns.len(), 3, "{cell}");
         let said = match &typed[0][1] {
             Kind::Text(said) => Some(said.clone()),
@@ -95,14 +90,14 @@ async fn typed_and_packed_answers_agree_for_every_type() {
         };
         // The typed value, given back as a parameter of its own type, is the same cell.
         let back = format!("SELECT $1::{} AS it, 1::int4 AS guard", columns[0].type_name_sql());
-        let back = proto::QueryRequest { encoding: 1, ..query(&back, vec![typed[0][0].clone()]) };
-        match frames(&mut bench.sql, back).await {
-            Ok(frames) => {
-                let again = frames.iter().find_map(|frame| match frame {
-                    Frame::Packed(rows) => Some(rows.cells.clone()),
-                    _ => None,
-                });
-                assert_eq!(first_cell(&again.unwrap()), first_cell(&cells), "{cell}");
+        let back = proto::QueryRequest {
+            encoding: proto::Encoding::Packed.into(),
+            ..query(&back, vec![typed[0][0].clone()])
+        };
+        match parts(&mut bench.sql, back).await {
+            Ok(parts) => {
+                let again = &parts[0].packed_rows().unwrap().cells;
+                assert_eq!(first_cell(again), first_cell(&cells), "{cell}");
             }
             Err(status) => panic!("{cell}: {:?} does not go back: {status:?}", typed[0][0]),
         }

@@ -45,9 +45,9 @@ const WAYS: [Way; 5] =
 
 /// Writes by the function; gives the token of the answer.
 async fn call(client: &mut SqlClient<Channel>, way: Way, id: i64, version: i64) -> String {
-    let execute = |sql: &str, transaction_id| proto::ExecuteRequest {
+    let execute = |sql: &str, transaction_id: String| proto::ExecuteRequest {
         statement: statement(sql, &[id, version]),
-        transaction_id,
+        transaction: proto::TransactionSelector::open(transaction_id),
         ..proto::ExecuteRequest::default()
     };
     match way {
@@ -74,13 +74,16 @@ async fn call(client: &mut SqlClient<Channel>, way: Way, id: i64, version: i64) 
             } else {
                 let request = proto::QueryRequest {
                     statement: statement(CALL, &[id, version]),
-                    transaction_id: transaction_id.clone(),
+                    transaction: proto::TransactionSelector::open(transaction_id.clone()),
                     ..proto::QueryRequest::default()
                 };
                 let mut frames = client.query(request).await.unwrap().into_inner();
                 while frames.message().await.unwrap().is_some() {}
             }
-            let committed = client.commit(proto::CommitRequest { transaction_id }).await.unwrap();
+            let committed = client
+                .commit(proto::CommitRequest { transaction_id, ..Default::default() })
+                .await
+                .unwrap();
             committed.into_inner().consistency_token
         }
     }

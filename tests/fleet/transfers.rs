@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use segue::grpc::proto::sql_client::SqlClient;
-use segue::grpc::proto::{self, Side, query_response::Frame, value::Kind};
+use segue::grpc::proto::{self, Side, value::Kind};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
@@ -82,12 +82,12 @@ async fn transfer(sql: &mut SqlClient<Channel>, round: i64) -> Result<(), tonic:
     for (id, by) in credits {
         let request = proto::ExecuteRequest {
             statement: statement(CREDIT, &[id, by]),
-            transaction_id: transaction_id.clone(),
+            transaction: proto::TransactionSelector::open(transaction_id.clone()),
             ..proto::ExecuteRequest::default()
         };
         sql.execute(request).await?;
     }
-    sql.commit(proto::CommitRequest { transaction_id }).await.map(drop)
+    sql.commit(proto::CommitRequest { transaction_id, ..Default::default() }).await.map(drop)
 }
 
 /// The sum, and the side that said so.
@@ -97,16 +97,13 @@ async fn sum(sql: &mut SqlClient<Channel>) -> Result<(i64, Side), tonic::Status>
     let mut frames = sql.query(request).await?.into_inner();
     let mut found = None;
     while let Some(frame) = frames.message().await? {
-        match frame.frame {
-            Some(Frame::Rows(rows)) => {
-                let rows = rows.rows().unwrap();
-                let value = rows.first().and_then(|row| row.values.first());
-                if let Some(Kind::Int64(sum)) = value.and_then(|value| value.kind.clone()) {
-                    found = Some(sum);
-                }
-            }
-            Some(Frame::Footer(footer)) => return Ok((found.unwrap(), footer.side())),
-            _ => {}
+        let rows = frame.typed_rows();
+        let value = rows.first().and_then(|row| row.values.first());
+        if let Some(Kind::Int64(sum)) = value.and_then(|value| value.kind.clone()) {
+            found = Some(sum);
+        }
+        if let Some(footer) = frame.footer {
+            return Ok((found.unwrap(), footer.side()));
         }
     }
     panic!("an answer without a footer");

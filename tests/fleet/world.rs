@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use segue::grpc::proto::sql_client::SqlClient;
-use segue::grpc::proto::{self, query_response::Frame, value::Kind};
+use segue::grpc::proto::{self, value::Kind};
 use serde_json::Value;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -64,9 +64,13 @@ pub async fn delete(client: &mut SqlClient<Channel>, id: i64, within: bool) -> S
     }
     let begun = client.begin(proto::BeginRequest::default()).await.unwrap();
     let transaction_id = begun.into_inner().transaction_id;
-    let request = proto::ExecuteRequest { transaction_id: transaction_id.clone(), ..request };
+    let request = proto::ExecuteRequest {
+        transaction: proto::TransactionSelector::open(transaction_id.clone()),
+        ..request
+    };
     client.execute(request).await.unwrap();
-    let committed = client.commit(proto::CommitRequest { transaction_id }).await.unwrap();
+    let committed =
+        client.commit(proto::CommitRequest { transaction_id, ..Default::default() }).await.unwrap();
     committed.into_inner().consistency_token
 }
 
@@ -78,23 +82,19 @@ pub async fn read(
 ) -> Result<(Option<i64>, proto::Side), Status> {
     let request = proto::QueryRequest {
         statement: statement("SELECT version FROM item WHERE id = $1", &[id]),
-        consistency_token: token.to_owned(),
+        consistency_tokens: vec![token.to_owned()],
         ..proto::QueryRequest::default()
     };
     let mut frames = client.query(request).await?.into_inner();
     let mut version = None;
     while let Some(frame) = frames.message().await? {
-        match frame.frame {
-            Some(Frame::Rows(rows)) => {
-                let rows = rows.rows().unwrap();
-                let value = rows.first().and_then(|row| row.values.first());
-                version = value.and_then(|value| match value.kind {
-                    Some(Kind::Int64(version)) => Some(version),
-                    _ => None,
-                });
-            }
-            Some(Frame::Footer(footer)) => return Ok((version, footer.side())),
-            _ => {}
+        let rows = frame.typed_rows();
+        let value = rows.first().and_then(|row| row.values.first());
+        if let Some(Kind::Int64(found)) = value.and_then(|value| value.kind.clone()) {
+            version = Some(found);
+        }
+        if let Some(footer) = frame.footer {
+            return Ok((version, footer.side()));
         }
     }
     panic!("an answer without a footer");

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use segue::grpc::proto::query_response::Frame;
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::proto::{self, value::Kind};
 use tonic::transport::Channel;
@@ -120,7 +119,10 @@ fn execute(statement: proto::Statement) -> proto::ExecuteRequest {
 }
 
 fn inside(transaction: &str, statement: proto::Statement) -> proto::ExecuteRequest {
-    proto::ExecuteRequest { transaction_id: transaction.to_owned(), ..execute(statement) }
+    proto::ExecuteRequest {
+        transaction: proto::TransactionSelector::open(transaction.to_owned()),
+        ..execute(statement)
+    }
 }
 
 /// What an answer gives to reads that must see the write.
@@ -209,7 +211,7 @@ impl Ledger {
         let call = execute(statement(MOVE, vec![int(from), int(to), int(version)]));
         let answer = self.timed(sql.execute(call)).await;
         if let Ok(answer) = &answer {
-            assert_eq!(answer.get_ref().affected_rows, 1, "account {from} was not there");
+            assert_eq!(answer.get_ref().affected_rows(), 1, "account {from} was not there");
         }
         self.enter(write, &answer)
     }
@@ -244,7 +246,7 @@ impl Ledger {
             self.conflict(Some(write));
             return Became::Nothing;
         }
-        let commit = proto::CommitRequest { transaction_id: id };
+        let commit = proto::CommitRequest { transaction_id: id, ..Default::default() };
         let answer = self.timed(sql.commit(commit)).await;
         self.enter(write, &answer)
     }
@@ -328,9 +330,9 @@ impl Ledger {
         self.end_count(counter, Told::Applied);
         if let Ok(again) = sql.execute(request()).await {
             let again = again.into_inner();
-            assert!(again.replayed, "{key} was taken for new");
+            assert!(again.already_applied, "{key} was taken for new");
             assert_eq!(again.write_id, first.write_id, "{key} has another answer");
-            assert_eq!(again.affected_rows, first.affected_rows);
+            assert_eq!(again.affected_rows(), first.affected_rows());
             self.replayed.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -338,10 +340,10 @@ impl Ledger {
     /// Reads an account of the client's own, whose state it therefore knows.
     pub async fn read(&self, sql: &mut Sql, key: i64, held: Held, encoding: proto::Encoding) {
         let statement = Some(statement(READ, vec![int(key)]));
-        let (encoding, consistency_token) = (encoding.into(), self.token(key));
+        let (encoding, consistency_tokens) = (encoding.into(), vec![self.token(key)]);
         let request =
-            proto::QueryRequest { statement, encoding, consistency_token, ..Default::default() };
-        let token = request.consistency_token.clone();
+            proto::QueryRequest { statement, encoding, consistency_tokens, ..Default::default() };
+        let token = request.consistency_tokens[0].clone();
         if let Ok((found, side)) = versions(sql, request).await {
             let by = format!("the {side:?}, with the token {token:?}");
             assert!(
@@ -367,23 +369,16 @@ async fn versions(
     let mut stream = sql.query(request).await?.into_inner();
     let (mut found, mut footer) = (Vec::new(), None);
     while let Some(response) = stream.message().await? {
-        match response.frame.unwrap() {
-            Frame::Header(_) => {}
-            Frame::Footer(end) => footer = Some(end),
-            Frame::Rows(batch) => {
-                for row in batch.rows().unwrap() {
-                    let Some(Kind::Int64(version)) = row.values[0].kind else {
-                        panic!("no int8: {row:?}")
-                    };
-                    found.push(version);
-                }
-            }
-            Frame::Packed(packed) => {
-                for cell in packed.cells.chunks(4 + size_of::<i64>()) {
-                    found.push(i64::from_be_bytes(cell[4..].try_into().unwrap()));
-                }
-            }
+        for row in response.typed_rows() {
+            let Some(Kind::Int64(version)) = row.values[0].kind else { panic!("no int8: {row:?}") };
+            found.push(version);
         }
+        for cell in
+            response.packed_rows().iter().flat_map(|rows| rows.cells.chunks(4 + size_of::<i64>()))
+        {
+            found.push(i64::from_be_bytes(cell[4..].try_into().unwrap()));
+        }
+        footer = response.footer;
     }
     let end = footer.expect("an answer was cut short without an error");
     assert_eq!(end.row_count, found.len() as u64, "an answer has not as many rows as it says");

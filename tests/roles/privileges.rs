@@ -136,7 +136,7 @@ async fn what_the_role_may_not_read_is_refused_with_the_side() {
     let refused = told(&world.execute("DELETE FROM shop.closed").await.unwrap_err());
     assert_eq!((&*refused.sqlstate, refused.side()), ("42501", Side::Target), "{refused:?}");
     let answer = world.execute("INSERT INTO shop.plain VALUES (8, 'on the target')").await.unwrap();
-    assert_eq!(answer.affected_rows, 1);
+    assert_eq!(answer.affected_rows(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +146,7 @@ async fn a_key_has_effect_once_for_a_role_without_rights_on_the_table() {
     let write = "INSERT INTO shop.plain VALUES (30, 'once') RETURNING id";
     let first = world.keyed(write, "k").await.unwrap();
     let again = world.keyed(write, "k").await.unwrap();
-    assert!(!first.replayed && again.replayed, "{again:?}");
+    assert!(!first.already_applied && again.already_applied, "{again:?}");
     assert_eq!(returned(&first), returned(&again));
     let other = world.keyed("INSERT INTO shop.plain VALUES (31, 'other')", "k").await.unwrap_err();
     assert_eq!(told(&other).reason, "idempotency.content_differs");

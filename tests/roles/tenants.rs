@@ -21,7 +21,7 @@ async fn apart(world: &World, side: Side, id: i32) {
     let refused = told(&world.execute(&foreign).await.unwrap_err());
     assert_eq!(refused.sqlstate, "42501", "{refused:?}");
     let others = world.execute("UPDATE shop.mine SET v = 'taken' WHERE id = 1").await.unwrap();
-    assert_eq!(others.affected_rows, 0, "{}", at("an update of another's row"));
+    assert_eq!(others.affected_rows(), 0, "{}", at("an update of another's row"));
     // By a setting of the transaction: it ends with it.
     for (tenant, count) in [("a", "1"), ("b", "2")] {
         let transaction = world.begin().await;

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use prost::Message;
-use segue::grpc::proto::query_response::Frame;
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::proto::{self, Side, value::Kind};
 use serde_json::Value;
@@ -178,19 +177,16 @@ impl World {
     ) -> Result<(Vec<String>, Side), Status> {
         let request = proto::QueryRequest {
             statement: statement(&self.fill(sql)),
-            transaction_id: transaction_id.to_owned(),
+            transaction: proto::TransactionSelector::open(transaction_id.to_owned()),
             ..proto::QueryRequest::default()
         };
         let mut frames = self.client.clone().query(request).await?.into_inner();
         let mut values = Vec::new();
         while let Some(frame) = frames.message().await? {
-            match frame.frame {
-                Some(Frame::Rows(rows)) => {
-                    let rows = rows.rows().unwrap();
-                    values.extend(rows.iter().filter_map(|row| row.values.first().map(shown)));
-                }
-                Some(Frame::Footer(footer)) => return Ok((values, footer.side())),
-                _ => {}
+            let rows = frame.typed_rows();
+            values.extend(rows.iter().filter_map(|row| row.values.first().map(shown)));
+            if let Some(footer) = frame.footer {
+                return Ok((values, footer.side()));
             }
         }
         panic!("an answer without a footer");
@@ -212,7 +208,7 @@ impl World {
     ) -> Result<proto::ExecuteResponse, Status> {
         let request = proto::ExecuteRequest {
             statement: statement(&self.fill(sql)),
-            transaction_id: transaction_id.to_owned(),
+            transaction: proto::TransactionSelector::open(transaction_id.to_owned()),
             ..proto::ExecuteRequest::default()
         };
         Ok(self.client.clone().execute(request).await?.into_inner())
@@ -249,14 +245,18 @@ impl World {
         let transaction_id = Self::begin_by(client.clone()).await;
         let request = proto::ExecuteRequest {
             statement: statement(&self.fill(sql)),
-            transaction_id,
+            transaction: proto::TransactionSelector::open(transaction_id),
             ..proto::ExecuteRequest::default()
         };
         client.execute(request).await.unwrap();
     }
 
     pub async fn commit(&self, transaction_id: String) {
-        self.client.clone().commit(proto::CommitRequest { transaction_id }).await.unwrap();
+        self.client
+            .clone()
+            .commit(proto::CommitRequest { transaction_id, ..Default::default() })
+            .await
+            .unwrap();
     }
 
     /// Waits until both sides have the same rows of a table, by the superuser's eyes.
@@ -284,7 +284,7 @@ fn statement(sql: &str) -> Option<proto::Statement> {
 
 /// The first value that a write returned.
 pub fn returned(answer: &proto::ExecuteResponse) -> String {
-    let rows = answer.rows.clone().unwrap_or_default().rows().unwrap();
+    let rows = answer.typed_rows();
     shown(&rows[0].values[0])
 }
 

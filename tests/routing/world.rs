@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use segue::grpc::proto::sql_client::SqlClient;
-use segue::grpc::proto::{self, Side, query_response::Frame, value::Kind};
+use segue::grpc::proto::{self, Side, value::Kind};
 use serde_json::Value;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -150,19 +150,16 @@ impl World {
     ) -> Result<(Vec<String>, Side), Status> {
         let request = proto::QueryRequest {
             statement: statement(sql),
-            transaction_id: transaction_id.to_owned(),
+            transaction: proto::TransactionSelector::open(transaction_id.to_owned()),
             ..proto::QueryRequest::default()
         };
         let mut frames = self.client.clone().query(request).await?.into_inner();
         let mut values = Vec::new();
         while let Some(frame) = frames.message().await? {
-            match frame.frame {
-                Some(Frame::Rows(rows)) => {
-                    let rows = rows.rows().unwrap();
-                    values.extend(rows.iter().filter_map(|row| row.values.first().map(shown)));
-                }
-                Some(Frame::Footer(footer)) => return Ok((values, footer.side())),
-                _ => {}
+            let rows = frame.typed_rows();
+            values.extend(rows.iter().filter_map(|row| row.values.first().map(shown)));
+            if let Some(footer) = frame.footer {
+                return Ok((values, footer.side()));
             }
         }
         panic!("an answer without a footer");
@@ -175,10 +172,10 @@ impl World {
     pub async fn execute_in(&self, sql: &str, transaction_id: &str) -> Result<u64, Status> {
         let request = proto::ExecuteRequest {
             statement: statement(sql),
-            transaction_id: transaction_id.to_owned(),
+            transaction: proto::TransactionSelector::open(transaction_id.to_owned()),
             ..proto::ExecuteRequest::default()
         };
-        Ok(self.client.clone().execute(request).await?.into_inner().affected_rows)
+        Ok(self.client.clone().execute(request).await?.into_inner().affected_rows())
     }
 
     pub async fn begin(&self) -> String {
@@ -187,7 +184,11 @@ impl World {
     }
 
     pub async fn commit(&self, transaction_id: String) {
-        self.client.clone().commit(proto::CommitRequest { transaction_id }).await.unwrap();
+        self.client
+            .clone()
+            .commit(proto::CommitRequest { transaction_id, ..Default::default() })
+            .await
+            .unwrap();
     }
 
     /// A count on each side, as the databases themselves say.

@@ -12,7 +12,6 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use segue::grpc::proto;
 use segue::grpc::proto::Side;
-use segue::grpc::proto::query_response::Frame;
 use segue::grpc::proto::sql_client::SqlClient;
 use segue::grpc::proto::value::Kind;
 use tokio::task::JoinSet;
@@ -323,13 +322,9 @@ impl Client {
         let mut stream = self.sql.query(request).await.ok()?.into_inner();
         let (mut first, mut side) = (None, None);
         while let Some(response) = stream.message().await.ok()? {
-            match response.frame? {
-                Frame::Rows(batch) => {
-                    first = batch.rows().ok()?.first().map(|row| row.values[0].kind.clone());
-                }
-                Frame::Footer(end) => side = Some(end.side()),
-                Frame::Header(_) | Frame::Packed(_) => {}
-            }
+            let row = response.typed_rows().into_iter().next();
+            first = first.or_else(|| row.map(|row| row.values[0].kind.clone()));
+            side = response.footer.map(|end| end.side());
         }
         let side =
             side.unwrap_or_else(|| panic!("an answer was cut short without an error: {sql}"));
@@ -409,7 +404,7 @@ impl Client {
                 let write = format!("UPDATE {table} SET n = n + 1");
                 if let Ok(done) = self.execute(&write, Vec::new()).await {
                     let rows = if table == "mine" { 1 } else { 0 };
-                    assert_eq!(done.affected_rows, rows, "{table}: rows of others were written");
+                    assert_eq!(done.affected_rows(), rows, "{table}: rows of others were written");
                 }
             }
             self.rent().await;
@@ -428,7 +423,7 @@ impl Client {
         let request = proto::BatchRequest { statements, ..Default::default() };
         if let Ok(done) = self.sql.batch(request).await {
             let rows: Vec<u64> =
-                done.into_inner().items.iter().map(|it| it.affected_rows).collect();
+                done.into_inner().results.iter().map(|it| it.affected_rows).collect();
             assert_eq!(rows.last(), Some(&3), "a tenant has three rows");
         }
     }

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use segue::grpc::proto::query_response::Frame;
 use tokio::task::JoinSet;
 
 use super::unary;
@@ -61,7 +60,7 @@ async fn memory(plan: &Plan, sidecar: &Sidecar) {
             let mut frames = answer.into_inner();
             let mut rows = 0;
             while let Some(response) = frames.next().await {
-                if let Some(Frame::Footer(footer)) = response.unwrap().frame {
+                if let Some(footer) = response.unwrap().footer {
                     rows = footer.row_count;
                 }
             }
@@ -70,7 +69,7 @@ async fn memory(plan: &Plan, sidecar: &Sidecar) {
         let highest = highest(segue, reading).await;
         println!(
             "- a million rows ({}): {:.1} before, {:.1} at most",
-            encoding.as_str_name().to_lowercase(),
+            if encoding == Encoding::Packed { "packed" } else { "typed" },
             mb(before),
             mb(highest)
         );

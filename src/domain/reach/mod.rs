@@ -113,6 +113,8 @@ pub struct Route {
     pub decides: bool,
     /// Something that its text does not show may leave traces in the session.
     pub leaves_traces: bool,
+    /// It may change the search path of its transaction.
+    pub sets_path: bool,
 }
 
 // === impl Reach ===
@@ -192,6 +194,7 @@ impl Reach {
             unsampled: self.unsampled(stays, fresh),
             decides: stays || self.migrated.is_some() || self.primary.is_some(),
             leaves_traces: self.leaves_traces || !fresh,
+            sets_path: self.sets_path,
         })
     }
 
@@ -239,6 +242,7 @@ impl Route {
             unsampled: None,
             decides: false,
             leaves_traces: false,
+            sets_path: false,
         }
     }
 }

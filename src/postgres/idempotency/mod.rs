@@ -150,7 +150,7 @@ pub(super) async fn look_up(
     let (write_id, items) = response
         .and_then(|response| encoding::decode(&response))
         .ok_or_else(|| broken("the answer kept with the idempotency key cannot be read".into()))?;
-    Ok(Seen::Answer(WriteAnswer { items, write_id, replayed: true, wrote: true }))
+    Ok(Seen::Answer(WriteAnswer { items, write_id, already_applied: true, wrote: true }))
 }
 
 /// Inserts the key of a write in doubt again: success means that the first can never commit

@@ -6,10 +6,10 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::key::WriteId;
-use crate::domain::side::Sides;
+use crate::domain::key::{OutboxMark, WriteId};
+use crate::domain::side::{Side, Sides};
 use crate::ports::ControlView;
-use crate::ports::settled::{OutboxLookup, Waiting};
+use crate::ports::settled::{Oldest, OutboxLookup, Waiting};
 use crate::postgres::pool::Pool;
 
 /// One statement, so that rows and epoch are of one moment. Keys that were folded into their
@@ -20,6 +20,16 @@ SELECT (SELECT epoch FROM segue.control WHERE id = 1), ARRAY(
         SELECT 1 FROM segue.outbox AS o
         WHERE o.write_id = w.id::uuid AND o.forgotten_at IS NULL)
         OR EXISTS (SELECT 1 FROM segue.pending_table))";
+
+/// As there. A folded key says no longer when it was written.
+const OLDEST: &str = "
+SELECT (SELECT epoch FROM segue.control WHERE id = 1),
+    (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()
+        - '2000-01-01 00:00:00+00'::timestamptz) * 1000000)::int8,
+    CASE WHEN EXISTS (SELECT 1 FROM segue.pending_table) THEN 0
+    ELSE (SELECT (pg_catalog.date_part('epoch', pg_catalog.min(o.created_at)
+            - '2000-01-01 00:00:00+00'::timestamptz) * 1000000)::int8
+        FROM segue.outbox AS o WHERE o.forgotten_at IS NULL) END";
 
 /// The outbox of whichever side is the primary, behind pools that reconciles do not use.
 #[derive(Clone)]
@@ -49,19 +59,42 @@ impl Lookup {
         let failed = |error| session.fault(error, true);
         let epoch: Option<i64> = row.try_get(0).map_err(failed)?;
         let waiting: Vec<String> = row.try_get(1).map_err(failed)?;
-        let epoch = epoch.ok_or_else(|| {
-            let message = "segue.control has no row there";
-            SqlFault::new(FaultKind::Precondition, "control.absent", message).on(side)
-        })?;
         let ids = waiting.iter().filter_map(|id| id.parse::<Uuid>().ok());
         let writes = ids.map(|id| WriteId(id.as_u128())).collect();
-        Ok(Waiting { epoch: epoch.unsigned_abs(), writes })
+        Ok(Waiting { epoch: known(epoch, side)?, writes })
     }
+
+    async fn look_for_oldest(&self) -> Result<Oldest, SqlFault> {
+        let side = self.control.current().phase.primary();
+        let session = self.pools.of(side).get().await?;
+        // As above.
+        session.set_busy(true);
+        let failed = |error| session.fault(error, true);
+        let prepared = session.prepared(OLDEST).await?;
+        let row = session.query_one(&prepared.statement, &[]).await.map_err(failed)?;
+        session.set_busy(false);
+        let epoch: Option<i64> = row.try_get(0).map_err(failed)?;
+        let now = row.try_get(1).map(OutboxMark).map_err(failed)?;
+        let since: Option<i64> = row.try_get(2).map_err(failed)?;
+        Ok(Oldest { epoch: known(epoch, side)?, now, since: since.map(OutboxMark) })
+    }
+}
+
+fn known(epoch: Option<i64>, side: Side) -> Result<u64, SqlFault> {
+    let epoch = epoch.ok_or_else(|| {
+        let message = "segue.control has no row there";
+        SqlFault::new(FaultKind::Precondition, "control.absent", message).on(side)
+    })?;
+    Ok(epoch.unsigned_abs())
 }
 
 impl OutboxLookup for Lookup {
     fn waiting<'a>(&'a self, writes: &'a [WriteId]) -> BoxFuture<'a, Result<Waiting, SqlFault>> {
         Box::pin(self.look(writes))
+    }
+
+    fn oldest(&self) -> BoxFuture<'_, Result<Oldest, SqlFault>> {
+        Box::pin(self.look_for_oldest())
     }
 }
 

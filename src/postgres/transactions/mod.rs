@@ -38,6 +38,7 @@ use crate::domain::call::{
     BoundStatement, CallContext, Committed, Isolation, TransactionId, TransactionOptions,
     WriteAnswer,
 };
+use crate::domain::consistency::Token;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::ports::{AnswerStream, ReadRequest, Transactions};
@@ -246,7 +247,7 @@ async fn write(
     match ran {
         Ok(pipeline::Ran { items, failed: None, .. }) => {
             flight.landed(None);
-            Ok(WriteAnswer { items, write_id, replayed: false, wrote: true })
+            Ok(WriteAnswer { items, write_id, already_applied: false, wrote: true })
         }
         Ok(pipeline::Ran { failed: Some((_, mut fault)), succeeded_after_failure, .. }) => {
             // COMMIT was not sent, so nothing is applied that COMMIT does not apply.
@@ -333,7 +334,7 @@ impl Transactions for PostgresTransactions {
                 self.shared.in_task(async move { end::commit(&pool, held, &context).await });
             ended.await.map_err(|fault| {
                 let in_doubt = fault.outcome != Outcome::NotApplied;
-                SqlFault { must_see: in_doubt.then(|| Box::new(write_id)), ..fault }
+                SqlFault { must_see: in_doubt.then(|| Box::new(Token::of(write_id))), ..fault }
             })
         }
         .boxed()
@@ -348,6 +349,21 @@ impl Transactions for PostgresTransactions {
                     Ok(())
                 })
                 .await
+        }
+        .boxed()
+    }
+
+    fn abandon(&self, id: TransactionId) -> BoxFuture<'_, ()> {
+        async move {
+            let held = self.shared.registry().abandon(id, "was rolled back: a call in it failed");
+            let Some(held) = held else { return };
+            let work = async move {
+                end::roll_back(held).await;
+                Ok(())
+            };
+            if let Err(fault) = self.shared.in_task(work).await {
+                tracing::debug!(%fault, "a transaction was not rolled back");
+            }
         }
         .boxed()
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::held::{Held, Open};
 use crate::domain::call::TransactionId;
-use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::fault::{FaultKind, IN_USE, SqlFault};
 
 /// Ends that are remembered, so that a late call hears what happened.
 const ENDED_MAX: usize = 4096;
@@ -36,7 +36,7 @@ impl Registry {
         Held::take(open).ok_or_else(|| {
             SqlFault::new(
                 FaultKind::Precondition,
-                "transaction.in_use",
+                IN_USE,
                 "another call runs in this transaction, or its answer has not been read to its end",
             )
             .with_hint("make one call at a time in a transaction")
@@ -54,6 +54,20 @@ impl Registry {
         self.open.remove(&id);
         self.remember(id, how.into());
         Ok(held)
+    }
+
+    /// Ends a transaction that nobody goes on with. A call that is in it is its last one: with that
+    /// the session is closed, which rolls back.
+    pub(super) fn abandon(&mut self, id: TransactionId, how: &str) -> Option<Held> {
+        match self.hold_to_end(id, how) {
+            Ok(held) => Some(held),
+            Err(_) => {
+                if self.open.remove(&id).is_some() {
+                    self.remember(id, how.to_owned());
+                }
+                None
+            }
+        }
     }
 
     fn remember(&mut self, id: TransactionId, how: String) {

@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::grpc::proto;
 
-type Item = Result<proto::SessionResponse, Status>;
+type Item = Result<proto::PipelineResponse, Status>;
 /// With its bytes.
 type Counted = (usize, Item);
 
@@ -62,7 +62,7 @@ impl Outgoing {
         self.unread.bytes.load(Ordering::Acquire) < self.bytes_max
     }
 
-    pub(super) fn send(&self, response: proto::SessionResponse) {
+    pub(super) fn send(&self, response: proto::PipelineResponse) {
         let bytes = response.encoded_len();
         self.unread.bytes.fetch_add(bytes, Ordering::AcqRel);
         // Nobody misses an answer when its caller has gone.

@@ -1,4 +1,4 @@
-//! Many calls on one stream: `Sql.Session`.
+//! Many calls on one stream: `Sql.Pipeline`.
 //!
 //! One task drives all calls of a stream: it takes requests, runs them, and hands over what
 //! is ready. It goes on while the caller does not read, so that no call holds a shared
@@ -13,7 +13,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream};
@@ -22,10 +21,10 @@ use tonic::{Status, Streaming};
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::grpc::metadata::TraceParent;
-use crate::grpc::proto;
-use crate::grpc::proto::session_request::Call as Asked;
-use crate::grpc::proto::session_response::Answer;
+use crate::grpc::proto::pipeline_request::Call as Asked;
+use crate::grpc::proto::pipeline_response::Answer;
 use crate::grpc::sql::SqlService;
+use crate::grpc::{proto, request, status};
 use crate::telemetry::metrics::Method;
 
 pub use outgoing::Answers;
@@ -40,7 +39,7 @@ const UNREAD_BYTES_MAX: usize = 1024 * 1024;
 /// Serves a stream of requests in a task of its own.
 pub(super) fn open(
     service: Arc<SqlService>,
-    requests: Streaming<proto::SessionRequest>,
+    requests: Streaming<proto::PipelineRequest>,
     stop: CancellationToken,
 ) -> Answers {
     let (outgoing, answers) = outgoing::channel(UNREAD_BYTES_MAX);
@@ -61,7 +60,7 @@ pub(super) fn open(
 struct Driver {
     service: Arc<SqlService>,
     /// Gone once the caller has sent his last one, or segue stops.
-    requests: Option<Streaming<proto::SessionRequest>>,
+    requests: Option<Streaming<proto::PipelineRequest>>,
     calls: HashMap<u64, CancellationToken>,
     running: FuturesUnordered<BoxFuture<'static, Progress>>,
     /// Long answers whose next part waits until the caller has read.
@@ -95,9 +94,7 @@ impl Future for Driver {
             };
             if this.requests.is_none() && this.calls.is_empty() {
                 if this.stopping {
-                    this.outgoing.end(Status::unavailable(
-                        "segue is shutting down; what was not answered was not begun",
-                    ));
+                    this.outgoing.end(shutting_down());
                 }
                 return Poll::Ready(());
             }
@@ -120,7 +117,7 @@ impl Driver {
         }
         while let Poll::Ready(Some(progress)) = Pin::new(&mut self.running).poll_next(cx) {
             let Progress { id, answer, rest } = progress;
-            self.outgoing.send(proto::SessionResponse { id, answer: Some(answer) });
+            self.outgoing.send(proto::PipelineResponse { id, answer: Some(answer) });
             match rest {
                 Some(rest) => self.held_back.push_back(rest),
                 None => {
@@ -150,11 +147,10 @@ impl Driver {
         Ok(progressed)
     }
 
-    fn take(&mut self, request: proto::SessionRequest) -> Result<(), Status> {
-        let proto::SessionRequest { id, timeout_ms, traceparent, call } = request;
-        let asked = call.ok_or_else(|| {
-            Status::invalid_argument(format!("request {id} has no call: set one of its fields"))
-        })?;
+    fn take(&mut self, request: proto::PipelineRequest) -> Result<(), Status> {
+        let proto::PipelineRequest { id, timeout, traceparent, call } = request;
+        let asked = call
+            .ok_or_else(|| invalid(format!("request {id} has no call: set one of its fields")))?;
         if let Asked::Cancel(proto::Cancel {}) = asked {
             if let Some(canceller) = self.calls.get(&id) {
                 canceller.cancel();
@@ -162,16 +158,17 @@ impl Driver {
             return Ok(());
         }
         if self.calls.contains_key(&id) {
-            return Err(Status::invalid_argument(format!(
+            return Err(invalid(format!(
                 "id {id} is that of a call which has not been answered yet: give each its own"
             )));
         }
-        let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms.into()));
+        let timeout = request::duration("timeout", timeout.as_ref())
+            .map_err(|fault| status::from_fault(&fault, None))?;
         let mut call = self.service.begin(method(&asked), timeout, &TraceParent(&traceparent));
         if self.calls.len() >= CALLS_MAX {
-            let failure = call.fail_in_session(&too_many());
-            let answer = Some(Answer::Failure(failure));
-            self.outgoing.send(proto::SessionResponse { id, answer });
+            let failure = call.fail_in_pipeline(&too_many());
+            let answer = Some(Answer::Status(failure));
+            self.outgoing.send(proto::PipelineResponse { id, answer });
             return Ok(());
         }
         self.calls.insert(id, call.canceller());
@@ -192,9 +189,21 @@ fn method(asked: &Asked) -> Method {
     }
 }
 
+/// Ends the stream: it cannot be told which call would have the answer.
+fn invalid(message: String) -> Status {
+    let fault = SqlFault::new(FaultKind::InvalidArgument, "invalid.pipeline_request", message);
+    status::from_fault(&fault, None)
+}
+
+fn shutting_down() -> Status {
+    let message = "segue is shutting down; what was not answered was not begun";
+    let fault = SqlFault::new(FaultKind::Unavailable, "unavailable.shutdown", message).retryable();
+    status::from_fault(&fault, None)
+}
+
 fn too_many() -> SqlFault {
-    let message = format!("{CALLS_MAX} calls of this session wait for their answers already");
-    SqlFault::new(FaultKind::LimitExceeded, "limit.session_calls", message)
-        .with_hint("wait for answers, or open a second session")
+    let message = format!("{CALLS_MAX} calls of this pipeline wait for their answers already");
+    SqlFault::new(FaultKind::LimitExceeded, "limit.pipeline_calls", message)
+        .with_hint("wait for answers, or open a second pipeline")
         .retryable()
 }
