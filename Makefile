@@ -1,7 +1,7 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fmt lint proto-lint proto-check doc audit alerts deploy-check image demo playground ci soak fuzz model \
+.PHONY: help setup test docs pages fmt lint proto-lint proto-check doc audit alerts deploy-check image demo playground ci soak fuzz model \
   bench bench-figures bench-callers bench-backfill bench-verify bench-cutover bench-batch
 
 help: ## this list
@@ -28,6 +28,15 @@ proto-check: setup ## that, and a check for breaking changes against the last co
 
 doc: setup ## the documentation of the code
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+docs: setup ## write the pages that are generated: commands and calls
+	SEGUE_WRITE_DOCS=1 cargo test --locked --lib reference::the_page
+	SEGUE_WRITE_DOCS=1 cargo test --locked --test docs the_page
+
+pages: ## run README and quick start as they are written, compare their output; WRITE=1 writes it
+	@scripts/setup --pages
+	cargo build --locked
+	@SEGUE=target/debug/segue .build/python/bin/python scripts/run-pages $(if $(WRITE),--write)
 
 audit: ## licences, bans, sources, and advisories where they can be reached
 	@scripts/audit

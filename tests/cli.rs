@@ -455,7 +455,7 @@ async fn a_cutover_is_told_step_by_step_and_ends_as_it_ended() {
     let rehearsed = running.run(&["cutover", "--rehearse", "--max-pause", "800ms"]).await;
     let told = String::from_utf8_lossy(&rehearsed.stdout).into_owned();
     assert_eq!(rehearsed.status.code(), Some(0), "{told}");
-    assert!(told.contains("fence            6.7 ms\n    no writer is left\n"), "{told}");
+    assert!(told.contains("fence        6.7 ms\n    no writer is left\n"), "{told}");
     assert!(told.contains("rehearsed: phase shift, epoch 3") && told.contains("220 ms"), "{told}");
     let off = running.run(&["rollback", "--yes", "--json", "--max-pause", "800ms"]).await;
     assert_eq!(off.status.code(), Some(1));

@@ -1,6 +1,9 @@
-//! Links between the pages, and from the code to the pages, lead somewhere.
+//! Links between the pages, and from the code to the pages, lead somewhere; the page of calls is that of the protocol.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+#[path = "docs/protocol.rs"]
+mod protocol;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -197,6 +200,54 @@ fn every_page_can_be_reached_from_the_readme() {
     let missed: Vec<PathBuf> =
         pages.filter(|path| path.starts_with("docs") && !reached.contains(path)).collect();
     assert!(missed.is_empty(), "no link leads to {missed:?}");
+}
+
+/// With this in the environment, what is generated is written instead of compared.
+const WRITE: &str = "SEGUE_WRITE_DOCS";
+const CALLS: &str = "docs/reference/api.md";
+const CALLS_HEAD: &str = "# Calls
+
+Generated from `proto/segue/v1/` by `make docs`; a test fails when it is stale. Applications call `Sql`; operators,
+and the `segue` command, call `Migration` on `listen.admin`. Reflection is on, so `grpcurl` needs no files.
+";
+/// The applications' calls first.
+const PROTOCOL: [&str; 4] = ["sql.proto", "value.proto", "error.proto", "migration.proto"];
+
+#[test]
+fn the_page_of_calls_is_that_of_the_protocol() {
+    let mut page = CALLS_HEAD.to_owned();
+    for file in PROTOCOL {
+        page += &format!("\n## {file}\n");
+        page +=
+            &protocol::page(&fs::read_to_string(root().join("proto/segue/v1").join(file)).unwrap());
+    }
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(root().join(CALLS), page).unwrap();
+        return;
+    }
+    let found = fs::read_to_string(root().join(CALLS)).unwrap_or_default();
+    assert!(found == page, "{CALLS} is stale: run make docs");
+}
+
+#[test]
+fn every_table_has_a_head() {
+    let mut objections = Vec::new();
+    for (path, text) in texts() {
+        if !is_page(&path) {
+            continue;
+        }
+        let lines: Vec<&str> = prose(&text).collect();
+        for (number, line) in lines.iter().enumerate() {
+            let begins = line.starts_with('|')
+                && number.checked_sub(1).is_none_or(|before| !lines[before].starts_with('|'));
+            let is_rule = |next: &&str| next.starts_with('|') && next.contains("--");
+            let rule = lines.get(number + 1).is_some_and(is_rule);
+            if begins && !rule {
+                objections.push(format!("{}: {line}", path.display()));
+            }
+        }
+    }
+    assert!(objections.is_empty(), "tables without a head:\n{}", objections.join("\n"));
 }
 
 #[test]

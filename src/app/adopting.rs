@@ -87,7 +87,7 @@ fn fits(source: &Found, target: &Seen, names: &Sides<String>) -> Result<(), AppE
         return Ok(());
     }
     let message = format!("{} belongs to a migration already: it is {found}", names.target);
-    let hint = "correct target.dsn; where nobody needs what is there, drop its schema segue first";
+    let hint = "correct target.dsn; if what is there is not needed, drop its schema segue first";
     Err(refused(message, hint.to_owned()))
 }
 

@@ -212,7 +212,7 @@ fn warn_of_backfill(backfill: &BackfillProgress, warnings: &mut Vec<String>) {
             error => format!(", the last chunk failed so: {error}"),
         };
         warnings.push(format!(
-            "the copy of {} is not complete and nobody works at it{why}: see `segue backfill`",
+            "the copy of {} is not complete and no process copies it{why}: see `segue backfill`",
             table.table
         ));
     }
@@ -235,7 +235,7 @@ fn warn_of_fleet(fleet: Option<&FleetStatus>, warnings: &mut Vec<String>) {
         warnings.push(format!("no read goes to the target: {}", off.reason));
     }
     if fleet.leader.is_none() {
-        warnings.push("nobody leads the fleet at this moment".to_owned());
+        warnings.push("the fleet has no leader at this moment".to_owned());
     }
     let mut versions: Vec<&str> = fleet.alive().map(|member| member.version.as_str()).collect();
     versions.sort_unstable();

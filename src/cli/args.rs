@@ -27,13 +27,13 @@ pub(super) struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(super) struct Settings {
-    /// The configuration [default: segue.toml where there is one]
+    /// The configuration file [default: segue.toml, if there is one]
     #[arg(long, short, global = true, env = "SEGUE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Sets a key of the configuration, such as `outbox.max_bytes=2GiB`
+    /// Set a key of the configuration, such as `outbox.max_bytes=2GiB`; may be given again
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
-    /// Where operators call: `listen.admin`
+    /// The address of the sidecar's operator calls [default: listen.admin]
     #[arg(long, global = true, value_name = "HOST:PORT")]
     admin: Option<String>,
 }
@@ -42,110 +42,110 @@ pub(super) struct Settings {
 pub(super) enum Command {
     /// Run the sidecar until SIGTERM
     Serve,
-    /// Look at the configuration
+    /// Check the configuration, or list its keys
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Make segue's own tables on both sides, and install capture
+    /// Create segue's own tables on both sides, and install capture; safe to repeat
     Init {
         /// Set the phase of this migration
         #[arg(long, value_parser = phase)]
         phase: Option<Phase>,
-        /// Show the SQL and change nothing
+        /// Print the SQL and the grants, and change nothing
         #[arg(long)]
         print: bool,
     },
-    /// Go on with a database that the sidecars refuse
+    /// Continue with a database that the sidecars refuse
     #[command(subcommand)]
     Adopt(AdoptCommand),
-    /// Find what stands in the migration's way, before it begins
+    /// Find what would stop or change the migration; changes nothing
     Check(CheckArgs),
-    /// The triggers that record what was written
+    /// Install, print or remove the triggers that record writes
     #[command(subcommand)]
     Capture(CaptureCommand),
-    /// Copy the rows that were there before the writes were captured; safe to repeat
+    /// Copy the rows from before writes were captured; safe to repeat and to interrupt
     Backfill(Box<BackfillArgs>),
-    /// Where the migration stands
+    /// Show where the migration stands
     Status {
-        /// Again every second, until interrupted
+        /// Repeat every second until interrupted
         #[arg(long, short)]
         watch: bool,
-        /// As JSON, one document a line
+        /// Print JSON, one document per line
         #[arg(long)]
         json: bool,
     },
-    /// The phase of the migration and its gates: shown, or changed
+    /// Show the phase and the gates to the next one, or change the phase
     #[command(args_conflicts_with_subcommands = true)]
     Phase {
         #[command(subcommand)]
         command: Option<PhaseCommand>,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Make the target the primary: about a second in which writes wait, and no error
+    /// Make the target the primary. Writes wait for at most --max-pause; none fails for it
     Cutover(CutoverArgs),
-    /// Make the source the primary again: the same with the sides exchanged
+    /// Make the source the primary again, with no write lost. Writes wait as in a cutover
     Rollback(CutoverArgs),
-    /// End the migration: the source is not kept current any more
+    /// End the migration. The source is not kept current any more: there is no way back
     Complete {
-        /// Without asking
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
         asked: AskedArgs,
     },
-    /// What was changed, by whom and why, latest first
+    /// List what was changed, by whom and why, latest first
     History {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
-        /// How many to show
+        /// Show at most this many
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
-    /// What the two sides answer differently, most frequent first
+    /// List statements that both sides answer differently, most frequent first
     #[command(args_conflicts_with_subcommands = true)]
     Mismatches {
         #[command(subcommand)]
         command: Option<MismatchesCommand>,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
-        /// How many to show
+        /// Show at most this many
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
-    /// Programs that wrote on the side that follows, past segue
+    /// List programs that bypassed segue and wrote on the shadow
     #[command(args_conflicts_with_subcommands = true)]
     Drift {
         #[command(subcommand)]
         command: Option<DriftCommand>,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Whether both sides hold the same rows
+    /// Compare the rows of both sides; changes nothing without --repair
     Verify(VerifyArgs),
-    /// The tables of the migration, and those that leave it
+    /// List the tables of the migration, retire one, or adopt one again
     #[command(args_conflicts_with_subcommands = true)]
     Tables {
         #[command(subcommand)]
         command: Option<TablesCommand>,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// What waits to be reconciled
+    /// List keys that are pending: not reconciled yet
     Outbox {
         #[command(subcommand)]
         command: Option<OutboxCommand>,
-        /// Only what has failed: what is stuck, and what is tried again
+        /// Only keys that have failed: stuck, or retried later
         #[arg(long)]
         stuck: bool,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
-        /// How many to show
+        /// Show at most this many
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
@@ -155,37 +155,37 @@ pub(super) enum Command {
 #[command(after_help = "Exit codes: 0 equal, 1 not all could be verified, 2 wrong usage, \
                         3 there are differences.")]
 pub(super) struct VerifyArgs {
-    /// Only this table, and others that are named so [default: all of the migration]
+    /// Only this table; may be given again [default: all tables of the migration]
     #[arg(long = "table", value_name = "SCHEMA.TABLE")]
     pub(super) tables: Vec<String>,
-    /// Only this share of the chunks, chosen by chance: `1%` or `0.01`
+    /// Only this share of the chunks, chosen at random: `1%` or `0.01`
     #[arg(long, value_name = "SHARE", default_value = "100%", value_parser = share)]
     pub(super) sample: f64,
-    /// Reconcile rows that differ, and verify them again
+    /// Reconcile the rows that differ, and verify them again
     #[arg(long)]
     pub(super) repair: bool,
-    /// Go on for ever, at a bounded load: what was written since it was proven comes first
+    /// Continue until stopped, at a bounded load; chunks written since their proof come first
     #[arg(long, conflicts_with = "sample")]
     pub(super) continuous: bool,
-    /// With --continuous: the share of the time in which chunks are read
+    /// With --continuous: the share of the time that is spent reading chunks
     #[arg(long, value_name = "SHARE", default_value = "10%", value_parser = share)]
     pub(super) load: f64,
-    /// With --continuous: when a chunk that nobody wrote to is read again
+    /// With --continuous: read a chunk that no one wrote to again after this time
     #[arg(long, default_value = "1day", value_parser = humantime::parse_duration)]
     pub(super) again_after: std::time::Duration,
-    /// As JSON, one event a line
+    /// Print JSON, one event per line
     #[arg(long)]
     pub(super) json: bool,
-    /// Rows that are added up at once
+    /// Rows per chunk
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..))]
     pub(super) chunk_rows: u64,
-    /// Chunks at once; each takes a session on either side
+    /// Chunks at once; each takes a session on each side
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) workers: u16,
-    /// How long a row that waits to be reconciled is looked at again
+    /// How long a pending row that differs is re-checked before it counts as different
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub(super) wait: std::time::Duration,
-    /// Differences that are shown of each table; all of them are counted
+    /// Differences shown per table; all are counted
     #[arg(long, default_value_t = 100)]
     pub(super) limit: u64,
 }
@@ -209,58 +209,58 @@ pub(super) struct CheckArgs {
     pub(super) tables: Vec<String>,
     #[command(flatten)]
     pub(super) databases: DatabaseArgs,
-    /// Rows of one chunk of the backfill
+    /// Rows per chunk of the backfill
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) chunk_rows: u64,
-    /// Rows a second that the time is estimated by
+    /// Rows per second to estimate the time with
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) rows_per_s: u64,
-    /// MiB a second that the time is estimated by
+    /// MiB per second to estimate the time with
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) mb_per_s: u64,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// Print all that can be found, as docs/reference/check.md has it, and ask nobody
+    /// Print every finding there is, as docs/reference/check.md has it; asks no database
     #[arg(long)]
     pub(super) list: bool,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check it, and print it as it is in force
+    /// Check the configuration, and print each setting with its origin
     Check,
-    /// Print every key, as docs/reference/configuration.md has them
+    /// Print every key with its default, as docs/reference/configuration.md has them
     Keys,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(super) enum CaptureCommand {
-    /// Put the triggers in place; safe to repeat
+    /// Install the triggers; safe to repeat
     Install {
-        /// Show the SQL and change nothing
+        /// Print the SQL and the grants, and change nothing
         #[arg(long)]
         print: bool,
     },
-    /// Take the triggers away; safe to repeat
+    /// Remove the triggers; safe to repeat. Refused in a phase that relies on them
     Remove,
-    /// Show the SQL that installs them
+    /// Print the SQL that installs the triggers
     Print,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MismatchesCommand {
-    /// Take findings off the list; kept on record with who and why
+    /// Take a finding off the list; recorded with who and why
     Resolve {
         /// The id that `segue mismatches` shows
         fingerprint: String,
-        /// Only this verdict of it: `data`, `incompatible`, `error`
+        /// Only its entries with this verdict: `data`, `incompatible`, `error`
         #[arg(long, value_parser = verdict)]
         verdict: Option<Verdict>,
-        /// Why nobody has to look at it any more
+        /// Why it needs no attention any more; recorded
         #[arg(long)]
         reason: String,
-        /// Who says so [default: the user]
+        /// Who decides; recorded [default: the user]
         #[arg(
             long = "by",
             env = "USER",
@@ -274,11 +274,11 @@ pub(super) enum MismatchesCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TablesCommand {
-    /// List them with what waits for each
+    /// List the tables with their pending keys
     List,
-    /// Take a table out of the migration that is gone, or that the configuration excludes
+    /// Take a table that is gone or excluded out of the migration
     ///
-    /// Its keys are settled and its writes no longer captured; recorded in the history.
+    /// Its keys are settled, and its writes are no longer captured; recorded in the history.
     Retire {
         /// The table, as the source names it
         #[arg(value_name = "SCHEMA.TABLE")]
@@ -298,9 +298,9 @@ pub(super) enum TablesCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum OutboxCommand {
-    /// Make waiting keys due now
+    /// Retry pending keys now, instead of later
     Replay {
-        /// Only of this table
+        /// Only keys of this table
         #[arg(long, value_name = "SCHEMA.TABLE")]
         table: Option<String>,
     },
@@ -361,23 +361,23 @@ fn verdict(text: &str) -> Result<Verdict, String> {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AdoptCommand {
-    /// Make the database of `target.dsn` the target: its copy begins again, in dual_write. Stop the
-    /// sidecars first; the target that there was is left as it is
+    /// Make the database of `target.dsn` the target. The copy starts again, in dual_write. Stop
+    /// the sidecars first; the previous target is left as it is
     Target {
-        /// Why; kept on record
+        /// Why; recorded
         #[arg(long)]
         reason: String,
-        /// Without asking
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
-    /// Go on with a primary that went back in time, or is elsewhere than it was: what it lost stays
-    /// lost, and the other side is made equal to it
+    /// Continue with a primary that was restored, or moved. What it lost stays lost, and the other
+    /// side is made equal to it
     Primary {
-        /// Why; kept on record
+        /// Why; recorded
         #[arg(long)]
         reason: String,
-        /// Without asking
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },

@@ -1,6 +1,7 @@
 //! `segue cutover`, `segue rollback` and `segue complete`.
 
 use std::io::{BufRead, IsTerminal};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use crate::cli::phase;
 use crate::cli::phase_args::{AskedArgs, CutoverArgs};
 use crate::cli::print::{self, indented, wrapped};
 use crate::cli::proofs;
+use crate::domain::rounded::rounded;
 use crate::grpc::proto::change_phase_request::Step;
 use crate::grpc::proto::cutover_event::Event;
 use crate::grpc::proto::{
@@ -98,7 +100,9 @@ fn told(step: &CutoverStep) -> String {
         "begun" => String::new(),
         state => {
             let failed = if state == "failed" { "  FAILED" } else { "" };
-            let head = format!("{:<10} {:>9.1} ms{failed}\n", step.step, step.took_ms);
+            let took =
+                rounded(Duration::try_from_secs_f64(step.took_ms / 1000.0).unwrap_or_default());
+            let head = format!("{:<10} {took:>8}{failed}\n", step.step);
             head + &indented(&wrapped(&step.detail, TEXT_WIDTH - 2), 4)
         }
     }

@@ -13,18 +13,18 @@ use crate::grpc::proto::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DriftCommand {
-    /// Take a program off the gate until it writes again; kept on record with who and why
+    /// Take a program off the list until it writes again; recorded with who and why
     Resolve {
         /// The id that `segue drift` shows
         #[arg(required_unless_present = "all")]
         writer: Option<String>,
-        /// All of them
+        /// Every program of the list
         #[arg(long, conflicts_with = "writer")]
         all: bool,
-        /// What was found out, and what was done about it
+        /// What you found, and what was done about it; recorded
         #[arg(long)]
         reason: String,
-        /// Who says so [default: the user]
+        /// Who decides; recorded [default: the user]
         #[arg(
             long = "by",
             env = "USER",

@@ -8,6 +8,7 @@ mod check;
 mod config;
 mod cutover;
 mod drift;
+mod examples;
 mod mismatches;
 #[cfg(test)]
 mod names;
@@ -16,6 +17,8 @@ mod phase;
 mod phase_args;
 mod print;
 mod proofs;
+#[cfg(test)]
+mod reference;
 mod serve;
 mod setup;
 mod signals;
@@ -27,7 +30,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::FromArgMatches;
 use prost::Message;
 use tonic::Code;
 
@@ -63,7 +66,7 @@ const INCONCLUSIVE: u8 = 5;
 
 /// Runs the command line. Wrong usage ends with 2, by way of clap.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&examples::matches()).unwrap_or_else(|error| error.exit());
     match run(cli) {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Differences) => ExitCode::from(DIFFERENCES),

@@ -12,19 +12,19 @@ const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// A change of the primary.
 #[derive(Debug, Args)]
 pub(super) struct CutoverArgs {
-    /// Do everything but the flip
+    /// Dry run: every step except the switch. Writes wait as in a cutover
     #[arg(long)]
     pub(super) rehearse: bool,
-    /// Whatever the gates say, but those of the fleet and the outbox; recorded with who and why
+    /// Ignore failing gates, except *settled* and *outbox*; requires --reason, recorded
     #[arg(long, requires = "reason")]
     pub(super) force: bool,
-    /// The longest that a write may wait
+    /// The longest that a write may wait; called off beyond it
     #[arg(long, default_value = "5s", value_parser = pause)]
     pub(super) max_pause: Duration,
-    /// Without asking
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(super) yes: bool,
-    /// Each event as a line of JSON
+    /// Print JSON, one event per line
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
@@ -33,26 +33,26 @@ pub(super) struct CutoverArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PhaseCommand {
-    /// Go on to the next phase, if its gates allow it
+    /// Enter the next phase, if its gates allow it
     Advance {
-        /// The phase that should be next; refused where another one is
+        /// The phase that you expect to be next; refused if another one is
         #[arg(long, value_parser = phase)]
         to: Option<Phase>,
-        /// Whatever the gates say; recorded with who and why
+        /// Ignore failing gates, except *settled*; requires --reason, recorded
         #[arg(long, requires = "reason")]
         force: bool,
         #[command(flatten)]
         asked: AskedArgs,
     },
-    /// Go back to the phase before
+    /// Return to the previous phase
     Back {
-        /// From dual_write: what was copied is given up
+        /// From dual_write: discard the copy and stop capturing
         #[arg(long)]
         give_up_copy: bool,
         #[command(flatten)]
         asked: AskedArgs,
     },
-    /// Send so many reads to the target, and hold the schedule there
+    /// Send this share of reads to the target, and hold the schedule there
     Percentage {
         /// 0 to 100
         #[arg(value_parser = percentage)]
@@ -60,7 +60,7 @@ pub(super) enum PhaseCommand {
         #[command(flatten)]
         asked: AskedArgs,
     },
-    /// Let the schedule go on
+    /// Let the schedule continue
     Resume {
         #[command(flatten)]
         asked: AskedArgs,
@@ -70,10 +70,10 @@ pub(super) enum PhaseCommand {
 /// Who asks, and why.
 #[derive(Debug, Args)]
 pub(super) struct AskedArgs {
-    /// Why; kept on record
+    /// Why; recorded
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(super) reason: String,
-    /// Who says so [default: the user]
+    /// Who decides; recorded [default: the user]
     #[arg(
         long = "by",
         env = "USER",

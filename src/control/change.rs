@@ -164,7 +164,7 @@ pub(super) fn standing(row: &ControlRow) -> Standing {
 }
 
 pub(super) fn somebody_was_faster(side: Side) -> SqlFault {
-    let message = "somebody else changed the control row at the same time";
+    let message = "someone else changed the control row at the same time";
     SqlFault::new(FaultKind::Precondition, "control.changed", message)
         .on(side)
         .with_hint("look at `segue status`, then try again")

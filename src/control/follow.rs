@@ -42,7 +42,7 @@ impl Follower {
     async fn listen(&self, side: Side) {
         loop {
             if let Err(fault) = self.store.listen(side, self.changed.of(side)).await {
-                tracing::debug!(%side, %fault, "changes of the control row are not heard of");
+                tracing::debug!(%side, %fault, "cannot listen for changes of the control row");
             }
             sleep(self.params.poll_interval).await;
         }

@@ -221,7 +221,7 @@ impl Membership {
                 let until = begun + inner.params.lease - inner.params.lease / DRIFT;
                 let mut lease = self.lease();
                 if leads != lease.leads {
-                    tracing::info!(leads, "the lead of the fleet changed hands");
+                    tracing::info!(leads, "leadership of the fleet changed");
                 }
                 *lease = Lease { held: Some((side, until)), leads, last_fault: None };
                 drop(lease);

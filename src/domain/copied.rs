@@ -82,7 +82,7 @@ pub fn copied(figures: &CopyFigures) -> Progress {
         parts.push(format!("not begun: {}", named(&left)));
     }
     if !unfinished.is_empty() && !progress.workers.iter().any(|worker| worker.alive) {
-        parts.push("nobody works at it".to_owned());
+        parts.push("no process copies it".to_owned());
     }
     if !unfinished.is_empty() || !left.is_empty() {
         return Progress::Running(parts.join("; "));
@@ -215,7 +215,7 @@ mod tests {
         let half = copied(&figures(vec![table(1, 3, 2), table(2, 1, 1)]));
         let Progress::Running(how_far) = &half else { panic!("{half:?}") };
         assert!(how_far.contains("app.t1: 200 of about 1000 rows"), "{how_far}");
-        assert!(how_far.contains("nobody works at it"), "{how_far}");
+        assert!(how_far.contains("no process copies it"), "{how_far}");
         let mut uncut = figures(vec![table(1, 3, 3), table(2, 1, 1)]);
         uncut.progress.tables[0].split_done = false;
         uncut.progress.workers.push(WorkerProgress {

@@ -70,7 +70,7 @@ pub fn judge(before: &Seen, now: &Seen, captured: bool) -> Option<String> {
     }
     if before.columns != now.columns {
         return Some(
-            "columns were changed, which may rewrite rows that nobody captures".to_owned(),
+            "columns were changed, which may rewrite rows that no trigger captures".to_owned(),
         );
     }
     let (before, now) = (before.counted?, now.counted?);

@@ -57,14 +57,14 @@ pub struct ForeignWriter {
     pub first_seen: SystemTime,
     /// Its last one.
     pub last_seen: SystemTime,
-    /// Absent while nobody has resolved it, or where it has written since.
+    /// Absent while no one has resolved it, or where it has written since.
     pub resolved: Option<Resolved>,
 }
 
 /// What is known of such writes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForeignWrites {
-    /// Who wrote: those that nobody has resolved first, then the latest.
+    /// Who wrote: those that no one has resolved first, then the latest.
     pub writers: Vec<ForeignWriter>,
     /// There are notes of which nothing was made yet.
     pub waiting: bool,
@@ -96,7 +96,7 @@ impl fmt::Display for ForeignTable {
 // === impl ForeignWriter ===
 
 impl ForeignWriter {
-    /// Whether nobody has resolved it.
+    /// Whether no one has resolved it.
     pub fn is_open(&self) -> bool {
         self.resolved.is_none()
     }
@@ -122,7 +122,7 @@ pub fn told(tables: &[ForeignTable]) -> String {
 // === impl ForeignWrites ===
 
 impl ForeignWrites {
-    /// Those that nobody has resolved.
+    /// Those that no one has resolved.
     pub fn open(&self) -> impl Iterator<Item = &ForeignWriter> {
         self.writers.iter().filter(|it| it.is_open())
     }

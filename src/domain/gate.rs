@@ -330,7 +330,7 @@ fn relations(evidence: &Evidence) -> Gate {
 /// `shift` on refused. An operator is to find out who it is first.
 fn foreign(evidence: &Evidence) -> Gate {
     let name = "foreign writes";
-    let wanted = "nobody writes on the side that follows past segue, or it is resolved";
+    let wanted = "no program that bypasses segue writes on the shadow, or it is resolved";
     let Some(found) = &evidence.foreign else {
         return gate(name, Mark::Inconclusive, "they cannot be read".into(), wanted);
     };

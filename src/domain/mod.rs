@@ -28,6 +28,7 @@ pub mod pg_type;
 pub mod proof_age;
 pub mod reach;
 pub mod relation;
+pub mod rounded;
 pub mod routing;
 pub mod secret;
 pub mod side;

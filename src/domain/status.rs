@@ -63,7 +63,7 @@ pub struct FleetStatus {
     pub verify: Progress,
     /// Statements that touch tables which are not migrated, most frequent first.
     pub unmigrated: Vec<Noted>,
-    /// Programs that wrote on the side that follows, past segue, and that nobody has resolved.
+    /// Programs that wrote on the side that follows, past segue, and that no one has resolved.
     pub foreign: Vec<ForeignWriter>,
     /// The latest events, latest first.
     pub events: Vec<Recorded>,

@@ -90,7 +90,7 @@ async fn prepared_anew(
         Ok(answer) => Ok(answer),
         // Nothing was applied, and the statements have been forgotten: prepare them anew.
         Err(Failed { fault, again: true }) if fault.outcome == Outcome::NotApplied => {
-            tracing::debug!(%fault, "a write is prepared anew");
+            tracing::debug!(%fault, "a write is prepared again");
             let lease = pool.get_until(context.deadline);
             let lease = unless_stopped(context, pool.side(), lease).await?;
             lease.forget_prepared();

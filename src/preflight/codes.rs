@@ -40,7 +40,7 @@ macro_rules! codes {
 codes! {
     // The servers, and the way to them.
     Pooler "server.pooler" Blocks
-        "behind a transaction pooler the statements of one session run on any server process, so that prepared statements, settings and locks get lost or reach somebody else"
+        "behind a transaction pooler the statements of one session run on any server process, so that prepared statements, settings and locks get lost or reach another caller"
         "connect to the server itself, or set the pooler to session mode";
     Standby "server.standby" Blocks
         "a standby cannot be written, and may lag behind what it is asked for"
@@ -62,7 +62,7 @@ codes! {
         "commit it or roll it back";
     PreparedAllowed "server.prepared_allowed" Note
         "segue refuses PREPARE TRANSACTION, but programs that go past it may use it, and the cutover waits for none"
-        "set max_prepared_transactions = 0 where nobody uses it";
+        "set max_prepared_transactions = 0 if it is not used";
     AsyncCommit "server.async_commit" Warning
         "after a crash the server may have forgotten writes that the application was told of, and the two sides then differ by them"
         "set synchronous_commit = on";
@@ -157,7 +157,7 @@ codes! {
         "without a primary key a row has no name by which it can be captured and made equal"
         "add a primary key, or leave the table out by tables.exclude";
     Unlogged "table.unlogged" Blocks
-        "a crash empties it, and the sides would differ in silence"
+        "a crash empties it, and the sides would silently diverge"
         "make it logged, or leave it out by tables.exclude";
     ForeignTable "table.foreign" Blocks
         "its rows are in another database, where no trigger of this one sees them change"
@@ -238,7 +238,7 @@ codes! {
         "add the labels on the source as well";
     EnumOrder "column.enum_order" Warning
         "ORDER BY and comparisons go by the order of the labels"
-        "make the type anew with its labels in the same order";
+        "create the type again with its labels in the same order";
     NotNull "column.not_null" Blocks
         "rows with NULL get stuck"
         "let the target's column be NULL, or the source's not";
@@ -258,10 +258,10 @@ codes! {
         "the target itself makes values that the source cannot hold: the cutover could not be undone"
         "widen the source's column, or let the target number by a sequence";
     Generated "column.generated" Blocks
-        "the target computes the column by itself and takes no value: it may differ in silence"
+        "the target computes the column by itself and takes no value: it may silently differ"
         "let both sides compute it by the same expression, or neither";
     GeneratedSource "column.generated_source" Warning
-        "after the cutover nobody computes the column; on the way back the source does, and a row in which the application wrote another value cannot be made equal and blocks the rollback"
+        "after the cutover no one computes the column; on the way back the source does, and a row in which the application wrote another value cannot be made equal and blocks the rollback"
         "let the target compute it as well";
     GeneratedKind "column.generated_kind" Note
         "the one side keeps the value, the other computes it when it is read"
@@ -360,7 +360,7 @@ codes! {
         "it does not act on copied rows, but after the cutover it does on the application's writes, as nothing on the source did"
         "drop it on the target, or accept it";
     TriggerDropped "trigger.dropped" Warning
-        "what it does for the application's writes nobody does after the cutover"
+        "what it does for the application's writes no one does after the cutover"
         "make it on the target as well";
     // Sequences.
     SequenceBehind "sequence.behind" Warning

@@ -112,7 +112,7 @@ async fn identified(
 /// Capture must stand, and the phase rely on it: what is written while the history is copied
 /// would be lost otherwise.
 async fn captured_now(source: &Pool, registry: bool) -> Result<Captured, AppError> {
-    let idle = "or say --source-is-idle if nobody writes to the source until the copy has ended";
+    let idle = "or use --source-is-idle if no one writes to the source until the copy has ended";
     if !registry {
         let message = "segue's tables are not on the source, or are of an older version";
         let way_out = format!("run segue init --phase dual_write, {idle}");

@@ -184,10 +184,7 @@ impl Run<'_> {
         let Some(keys) = tally::all_pending(fence.session()).await? else { return Ok(false) };
         let reconciler = self.parts.reconcilers.of(self.from());
         let keys: Vec<_> = keys.into_iter().collect();
-        tracing::warn!(
-            keys = keys.len(),
-            "keys that nobody gets on with are copied by the cutover"
-        );
+        tracing::warn!(keys = keys.len(), "keys that make no progress are copied by the cutover");
         for some in keys.chunks(KEYS_AT_ONCE) {
             if Instant::now() >= self.limit() {
                 return Ok(false);

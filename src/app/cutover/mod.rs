@@ -41,6 +41,7 @@ use crate::domain::cutover::{
     CutoverEnd, CutoverEvent, CutoverRequest, CutoverStep, Pause, Stage, StepState,
 };
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::rounded::rounded;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::TableProven;
 use crate::domain::table::TableMapping;
@@ -317,7 +318,7 @@ impl<'a> Run<'a> {
         if held <= limit {
             return Ok(());
         }
-        let message = format!("writes have been held for {held:?}, longer than {limit:?}");
+        let message = format!("writes have been held for {}, longer than {limit:?}", rounded(held));
         Err(SqlFault::new(FaultKind::DeadlineExceeded, "cutover.pause", message)
             .with_hint("try again at a quieter time, or raise --max-pause"))
     }

@@ -11,6 +11,7 @@ use crate::domain::control::{ControlRow, Phase};
 use crate::domain::cutover::{CutoverEnd, Stage};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::gate::{Gate, Mark};
+use crate::domain::rounded::rounded;
 use crate::domain::side::Side;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
@@ -157,12 +158,13 @@ impl Run<'_> {
         let keys = u32::try_from(waiting).unwrap_or(u32::MAX);
         let predicted = trip * ROUND_TRIPS + KEY_COST * keys + whole.unwrap_or_default();
         let whole = whole.map_or(String::new(), |whole| {
-            format!(", the tables of cutover.full_verify take about {whole:?}")
+            format!(", the tables of cutover.full_verify take about {}", rounded(whole))
         });
+        let (about, trip) = (rounded(predicted), rounded(trip));
         if predicted > limit {
             let message = format!(
-                "writes would be held for about {predicted:?}, longer than {limit:?}: {waiting} keys \
-                 wait, a round trip takes {trip:?}{whole}"
+                "writes would be held for about {about}, longer than {limit:?}: {waiting} keys \
+                 wait, a round trip takes {trip}{whole}"
             );
             return Err(SqlFault::new(FaultKind::Precondition, "refused.pause", message)
                 .with_hint(
@@ -172,8 +174,7 @@ impl Run<'_> {
         }
         let epoch = row.state.epoch;
         Ok(format!(
-            "about {predicted:?}: {waiting} keys wait, a round trip takes {trip:?}{whole}, \
-             epoch {epoch}"
+            "about {about}: {waiting} keys wait, a round trip takes {trip}{whole}, epoch {epoch}"
         ))
     }
 

@@ -133,7 +133,7 @@ impl Readers {
             }
             tracing::warn!(
                 %side, session = %it,
-                "a session is ended whose sidecar has not heard of the change of the primary"
+                "a session is ended: its sidecar does not know of the change of the primary"
             );
             let end = async {
                 let session = self.control.of(side).get().await?;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{Run, prove};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key_range::KeyRange;
+use crate::domain::rounded::rounded;
 use crate::domain::table::TableName;
 use crate::postgres::verify::{Params, Table, Verifier};
 
@@ -159,10 +160,10 @@ impl Run<'_> {
             }
         }
         Ok(format!(
-            "; {} tables compared whole, {} rows in {:?}",
+            "; {} tables compared whole, {} rows in {}",
             whole.tables.len(),
             rows.iter().sum::<u64>(),
-            begun.elapsed()
+            rounded(begun.elapsed())
         ))
     }
 }

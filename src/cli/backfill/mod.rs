@@ -26,41 +26,41 @@ use show::Show;
 /// What `segue backfill` takes.
 #[derive(Debug, Args)]
 pub(super) struct BackfillArgs {
-    /// Only this table of the source; may be given several times
+    /// Only this table of the source; may be given again
     #[arg(long, value_name = "SCHEMA.TABLE")]
     table: Vec<String>,
-    /// Rows of one chunk [default: backfill.chunk_rows, 10000]
+    /// Rows per chunk [default: backfill.chunk_rows, 10000]
     #[arg(long, value_name = "N")]
     chunk_rows: Option<u64>,
     /// Chunks that this process copies at once [default: backfill.workers, 4]
     #[arg(long, value_name = "N")]
     workers: Option<u32>,
-    /// Ceiling of this process in rows a second
+    /// Copy at most this many rows per second in this process [default: no limit]
     #[arg(long, value_name = "N")]
     max_rows_per_s: Option<u64>,
-    /// Ceiling of this process in megabytes a second
+    /// Copy at most this many megabytes per second in this process [default: no limit]
     #[arg(long, value_name = "N")]
     max_mb_per_s: Option<u64>,
-    /// Keep the state in this file instead of on the target; one process works alone
+    /// Keep the state in this file instead of on the target; only one process can work then
     #[arg(long, value_name = "FILE")]
     checkpoint_file: Option<PathBuf>,
     /// Write rows by INSERT instead of COPY, as is always done on CockroachDB; slower
     #[arg(long)]
     by_insert: bool,
-    /// Say what would be copied, and change nothing
+    /// Print what would be copied, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Events as JSON, one document a line
+    /// Print JSON, one document per line
     #[arg(long)]
     json: bool,
-    /// Nobody writes to the source until the copy has ended: nothing need be captured
+    /// Copy without capture. Only safe if no one writes to the source until the copy has ended
     #[arg(long)]
     source_is_idle: bool,
-    /// Empty the target's tables of this copy first, and forget what was copied before
+    /// Empty the target's tables of this copy first, and start the copy again
     #[arg(long)]
     empty_target: bool,
-    /// Begin although the preflight finds this, for rows that the target refuses are named in the
-    /// outbox; may be given again
+    /// Start in spite of this finding of `segue check`; rows that the target refuses are listed in
+    /// the outbox. May be given again
     #[arg(long, value_name = "FINDING", value_parser = acceptable)]
     accept: Vec<Code>,
     #[command(flatten)]

@@ -214,7 +214,7 @@ const SAMPLING: &[Key] = &[
         "64MiB",
         "bytes of all answers that are kept for comparing; what does not fit is dropped and counted",
     ),
-    key("look_again_after", Kind::Duration, "1s", "pause before a difference is looked at again"),
+    key("look_again_after", Kind::Duration, "1s", "pause before a difference is compared again"),
     key(
         "pending_wait_max",
         Kind::Duration,
@@ -259,7 +259,7 @@ const OUTBOX: &[Key] = &[
         "poll_interval",
         Kind::Duration,
         "1s",
-        "how often due rows are looked for when nobody wakes the replayer",
+        "how often due rows are looked for when nothing wakes the reconciler",
     ),
     key("backoff_min", Kind::Duration, "200ms", "pause after the first failure of a key"),
     key("backoff_max", Kind::Duration, "1m", "longest pause between two attempts"),
@@ -373,7 +373,7 @@ const VERIFY: &[Key] = &[
         "the sidecar that leads verifies in the background, as `segue verify --continuous` does",
     ),
     key("load", Kind::Ratio, "0.1", "share of the time in which the sweep reads chunks"),
-    key("again_after", Kind::Duration, "1d", "when a chunk that nobody wrote to is read again"),
+    key("again_after", Kind::Duration, "1d", "when a chunk that no one wrote to is read again"),
 ];
 
 /// The sections, in the order of the documentation.

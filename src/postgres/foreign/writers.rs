@@ -202,7 +202,7 @@ fn as_i64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// All of them: those that nobody has resolved first, then the latest.
+/// All of them: those that no one has resolved first, then the latest.
 pub(super) async fn all(client: &Lease) -> Result<Vec<ForeignWriter>, SqlFault> {
     let rows = client.query(LIST, &[]).await.map_err(said(client))?;
     let mut writers: Vec<ForeignWriter> = Vec::new();

@@ -67,7 +67,7 @@ enum Held {
 }
 
 /// The end that most of them have.
-const HALF_A_LEASE: &str = "half of `control.lease` without a word of its client";
+const HALF_A_LEASE: &str = "half of `control.lease` while its client is silent";
 /// Who looks after most of them.
 const EVERY_MEMBER: &str = "every member, four times in a lease";
 
@@ -112,7 +112,7 @@ pub const OWN: [OwnTransaction; 12] = [
     },
     OwnTransaction {
         name: "setup",
-        holds: "the lock of whoever changes segue's schema or its triggers, and the tables' own",
+        holds: "the lock of the session that changes segue's schema or its triggers, and the tables' own",
         waits: "sidecars that start; writers of a table that gets its triggers",
         server_ends: HALF_A_LEASE,
         ended_by: EVERY_MEMBER,
@@ -138,7 +138,7 @@ pub const OWN: [OwnTransaction; 12] = [
         name: "claim of outbox rows",
         holds: "rows of the outbox, which other claims pass over",
         waits: "a cutover that drains; upkeep, for a moment",
-        server_ends: "90 s without a word of its client",
+        server_ends: "90 s while its client is silent",
         ended_by: "the cutover, after half a second",
         locks: &[],
     },
@@ -171,7 +171,7 @@ pub const OWN: [OwnTransaction; 12] = [
         holds: "nothing but the shared lock of tables that every read takes",
         waits: "a change of the schema by the application",
         server_ends: "four times the statement's limit; a chunk's snapshot 5 min",
-        ended_by: "nobody in segue waits for it",
+        ended_by: "nothing in segue waits for it",
         locks: &[],
     },
 ];

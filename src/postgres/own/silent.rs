@@ -82,7 +82,7 @@ async fn end(
         let silent_s: f64 = row.try_get(2).map_err(failed)?;
         tracing::warn!(
             side = %session.side(), pid, who, silent_s,
-            "a transaction of segue's own is ended: nothing was heard of its client, and others wait"
+            "a transaction of segue's own is ended: its client is silent, and others wait"
         );
     }
     Ok(rows.len())

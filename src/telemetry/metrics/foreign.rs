@@ -36,7 +36,7 @@ impl ForeignGauges {
         );
         registry.register(
             "foreign_writers_open",
-            "Such programs that nobody has resolved",
+            "Such programs that no one has resolved",
             self.open.clone(),
         );
     }

@@ -75,7 +75,7 @@ pub enum CheckpointError {
         path: String,
     },
     /// It is no state of this copy.
-    #[error("checkpoint file {path} {reason}; name another file to begin anew")]
+    #[error("checkpoint file {path} {reason}; name another file to start again")]
     Unfit {
         /// Which.
         path: String,

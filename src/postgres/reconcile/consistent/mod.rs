@@ -283,7 +283,7 @@ impl ConsistentWorker {
     }
 
     async fn take_over(&self, row: &ControlRow) -> Result<(), SqlFault> {
-        let why = "another member had them off, and is not heard of";
+        let why = "another member had them off, and is silent";
         if let Some(version) = self.reads.put_off(row, why).await? {
             self.reconciler.params.leave.give(version);
         }
