@@ -8,6 +8,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use segue::dialect::Dialect;
 use segue::domain::control::{ControlState, Phase};
 use segue::domain::side::{Side, Sides};
 use segue::domain::table::TableMapping;
@@ -17,7 +18,7 @@ use segue::postgres::capture::{self, Params};
 use segue::postgres::connect::Connector;
 use segue::postgres::drift::{CaptureWatch, Look};
 use segue::postgres::pool::{Params as PoolParams, Pool};
-use segue::postgres::schema::{self, Flavour, Permission, SetupError};
+use segue::postgres::schema::{self, Permission, SetupError};
 use segue::postgres::settings::Purpose;
 use support::stand_in::Cockroach;
 use support::{Database, Major, Proxy, shared};
@@ -40,7 +41,7 @@ impl Captured {
         let Cockroach { database, dsn, proxy } = Cockroach::create(shared(Major::V18), sql).await;
         let mut owner = database.client().await;
         let migrated = schema::migrate(&mut owner, PARAMS_SIDE, Permission::Change).await;
-        assert_eq!(migrated.expect("schema is made").flavour, Flavour::CockroachDb);
+        assert_eq!(migrated.expect("schema is made").dialect, Dialect::COCKROACHDB);
         let (tables, _) = capture::default_tables(&owner).await.expect("tables are found");
         let mut captured = Self { database, dsn, _proxy: proxy, owner, tables };
         captured.install().await;

@@ -7,10 +7,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use segue::dialect::Dialect;
 use segue::domain::side::Side;
 use segue::domain::table::{TableMapping, TableName};
 use segue::postgres::capture::{self, Params};
-use segue::postgres::schema::{self, Flavour, GrantParams, Permission, SetupError};
+use segue::postgres::schema::{self, GrantParams, Permission, SetupError};
 use support::{Database, Major, shared};
 use tokio_postgres::Client;
 
@@ -47,7 +48,7 @@ async fn migrations_may_run_at_once_and_again() {
         assert_eq!((a.to, b.to), (schema::version_needed(), schema::version_needed()));
         let again = schema::migrate(&mut one, SIDE, Permission::Look).await.expect("up to date");
         assert_eq!(again.from, schema::version_needed());
-        one.batch_execute(&schema::script(SIDE, Flavour::PostgreSql)).await.expect("script again");
+        one.batch_execute(&schema::script(SIDE, Dialect::POSTGRESQL)).await.expect("script again");
         assert_eq!(
             database.rows("SELECT epoch, phase FROM segue.control").await,
             ["1|source_only"]

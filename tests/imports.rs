@@ -8,7 +8,7 @@ mod paths;
 
 use std::path::{Path, PathBuf};
 
-use paths::paths_in;
+use paths::{names_in, paths_in};
 
 const LINES_MAX: usize = 400;
 const TESTS_BEGIN: &str = "#[cfg(test)]\nmod ";
@@ -33,7 +33,13 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
 ];
 
 /// Modules that do no I/O and read no clock and no dice.
-const PURE: [&str; 6] = ["domain", "compare", "dsn", "preflight", "statement", "value"];
+const PURE: [&str; 7] = ["dialect", "domain", "compare", "dsn", "preflight", "statement", "value"];
+
+/// The module that knows which database it is, and what no name outside has in it.
+const DIALECT: &str = "dialect";
+const ENGINES: [&str; 3] = ["cockroach", "crdb", "postgresql"];
+/// How a text is asked for in a condition.
+const ASKED: [&str; 5] = ["contains(\"", "starts_with(\"", "== \"", "!= \"", "Some(\""];
 
 /// What they may not name: beginnings of paths.
 const IMPURE: [&[&str]; 7] = [
@@ -105,9 +111,25 @@ fn faults(layout: &Layout, place: &str, text: &str) -> Vec<String> {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         faults.extend(objection(layout, module, &absolute(place, &path)));
     }
+    // What a trace calls the kind of a database is no question.
+    if module != DIALECT && module != LEAF {
+        faults.extend(engines_in(code));
+    }
     faults.sort();
     faults.dedup();
     faults.into_iter().map(|fault| format!("src/{place}: {fault}")).collect()
+}
+
+/// Where code goes by which database it is: by a name, or by a text that is looked for.
+fn engines_in(code: &str) -> Vec<String> {
+    let is_one = |text: &str| ENGINES.iter().any(|it| text.to_lowercase().contains(it));
+    let names = names_in(code).into_iter().filter(|name| is_one(name));
+    let texts = ASKED.iter().flat_map(|asked| {
+        let after = code.match_indices(asked).map(|(at, _)| &code[at + asked.len()..]);
+        after.map(|text| text.split('"').next().unwrap_or_default().to_owned())
+    });
+    let all = names.chain(texts.filter(|text| is_one(text)));
+    all.map(|what| format!("{what:?} names a database: ask {DIALECT} what differs there")).collect()
 }
 
 /// A path through `super` as one from `crate`, where it leaves its own top module.
@@ -185,7 +207,7 @@ mod planted {
 
     const LIBRARY: &str = "//! # Layout\n//!\n//! - [`cli`]: commands\n//! - [`app`]: parts\n\
         //! - [`grpc`], [`postgres`]: the world: all of it\n//! - [`stack`]: the path\n\
-        //! - [`compare`], [`ports`]: judging\n//! - [`value`]: values\n//! - [`domain`]: words\n";
+        //! - [`compare`], [`ports`]: judging\n//! - [`dialect`], [`value`]: values\n//! - [`domain`]: words\n";
 
     #[track_caller]
     fn check(place: &str, text: &str, wanted: &[&str]) {
@@ -274,6 +296,24 @@ mod planted {
             ],
         );
         check("stack/mod.rs", "fn f() { std::time::Instant::now(); }", &[]);
+    }
+
+    #[test]
+    fn no_code_but_the_dialects_goes_by_which_database_it_is() {
+        let named =
+            |what: &str| format!("{what:?} names a database: ask dialect what differs there");
+        let wanted = named("is_cockroach");
+        check("stack/mod.rs", "fn f(it: &Facts) { if it.is_cockroach {} }", &[&wanted]);
+        let wanted = named("CockroachDb");
+        check("stack/mod.rs", "fn f() { match it { Engine::CockroachDb => {} } }", &[&wanted]);
+        let wanted = named("POSTGRESQL");
+        check("stack/mod.rs", "fn f() { it == Dialect::POSTGRESQL; }", &[&wanted]);
+        let wanted = named("CockroachDB");
+        check("stack/mod.rs", "fn f() { it.contains(\"CockroachDB\"); }", &[&wanted]);
+        let wanted = named("crdb_version");
+        check("stack/mod.rs", "fn f() { it == \"crdb_version\"; }", &[&wanted]);
+        check("stack/mod.rs", "// CockroachDB\nconst A: &str = \"not on CockroachDB\";", &[]);
+        check("dialect/mod.rs", "enum Engine { PostgreSql, CockroachDb }", &[]);
     }
 
     #[test]

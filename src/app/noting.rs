@@ -9,7 +9,7 @@ use crate::domain::side::Side;
 use crate::postgres::capture;
 
 /// Puts capture on the target, where it notes what others write there while the target follows.
-/// Nothing on CockroachDB: there it would refuse them, and comes with the phase that does. Tables
+/// Nothing where it would refuse them: there it comes with the phase that does. Tables
 /// that the source refuses are not refused here again.
 ///
 /// # Errors
@@ -19,7 +19,7 @@ pub async fn install_on_target(
     config: &Config,
     databases: &Databases,
 ) -> Result<Option<capture::Report>, AppError> {
-    if databases.own().target.get().await?.facts().is_cockroach {
+    if !databases.own().target.get().await?.dialect().notes_foreign_writes() {
         return Ok(None);
     }
     let (mappings, _) = tables(config, databases).await?;
@@ -48,7 +48,8 @@ fn follows(phase: Phase) -> bool {
 /// Whatever the database says.
 pub(super) async fn check_notes(config: &Config, databases: &Databases) -> Result<u64, AppError> {
     let session = databases.own().target.get().await?;
-    if session.facts().is_cockroach || !phase_of(&session).await?.is_some_and(follows) {
+    if !session.dialect().notes_foreign_writes() || !phase_of(&session).await?.is_some_and(follows)
+    {
         return Ok(0);
     }
     let (mappings, _) = tables(config, databases).await?;

@@ -9,11 +9,12 @@ use crate::cli::args::CaptureCommand;
 use crate::cli::print::{self, counted};
 use crate::config::{Config, Sources};
 use crate::control::PhaseChange;
+use crate::dialect::Dialect;
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
 use crate::postgres::capture::Refusal;
-use crate::postgres::schema::{self, Flavour, GrantParams, Permission};
+use crate::postgres::schema::{self, GrantParams, Permission};
 
 /// Phases that a single sidecar can be set to by hand; the others come about by their own
 /// commands, with gates.
@@ -98,9 +99,9 @@ async fn print_all(config: &Config) -> Result<()> {
             callers: database.application.as_ref().map(|login| login.user.as_str()),
             tables: &tables,
         }));
-        print::out(&format!("\n{}\n", schema::script(side, Flavour::PostgreSql)));
+        print::out(&format!("\n{}\n", schema::script(side, Dialect::default())));
         if let Some(login) = &database.application {
-            let grants = schema::for_callers(&login.user, Flavour::PostgreSql);
+            let grants = Dialect::default().for_callers(&login.user);
             print::out(&format!("-- {side}: the role of callers' statements\n{grants}\n"));
         }
     }

@@ -12,34 +12,23 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::cancel::{Address, Canceller};
 use super::driver::{Driver, Watch};
-use super::identity::{self, Expectation};
+use super::identity::Expectation;
 use super::merging::{Merging, MergingTls, Switch};
 use super::reset::FirstSettings;
 use super::schema::not_admitted;
 use super::session::{ServerFacts, Session};
 use super::settings::{Purpose, SessionLimits, session_sql};
 use super::{fault, password, pooler, socket, tls};
+use crate::dialect::Dialect;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::side::Side;
 use crate::dsn::{ChannelBinding, Dsn, Host, SslMode, TargetSession};
 use crate::value::{MONEY_SAMPLE_SQL, MoneyStyle};
 
-const PROBE_POSTGRES: &str = "SELECT pg_catalog.pg_backend_pid(), \
-     pg_catalog.current_setting('transaction_read_only'), \
-     pg_catalog.pg_is_in_recovery(), \
-     pg_catalog.current_setting('server_version_num'), \
-     pg_catalog.concat(pg_catalog.pg_postmaster_start_time(), '/', \
-       (SELECT pg_catalog.min(a.backend_start) FROM pg_catalog.pg_stat_activity AS a \
-        WHERE a.backend_type = 'checkpointer')), \
-     (SELECT extract(epoch FROM a.backend_start)::text FROM pg_catalog.pg_stat_activity AS a \
-      WHERE a.pid = pg_catalog.pg_backend_pid())";
-/// Behind the others and [`MONEY_SAMPLE_SQL`].
+/// Behind what a dialect asks, and [`MONEY_SAMPLE_SQL`].
 const ISOLATION: &str = "pg_catalog.current_setting('default_transaction_isolation')";
 const ISOLATION_INDEX: usize = 7;
 const READ_COMMITTED: &str = "read committed";
-/// CockroachDB has no standby, and nothing to look up after a lost commit.
-const PROBE_COCKROACH: &str = "SELECT pg_catalog.pg_backend_pid(), \
-     pg_catalog.current_setting('transaction_read_only'), 'f', '0', '', ''";
 
 /// Opens sessions with one database.
 #[derive(Clone)]
@@ -149,11 +138,11 @@ impl Connector {
         purpose: Purpose,
         limits: SessionLimits,
     ) -> Result<FirstSettings, SqlFault> {
-        let is_cockroach = opened.facts.is_cockroach;
-        let mut sql = session_sql(purpose, limits, is_cockroach);
+        let dialect = opened.facts.dialect;
+        let mut sql = session_sql(purpose, limits, dialect);
         let is_held = self.expectation.is_set();
         if is_held {
-            sql.push_str(identity::look(is_cockroach));
+            sql.push_str(dialect.and_whose());
         }
         let answer = opened.client.simple_query(&sql).await.map_err(|error| {
             let fault = fault::from_error(error, self.side, false);
@@ -253,18 +242,14 @@ impl Connector {
             .connect_raw(Merging::new(socket, switch.clone()), tls)
             .await
             .map_err(|error| fault::from_error(error, self.side, false))?;
-        let is_cockroach = connection.parameter("crdb_version").is_some();
+        let dialect = Dialect::of_reported(|name| connection.parameter(name));
         let watch = Arc::new(Watch::default());
         let task = tokio::spawn(Driver::new(connection, Arc::clone(&watch)));
-        let probe = match is_cockroach {
-            true => PROBE_COCKROACH.to_owned(),
-            false => format!("{PROBE_POSTGRES}, {MONEY_SAMPLE_SQL}, {ISOLATION}"),
-        };
         let answer = client
-            .simple_query(&probe)
+            .simple_query(&dialect.probe(&[MONEY_SAMPLE_SQL, ISOLATION]))
             .await
             .map_err(|error| fault::from_error(error, self.side, false))?;
-        let facts = self.facts(&answer, is_cockroach);
+        let facts = self.facts(&answer, dialect);
         // In any other isolation several requests of one piece would have one snapshot.
         let merging = switch.filter(|_| isolation(&answer) == Some(READ_COMMITTED));
         let canceller = Canceller {
@@ -276,13 +261,12 @@ impl Connector {
         Ok(Opened { client, facts, canceller, watch, merging, task })
     }
 
-    fn facts(&self, answer: &[SimpleQueryMessage], is_cockroach: bool) -> ServerFacts {
+    fn facts(&self, answer: &[SimpleQueryMessage], dialect: Dialect) -> ServerFacts {
         let text = |index: usize| text(answer, index).unwrap_or_default();
         ServerFacts {
             side: self.side,
             backend_pid: text(0).parse().unwrap_or_default(),
-            version: text(3).parse().unwrap_or_default(),
-            is_cockroach,
+            dialect: dialect.with_version_num(text(3).parse().unwrap_or_default()),
             in_recovery: text(2) == "t",
             read_only: text(1) == "on",
             incarnation: text(4).to_owned(),

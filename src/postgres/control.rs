@@ -15,7 +15,7 @@ use crate::domain::fleet::MemberId;
 use crate::domain::history::{Event, Recorded};
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
-use crate::postgres::fence::{cockroach, promote};
+use crate::postgres::fence::{mark, promote};
 use crate::postgres::history;
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
@@ -61,11 +61,11 @@ VALUES (1, $1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING";
 pub(in crate::postgres) const NOTIFY: &str = "pg_catalog.pg_notify('segue_control', '')";
 
 /// A statement that changes the row in a part named `changed`, with an end that counts, and
-/// tells who listens. CockroachDB has no such thing.
+/// tells who listens.
 pub(in crate::postgres) fn told(session: &Session, changing: &str) -> String {
-    match session.facts().is_cockroach {
-        true => quietly(changing),
-        false => format!("{changing}\nSELECT pg_catalog.count({NOTIFY}) FROM changed"),
+    match session.dialect().has_notify() {
+        false => quietly(changing),
+        true => format!("{changing}\nSELECT pg_catalog.count({NOTIFY}) FROM changed"),
     }
 }
 
@@ -97,7 +97,7 @@ impl ControlTable {
         let session = self.pools.of(side).connector().connect(Purpose::Own).await?;
         // Dropped at any time, it is closed at once.
         session.set_busy(true);
-        if session.facts().is_cockroach {
+        if !session.dialect().has_notify() {
             drop(session);
             return std::future::pending().await;
         }
@@ -120,7 +120,7 @@ impl ControlTable {
     ) -> Result<bool, SqlFault> {
         let session = self.pools.of(side).get().await?;
         let Some(from) = from else { return first(&session, to).await };
-        if to.state.phase.primary() == side && !session.facts().is_cockroach {
+        if to.state.phase.primary() == side && session.dialect().has_advisory_locks() {
             // It may have followed before.
             return promote(&session, from, to).await;
         }
@@ -187,7 +187,7 @@ pub(in crate::postgres) async fn change_under(
     to: ControlChange,
 ) -> Result<bool, SqlFault> {
     let sql = quietly(CHANGE);
-    let sql = holder.map_or(sql.clone(), |holder| cockroach::under(&sql, holder));
+    let sql = holder.map_or(sql.clone(), |holder| mark::under(&sql, holder));
     change(session, &sql, from, to).await
 }
 

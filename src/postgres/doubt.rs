@@ -13,7 +13,6 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::connect::Connector;
 use super::flight::stopped;
-use super::pipeline::XID_VERSION_MIN;
 use super::session::{ServerFacts, Session};
 use super::settings::{Purpose, SessionLimits};
 use crate::domain::call::CallContext;
@@ -39,12 +38,7 @@ const END_PROCESS_OLD: &str = "SELECT pg_catalog.pg_terminate_backend(a.pid), NU
      FROM pg_catalog.pg_stat_activity AS a \
      WHERE a.pid = $1 AND extract(epoch FROM a.backend_start)::text = $2";
 const XACT_STATUS: &str = "SELECT pg_catalog.pg_xact_status($1::text::pg_catalog.xid8)::text";
-/// By functions that run as segue's role: that of callers may not look at the outbox, nor at the
-/// server's processes.
-const IN_OUTBOX: &str = "SELECT segue.is_noted($1::text::uuid)";
-const IN_OUTBOX_COCKROACH: &str = "SELECT EXISTS (SELECT 1 FROM segue.outbox \
-     WHERE write_id = $1::text::uuid \
-     AND created_at > pg_catalog.clock_timestamp() - interval '10 minutes')";
+/// By a function that runs as segue's role: that of callers may not look at the server's processes.
 const HAS_CRASHED: &str = "SELECT segue.has_crashed_since($1::text::numeric)";
 
 /// A session on which nothing of the lost one can happen any more.
@@ -84,12 +78,13 @@ async fn has_ended(
     lost: &ServerFacts,
     xid: &mut Option<String>,
 ) -> Result<bool, SqlFault> {
-    if lost.is_cockroach || session.facts().incarnation != lost.incarnation {
+    if !lost.dialect.can_end_sessions() || session.facts().incarnation != lost.incarnation {
         // A restart has ended all processes; where there is no telling, the key decides.
         return Ok(true);
     }
     let params: [&(dyn ToSql + Sync); 2] = [&lost.backend_pid, &lost.backend_start];
-    let sql = if lost.version < XID_VERSION_MIN { END_PROCESS_OLD } else { END_PROCESS };
+    let tells_ids = lost.dialect.tells_transaction_ids();
+    let sql = if tells_ids { END_PROCESS } else { END_PROCESS_OLD };
     let found = session.query(sql, &params).await.map_err(|error| session.fault(error, false))?;
     if xid.is_none() {
         *xid = found.first().and_then(|row| row.try_get(1).ok().flatten());
@@ -128,12 +123,8 @@ async fn look_up(
             return outcome;
         }
     }
-    let is_cockroach = session.facts().is_cockroach;
     let in_outbox = session
-        .query_typed(
-            if is_cockroach { IN_OUTBOX_COCKROACH } else { IN_OUTBOX },
-            &[(&write_id.to_string(), Type::TEXT)],
-        )
+        .query_typed(session.dialect().is_in_outbox(), &[(&write_id.to_string(), Type::TEXT)])
         .await
         .ok()
         .and_then(|rows| rows.first()?.try_get::<_, bool>(0).ok());

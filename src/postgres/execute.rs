@@ -34,7 +34,7 @@ impl Ready {
         {
             return Ok(Self { prepared, params, was_known: true });
         }
-        if session.facts().is_cockroach
+        if !session.dialect().captures_truncate()
             && let Some(fault) = uncaptured(&statement.sql)
         {
             return Err(fault.on(session.side()));
@@ -50,8 +50,7 @@ impl Ready {
     }
 }
 
-/// The refusal of a statement that CockroachDB's triggers do not see: `TRUNCATE` changes the schema
-/// there.
+/// The refusal of a statement that triggers do not see there: `TRUNCATE`.
 fn uncaptured(sql: &str) -> Option<SqlFault> {
     let truncates = analyse(sql).is_ok_and(|it| it.kind == StatementKind::Truncate);
     truncates.then(|| {

@@ -4,6 +4,7 @@ use std::error::Error as _;
 
 use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
+use crate::dialect::CANCELED_WITHOUT_REASON;
 use crate::domain::fault::{FaultKind, Outcome, Routine, SqlFault};
 use crate::domain::side::Side;
 
@@ -12,7 +13,6 @@ pub const READ_ONLY: &str = "25006";
 /// The statement was cancelled, by its timeout or by a request.
 pub const CANCELED: &str = "57014";
 /// What CockroachDB says of a statement that somebody cancelled.
-const COCKROACH_CANCELED: &str = "query execution canceled";
 /// CockroachDB does not know whether the statement was committed.
 const COMPLETION_UNKNOWN: &str = "40003";
 
@@ -76,7 +76,7 @@ fn kind_of(code: &str, db: &DbError, sent: bool) -> FaultKind {
 /// tells that. Where it is in another language it counts as the limit, which is what stops
 /// statements that segue has not cancelled itself.
 fn was_asked_for(message: &str) -> bool {
-    message.contains("user request") || message == COCKROACH_CANCELED
+    message.contains("user request") || message == CANCELED_WITHOUT_REASON
 }
 
 fn ends_the_session(db: &DbError) -> bool {

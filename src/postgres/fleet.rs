@@ -54,8 +54,8 @@ DELETE FROM segue.member WHERE lease_until < pg_catalog.clock_timestamp() - $1::
 #[derive(Debug, Clone)]
 pub struct FleetTable {
     pools: Sides<Pool>,
-    /// CockroachDB: see [`FleetStore::ends_readers`].
-    is_cockroach: Arc<Sides<AtomicBool>>,
+    /// See [`FleetStore::ends_readers`].
+    ends_readers: Arc<Sides<AtomicBool>>,
 }
 
 // === impl FleetTable ===
@@ -63,14 +63,15 @@ pub struct FleetTable {
 impl FleetTable {
     /// The tables of these two databases.
     pub fn new(pools: Sides<Pool>) -> Self {
-        let unknown = || AtomicBool::new(false);
-        let is_cockroach = Arc::new(Sides { source: unknown(), target: unknown() });
-        Self { pools, is_cockroach }
+        let unknown = || AtomicBool::new(true);
+        let ends_readers = Arc::new(Sides { source: unknown(), target: unknown() });
+        Self { pools, ends_readers }
     }
 
     async fn session(&self, side: Side) -> Result<Lease, SqlFault> {
         let session = self.pools.of(side).get().await?;
-        self.is_cockroach.of(side).store(session.facts().is_cockroach, Ordering::Release);
+        let ends_readers = session.dialect().can_end_sessions();
+        self.ends_readers.of(side).store(ends_readers, Ordering::Release);
         Ok(session)
     }
 
@@ -163,7 +164,7 @@ impl FleetStore for FleetTable {
     }
 
     fn ends_readers(&self, side: Side) -> bool {
-        !self.is_cockroach.of(side).load(Ordering::Acquire)
+        self.ends_readers.of(side).load(Ordering::Acquire)
     }
 
     fn forget_lapsed(&self, side: Side, ago: Duration) -> BoxFuture<'_, Result<u64, SqlFault>> {

@@ -60,16 +60,13 @@ pub(super) fn kept_off(session: &Session, cause: SqlFault, found: &SqlFault) -> 
     guarded.then_some(SqlFault { outcome: Outcome::NotApplied, retryable: true, ..cause })
 }
 
-/// Whether somebody has left the session in a transaction: there `now()` stands still, and in a
-/// failed one nothing can be asked. CockroachDB reads its clock twice even where nothing is open,
-/// and says itself how it stands.
+/// Whether somebody has left the session in a transaction: in a failed one nothing can be
+/// asked.
 pub(super) async fn is_in_transaction(session: &Session) -> bool {
-    let (question, at_rest) = match session.facts().is_cockroach {
-        true => ("SHOW TRANSACTION STATUS", "NoTxn"),
-        false => ("SELECT pg_catalog.now() = pg_catalog.statement_timestamp()", "t"),
-    };
-    let Ok(messages) = session.simple_query(question).await else { return true };
-    !messages.iter().any(
-        |message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some(at_rest)),
-    )
+    let at_rest = session.dialect().is_at_rest();
+    let Ok(messages) = session.simple_query(at_rest.sql).await else { return true };
+    let answer = Some(at_rest.answer);
+    !messages
+        .iter()
+        .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == answer))
 }

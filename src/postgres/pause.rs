@@ -10,7 +10,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::MemberId;
 use crate::domain::side::{Side, Sides};
 use crate::postgres::control::number;
-use crate::postgres::fence::cockroach;
+use crate::postgres::fence::mark;
 use crate::postgres::pool::Pool;
 
 /// One at a time: another's is not touched while its lease lasts.
@@ -116,14 +116,14 @@ impl PauseTable {
         let failed = |error| session.fault(error, false);
         let Some(row) = row.map_err(failed)? else {
             // A fence that a lost coordinator left keeps out even those who are not segue's.
-            cockroach::lift_if_lapsed(&session).await;
+            mark::lift_if_lapsed(&session).await;
             return Ok(None);
         };
         let (id, stage): (String, String) =
             (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
         let left_s: f64 = row.try_get(3).map_err(failed)?;
         if left_s <= 0.0 {
-            cockroach::lift_if_lapsed(&session).await;
+            mark::lift_if_lapsed(&session).await;
         }
         Ok(Some(Pause {
             id: parsed(&id, side)?,

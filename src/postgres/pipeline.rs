@@ -20,7 +20,7 @@ use tokio_postgres::SimpleQueryMessage;
 use super::collect::Collector;
 use super::execute::Ready;
 use super::fault::CANCELED;
-use super::fence::cockroach;
+use super::fence::mark;
 use super::flight::{Stop, stopped, supervised};
 use super::guard::{self, access_of};
 use super::session::{ServerFacts, Session};
@@ -33,7 +33,6 @@ use crate::domain::pg_type::Column;
 /// For the answer to COMMIT, which is never cancelled.
 const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 /// `pg_current_xact_id_if_assigned` came with this version.
-pub(super) const XID_VERSION_MIN: u32 = 130_000;
 
 /// Prepares and binds all statements before any is sent.
 pub(super) async fn make_ready(
@@ -232,8 +231,9 @@ pub(super) fn begin_without_xid(session: &Session, write_id: WriteId) -> Step<'_
 fn begin_by(session: &Session, write_id: WriteId, with_xid: bool) -> Step<'_> {
     let facts = session.facts();
     let xid = if with_xid { ", pg_catalog.pg_current_xact_id()" } else { "" };
-    let look = cockroach::look(session).map(|look| format!("; {look}")).unwrap_or_default();
-    let modes = format!("{}{}", cockroach::isolation(facts).unwrap_or_default(), access_of(facts));
+    let look = mark::look(session).map(|look| format!("; {look}")).unwrap_or_default();
+    let modes =
+        format!("{}{}", facts.dialect.writers_isolation().unwrap_or_default(), access_of(facts));
     let sql = format!("{}{xid}{look}", super::batch::begin_sql(&modes, write_id));
     let work = Box::pin(async move {
         let answer =
@@ -249,7 +249,7 @@ fn begin_by(session: &Session, write_id: WriteId, with_xid: bool) -> Step<'_> {
 
 /// Whether the server can tell a transaction's id.
 pub(super) fn tells_xid(facts: &ServerFacts) -> bool {
-    !facts.is_cockroach && facts.version >= XID_VERSION_MIN
+    facts.dialect.tells_transaction_ids()
 }
 
 /// COMMIT, the answer to which is awaited for a time only.

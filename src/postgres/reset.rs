@@ -30,12 +30,6 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// A reset is a round trip; a new session takes several, and a process of the server.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Cursors, subscriptions and the role go before the settings: another role may not be allowed to
-/// reset some of them.
-const TAKE_OFF: &str =
-    "CLOSE ALL; UNLISTEN *; RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; ";
-/// CockroachDB has one user for a session's whole life, and its functions cannot subscribe.
-const TAKE_OFF_COCKROACH: &str = "CLOSE ALL; RESET ROLE; RESET ALL; ";
 const DISCARD: &str = "DISCARD TEMP; DISCARD SEQUENCES; ";
 
 /// True where the session is in no transaction, by which all of this could be undone.
@@ -197,8 +191,7 @@ pub(super) async fn to_first_state(session: &Session) -> bool {
 
 /// One message, and so one transaction: all of it or nothing.
 fn statements(session: &Session) -> String {
-    let is_cockroach = session.facts().is_cockroach;
-    let mut sql = String::from(if is_cockroach { TAKE_OFF_COCKROACH } else { TAKE_OFF });
+    let mut sql = session.dialect().take_off().to_owned();
     sql.push_str(&session.first_settings().0);
     // Segue's own part of the settings stays as it was left.
     if session.is_guarded() {
@@ -208,7 +201,7 @@ fn statements(session: &Session) -> String {
         let _ = write!(sql, "SET segue.write_id = '{write_id}'; ");
     }
     sql.push_str(DISCARD);
-    if is_cockroach {
+    if !session.dialect().has_advisory_locks() {
         return sql;
     }
     // Evaluated from left to right. The second is false where a function has given the lock up:
@@ -230,7 +223,7 @@ fn statements(session: &Session) -> String {
 /// One round trip. False where something is left that cannot be taken off.
 async fn run(session: &Session) -> Result<bool, SqlFault> {
     let failed = |error| session.fault(error, true);
-    if session.facts().is_cockroach {
+    if !session.dialect().has_advisory_locks() {
         session.batch_execute(&statements(session)).await.map_err(failed)?;
         return Ok(true);
     }

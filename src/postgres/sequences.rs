@@ -7,67 +7,6 @@ use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
 use crate::postgres::session::Session;
 
-/// Whether a column's values are integers, whatever domain it is of.
-macro_rules! is_numeric {
-    () => {
-        "(WITH RECURSIVE b (oid) AS (SELECT a.atttypid UNION ALL \
-            SELECT y.typbasetype FROM b JOIN pg_catalog.pg_type AS y ON y.oid = b.oid \
-            WHERE y.typtype = 'd') \
-        SELECT pg_catalog.bool_or(b.oid IN (20, 21, 23, 1700)) FROM b)"
-    };
-}
-
-/// Sequences with the columns that they give values to: those that own them (`serial`, identity),
-/// and those whose default asks them. The last column tells whether the column has the sequence's
-/// own numbers: a text, or a number that the default computes from one, says nothing of them.
-const SEQUENCES: &str = concat!(
-    "SELECT n.nspname::text, c.relname::text, o.nspname::text, t.relname::text, a.attname::text, \
-        s.seqincrement, s.seqmin, s.seqmax, s.seqcycle, pg_catalog.pg_sequence_last_value(c.oid), \
-        pg_catalog.has_sequence_privilege(c.oid, 'UPDATE'), current_user::text, \
-        ",
-    is_numeric!(),
-    " AND (e.sql IS NULL OR pg_catalog.strpos(e.sql, 'nextval(') = 0 OR e.sql ~ \
-            '^(pg_catalog\\.)?nextval\\(''([^'']|'''')+''::(pg_catalog\\.)?regclass\\)$') \
-, 1::int8 \
-    FROM pg_catalog.pg_sequence AS s \
-    JOIN pg_catalog.pg_class AS c ON c.oid = s.seqrelid AND c.relpersistence = 'p' \
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-    LEFT JOIN (SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS place \
-            FROM pg_catalog.pg_depend AS d \
-            WHERE d.classid = 'pg_catalog.pg_class'::regclass \
-                AND d.refclassid = 'pg_catalog.pg_class'::regclass \
-                AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') \
-        UNION SELECT d.refobjid, f.adrelid, f.adnum FROM pg_catalog.pg_depend AS d \
-            JOIN pg_catalog.pg_attrdef AS f ON f.oid = d.objid \
-            WHERE d.classid = 'pg_catalog.pg_attrdef'::regclass \
-                AND d.refclassid = 'pg_catalog.pg_class'::regclass) AS u ON u.sequence = c.oid \
-    LEFT JOIN pg_catalog.pg_class AS t ON t.oid = u.relation \
-    LEFT JOIN pg_catalog.pg_namespace AS o ON o.oid = t.relnamespace \
-    LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = u.relation AND a.attnum = u.place \
-    LEFT JOIN (SELECT f.adrelid, f.adnum, pg_catalog.pg_get_expr(f.adbin, f.adrelid) AS sql \
-            FROM pg_catalog.pg_attrdef AS f) AS e ON e.adrelid = u.relation AND e.adnum = u.place \
-    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'segue') ORDER BY 1, 2"
-);
-
-/// The same on CockroachDB, which keeps no such dependencies: each with no column.
-const SEQUENCES_OF_COCKROACH: &str = "\
-    SELECT s.schemaname::text, s.sequencename::text, NULL::text, NULL::text, NULL::text, \
-        s.increment_by, s.min_value, s.max_value, s.cycle, s.last_value, \
-        pg_catalog.has_sequence_privilege(c.oid, 'UPDATE'), current_user::text, NULL::bool, \
-        s.cache_size \
-    FROM pg_catalog.pg_sequences AS s \
-    JOIN pg_catalog.pg_namespace AS n ON n.nspname = s.schemaname \
-    JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = s.sequencename \
-    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'segue') ORDER BY 1, 2";
-/// Columns whose default asks a sequence, with the default, and whether they are integers.
-const DEFAULTS_OF_COCKROACH: &str = "\
-    SELECT n.nspname::text, t.relname::text, a.attname::text, \
-        pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.atttypid IN (20, 21, 23, 1700) \
-    FROM pg_catalog.pg_attrdef AS d JOIN pg_catalog.pg_class AS t ON t.oid = d.adrelid \
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace \
-    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum \
-    WHERE pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%'";
-
 /// Steps that a sequence is set further by where its numbers are part of larger values, which
 /// cannot be read back: as many as PostgreSQL itself logs ahead, and skips after a crash.
 const MARGIN_STEPS: i64 = 32;
@@ -263,9 +202,8 @@ async fn outermost(
 
 async fn list(session: &Session) -> Result<Vec<Sequence>, SqlFault> {
     let failed = |error| session.fault(error, false);
-    let is_cockroach = session.facts().is_cockroach;
-    let sql = if is_cockroach { SEQUENCES_OF_COCKROACH } else { SEQUENCES };
-    let prepared = session.prepared(sql).await?;
+    let catalogue = session.dialect().sequences();
+    let prepared = session.prepared(catalogue.sequences).await?;
     let rows = session.query(&prepared.statement, &[]).await.map_err(failed)?;
     let mut sequences: Vec<Sequence> = Vec::new();
     for row in &rows {
@@ -278,8 +216,8 @@ async fn list(session: &Session) -> Result<Vec<Sequence>, SqlFault> {
             last.columns.push(column);
         }
     }
-    if is_cockroach {
-        let rows = session.query(DEFAULTS_OF_COCKROACH, &[]).await.map_err(failed)?;
+    if let Some(defaults) = catalogue.defaults {
+        let rows = session.query(defaults, &[]).await.map_err(failed)?;
         for row in &rows {
             let (column, default) = default_of(row).map_err(failed)?;
             let asked = sequences.iter_mut().find(|it| asks(&default, &it.name, &column.table));

@@ -17,6 +17,7 @@ use super::reset::FirstSettings;
 use super::settings::Purpose;
 use super::statements::StatementCache;
 use super::{fault, types};
+use crate::dialect::Dialect;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::pg_type::{Column, PgType};
@@ -32,10 +33,8 @@ pub struct ServerFacts {
     pub side: Side,
     /// The process that serves the session.
     pub backend_pid: i32,
-    /// `server_version_num`; 0 where it is not PostgreSQL.
-    pub version: u32,
-    /// CockroachDB rather than PostgreSQL.
-    pub is_cockroach: bool,
+    /// What it speaks.
+    pub dialect: Dialect,
     /// A standby.
     pub in_recovery: bool,
     /// Whether transactions begin read-only.
@@ -284,6 +283,11 @@ impl Session {
             && !self.watch.poisoned.load(Ordering::Acquire)
     }
 
+    /// What the server speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.facts.dialect
+    }
+
     /// A fault from the driver's error, with the server's last words where it has ended
     /// the session.
     pub fn fault(&self, error: tokio_postgres::Error, sent: bool) -> SqlFault {
@@ -293,7 +297,7 @@ impl Session {
         {
             fault.message = format!("{}: {last_words}", fault.message);
         }
-        if self.facts.is_cockroach && fault.sqlstate == fault::READ_ONLY {
+        if self.facts.dialect.fences_by_mark() && fault.sqlstate == fault::READ_ONLY {
             // Its look has failed: it asks again before it is used.
             self.set_share(None);
         }

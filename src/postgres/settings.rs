@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::own::{DEFAULT_LEASE, silence_max};
+use crate::dialect::Dialect;
 use crate::domain::table::quote_literal;
 
 /// How often a server asks a client that is silent on the network whether it is there, once it has
@@ -16,10 +17,6 @@ const OWN_LOCK: Duration = Duration::from_secs(5);
 /// The same for the control row, the lease and the fleet: the next attempt is due soon.
 const CONTROL_STATEMENT: Duration = Duration::from_secs(5);
 const CONTROL_LOCK: Duration = Duration::from_secs(2);
-
-/// How long a caller's transaction may stand still on CockroachDB, beside what
-/// `transactions.idle_max` says: it is what a sidecar that is stopped leaves behind.
-const LEFT_ALONE: Duration = Duration::from_secs(90);
 
 /// What segue's own statements rely on, whatever is set for its role or the database.
 const RELIED_ON: [(&str, &str); 11] = [
@@ -40,21 +37,6 @@ const RELIED_ON: [(&str, &str); 11] = [
     ("idle_session_timeout", "0"),
     ("default_transaction_deferrable", "off"),
 ];
-/// Ways of planning that somebody has switched off, and costs that are set for the role or the
-/// database: segue's statements are few and known, and need their indexes. What the server's own
-/// configuration says of costs fits its disks, and stays.
-const PLANNER: &str = " UNION ALL \
-    SELECT s.name, pg_catalog.set_config(s.name, s.boot_val, false) \
-    FROM pg_catalog.pg_settings AS s WHERE s.context = 'user' AND s.setting <> s.boot_val \
-        AND (s.name LIKE 'enable\\_%' OR s.source IN ('database', 'user', 'database user') \
-            AND (s.name LIKE '%\\_cost' OR s.name LIKE 'geqo%' OR s.name LIKE '%\\_collapse\\_limit' \
-                OR s.name IN ('constraint_exclusion', 'cursor_tuple_fraction', \
-                    'force_parallel_mode', 'debug_parallel_query', 'effective_cache_size', \
-                    'recursive_worktable_factor')))";
-/// Errors in English, for whoever reads segue's logs, where the role may say so.
-const MESSAGES: &str = " UNION ALL \
-    SELECT s.name, pg_catalog.set_config(s.name, 'C', false) FROM pg_catalog.pg_settings AS s \
-    WHERE s.name = 'lc_messages' AND pg_catalog.current_setting('is_superuser') = 'on'";
 
 /// Begins a transaction that looks at catalogues, and at tables of segue's own, for people: nobody
 /// waits for what it holds. So it needs no end by the lease, and a process that gets no time, or
@@ -164,11 +146,7 @@ impl SessionLimits {
 ///
 /// The time zone and the order of days and months stay the server's, as the application
 /// knows them; what the text form of parameters depends on is fixed.
-///
-/// On CockroachDB sessions that may write are SERIALIZABLE where nothing else is said: in any other
-/// isolation nothing orders their look at the control row. Nobody can end a session there, so those
-/// of callers end by themselves where their transaction is left alone.
-pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach: bool) -> String {
+pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, dialect: Dialect) -> String {
     let mut settings = vec![
         ("DateStyle", "ISO".to_owned()),
         ("IntervalStyle", "postgres".to_owned()),
@@ -184,20 +162,12 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach:
             settings.extend(RELIED_ON.map(|(name, value)| (name, value.to_owned())));
         }
     }
-    if is_cockroach && purpose != Purpose::Own {
-        // Capture notes keys as the session writes them.
-        settings.push(("bytea_output", "hex".to_owned()));
-    }
-    if is_cockroach && purpose != Purpose::Read {
-        settings.push(("default_transaction_isolation", "serializable".to_owned()));
-    }
-    if purpose == Purpose::Own && !is_cockroach {
-        // A snapshot taken before a lock was waited for is one of the past.
-        settings.push(("default_transaction_isolation", "read committed".to_owned()));
-    }
-    if is_cockroach && purpose == Purpose::Write {
-        settings.push(("idle_in_transaction_session_timeout", milliseconds(LEFT_ALONE)));
-    }
+    let of_dialect = match purpose {
+        Purpose::Read => dialect.settings_of_readers(),
+        Purpose::Write => dialect.settings_of_writers(),
+        Purpose::Own => dialect.settings_of_own(),
+    };
+    settings.extend(of_dialect.iter().map(|(name, value)| (*name, (*value).to_owned())));
     if let Some(limit) = limits.statement_timeout {
         settings.push(("statement_timeout", milliseconds(limit)));
     }
@@ -224,7 +194,10 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, is_cockroach:
          WHERE NOT (s.name = 'synchronous_commit' AND s.setting = 'remote_apply')",
         values.join(", ")
     );
-    if purpose == Purpose::Own && !is_cockroach { format!("{sql}{PLANNER}{MESSAGES}") } else { sql }
+    match purpose {
+        Purpose::Own => sql + &dialect.further_settings_of_own(),
+        Purpose::Read | Purpose::Write => sql,
+    }
 }
 
 /// How a server notices that a client is gone without a word: what a connection leaves behind that

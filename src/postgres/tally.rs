@@ -84,10 +84,9 @@ pub async fn counts(
     let mut counted = Counted::default();
     for mapping in mappings {
         let (here, there) = (mapping.on(one.side()), mapping.on(other.side()));
-        // CockroachDB keeps no estimate there.
-        let estimated = match one.facts().is_cockroach {
-            true => estimate(&other, there).await?,
-            false => estimate(&one, here).await?,
+        let estimated = match one.dialect().tells_sizes() {
+            true => estimate(&one, here).await?,
+            false => estimate(&other, there).await?,
         };
         if estimated > rows_max as f64 {
             counted.left_out += 1;

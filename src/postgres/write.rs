@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use tokio_util::task::TaskTracker;
 
 use super::execute::{Ready, is_stale, may_be_outdated};
-use super::fence::cockroach;
+use super::fence::mark;
 use super::flight::{Holder, InFlight, stopped, supervised, unless_stopped};
 use super::param::RawParam;
 use super::pipeline;
@@ -58,7 +58,7 @@ async fn run(pool: &Pool, request: WriteRequest) -> Result<WriteAnswer, SqlFault
     let mut conflicts = 0;
     loop {
         let lease = unless_stopped(context, side, pool.get_until(context.deadline)).await?;
-        let made_again = lease.facts().is_cockroach;
+        let made_again = lease.dialect().asks_for_retries();
         let answer = prepared_anew(pool, lease, &request).await;
         let Err(fault) = &answer else {
             // If we crash here, the caller is not told of what is done. It is in the outbox.
@@ -133,7 +133,7 @@ async fn attempt(pool: &Pool, lease: Lease, request: &WriteRequest) -> Result<Wr
     let were_known = ready.iter().any(|it| it.was_known);
     let returns_rows = ready.iter().any(Ready::returns_rows);
     // Where each transaction looks at the epoch, a statement is not alone.
-    let looks = cockroach::look(session).is_some();
+    let looks = mark::look(session).is_some();
     let answer = match (ready.pop(), ready.is_empty()) {
         (Some(only), true) if !returns_rows && !looks && request.idempotency.is_none() => {
             alone(pool, flight, only, request).await

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::dialect::Dialect;
 use crate::domain::pg_type::PgType;
 use crate::domain::relation::{Column, Table};
 use crate::domain::side::Side;
@@ -64,10 +65,8 @@ pub struct Catalogue {
 /// A server and its database.
 #[derive(Debug, Clone, Default)]
 pub struct Server {
-    /// CockroachDB rather than PostgreSQL.
-    pub is_cockroach: bool,
-    /// `server_version_num`; 0 for CockroachDB.
-    pub version: u32,
+    /// What it speaks.
+    pub dialect: Dialect,
     /// A standby.
     pub in_recovery: bool,
     /// Transactions begin read-only.

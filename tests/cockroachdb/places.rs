@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 const POSTGRES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/postgres");
+const DIALECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/dialect");
 const TESTS_BEGIN: &str = "#[cfg(test)]\nmod ";
 /// Shorter texts and pieces are found in everything.
 const TEXT_CHARS_MIN: usize = 24;
@@ -74,7 +75,7 @@ pub fn unreached() -> Vec<Unreached> {
 /// The texts of each place that hold SQL, each in its pieces.
 pub fn all() -> BTreeMap<Place, Vec<Vec<String>>> {
     let mut places: BTreeMap<Place, Vec<Vec<String>>> = BTreeMap::new();
-    for path in files(Path::new(POSTGRES)) {
+    for path in files(Path::new(POSTGRES)).into_iter().chain(files(Path::new(DIALECT))) {
         let text = std::fs::read_to_string(&path).expect("a source file can be read");
         let text = text.split(TESTS_BEGIN).next().unwrap_or_default();
         let file = path.strip_prefix(SOURCE).expect("it is below").display().to_string();

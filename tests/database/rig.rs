@@ -41,7 +41,7 @@ pub(crate) const SCHEMA: &str = concat!(
     CREATE SCHEMA segue;
     CREATE TABLE segue.idempotency (key text PRIMARY KEY, content bytea NOT NULL,
         response bytea, created_at timestamptz NOT NULL DEFAULT clock_timestamp());",
-    include_str!("../../src/postgres/schema/callers.sql")
+    include_str!("../../src/dialect/postgresql/callers.sql")
 );
 
 impl Rig {

@@ -135,7 +135,7 @@ fn context() -> CallContext {
 #[tokio::test]
 async fn a_write_under_an_older_epoch_is_refused() {
     let member = Member::new().await;
-    assert!(member.writes.get().await.unwrap().facts().is_cockroach);
+    assert!(member.writes.get().await.unwrap().dialect().fences_by_mark());
     // Its session was opened in time, and is not told.
     let old = member.writes.get().await.unwrap();
     drop(old);

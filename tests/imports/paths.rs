@@ -60,6 +60,12 @@ fn tree(
     at
 }
 
+/// All names in the code: of variables, functions, types, modules, fields.
+pub(crate) fn names_in(code: &str) -> Vec<String> {
+    let tokens = tokens_of(&without_comments_and_texts(code));
+    tokens.into_iter().filter(|token| is_name(token)).collect()
+}
+
 fn is_name(token: &str) -> bool {
     token.starts_with(|first: char| first.is_alphabetic() || first == '_')
 }

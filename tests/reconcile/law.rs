@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use segue::dialect::Dialect;
 use segue::domain::side::Side;
 use segue::domain::table::{TableMapping, TableName};
 use segue::ports::reconcile::OutboxWork;
 use segue::postgres::capture;
 use segue::postgres::reconcile::batch::BatchParams;
-use segue::postgres::schema::{Flavour, script};
+use segue::postgres::schema::script;
 
 use crate::support::{Database, Major, Pair, shared};
 use crate::world::{self, Way, drain, waiting};
@@ -21,7 +22,7 @@ async fn captured(source: &str, target: &str, tables: &[&str]) -> Pair {
 }
 
 fn with_segue(tables: &str) -> String {
-    format!("{tables};{}", script(Side::Source, Flavour::PostgreSql))
+    format!("{tables};{}", script(Side::Source, Dialect::POSTGRESQL))
 }
 
 async fn install(pair: &Pair, tables: &[&str]) {

@@ -1,8 +1,9 @@
 //! What cannot be read is neither absent nor equal.
 
+use segue::dialect::Dialect;
 use segue::domain::side::Side;
 use segue::domain::verify::Discrepancy;
-use segue::postgres::schema::{Flavour, script};
+use segue::postgres::schema::script;
 use segue::postgres::verify::Params;
 
 use crate::support::{Database, Major, Pair, Segue, shared};
@@ -63,7 +64,7 @@ async fn undecodable(schemas: bool) -> Pair {
         format!("UPDATE t SET v = convert_from('\\x{byte}'::bytea, 'SQL_ASCII') WHERE id = 5")
     };
     let with = |side, byte| {
-        let script = if schemas { script(side, Flavour::PostgreSql) } else { String::new() };
+        let script = if schemas { script(side, Dialect::POSTGRESQL) } else { String::new() };
         format!("{script}; {table} {}", odd(byte))
     };
     let source = Database::create_ascii(shared(Major::V15), &with(Side::Source, "ff")).await;

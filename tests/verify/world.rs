@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use segue::dialect::Dialect;
 use segue::domain::side::Side;
 use segue::domain::verify::{Discrepancy, Finding};
 use segue::dsn::Dsn;
@@ -13,7 +14,7 @@ use segue::postgres::outbox::Outbox;
 use segue::postgres::pool::{Params as PoolParams, Pool};
 use segue::postgres::reconcile::batch::{BatchParams, OutboxWorker};
 use segue::postgres::reconcile::{Params as ReconcileParams, Reconciler};
-use segue::postgres::schema::{Flavour, script};
+use segue::postgres::schema::script;
 use segue::postgres::settings::Purpose;
 use segue::postgres::verify::chunk::ChunkDone;
 use segue::postgres::verify::{Params, Verifier};
@@ -23,7 +24,7 @@ use crate::support::{Database, Pair};
 /// Makes both databases, segue's tables in them, and notes the migrated tables:
 /// name on the source, on the target, key columns.
 pub async fn pair(source: &str, target: &str, tables: &[(&str, &str, &str)]) -> Pair {
-    let with = |side, sql: &str| format!("{}; {sql}", script(side, Flavour::PostgreSql));
+    let with = |side, sql: &str| format!("{}; {sql}", script(side, Dialect::POSTGRESQL));
     let pair = Pair::fresh(&with(Side::Source, source), &with(Side::Target, target)).await;
     register(&pair, tables).await;
     pair

@@ -200,10 +200,7 @@ async fn assemble(
             Arc::new(Claims::new(target.clone(), splitter, owner.clone(), ids, gaps))
         }
     };
-    let foreign_keys = match target.get().await?.facts().is_cockroach {
-        true => ForeignKeys::Active,
-        false => ForeignKeys::Replica,
-    };
+    let foreign_keys = ForeignKeys::on(target.get().await?.dialect());
     // A process of its own, or a part of one that copies nothing beside it.
     let memory = RowMemory::new(config.limits.memory);
     let row_bytes_max = config.limits.row_bytes_max;

@@ -10,7 +10,7 @@ use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
 use crate::postgres::backfill::plan::Plan;
 use crate::postgres::backfill::snapshot::Captured;
-use crate::postgres::fence::{check_follows, cockroach, say_copying, share_copies};
+use crate::postgres::fence::{check_follows, say_copying, share_copies};
 use crate::postgres::outbox::said;
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::shape::Role;
@@ -258,16 +258,9 @@ async fn empty_once(
         return Ok(None);
     }
     let ids: Vec<String> = plan.plans.iter().map(|table| table.table_id.to_string()).collect();
-    // A TRUNCATE commits what is open on CockroachDB, and is ordered against no flip. Children go
-    // before their parents.
-    let deletes: String =
-        tables.iter().rev().map(|table| format!("DELETE FROM {table}; ")).collect();
-    let (tables, ids) = (tables.join(", "), ids.join(", "));
-    let role = if client.facts().is_cockroach {
-        ""
-    } else {
-        "SET LOCAL session_replication_role = replica; "
-    };
+    let ids = ids.join(", ");
+    let dialect = client.dialect();
+    let role = dialect.as_replica();
     let claims = if has_claims {
         format!(
             "DELETE FROM segue.backfill WHERE table_id IN ({ids}); \
@@ -280,7 +273,7 @@ async fn empty_once(
         true => share_copies(client.facts()),
         false => say_copying(client.facts()),
     };
-    let isolation = cockroach::isolation(client.facts()).unwrap_or_default();
+    let isolation = dialect.writers_isolation().unwrap_or_default();
     let begin = format!(
         "BEGIN{isolation}; {role}SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; {share}"
     );
@@ -289,10 +282,7 @@ async fn empty_once(
         if has_claims {
             check_follows(&client).await?;
         }
-        let sql = match client.facts().is_cockroach {
-            true => format!("{deletes}{claims}COMMIT"),
-            false => format!("TRUNCATE {tables}; {claims}COMMIT"),
-        };
+        let sql = format!("{}{claims}COMMIT", dialect.empty(&tables));
         client.batch_execute(&sql).await.map_err(said(&client))
     };
     if let Err(fault) = emptied.await {

@@ -265,7 +265,7 @@ impl Claims {
         let params: [&(dyn ToSql + Sync); 6] =
             [&owner, &self.owner.host, &workers, &lease_s, &beat.throttled, &beat.share];
         client.execute(&renew.statement, &params).await.map_err(said(&client))?;
-        if client.facts().is_cockroach {
+        if !client.dialect().can_end_sessions() {
             return Ok(());
         }
         let end = client.prepared(END_SESSIONS).await?;

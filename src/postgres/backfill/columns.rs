@@ -178,7 +178,9 @@ impl Columns {
             if let Some(guard) = guard(&value, from, to, pair) {
                 columns.guards.push(format!("({value} IS NULL OR {guard})"));
             }
-            if pair.to_cockroach && matches!(from.kind, TypeKind::Array(_)) {
+            if !pair.shadow_dialect.has_array_dimensions()
+                && matches!(from.kind, TypeKind::Array(_))
+            {
                 columns.guards.push(plain_array(&value));
             }
         }

@@ -25,7 +25,7 @@ mod write;
 
 use std::time::Duration;
 
-use crate::postgres::fence::{cockroach, say_copying, share_copies};
+use crate::postgres::fence::{say_copying, share_copies};
 use crate::postgres::reconcile::session::ForeignKeys;
 use crate::postgres::session::ServerFacts;
 
@@ -75,7 +75,7 @@ fn begin_writing(facts: &ServerFacts, foreign_keys: ForeignKeys, fenced: bool) -
         ForeignKeys::Active => "",
     };
     let share = if fenced { share_copies(facts) } else { say_copying(facts) };
-    let isolation = cockroach::isolation(facts).unwrap_or(" ISOLATION LEVEL READ COMMITTED");
+    let isolation = facts.dialect.writers_isolation().unwrap_or(" ISOLATION LEVEL READ COMMITTED");
     format!(
         "BEGIN{isolation} READ WRITE{role}; \
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {TEXTS}; \

@@ -115,8 +115,8 @@ pub async fn numbered(
     Ok((found, missing))
 }
 
-/// Looks at the tables on both sides. Rows are written as `load` says; on CockroachDB always by
-/// `INSERT`.
+/// Looks at the tables on both sides. Rows are written as `load` says; by `INSERT` where the target
+/// takes no `COPY`.
 ///
 /// # Errors
 ///
@@ -132,11 +132,11 @@ pub async fn plan(
     for client in [&from, &to] {
         client.batch_execute(BEGIN_LOOK).await.map_err(said(client))?;
     }
-    let cockroach = to.facts().is_cockroach;
-    let load = if cockroach { Load::Insert } else { load };
+    let dialect = to.dialect();
+    let load = if dialect.takes_copy() { load } else { Load::Insert };
     let ignored = IgnoredColumns::new();
-    let loaded =
-        catalog::load_these(&from, &to, Side::Source, registered, &ignored, !cockroach).await;
+    let copied = dialect.has_replication_role();
+    let loaded = catalog::load_these(&from, &to, Side::Source, registered, &ignored, copied).await;
     let mut shapes = loaded.map_err(|(side, error)| {
         let client = if side == Side::Source { &from } else { &to };
         client.fault(error, true)

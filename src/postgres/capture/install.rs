@@ -15,7 +15,7 @@ use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName, quote_identifier, quote_literal};
 use crate::postgres::catalog::{self, Table};
 use crate::postgres::outbox::SLOT_NOW;
-use crate::postgres::schema::{self, Flavour, SETUP_LOCK, SetupError};
+use crate::postgres::schema::{self, SETUP_LOCK, SetupError};
 
 /// The pause between two attempts at a lock: long enough for the writers that had queued
 /// behind the last one to pass.
@@ -36,17 +36,17 @@ pub async fn install(
     mappings: &[TableMapping],
 ) -> Result<Report, SetupError> {
     let failed = SetupError::database(params.side);
-    let flavour = schema::flavour(client).await.map_err(&failed)?;
-    if flavour == Flavour::CockroachDb && params.side == Side::Source {
+    let dialect = schema::dialect(client).await.map_err(&failed)?;
+    if !dialect.can_be_source() && params.side == Side::Source {
         return Err(SetupError::Unsupported { side: params.side });
     }
     let mappings = &without_retired(client, mappings).await.map_err(&failed)?;
     let (found, refused) = sort_out(client, params.side, mappings).await?;
     let mut captured = Vec::new();
     for (mapping, table) in found {
-        captured.push(match flavour {
-            Flavour::PostgreSql => install_one(client, params, mapping, &table).await?,
-            Flavour::CockroachDb => install_rows(client, params, mapping, &table).await?,
+        captured.push(match dialect.captures_by_row() {
+            true => install_rows(client, params, mapping, &table).await?,
+            false => install_one(client, params, mapping, &table).await?,
         });
     }
     Ok(Report { captured, refused })
@@ -64,7 +64,7 @@ pub async fn print(
     mappings: &[TableMapping],
 ) -> Result<(String, Vec<Refusal>), SetupError> {
     let failed = SetupError::database(params.side);
-    let flavour = schema::flavour(client).await.map_err(&failed)?;
+    let dialect = schema::dialect(client).await.map_err(&failed)?;
     let (found, refused) = sort_out(client, params.side, mappings).await?;
     let listed: Vec<TableMapping> = found.iter().map(|(mapping, _)| (*mapping).clone()).collect();
     let ids = if schema::version(client).await.map_err(&failed)? > 0 {
@@ -80,7 +80,7 @@ pub async fn print(
             free
         });
         sql.push_str(&format!("-- {}\n", table.name));
-        if flavour == Flavour::CockroachDb {
+        if dialect.captures_by_row() {
             let form = row_form_of(params.side, table, id);
             sql.push_str(&form.create_function());
             sql.push_str(&form.create_trigger(&table.name));

@@ -7,7 +7,7 @@ use super::Params;
 use super::form::{FUNCTION_PREFIX, TRIGGER_PREFIX, no_op};
 use super::install::{current_user, under_lock};
 use crate::domain::table::{TableName, quote_identifier};
-use crate::postgres::schema::{self, Flavour, SETUP_LOCK, SetupError};
+use crate::postgres::schema::{self, SETUP_LOCK, SetupError};
 
 /// What is copied before a gap in capture and not again after it may be stale for ever: a
 /// backfill looks at this count. Capture can be taken from a schema that is not up to date.
@@ -18,13 +18,13 @@ const NOTE_GAP: &str = "DO $segue$BEGIN
 END$segue$;
 ";
 
-/// The same without a block, which not every CockroachDB has.
+/// The same without a block, which not every server has.
 const NOTE_GAP_PLAINLY: &str =
     "UPDATE segue.outbox_state SET capture_gaps = capture_gaps + 1 WHERE id = 1";
 
 /// Makes every function of capture do nothing, at once and without a lock on any table of
-/// the application. On CockroachDB they look at the phase by themselves. What follows is not captured: the caller sets the phase, and empties
-/// the outbox in a later transaction, when no writer is in it any more.
+/// the application. Where they cannot be replaced so, they look at the phase by themselves. What
+/// follows is not captured: the caller sets the phase, and empties the outbox in a later transaction, when no writer is in it any more.
 ///
 /// All functions are replaced in one transaction, the caller's or its own. If we crash here,
 /// all of them capture or none.
@@ -34,7 +34,7 @@ const NOTE_GAP_PLAINLY: &str =
 /// Whatever the database says.
 pub async fn give_up<C: GenericClient>(client: &C) -> Result<u64, Error> {
     let functions = functions(client).await?;
-    if schema::flavour(client).await? == Flavour::CockroachDb {
+    if !schema::dialect(client).await?.captures_until_switched_off() {
         if schema::version(client).await? >= schema::OUTBOX_STATE_SINCE {
             client.batch_execute(NOTE_GAP_PLAINLY).await?;
         }
@@ -62,7 +62,7 @@ pub async fn give_up<C: GenericClient>(client: &C) -> Result<u64, Error> {
 pub async fn remove(client: &mut Client, params: &Params) -> Result<u64, SetupError> {
     let side = params.side;
     let failed = SetupError::database(side);
-    let flavour = schema::flavour(client).await.map_err(&failed)?;
+    let dialect = schema::dialect(client).await.map_err(&failed)?;
     give_up(client).await.map_err(&failed)?;
     let rows = client
         .query(
@@ -99,9 +99,9 @@ pub async fn remove(client: &mut Client, params: &Params) -> Result<u64, SetupEr
                 )
             })
             .collect();
-        let dropped = match flavour {
-            Flavour::PostgreSql => under_lock(client, params, &table, oid, &sql).await,
-            Flavour::CockroachDb => client.batch_execute(&sql).await.map_err(&failed),
+        let dropped = match dialect.has_advisory_locks() {
+            true => under_lock(client, params, &table, oid, &sql).await,
+            false => client.batch_execute(&sql).await.map_err(&failed),
         };
         match dropped {
             Ok(()) => removed += triggers.len() as u64,

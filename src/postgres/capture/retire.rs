@@ -9,8 +9,9 @@ use tokio_postgres::{Client, Error, GenericClient, Row};
 use super::Params;
 use super::form::FUNCTION_PREFIX;
 use super::install::{lock_setup, under_lock};
+use crate::dialect::Dialect;
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
-use crate::postgres::schema::{self, Flavour, SetupError};
+use crate::postgres::schema::{self, SetupError};
 
 /// Both in one statement: a table is never in both lists, or in neither.
 const MOVE: &str = "
@@ -33,25 +34,6 @@ FROM segue.retired_table WHERE adopted_at IS NULL ORDER BY 1, 2";
 const ADOPT: &str = "
 UPDATE segue.retired_table SET adopted_at = pg_catalog.clock_timestamp()
 WHERE source_schema = $1 AND source_name = $2 AND adopted_at IS NULL";
-/// Capture's triggers by the functions that they call.
-const TRIGGERS: &str = "
-SELECT c.oid, n.nspname::text, c.relname::text, pg_catalog.array_agg(t.tgname::text)
-FROM pg_catalog.pg_trigger AS t
-JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
-JOIN pg_catalog.pg_namespace AS s ON s.oid = p.pronamespace AND s.nspname = 'segue'
-JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
-JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE t.tgparentid = 0 AND pg_catalog.starts_with(p.proname::text, $1) GROUP BY 1, 2, 3";
-/// The same where triggers have no parents.
-const TRIGGERS_OF_COCKROACH: &str = "
-SELECT c.oid, n.nspname::text, c.relname::text, pg_catalog.array_agg(t.tgname::text)
-FROM pg_catalog.pg_trigger AS t
-JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
-JOIN pg_catalog.pg_namespace AS s ON s.oid = p.pronamespace AND s.nspname = 'segue'
-JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
-JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE pg_catalog.left(p.proname::text, pg_catalog.length($1::text)) = $1::text GROUP BY 1, 2, 3";
-
 /// A table that is no longer part of the migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retired {
@@ -128,9 +110,9 @@ pub async fn retire(
     by: &str,
 ) -> Result<Retirement, SetupError> {
     let failed = SetupError::database(params.side);
-    let flavour = schema::flavour(client).await.map_err(&failed)?;
+    let dialect = schema::dialect(client).await.map_err(&failed)?;
     let transaction = client.transaction().await.map_err(&failed)?;
-    if flavour == Flavour::PostgreSql {
+    if dialect.has_advisory_locks() {
         lock_setup(&transaction).await.map_err(&failed)?;
     }
     transaction
@@ -146,7 +128,7 @@ pub async fn retire(
     transaction.commit().await.map_err(&failed)?;
     let mut triggers = 0;
     for id in &ids {
-        triggers += uncapture(client, params, flavour, *id).await?;
+        triggers += uncapture(client, params, dialect, *id).await?;
     }
     Ok(Retirement { known: !ids.is_empty(), settled, triggers })
 }
@@ -164,14 +146,12 @@ pub async fn adopt(client: &Client, table: &TableName) -> Result<bool, Error> {
 async fn uncapture(
     client: &mut Client,
     params: &Params,
-    flavour: Flavour,
+    dialect: Dialect,
     id: i32,
 ) -> Result<u64, SetupError> {
     let failed = SetupError::database(params.side);
     let prefix = format!("{FUNCTION_PREFIX}{id}_");
-    let is_postgres = flavour == Flavour::PostgreSql;
-    let sql = if is_postgres { TRIGGERS } else { TRIGGERS_OF_COCKROACH };
-    let rows = client.query(sql, &[&prefix]).await.map_err(&failed)?;
+    let rows = client.query(dialect.triggers_of_capture(), &[&prefix]).await.map_err(&failed)?;
     let mut taken = 0;
     for row in &rows {
         let found = || -> Result<(u32, TableName, Vec<String>), Error> {
@@ -184,7 +164,7 @@ async fn uncapture(
             format!("DROP TRIGGER IF EXISTS {name} ON {};\n", table.quoted())
         };
         let sql: String = names.iter().map(drop).collect();
-        if is_postgres {
+        if dialect.has_advisory_locks() {
             match under_lock(client, params, &table, oid, &sql).await {
                 // It went meanwhile, and its triggers with it.
                 Err(error) if error.sqlstate() == Some(&SqlState::UNDEFINED_TABLE) => continue,

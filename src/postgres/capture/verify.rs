@@ -9,7 +9,7 @@ use super::{Params, on_side, registry, tables};
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::catalog::{self, Table, TableKind};
-use crate::postgres::schema::{self, Flavour};
+use crate::postgres::schema;
 
 /// `pg_trigger.tgenabled` of a trigger that fires in every session.
 const ALWAYS: &str = "A";
@@ -46,7 +46,7 @@ pub async fn verify_installed<C: GenericClient>(
         mappings.iter().map(|mapping| on_side(mapping, params.side).clone()).collect();
     let found = catalog::load(client, &names).await?;
     let ids = registry::ids(client, params.side, mappings).await?;
-    let flavour = schema::flavour(client).await?;
+    let dialect = schema::dialect(client).await?;
     let mut drifts = Vec::new();
     for (mapping, id) in mappings.iter().zip(ids) {
         let name = on_side(mapping, params.side);
@@ -69,7 +69,7 @@ pub async fn verify_installed<C: GenericClient>(
         if !registry::is_current(client, id, mapping, &keys).await? {
             drift(name, "the mapping or the primary key has changed".to_owned());
         }
-        if flavour == Flavour::CockroachDb {
+        if dialect.captures_by_row() {
             let form = row_form_of(params.side, table, id);
             if let Some(what) = form.standing(client, table.oid).await?.fault() {
                 drift(name, format!("trigger {} is {what}", form.trigger()));
@@ -114,7 +114,7 @@ pub async fn ids_of<C: GenericClient>(
     Ok(names.iter().zip(ids).filter(|(name, _)| drifted(name)).filter_map(|(_, id)| id).collect())
 }
 
-/// The form that a table's capture has on CockroachDB.
+/// The form that a table's capture has where it is by row.
 pub(super) fn row_form_of(side: Side, table: &Table, table_id: i32) -> RowForm<'_> {
     let key = table.primary_key.as_ref().map_or(&[][..], |key| key.columns.as_slice());
     RowForm { side, table_id, key }

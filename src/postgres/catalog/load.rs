@@ -10,7 +10,7 @@ use super::{
 };
 use crate::domain::relation::text_equality;
 use crate::domain::table::TableName;
-use crate::postgres::schema::{self, Flavour};
+use crate::postgres::schema;
 
 const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
@@ -198,14 +198,10 @@ async fn complete<C: GenericClient>(client: &C, rows: &[Row]) -> Result<Vec<Tabl
             persistence: persistence_of(row.try_get(5)?),
         });
     }
-    // Not every CockroachDB can tell what a trigger is made by, and it has no rules. It calls every
-    // trigger that is not disabled one that always fires, and knows no other.
-    let is_cockroach = schema::flavour(client).await? == Flavour::CockroachDb;
-    let (enabled, definition) = match is_cockroach {
-        true => ("CASE t.tgenabled::text WHEN 'D' THEN 'D' ELSE 'O' END", "''::text"),
-        false => ("t.tgenabled::text", "pg_catalog.pg_get_triggerdef(t.oid)"),
-    };
-    let triggers = TRIGGERS.replace("{enabled}", enabled).replace("{definition}", definition);
+    let dialect = schema::dialect(client).await?;
+    let triggers = TRIGGERS
+        .replace("{enabled}", dialect.trigger_enabled())
+        .replace("{definition}", dialect.trigger_definition());
     for row in client.query(&triggers, &[&oids]).await? {
         let Some(index) = at(&row)? else { continue };
         let enabled: &str = row.try_get(2)?;
@@ -215,7 +211,7 @@ async fn complete<C: GenericClient>(client: &C, rows: &[Row]) -> Result<Vec<Tabl
             definition: row.try_get(3)?,
         });
     }
-    if is_cockroach {
+    if !dialect.has_rules() {
         return Ok(tables);
     }
     for row in client.query(RULES, &[&oids]).await? {

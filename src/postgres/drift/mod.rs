@@ -126,7 +126,7 @@ impl CaptureWatch {
         look: Look,
     ) -> Result<Vec<Noticed>, SqlFault> {
         let client = self.pools.of(side).get().await?;
-        if client.facts().is_cockroach {
+        if !client.dialect().notes_foreign_writes() {
             return match phase.captures() && phase.primary() == side {
                 true => self.ask(side, &client, tables).await,
                 false => Ok(Vec::new()),

@@ -17,19 +17,9 @@ pub const NOT_SHADOW: &str = "fence.not_shadow";
 /// What the control row of the side says.
 const LOOK: &str = "SELECT phase FROM segue.control WHERE id = 1";
 
-/// Says for the transaction that it is a copy of segue's own, so that capture lets it pass. The
-/// token does not leave the server. Where its table is not there yet, neither is a trigger that
-/// asks for it.
+/// Says for the transaction that it is a copy of segue's own, so that capture lets it pass.
 pub fn say_copying(facts: &ServerFacts) -> String {
-    match facts.is_cockroach {
-        true => format!("SELECT pg_catalog.set_config('{COPYING}', 'on', true)"),
-        false => format!(
-            "DO $segue$ BEGIN \
-             IF pg_catalog.to_regclass('segue.copy_token') IS NOT NULL THEN \
-             PERFORM pg_catalog.set_config('{COPYING}', c.token, true) \
-             FROM segue.copy_token AS c WHERE c.id = 1; END IF; END $segue$"
-        ),
-    }
+    facts.dialect.say_copying(COPYING)
 }
 
 /// PL/pgSQL that does `this` where the transaction is a copy of segue's own: for functions that
@@ -48,17 +38,9 @@ pub fn when_copying(this: &str) -> String {
 }
 
 /// Says that the transaction copies, and takes the shared lock for it. It stands in a statement
-/// before the look.
-///
-/// On CockroachDB, where there is no such lock, the look alone orders a SERIALIZABLE transaction.
+/// before the look, which alone orders a SERIALIZABLE transaction where there is no such lock.
 pub fn share_copies(facts: &ServerFacts) -> String {
-    let copying = say_copying(facts);
-    match facts.is_cockroach {
-        true => copying,
-        false => {
-            format!("{copying}; SELECT pg_catalog.pg_advisory_xact_lock_shared({CLASS}, {COPIES})")
-        }
-    }
+    format!("{}{}", say_copying(facts), facts.dialect.and_share_copies((CLASS, COPIES)))
 }
 
 /// Looks, under the lock, whether the session's side is still one to copy to.

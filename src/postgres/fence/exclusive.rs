@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::writers::{self, Writer};
-use super::{CLASS, TRANSACTIONS, cockroach, key_of};
+use super::{CLASS, TRANSACTIONS, key_of, mark};
 use uuid::Uuid;
 
 use crate::domain::control::Version;
@@ -69,19 +69,14 @@ impl Exclusive {
         let limits = SessionLimits::control(lease);
         let session = connector.connect_with(Purpose::Own, limits).await?;
         let lease_ms = lease.as_millis().max(1);
-        let ends = match session.facts().is_cockroach {
-            // The mark has an end of its own.
-            true => cockroach::HOLDERS_SETTINGS.to_owned(),
-            // The setting came with PostgreSQL 14, which capture needs as well.
-            false => format!("SET idle_session_timeout = {lease_ms}"),
-        };
+        let ends = session.dialect().settings_of_holder(lease_ms);
         let sql = format!(
             "{ends}; SET idle_in_transaction_session_timeout = {lease_ms}; \
              SET statement_timeout = {lease_ms}"
         );
         let set = session.batch_execute(&sql).await;
         set.map_err(|error| session.fault(error, false))?;
-        let holder = session.facts().is_cockroach.then(Uuid::new_v4);
+        let holder = session.dialect().fences_by_mark().then(Uuid::new_v4);
         Ok(Self { session, holder, lease })
     }
 
@@ -111,10 +106,10 @@ impl Exclusive {
     /// What the database reports; the lock is gone with the session then.
     pub async fn acquire(&self, epoch: u64, attempt: Duration) -> Result<bool, SqlFault> {
         if let Some(holder) = self.holder {
-            let raised = cockroach::raise(&self.session, holder, epoch, self.lease).await?;
+            let raised = mark::raise(&self.session, holder, epoch, self.lease).await?;
             if raised {
                 // Whoever has looked before, and not committed, cannot any more.
-                cockroach::read_outbox(&self.session, holder).await?;
+                mark::read_outbox(&self.session, holder).await?;
             }
             return Ok(raised);
         }
@@ -159,7 +154,7 @@ impl Exclusive {
     /// What the database reports; the lock is gone with the session then.
     pub async fn release(&self) -> Result<bool, SqlFault> {
         if let Some(holder) = self.holder {
-            return cockroach::lift(&self.session, holder).await;
+            return mark::lift(&self.session, holder).await;
         }
         // The session has no other advisory locks.
         self.run("SELECT pg_catalog.pg_advisory_unlock_all()").await.map(|()| true)
@@ -172,7 +167,7 @@ impl Exclusive {
             tokio::time::sleep(interval).await;
             match self.holder {
                 Some(holder) => {
-                    match cockroach::renew(&self.session, holder, self.lease).await {
+                    match mark::renew(&self.session, holder, self.lease).await {
                         Ok(true) => {}
                         // Gone with the flip, or lost: whatever is done under it says so.
                         Ok(false) => return std::future::pending().await,
@@ -242,7 +237,7 @@ impl Exclusive {
     /// What the database reports, or that the fence was lost.
     pub async fn outbox_rows(&self) -> Result<u64, SqlFault> {
         if let Some(holder) = self.holder {
-            return cockroach::read_outbox(&self.session, holder).await;
+            return mark::read_outbox(&self.session, holder).await;
         }
         let prepared = self.session.prepared(OUTBOX).await?;
         let row = self.session.query_one(&prepared.statement, &[]).await;

@@ -12,17 +12,17 @@
 //!
 //! [`Readers`] are of another kind: their lock keeps nobody out, and shows whose a session is.
 
-pub(in crate::postgres) mod cockroach;
 mod copies;
 mod exclusive;
+pub(in crate::postgres) mod mark;
 mod promote;
 mod readers;
 mod session;
 pub mod writers;
 
-pub use cockroach::lost as fence_lost;
 pub use copies::{NOT_SHADOW, check_follows, say_copying, share_copies, when_copying};
 pub use exclusive::{Exclusive, Standbys};
+pub use mark::lost as fence_lost;
 pub(in crate::postgres) use promote::promote;
 pub(in crate::postgres) use readers::Found;
 pub use readers::{ReadSession, Readers, key_of_member, read_sessions};

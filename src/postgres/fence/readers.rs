@@ -16,8 +16,8 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, watch};
 use tokio_postgres::Row;
 
+use super::READERS;
 use super::session::{first, not_primary};
-use super::{READERS, cockroach};
 use crate::domain::control::{ControlRow, ControlState, Phase};
 use crate::domain::fault::{Outcome, SqlFault};
 use crate::domain::fleet::MemberId;
@@ -114,13 +114,8 @@ impl Readers {
     // Modelled as `Action::OpenReads` and `Action::LookForReads` in tests/model_cutover.
     pub(in crate::postgres) async fn enter(&self, session: &Session) -> Result<(), SqlFault> {
         let Some(known) = self.owner.inner.get() else { return Ok(()) };
-        let (lock, look) = match session.facts().is_cockroach {
-            true => ("SELECT 't'".to_owned(), cockroach::LOOK),
-            false => (
-                format!("SELECT pg_catalog.pg_try_advisory_lock_shared({READERS}, {})", known.key),
-                "SELECT epoch, phase FROM segue.control_state()",
-            ),
-        };
+        let dialect = session.dialect();
+        let (lock, look) = (dialect.try_share((READERS, known.key)), dialect.control_look());
         // Polled in this order, they are sent in this order, each in a transaction of its own: the
         // look's snapshot is taken when the lock is held, whatever the default isolation is.
         let (locked, row) = tokio::join!(
@@ -180,7 +175,7 @@ impl Found {
 ///
 /// What the database reports.
 pub async fn read_sessions(session: &Session) -> Result<Option<Vec<ReadSession>>, SqlFault> {
-    if session.facts().is_cockroach {
+    if !session.dialect().has_advisory_locks() {
         return Ok(None);
     }
     let failed = |error| session.fault(error, false);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::readers::{Owner, Readers};
-use super::{CLASS, cockroach, key_of};
+use super::{CLASS, key_of, mark};
 use crate::domain::control::{ControlRow, ControlState, Phase};
 use crate::domain::fault::{FaultKind, NOT_PRIMARY, Outcome, SqlFault};
 use crate::domain::fleet::MemberId;
@@ -189,19 +189,9 @@ impl Fence {
     /// Lock and look in one round trip, each a transaction of its own: the look's snapshot is
     /// taken when the lock is held, whatever the database's default isolation is.
     async fn attempt(&self, session: &Session, state: ControlState) -> Result<Attempt, SqlFault> {
-        let is_cockroach = session.facts().is_cockroach;
-        let lock = match is_cockroach {
-            // Each of its transactions looks at the epoch itself.
-            true => "SELECT 't'".to_owned(),
-            false => format!(
-                "SELECT pg_catalog.pg_try_advisory_lock_shared({CLASS}, {})",
-                key_of(state.epoch)
-            ),
-        };
-        let look = match is_cockroach {
-            true => cockroach::LOOK,
-            false => "SELECT epoch, phase FROM segue.control_state()",
-        };
+        let dialect = session.dialect();
+        let lock = dialect.try_share((CLASS, key_of(state.epoch)));
+        let look = dialect.control_look();
         // Polled in this order, they are sent in this order.
         let (locked, row) = tokio::join!(
             biased;
@@ -215,9 +205,9 @@ impl Fence {
         if !locked {
             return Ok(Attempt::Held);
         }
-        if is_cockroach && first(&row, 2).as_deref() == Some("t") {
+        if dialect.fences_by_mark() && first(&row, 2).as_deref() == Some("t") {
             if first(&row, 3).as_deref() == Some("t") {
-                cockroach::lift_lapsed(session).await;
+                mark::lift_lapsed(session).await;
             }
             return Ok(Attempt::Held);
         }
@@ -274,7 +264,7 @@ pub(in crate::postgres) async fn leave(session: &Session) -> Result<(), SqlFault
 }
 
 async fn unlock(session: &Session, epoch: u64) -> Result<(), SqlFault> {
-    if session.facts().is_cockroach {
+    if !session.dialect().has_advisory_locks() {
         return Ok(());
     }
     let sql = format!("SELECT pg_catalog.pg_advisory_unlock_shared({CLASS}, {})", key_of(epoch));

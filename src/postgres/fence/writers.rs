@@ -88,13 +88,13 @@ impl std::fmt::Display for Writer {
     }
 }
 
-/// All of them. On CockroachDB nobody holds a lock of the fence, and nobody can be told.
+/// All of them. Where no lock is the fence, nobody holds one, and nobody can be told.
 ///
 /// # Errors
 ///
 /// What the database reports.
 pub async fn shared(session: &Session) -> Result<Vec<Writer>, SqlFault> {
-    if session.facts().is_cockroach {
+    if !session.dialect().has_advisory_locks() {
         session.batch_execute("SELECT 1").await.map_err(|error| session.fault(error, false))?;
         return Ok(Vec::new());
     }
@@ -103,14 +103,14 @@ pub async fn shared(session: &Session) -> Result<Vec<Writer>, SqlFault> {
     read(session, &rows.map_err(|error| session.fault(error, false))?)
 }
 
-/// Those that have claimed rows of the outbox. CockroachDB ends a claim that is silent by its own
-/// limit.
+/// Those that have claimed rows of the outbox. Where nobody can end them, a claim that is silent
+/// ends by its own limit.
 ///
 /// # Errors
 ///
 /// What the database reports.
 pub async fn claims(session: &Session) -> Result<Vec<Writer>, SqlFault> {
-    if session.facts().is_cockroach {
+    if !session.dialect().can_end_sessions() {
         return Ok(Vec::new());
     }
     let prepared = session.prepared(CLAIMS).await?;

@@ -69,7 +69,7 @@ impl ForeignNotes {
             return Ok(0);
         }
         let client = self.pools.of(NOTING).get().await?;
-        if client.facts().is_cockroach {
+        if !client.dialect().notes_foreign_writes() {
             return Ok(0);
         }
         if !phase.captures() {
@@ -146,7 +146,8 @@ impl ForeignNotes {
                 return Ok(false);
             }
             let client = self.pools.of(NOTING).get().await?;
-            let waiting = !client.facts().is_cockroach && notes::waiting(&client).await?;
+            let waiting =
+                client.dialect().notes_foreign_writes() && notes::waiting(&client).await?;
             if !waiting || begun.elapsed() >= OTHERS_MAX {
                 return Ok(waiting);
             }
@@ -162,7 +163,7 @@ impl ForeignAdmin for ForeignNotes {
     fn none_left(&self, epoch: u64) -> BoxFuture<'_, Result<bool, SqlFault>> {
         async move {
             let client = self.pools.of(NOTING).get().await?;
-            if client.facts().is_cockroach {
+            if !client.dialect().notes_foreign_writes() {
                 return Ok(true);
             }
             if !notes::refused_since(&client, epoch).await?

@@ -23,16 +23,6 @@ const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 /// `undefined_table`, `undefined_function`, `invalid_schema_name`.
 const ABSENT: [&str; 3] = ["42P01", "42883", "3F000"];
 
-/// Functions that run as segue's role: that of callers has no right on the table. On CockroachDB it
-/// has, for capture's sake.
-const TAKE: &str = "SELECT segue.take_key($1, $2)";
-const TAKE_COCKROACH: &str = "INSERT INTO segue.idempotency (key, content, created_at) \
-     VALUES ($1, $2, pg_catalog.clock_timestamp())";
-const KEEP: &str = "SELECT segue.keep_answer($1, $2)";
-const KEEP_COCKROACH: &str = "UPDATE segue.idempotency SET response = $2 WHERE key = $1";
-const FIND: &str = "SELECT is_same, answer FROM segue.find_answer($1, $2)";
-const FIND_COCKROACH: &str = "SELECT content = $2, response FROM segue.idempotency WHERE key = $1";
-
 /// What is known of a key.
 #[derive(Debug)]
 pub(super) enum Seen {
@@ -58,7 +48,7 @@ pub(super) fn check_key(idempotency: &Idempotency) -> Result<(), SqlFault> {
 /// do not run.
 pub(super) fn insert<'a>(session: &'a Session, idempotency: &'a Idempotency) -> Step<'a> {
     let content: &[u8] = &idempotency.content;
-    let sql = if session.facts().is_cockroach { TAKE_COCKROACH } else { TAKE };
+    let sql = session.dialect().take_key();
     execute(session, StepKind::Key, sql, Type::BYTEA, &idempotency.key, content.to_vec())
 }
 
@@ -83,7 +73,7 @@ pub(super) fn keep<'a>(
             .with_hint("return less, or send the call without a key")
             .on(session.side()));
     }
-    let sql = if session.facts().is_cockroach { KEEP_COCKROACH } else { KEEP };
+    let sql = session.dialect().keep_answer();
     Ok(execute(session, StepKind::Response, sql, Type::BYTEA, &idempotency.key, response))
 }
 
@@ -127,7 +117,7 @@ pub(super) async fn look_up(
     idempotency: &Idempotency,
 ) -> Result<Seen, SqlFault> {
     let (key, asked): (&str, &[u8]) = (&idempotency.key, &idempotency.content);
-    let sql = if session.facts().is_cockroach { FIND_COCKROACH } else { FIND };
+    let sql = session.dialect().find_answer();
     let rows = session
         .query_typed(sql, &[(&key, Type::TEXT), (&asked, Type::BYTEA)])
         .await

@@ -17,19 +17,6 @@ use crate::domain::identity::{Identity, Place};
 use crate::domain::side::Side;
 use crate::dsn::Dsn;
 
-/// Behind the settings of a session, in the same round trip: a function that sessions of callers may
-/// call as well.
-const LOOK: &str = "; SELECT w.migration_id::text, w.own_id::text, w.generation::text, w.place, \
-    w.system, w.database FROM segue.whose() AS w";
-/// There places are compared when it is joined.
-const LOOK_COCKROACH: &str = "; SELECT i.migration_id::text, i.own_id::text, i.generation::text, \
-    i.place, ''::text, ''::text FROM segue.identity AS i WHERE i.id = 1";
-
-/// The question of a new session.
-pub(in crate::postgres) fn look(is_cockroach: bool) -> &'static str {
-    if is_cockroach { LOOK_COCKROACH } else { LOOK }
-}
-
 /// Which database a connector's sessions must be with, once that is known. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Expectation {

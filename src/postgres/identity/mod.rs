@@ -18,7 +18,6 @@ use crate::postgres::schema;
 use crate::postgres::session::Session;
 
 pub use expected::Expectation;
-pub(in crate::postgres) use expected::look;
 
 /// The reason of a session that is not had, since it would be with another database.
 pub const ANOTHER_DATABASE: &str = "unavailable.identity";
@@ -135,10 +134,9 @@ pub async fn pair(session: &Session, identity: &Identity) -> Result<(), SqlFault
 /// Where the session's database is. What the role may not ask, or the server has no notion of, is
 /// not known then.
 pub(super) async fn here(session: &Session) -> Place {
-    let forms: &[&str] = match session.facts().is_cockroach {
-        // What tells its clusters apart is not for every role, and may be switched off.
-        true => &[HERE_WITHOUT_SYSTEM],
-        false => &[HERE, HERE_WITHOUT_SYSTEM],
+    let forms: &[&str] = match session.dialect().tells_system_identifier() {
+        true => &[HERE, HERE_WITHOUT_SYSTEM],
+        false => &[HERE_WITHOUT_SYSTEM],
     };
     for sql in forms {
         let Ok(row) = session.query_one(*sql, &[]).await else { continue };

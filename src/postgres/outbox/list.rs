@@ -171,7 +171,10 @@ impl Outbox {
     pub async fn list(&self, limit: u32, failed_only: bool) -> Result<Vec<OutboxEntry>, SqlFault> {
         let client = self.client().await?;
         let least = i32::from(failed_only);
-        let key = if client.facts().is_cockroach { "o.key".to_owned() } else { readable("o.key") };
+        let key = match client.dialect().makes_keys_readable() {
+            true => readable("o.key"),
+            false => "o.key".to_owned(),
+        };
         let rows = client.query(&LIST.replace("{key}", &key), &[&least, &i64::from(limit)]).await;
         let rows = rows.map_err(said(&client))?;
         let side = self.side();

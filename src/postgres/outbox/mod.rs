@@ -53,10 +53,7 @@ pub(in crate::postgres) const KEY_TEXTS: &str = "SET LOCAL DateStyle = 'ISO, YMD
 
 /// The column that tells outbox rows apart while they are claimed, and its type.
 fn place_of(client: &Lease) -> (&'static str, &'static str) {
-    match client.facts().is_cockroach {
-        true => ("row_id", "uuid"),
-        false => ("ctid", "tid"),
-    }
+    client.dialect().place_of_row()
 }
 
 /// Primary-key values of one row of a migrated table, by the table's small id.

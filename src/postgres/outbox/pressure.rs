@@ -86,7 +86,7 @@ impl OutboxUpkeep {
 
     /// Bytes on disk.
     async fn bytes(&self, client: &Lease) -> Result<u64, SqlFault> {
-        if client.facts().is_cockroach {
+        if !client.dialect().has_outbox_ring() {
             return Ok(sum(&self.waiting_by_table(client).await?));
         }
         Ok(parts(client).await?.iter().map(|part| part.bytes).sum())
@@ -99,7 +99,7 @@ impl OutboxUpkeep {
     async fn remove_done(&self, client: &Lease) -> Result<bool, SqlFault> {
         let emptied = self.truncate(Keep::Held).await?;
         let limit = self.params.bytes_max;
-        if client.facts().is_cockroach {
+        if !client.dialect().has_outbox_ring() {
             return Ok(emptied > 0);
         }
         let held = client.query_one(IS_HELD, &[]).await.map_err(said(client))?;
@@ -182,7 +182,7 @@ impl OutboxUpkeep {
             foldings.insert(*table_id, folding);
         }
         let mut folded = 0;
-        if client.facts().is_cockroach {
+        if !client.dialect().has_outbox_ring() {
             let window = format!("true LIMIT {}", self.params.rows_max);
             for folding in foldings.values() {
                 while let rows @ 1.. = fold_window(client, folding, "segue.outbox", &window).await?
@@ -214,13 +214,13 @@ impl OutboxUpkeep {
 
     /// What waits, by table, most first: keys, and what stands for ranges of them.
     async fn waiting_by_table(&self, client: &Lease) -> Result<Vec<Waiting>, SqlFault> {
-        let is_cockroach = client.facts().is_cockroach;
+        let has_ring = client.dialect().has_outbox_ring();
         let mut tables = BTreeMap::<i32, u64>::new();
-        let slots = if is_cockroach { 1 } else { OUTBOX_SLOTS };
+        let slots = if has_ring { OUTBOX_SLOTS } else { 1 };
         for slot in 0..slots {
-            let (table, bytes) = match is_cockroach {
-                true => ("segue.outbox".to_owned(), format!("pg_catalog.count(*) * {ROW_BYTES}")),
-                false => (format!("segue.outbox_{slot}"), sized("o")),
+            let (table, bytes) = match has_ring {
+                true => (format!("segue.outbox_{slot}"), sized("o")),
+                false => ("segue.outbox".to_owned(), format!("pg_catalog.count(*) * {ROW_BYTES}")),
             };
             let sql = format!(
                 "SELECT o.table_id, ({bytes})::int8 FROM {table} AS o \

@@ -155,7 +155,7 @@ pub async fn noted(
 ///
 /// If we crash here, the table is cut when its keys are folded next.
 pub(super) async fn cut(client: &Lease, side: Side, table_id: i32) -> Option<KeyOrder> {
-    if client.facts().is_cockroach {
+    if !client.dialect().samples_pages() {
         return None;
     }
     let begun = client.batch_execute(&format!("{BEGIN}; {KEY_TEXTS}")).await;

@@ -156,11 +156,9 @@ impl Servers {
 ///
 /// What the primary reports.
 pub async fn seen(client: &Lease, side: Side, hold: bool) -> Result<Option<String>, SqlFault> {
-    let sql = match (hold, client.facts().is_cockroach) {
-        (false, _) => WHO.to_owned(),
-        // SERIALIZABLE transactions have no shared locks there.
-        (true, true) => format!("{WHO} FOR UPDATE"),
-        (true, false) => format!("{WHO} FOR SHARE"),
+    let sql = match hold {
+        false => WHO.to_owned(),
+        true => format!("{WHO}{}", client.dialect().lock_row_clause()),
     };
     let who = client.prepared(&sql).await?;
     let row = client.query_opt(&who.statement, &[&side.as_str()]).await.map_err(said(client))?;
@@ -203,7 +201,7 @@ pub async fn name(pool: &Pool) -> Result<String, SqlFault> {
 async fn who(pool: &Pool) -> Result<Option<Who>, SqlFault> {
     let client = pool.get().await?;
     let facts = client.facts();
-    if facts.incarnation.is_empty() || facts.is_cockroach || facts.in_recovery {
+    if facts.incarnation.is_empty() || !facts.dialect.may_lose_commits() || facts.in_recovery {
         return Ok(None);
     }
     let started = facts.incarnation.clone();

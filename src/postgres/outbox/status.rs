@@ -45,12 +45,12 @@ impl Outbox {
     /// What the database reports.
     pub async fn status(&self) -> Result<OutboxStatus, SqlFault> {
         let client = self.client().await?;
-        // CockroachDB tells no table's size but for a look at all its ranges. What waits is counted
-        // already; what is forgotten goes when its window is over.
+        // Where no size is told, what waits is counted already; what is forgotten goes when its
+        // window is over.
         let counted = format!("pg_catalog.count(*) * {ROW_BYTES}::int8");
-        let (bytes, pending_bytes) = match client.facts().is_cockroach {
-            true => (counted.as_str(), counted.clone()),
-            false => (BYTES, sized("o")),
+        let (bytes, pending_bytes) = match client.dialect().has_outbox_ring() {
+            true => (BYTES, sized("o")),
+            false => (counted.as_str(), counted.clone()),
         };
         let status = STATUS.replace("{bytes}", bytes).replace("{pending_bytes}", &pending_bytes);
         let row = client.query_one(&status, &[&self.stuck_after]).await.map_err(said(&client))?;

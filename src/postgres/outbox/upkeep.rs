@@ -132,7 +132,7 @@ impl OutboxUpkeep {
     /// Empties parts of the ring, or removes single rows where there is no ring.
     pub(super) async fn truncate(&self, keep: Keep) -> Result<u64, SqlFault> {
         let client = self.outbox.client().await?;
-        if client.facts().is_cockroach {
+        if !client.dialect().has_outbox_ring() {
             return self.remove_forgotten(&client, keep).await;
         }
         let slots = client.query(&resting_slots(), &[]).await.map_err(said(&client))?;
@@ -189,7 +189,8 @@ impl OutboxUpkeep {
     /// statements that took.
     async fn remove_forgotten(&self, client: &Lease, keep: Keep) -> Result<u64, SqlFault> {
         let sql = remove_sql("segue.outbox", place_of(client).0, keep, "");
-        let (age_s, rows_max) = (keep.age_s(), self.params.rows_max.min(ROWS_MAX_COCKROACH));
+        let age_s = keep.age_s();
+        let rows_max = client.dialect().removed_at_once(self.params.rows_max);
         let mut statements = 0;
         while execute(client, &sql, &[&age_s, &rows_max]).await? > 0 {
             statements += 1;
@@ -203,22 +204,16 @@ impl OutboxUpkeep {
             FROM segue.idempotency WHERE created_at < pg_catalog.clock_timestamp() \
                 - $1::float8 * '1 second'::interval LIMIT $2 FOR UPDATE SKIP LOCKED))";
         let kept_s = self.params.idempotency_kept.as_secs_f64();
-        let rows_max = match client.facts().is_cockroach {
-            true => self.params.rows_max.min(ROWS_MAX_COCKROACH),
-            false => self.params.rows_max,
-        };
+        let rows_max = client.dialect().removed_at_once(self.params.rows_max);
         execute(&client, sql, &[&kept_s, &rows_max]).await
     }
 }
 
-/// Rows that one statement removes on CockroachDB at most: it locks all that it scans, and who
-/// writes there meanwhile makes it begin again.
-const ROWS_MAX_COCKROACH: i64 = 500;
 /// How often one is made that the server asks to make again.
 const ATTEMPTS: u32 = 5;
 
-/// Runs a statement that is a transaction of its own, again where CockroachDB says that it could
-/// not be ordered among others. Nothing of it was applied then.
+/// Runs a statement that is a transaction of its own, again where the server says that it could not
+/// be ordered among others. Nothing of it was applied then.
 async fn execute(
     client: &Lease,
     sql: &str,

@@ -63,7 +63,7 @@ async fn end(
     silence: Duration,
     lease: Duration,
 ) -> Result<usize, SqlFault> {
-    if session.facts().is_cockroach {
+    if !session.dialect().can_end_sessions() {
         return Ok(0);
     }
     // Dropped in the middle, the session is closed rather than used again.

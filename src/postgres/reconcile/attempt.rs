@@ -58,7 +58,7 @@ impl Reconciler {
         let shapes = self.shapes().await?;
         let tables = group(keys, &shapes)?;
         // CockroachDB has no such digests.
-        if room.is_wide() && !tables.iter().any(|table| table.shape.across) {
+        if room.is_wide() && !tables.iter().any(|table| table.shape.across()) {
             return Box::pin(self.attempt_wide(keys, &tables, &shapes, learned, room)).await;
         }
         let keys_as = self.foreign_keys().await?;
@@ -235,7 +235,7 @@ pub(super) async fn lock(shadow: &Transaction, tables: &[TableKeys]) -> Result<(
     }
     let on = on(shadow.side());
     let client = shadow.client()?;
-    let by_row = client.facts().is_cockroach;
+    let by_row = !client.dialect().has_advisory_locks();
     let share = if by_row { SHARE_TABLES_BY_ROW } else { SHARE_TABLES };
     let share = client.prepared(share).await.map_err(of_fault)?;
     let keys = client.prepared(LOCK_KEYS).await.map_err(of_fault)?;

@@ -33,23 +33,16 @@ use crate::telemetry::spans::{self, Writers};
 
 /// READ COMMITTED: the claim sees what was committed before it, and nothing more is needed.
 /// The limit on idleness frees the claims of a member that is stopped but not dead.
-/// A part of the ring that fills up has no statistics yet: without a word the planner would
-/// sort all of it for each claim instead of following the index. The savepoint lets a claim
-/// be taken back.
+/// The savepoint lets a claim be taken back.
 // Its end without the member's knowing is modelled as `Action::LoseClaim` in tests/model.
 const BEGIN: &str = "\
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path = pg_catalog; \
     SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '90s'";
 /// How often a claim's session is heard of: well within that limit.
 const HEARD_OF: Duration = Duration::from_secs(20);
-const FOLLOW_THE_INDEX: &str = "; SET LOCAL enable_seqscan = off; \
-    SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off";
 const SAVE: &str = "; SAVEPOINT claim";
-/// CockroachDB has no such settings, and no such need: there the index is partial and not a part
-/// of a ring.
 fn begin(facts: &ServerFacts) -> String {
-    let plan = if facts.is_cockroach { "" } else { FOLLOW_THE_INDEX };
-    format!("{BEGIN}{plan}{SAVE}")
+    format!("{BEGIN}{}{SAVE}", facts.dialect.and_follow_the_index())
 }
 
 /// Bounds of a batch.

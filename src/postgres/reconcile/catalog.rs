@@ -6,11 +6,13 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use crate::compare::common::{Form, form};
+use crate::dialect::Dialect;
 use crate::domain::pg_type::Column;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::pool::Lease;
 use crate::postgres::reconcile::cells;
+use crate::postgres::reconcile::form::across;
 use crate::postgres::reconcile::key_column::key_column;
 use crate::postgres::reconcile::queries::{COLUMNS, KEY, REFERENCES, TABLES, UNFIT, UNIQUES};
 use crate::postgres::reconcile::shape::{ForeignKey, KeyColumn, Pair, TableShape, UniqueIndex};
@@ -165,15 +167,17 @@ async fn load_one(
     }
     let nothing = BTreeSet::new();
     let ignored = ignored.get(&primary_name).unwrap_or(&nothing);
-    let overrides = !shadow.facts().is_cockroach;
-    let across = primary.facts().is_cockroach || !overrides;
+    let dialects = [primary.dialect(), shadow.dialect()];
+    let across = across(dialects);
     let parts = assemble(&on_primary, &on_shadow, key, &unique_columns, ignored, across);
     let parts = parts.map(|mut parts| {
-        parts.0.iter_mut().for_each(|pair| pair.to_cockroach = !overrides);
+        parts.0.iter_mut().for_each(|pair| pair.shadow_dialect = dialects[1]);
         parts
     });
-    let parts =
-        parts.and_then(|parts| if overrides { Ok(parts) } else { writable(parts, &on_shadow) });
+    let parts = parts.and_then(|parts| match dialects[1].overrides_identity() {
+        true => Ok(parts),
+        false => writable(parts, &on_shadow),
+    });
     Ok(parts.map(|(pairs, generated, shadow_only, key)| {
         let shadow_only_types = own_types(&on_shadow, &shadow_only);
         Arc::new(TableShape {
@@ -184,8 +188,7 @@ async fn load_one(
             shadow_columns: on_shadow.columns,
             pairs,
             generated,
-            across,
-            overrides,
+            dialects,
             shadow_only_types,
             shadow_only,
             key,
@@ -195,7 +198,7 @@ async fn load_one(
     }))
 }
 
-/// The parts, unless CockroachDB makes a value itself that is to be written.
+/// The parts, unless the shadow makes a value itself that is to be written.
 fn writable(parts: Parts, shadow: &SideColumns) -> Result<Parts, String> {
     let made = parts.0.iter().find(|pair| pair.identity_always);
     let Some(pair) = made else { return Ok(parts) };
@@ -342,7 +345,7 @@ fn assemble(
             shadow_type: facts.map(|facts| facts.full_type.clone()).unwrap_or_default(),
             unique: unique.contains(&column.name),
             identity_always: facts.is_some_and(|facts| facts.identity_always),
-            to_cockroach: false,
+            shadow_dialect: Dialect::default(),
         });
     }
     let cast = |pair: &&mut Pair| !across && !matches!(pair.form, Form::Own(_) | Form::Text);

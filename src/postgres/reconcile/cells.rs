@@ -22,7 +22,7 @@ pub fn pair(primary: Column, shadow: Column) -> ColumnPair {
 /// is left alone.
 pub fn equal(shape: &TableShape, pair: &Pair, primary: &Image, shadow: &Image) -> bool {
     let (one, other) = (primary.cell(pair.primary), shadow.cell(pair.shadow));
-    if shape.across {
+    if shape.across() {
         return printed_alike(pair, one, other);
     }
     let Some(place) = pair.compared else { return one == other };
@@ -76,10 +76,10 @@ pub fn carry(pair: &Pair, cell: Option<&[u8]>) -> Result<RawParam, String> {
     let param = value::transcode(&pair.judged.primary.ty, shadow, cell)
         .map_err(|error| format!("column {name:?}: {error}"))?;
     match &param.data {
-        // CockroachDB takes 1.000 for 1 in binary form: the digits that PostgreSQL sends there are
-        // those that are not zero.
         Some(bytes)
-            if pair.to_cockroach && param.format == Format::Binary && is_numeric(shadow) =>
+            if !pair.shadow_dialect.takes_binary_numerics()
+                && param.format == Format::Binary
+                && is_numeric(shadow) =>
         {
             let text = value::to_text(shadow, bytes);
             let text = text.map_err(|error| format!("column {name:?}: {error}"))?;
@@ -123,7 +123,7 @@ fn goes_as_it_is(pair: &Pair) -> bool {
     let text = |column: &Column| matches!(column.ty.name.as_str(), "text" | "varchar");
     own(&primary.ty)
         && own(&shadow.ty)
-        && !(pair.to_cockroach && is_numeric(&shadow.ty))
+        && (pair.shadow_dialect.takes_binary_numerics() || !is_numeric(&shadow.ty))
         && (primary.ty.oid == shadow.ty.oid && primary.type_modifier == shadow.type_modifier
             || text(primary) && text(shadow) && shadow.type_modifier < MODIFIER_BASE)
 }
@@ -134,7 +134,7 @@ const FIRST_OWN_ID: u32 = 16_384;
 /// What the shadow's column would round or cut without a word. Times are not among it: a
 /// coarser time is the same one by the rules of comparing.
 fn fits(pair: &Pair, cell: &[u8]) -> Result<(), String> {
-    if pair.to_cockroach
+    if !pair.shadow_dialect.has_array_dimensions()
         && let Ok(Some(dimensions)) = value::dimensions(&pair.judged.primary.ty, cell)
         && !matches!(dimensions.as_slice(), [] | [(_, 1)])
     {
@@ -208,6 +208,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::dialect::Dialect;
     use crate::domain::value::Value;
     use crate::postgres::reconcile::shape::tests::shape;
 
@@ -217,7 +218,7 @@ mod tests {
 
     fn to_cockroach(primary: &Arc<PgType>, shadow: &Arc<PgType>) -> Pair {
         let mut pair = shape().pairs[0].clone();
-        pair.to_cockroach = true;
+        pair.shadow_dialect = Dialect::COCKROACHDB;
         pair.judged.primary.ty = Arc::clone(primary);
         pair.judged.shadow.ty = Arc::clone(shadow);
         pair

@@ -1,5 +1,6 @@
 //! Digests of large values, as SQL: what stands for a value that is too large to be read twice.
 
+use crate::dialect::Dialect;
 use crate::domain::pg_type::{Column, PgType, TypeKind};
 use crate::domain::table::quote_identifier;
 use crate::postgres::reconcile::form;
@@ -20,7 +21,7 @@ const STORED_BYTES: usize = 4 << 10;
 /// [`by_keys`]: crate::postgres::reconcile::select::by_keys
 pub(super) fn select(shape: &TableShape, role: Role, wanted: Wanted) -> String {
     let nonce = format!("${}::pg_catalog.text", shape.key.len() + 1);
-    let words = Words { across: shape.across, is_cockroach: shape.is_cockroach(role) };
+    let words = Words { across: shape.across(), dialect: shape.dialect(role) };
     let mut cells = vec!["k.n".to_owned()];
     for (index, column) in shape.columns(role).iter().enumerate() {
         let name = format!("t.{}", quote_identifier(&column.name));
@@ -40,7 +41,7 @@ pub(super) fn select(shape: &TableShape, role: Role, wanted: Wanted) -> String {
             };
             let name = format!("t.{}", quote_identifier(&column.name));
             // It is held against another of the same form alone.
-            let image = form::image(pair, role, &name, shape.across);
+            let image = form::image(pair, role, &name, shape.across());
             cells.push(of_text(&format!("({image})::pg_catalog.text"), &nonce, words));
         }
     }
@@ -63,10 +64,10 @@ fn place(pair: &Pair, role: Role) -> usize {
 /// What a side calls its functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Words {
-    /// One of the sides is CockroachDB, which has no functions that send a value.
+    /// One of the sides has no functions that send a value.
     across: bool,
-    /// This side is.
-    is_cockroach: bool,
+    /// What this side speaks.
+    dialect: Dialect,
 }
 
 /// How the bytes of a value that may be large are had.
@@ -141,11 +142,7 @@ fn of_bytes(bytes: &str, name: &str, nonce: &str, words: Words) -> String {
 }
 
 fn digest(bytes: &str, nonce: &str, words: Words) -> String {
-    if words.is_cockroach {
-        // It gives the digits themselves.
-        return format!("({nonce} || pg_catalog.sha256({bytes}))");
-    }
-    format!("({nonce} || pg_catalog.encode(pg_catalog.sha256({bytes}), 'hex'))")
+    format!("({nonce} || {})", words.dialect.sha256_digits(bytes))
 }
 
 #[cfg(test)]
@@ -157,7 +154,7 @@ mod tests {
     #[test]
     fn a_digest_is_asked_of_cockroachdb_in_its_own_words() {
         let mut shape = shape();
-        (shape.across, shape.overrides) = (true, false);
+        shape.dialects = [Dialect::POSTGRESQL, Dialect::COCKROACHDB];
         for (column, name) in [(1, "jsonb"), (2, "bytea")] {
             for columns in [&mut shape.primary_columns, &mut shape.shadow_columns] {
                 let ty = PgType { name: name.to_owned(), ..(*columns[column].ty).clone() };

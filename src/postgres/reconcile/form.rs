@@ -2,8 +2,9 @@
 //! of rows, and for verify's sums. One rule, [`form`](crate::compare::common::form), says which.
 
 use crate::compare::common::Form;
+use crate::dialect::Dialect;
 use crate::domain::pg_type::{PgType, TypeKind};
-use crate::postgres::reconcile::shape::{Pair, Role};
+use crate::postgres::reconcile::shape::{Pair, Role, TableShape};
 
 /// Zeros at the end of the numbers in the text of an array of them, and what stays. The digits
 /// in the replacement are read alike whatever `standard_conforming_strings` says.
@@ -12,8 +13,27 @@ const TRAILING_ZEROS: &str = "'([.][0-9]*[1-9])0+([,}])|[.]0+([,}])', E'\\\\1\\\
 /// The same of one number's text.
 const ZEROS_AT_END: &str = "'([.][0-9]*[1-9])0+$|[.]0+$', E'\\\\1'";
 
-/// A column of a side in the form in which the pair is compared. `across` says that one of the
-/// sides is CockroachDB.
+/// Whether one of two sides has no functions that send a value.
+pub fn across(dialects: [Dialect; 2]) -> bool {
+    !dialects.iter().all(|dialect| dialect.has_send_functions())
+}
+
+// === impl TableShape ===
+
+impl TableShape {
+    /// What a side speaks.
+    pub fn dialect(&self, role: Role) -> Dialect {
+        self.dialects[usize::from(role == Role::Shadow)]
+    }
+
+    /// Whether one of the sides has no functions that send a value, so that texts are compared.
+    pub fn across(&self) -> bool {
+        across(self.dialects)
+    }
+}
+
+/// A column of a side in the form in which the pair is compared. `across` is what [`across`]
+/// says of the sides.
 pub fn image(pair: &Pair, role: Role, column: &str, across: bool) -> String {
     let ty = match role {
         Role::Primary => pair.judged.primary.ty.base(),

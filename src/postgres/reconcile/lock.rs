@@ -27,7 +27,7 @@ pub const SHARE_TABLES: &str = "\
 /// Waits until every reconcile that may have read the table before has ended.
 pub const PASS_TABLE: &str = "SELECT pg_catalog.pg_advisory_xact_lock($1, $2)";
 
-/// The same on CockroachDB, which has no such lock: a row stands for the table, which reconciles
+/// The same where there are no such locks: a row stands for the table, which reconciles
 /// of its keys read. One that has read it before it was changed cannot commit what a later one
 /// has looked for and not found.
 pub const SHARE_TABLES_BY_ROW: &str =

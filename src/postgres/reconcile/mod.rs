@@ -60,6 +60,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
+use crate::dialect::Dialect;
 use crate::postgres::crash::CrashPoints;
 use crate::postgres::memory::RowMemory;
 use crate::postgres::pool::Pool;
@@ -159,8 +160,8 @@ pub struct Reconciler {
     /// Held while a row goes that is larger than all memory for rows.
     alone: Mutex<()>,
     params: Params,
-    /// Of the shadow's server, once it has been seen.
-    is_cockroach: OnceLock<bool>,
+    /// What the shadow's server speaks, once it has been seen.
+    speaks: OnceLock<Dialect>,
 }
 
 /// What became of keys.
@@ -200,9 +201,9 @@ pub enum Stopped {
 impl Reconciler {
     /// A reconciler from one side to the other.
     pub fn new(primary: Pool, shadow: Pool, primary_side: Side, params: Params) -> Self {
-        let (shapes, is_cockroach) = (Shapes::default(), OnceLock::new());
+        let (shapes, speaks) = (Shapes::default(), OnceLock::new());
         let (sizes, alone) = (Sizes::default(), Mutex::default());
-        Self { primary, shadow, primary_side, shapes, sizes, alone, params, is_cockroach }
+        Self { primary, shadow, primary_side, shapes, sizes, alone, params, speaks }
     }
 
     /// Sessions on a side.
@@ -213,19 +214,20 @@ impl Reconciler {
         }
     }
 
-    /// What foreign keys of the shadow mean: on CockroachDB they stay active, whatever was asked.
+    /// What foreign keys of the shadow mean: where they cannot be put off, they stay active whatever
+    /// was asked.
     async fn foreign_keys(&self) -> Result<ForeignKeys, Halt> {
         if self.params.foreign_keys == ForeignKeys::Active {
             return Ok(ForeignKeys::Active);
         }
-        let is_cockroach = match self.is_cockroach.get() {
+        let dialect = match self.speaks.get() {
             Some(known) => *known,
             None => {
                 let session = self.shadow.get().await.map_err(Halt::Away)?;
-                *self.is_cockroach.get_or_init(|| session.facts().is_cockroach)
+                *self.speaks.get_or_init(|| session.dialect())
             }
         };
-        Ok(if is_cockroach { ForeignKeys::Active } else { ForeignKeys::Replica })
+        Ok(ForeignKeys::on(dialect))
     }
 
     /// The next use reads the tables' shapes anew.

@@ -14,8 +14,6 @@ use crate::postgres::reconcile::catalog::{self, IgnoredColumns, Shape};
 use crate::postgres::settings::{BEGIN_LOOK, LOOK_SILENCE};
 
 const AS_REPLICA: &str = "SET LOCAL session_replication_role = replica";
-/// `SET` on a parameter can be granted from here on.
-const PARAMETER_GRANTS: u32 = 150_000;
 
 /// What keeps the session's role from these tables; names come as two lists. Row security is asked
 /// for as `row_security_active` does, which CockroachDB has not.
@@ -45,7 +43,7 @@ pub async fn refusals(
     let shadow_side = primary_side.other();
     let primary = own.of(primary_side).get().await?;
     let shadow = own.of(shadow_side).get().await?;
-    let copied = !shadow.facts().is_cockroach;
+    let copied = shadow.dialect().has_replication_role();
     let name = |mapping: &TableMapping, side| match side {
         Side::Source => mapping.source.clone(),
         Side::Target => mapping.target.clone(),
@@ -157,7 +155,7 @@ async fn as_replica(shadow: &Lease, tables: &[TableName]) -> Result<Option<Refus
     let role: String = row.try_get(0).map_err(said(shadow))?;
     let role = quote_identifier(&role);
     let side = shadow.facts().side;
-    let way_out = if shadow.facts().version >= PARAMETER_GRANTS {
+    let way_out = if shadow.dialect().grants_settings() {
         format!("run GRANT SET ON PARAMETER session_replication_role TO {role}")
     } else {
         format!("run ALTER ROLE {role} SUPERUSER, or take PostgreSQL 15 or later")

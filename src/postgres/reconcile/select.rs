@@ -105,7 +105,7 @@ fn compared(shape: &TableShape, role: Role) -> impl Iterator<Item = String> {
             Role::Primary => &pair.judged.primary,
             Role::Shadow => &pair.judged.shadow,
         };
-        form::image(pair, role, &format!("t.{}", quote_identifier(&column.name)), shape.across)
+        form::image(pair, role, &format!("t.{}", quote_identifier(&column.name)), shape.across())
     })
 }
 

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::postgres::fence::{check_follows, cockroach, share_copies};
+use crate::dialect::Dialect;
+use crate::postgres::fence::{check_follows, share_copies};
 use crate::postgres::outbox::KEY_TEXTS;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::ServerFacts;
@@ -21,6 +22,15 @@ pub enum ForeignKeys {
     Replica,
     /// They stay active: parents before children, children out before parents.
     Active,
+}
+
+// === impl ForeignKeys ===
+
+impl ForeignKeys {
+    /// What they mean on a shadow that speaks this, where nobody asks for them to stay active.
+    pub fn on(shadow: Dialect) -> Self {
+        if shadow.has_replication_role() { Self::Replica } else { Self::Active }
+    }
 }
 
 /// A connection in a transaction. Dropped without [`Transaction::end`], the connection is
@@ -189,11 +199,9 @@ impl Drop for Transaction {
 /// How long a reading transaction waits for a lock that the application holds.
 const GIVE_WAY: Duration = Duration::from_millis(200);
 
-/// The same by the server that it is of. On CockroachDB a plain read waits for whoever has written
-/// the row and not committed yet, and `lock_timeout` bounds that as well: there it waits as long as
-/// it may.
+/// The same by the server that it is of: as long as it may where a plain read waits for writers.
 fn give_way(facts: &ServerFacts, deadline: Duration) -> Duration {
-    if facts.is_cockroach { deadline } else { GIVE_WAY }
+    if facts.dialect.lock_timeout_spares_reads() { GIVE_WAY } else { deadline }
 }
 
 /// Begins the shadow's transaction. READ COMMITTED, so that what is read after the lock was
@@ -213,7 +221,7 @@ fn begin_shadow(
         ForeignKeys::Replica => "; SET LOCAL session_replication_role = replica",
         ForeignKeys::Active => "",
     };
-    let isolation = cockroach::isolation(facts).unwrap_or(" ISOLATION LEVEL READ COMMITTED");
+    let isolation = facts.dialect.writers_isolation().unwrap_or(" ISOLATION LEVEL READ COMMITTED");
     format!(
         "BEGIN{isolation} READ WRITE{role}; \
          SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; {KEY_TEXTS}; \
@@ -237,7 +245,7 @@ fn begin_primary(facts: &ServerFacts, deadline: Duration) -> String {
 /// Begins a transaction that lists keys. On CockroachDB it is ordered against those that write
 /// what it did not find.
 pub fn begin_listing(facts: &ServerFacts, deadline: Duration) -> String {
-    let isolation = cockroach::isolation(facts).unwrap_or(" ISOLATION LEVEL REPEATABLE READ");
+    let isolation = facts.dialect.writers_isolation().unwrap_or(" ISOLATION LEVEL REPEATABLE READ");
     begin_reading(facts, isolation, deadline)
 }
 

@@ -2,6 +2,7 @@
 
 use crate::compare::cell::ColumnPair;
 use crate::compare::common::{Form, is_by_bytes};
+use crate::dialect::Dialect;
 use crate::domain::pg_type::Column;
 use crate::domain::table::{TableName, quote_identifier};
 use crate::postgres::reconcile::lock::Canon;
@@ -27,8 +28,8 @@ pub struct Pair {
     pub unique: bool,
     /// The shadow generates it always: only an INSERT can give it a value.
     pub identity_always: bool,
-    /// The shadow is CockroachDB.
-    pub to_cockroach: bool,
+    /// What the shadow speaks.
+    pub shadow_dialect: Dialect,
 }
 
 /// A column of the primary key.
@@ -120,10 +121,8 @@ pub struct TableShape {
     pub pairs: Vec<Pair>,
     /// The columns that the shadow generates: compared, and never written.
     pub generated: Vec<Pair>,
-    /// One of the sides is CockroachDB.
-    pub across: bool,
-    /// An INSERT says that it gives identity columns their values, as none can on CockroachDB.
-    pub overrides: bool,
+    /// What the primary and the shadow speak.
+    pub dialects: [Dialect; 2],
     /// Columns that only the shadow has and that can be written.
     pub shadow_only: Vec<usize>,
     /// Types of those, precision included.
@@ -166,7 +165,7 @@ impl TableShape {
 
     /// Whether the cells of a column are read as text.
     pub fn is_text(&self, role: Role, column: usize) -> bool {
-        if self.across {
+        if self.across() {
             return false;
         }
         let place: fn(&Pair) -> usize = match role {
@@ -177,11 +176,6 @@ impl TableShape {
             Some(pair) => pair.by_text,
             None => self.columns(role).get(column).is_some_and(|column| !is_by_bytes(&column.ty)),
         }
-    }
-
-    /// Whether a side is CockroachDB: it overrides nothing.
-    pub fn is_cockroach(&self, role: Role) -> bool {
-        if role == Role::Shadow { !self.overrides } else { self.across && self.overrides }
     }
 
     /// Whether two texts are two keys.
@@ -285,7 +279,11 @@ impl TableShape {
 
     /// What stands between the columns of an INSERT and its values.
     pub fn overriding(&self) -> &'static str {
-        if self.overrides { " OVERRIDING SYSTEM VALUE" } else { "" }
+        if self.dialect(Role::Shadow).overrides_identity() {
+            " OVERRIDING SYSTEM VALUE"
+        } else {
+            ""
+        }
     }
 
     /// `t."id"::text, …`: the key of a row in the outbox's form.
@@ -338,7 +336,7 @@ pub(in crate::postgres) mod tests {
                 shadow_type: "text".to_owned(),
                 unique: index == 1,
                 identity_always: false,
-                to_cockroach: false,
+                shadow_dialect: Dialect::default(),
             })
             .collect();
         let mut shadow_columns = columns.clone();
@@ -351,8 +349,7 @@ pub(in crate::postgres) mod tests {
             shadow_columns,
             pairs,
             generated: Vec::new(),
-            across: false,
-            overrides: true,
+            dialects: [Dialect::default(); 2],
             shadow_only: vec![3],
             shadow_only_types: vec!["text".to_owned()],
             key: vec![KeyColumn {

@@ -19,8 +19,10 @@ pub type ShapeMap = HashMap<i32, Shape>;
 /// Reads the catalogues: qualified names everywhere. It gives way to the application's locks, as
 /// [`Transaction::open_reading`] does.
 fn begin(facts: &ServerFacts) -> String {
-    let give_way = if facts.is_cockroach { "" } else { "; SET LOCAL lock_timeout = '200ms'" };
-    format!("{BEGIN_LOOK}{give_way}")
+    match facts.dialect.lock_timeout_spares_reads() {
+        true => format!("{BEGIN_LOOK}; SET LOCAL lock_timeout = '200ms'"),
+        false => BEGIN_LOOK.to_owned(),
+    }
 }
 
 /// Knowledge that is younger is not doubted: what cannot be done would be looked up with every

@@ -27,21 +27,12 @@ const LOOK: &str = "SELECT epoch, revision, phase FROM segue.control WHERE id = 
 
 /// Shares the turn for the transaction. It stands before the primary's snapshot.
 pub(super) fn share(facts: &ServerFacts) -> String {
-    match facts.is_cockroach {
-        true => format!("SELECT held FROM segue.key_lock WHERE slot = {TURN_SLOT}"),
-        false => format!("SELECT pg_catalog.pg_advisory_xact_lock_shared({CLASS}, {TURN})"),
-    }
+    facts.dialect.share_turn((CLASS, TURN), TURN_SLOT)
 }
 
 /// Takes the turn alone.
 pub(super) fn take(facts: &ServerFacts) -> String {
-    match facts.is_cockroach {
-        true => format!(
-            "INSERT INTO segue.key_lock AS l (slot, held) VALUES ({TURN_SLOT}, 1) \
-             ON CONFLICT (slot) DO UPDATE SET held = l.held + 1"
-        ),
-        false => format!("SELECT pg_catalog.pg_advisory_xact_lock({CLASS}, {TURN})"),
-    }
+    facts.dialect.take_turn((CLASS, TURN), TURN_SLOT)
 }
 
 /// What the control row says in the snapshot of the primary that is copied.

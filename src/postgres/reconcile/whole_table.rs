@@ -117,9 +117,9 @@ impl Reconciler {
             let barrier =
                 Transaction::open_shadow(&self.shadow, keys_as, (deadline, deadline * 4)).await?;
             let client = barrier.client()?;
-            let passed = match client.facts().is_cockroach {
-                true => client.query(PASS_TABLE_BY_ROW, &[&slot_of_table(table_id)]).await,
-                false => client.query(PASS_TABLE, &[&TABLE_LOCK_CLASS, &table_id]).await,
+            let passed = match client.dialect().has_advisory_locks() {
+                true => client.query(PASS_TABLE, &[&TABLE_LOCK_CLASS, &table_id]).await,
+                false => client.query(PASS_TABLE_BY_ROW, &[&slot_of_table(table_id)]).await,
             };
             passed.map_err(on(barrier.side()))?;
             barrier.end("COMMIT").await?;
@@ -213,7 +213,7 @@ impl Reconciler {
         let begin = |facts: &ServerFacts| begin_listing(facts, deadline);
         let transaction = Transaction::open_by(pool, begin).await?;
         let client = transaction.client()?;
-        if role == Role::Shadow && client.facts().is_cockroach {
+        if role == Role::Shadow && !client.dialect().has_advisory_locks() {
             // Of two transactions that touch nothing in common the later one may be put first: this
             // reads the row of the barrier, and so comes after it.
             let row = [slot_of_table(shape.table_id)];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::{Error, IsolationLevel, Row, Transaction};
 
 use super::sql;
+use crate::dialect::PlainCatalogue;
 use crate::domain::fault::SqlFault;
 use crate::domain::reach::{
     Body, Catalogue, Function, Named, OnWrite, OwnPath, Relation, RelationKind, SYSTEM,
@@ -42,22 +43,22 @@ pub(super) async fn load(
         }
         None => registered(&session).await?,
     };
-    let is_cockroach = session.facts().is_cockroach;
+    let plain = session.dialect().plain_catalogue();
     let side = session.side();
     let read = async {
         let builder = session.build_transaction().read_only(true);
-        let builder = match is_cockroach {
-            true => builder,
-            false => builder.isolation_level(IsolationLevel::RepeatableRead),
+        let builder = match plain {
+            Some(_) => builder,
+            None => builder.isolation_level(IsolationLevel::RepeatableRead),
         };
         let transaction = builder.start().await?;
         transaction.batch_execute(LOOK_SILENCE).await?;
         let mut catalogue = Catalogue::default();
         catalogue.search_path = search_path;
         catalogue.registered_there = there;
-        match is_cockroach {
-            true => of_cockroach(&transaction, &registered, &mut catalogue).await?,
-            false => of_postgres(&transaction, &registered, &mut catalogue).await?,
+        match plain {
+            Some(plain) => of_plain(&transaction, plain, &registered, &mut catalogue).await?,
+            None => of_postgres(&transaction, &registered, &mut catalogue).await?,
         }
         transaction.commit().await?;
         Ok(catalogue)
@@ -68,7 +69,7 @@ pub(super) async fn load(
 /// What tells two states of a side's catalogue apart; nothing where it must be read to tell.
 pub(super) async fn stamp(own: &Pool) -> Result<Option<String>, SqlFault> {
     let session = own.get().await?;
-    if session.facts().is_cockroach {
+    if session.dialect().plain_catalogue().is_some() {
         return Ok(None);
     }
     let catalogue = session.prepared(sql::STAMP).await?;
@@ -192,13 +193,14 @@ async fn on_write(transaction: &Transaction<'_>) -> Result<HashMap<TableName, On
     Ok(found)
 }
 
-/// CockroachDB tells less: a table that is registered counts as captured.
-async fn of_cockroach(
+/// The catalogue tells less there: a table that is registered counts as captured.
+async fn of_plain(
     transaction: &Transaction<'_>,
+    plain: PlainCatalogue,
     registered: &Registered,
     catalogue: &mut Catalogue,
 ) -> Result<(), Error> {
-    for row in transaction.query(&sql::relations_of_cockroach(), &[]).await? {
+    for row in transaction.query(plain.relations, &[]).await? {
         let name = name_at(&row, 0)?;
         let kind: &str = row.try_get(2)?;
         let mut definitions = Definitions::new();
@@ -209,7 +211,7 @@ async fn of_cockroach(
         let relation = relation(&name, kind, None, registered, &definitions);
         catalogue.add_relation(name, Relation { captured: true, ..relation });
     }
-    for row in transaction.query(sql::FUNCTIONS_OF_COCKROACH, &[]).await? {
+    for row in transaction.query(plain.functions, &[]).await? {
         let (schema, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         let volatile = match row.try_get::<_, Option<&str>>(2)? {
             Some(volatility) => volatility == "v",

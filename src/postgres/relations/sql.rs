@@ -169,20 +169,3 @@ JOIN pg_catalog.pg_proc AS p ON p.oid = k.castfunc
 JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
 JOIN pg_catalog.pg_type AS t ON t.oid = k.casttarget
 WHERE k.oid >= 16384 AND (p.provolatile = 'v' OR l.lanname NOT IN ('c', 'internal'))";
-
-/// Relations of CockroachDB: schema, name, kind, definition.
-pub(super) fn relations_of_cockroach() -> String {
-    format!(
-        "SELECT n.nspname::text, c.relname::text, c.relkind::text, v.definition
-        FROM pg_catalog.pg_class AS c
-        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-        LEFT JOIN pg_catalog.pg_views AS v ON v.schemaname = n.nspname AND v.viewname = c.relname
-        WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND n.nspname NOT IN ({SYSTEM})"
-    )
-}
-
-/// Functions of CockroachDB: schema, name, volatility, body.
-pub(super) const FUNCTIONS_OF_COCKROACH: &str = "\
-SELECT n.nspname::text, p.proname::text, p.provolatile::text, p.prosrc
-FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-WHERE n.nspname <> 'segue'";

@@ -8,15 +8,14 @@ mod migrations;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient};
 
+use crate::dialect::Dialect;
 use crate::domain::side::Side;
 
-pub use callers::{
-    NOT_ADMITTED, admit_callers, callers_lack, for_callers, not_admitted, used_by_callers,
-};
+pub use callers::{NOT_ADMITTED, admit_callers, callers_lack, not_admitted};
 pub use error::SetupError;
 pub use grants::{GrantParams, always_for, grants, membership};
 use migrations::{FOUNDATION, MIGRATIONS, note};
-pub use migrations::{Flavour, OUTBOX_SLOTS, SLOT_SECONDS};
+pub use migrations::{OUTBOX_SLOTS, SLOT_SECONDS};
 
 /// Holds off other sidecars that set up the same database: `segue` and a number.
 pub(in crate::postgres) const SETUP_LOCK: i64 = 0x7365_6775_6500_0001;
@@ -45,8 +44,8 @@ pub enum Permission {
 /// What [`migrate`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
-    /// The kind of server found.
-    pub flavour: Flavour,
+    /// What the server speaks.
+    pub dialect: Dialect,
     /// The version found, 0 for none.
     pub from: i32,
     /// The version that stands now.
@@ -59,14 +58,14 @@ pub fn version_needed() -> i32 {
 }
 
 /// The whole schema as a script that is safe to run again.
-pub fn script(side: Side, flavour: Flavour) -> String {
-    format!("-- segue's schema on the {side}\nBEGIN;\n{}COMMIT;\n", statements(0, flavour))
+pub fn script(side: Side, dialect: Dialect) -> String {
+    format!("-- segue's schema on the {side}\nBEGIN;\n{}COMMIT;\n", statements(0, dialect))
 }
 
-fn statements(from: i32, flavour: Flavour) -> String {
+fn statements(from: i32, dialect: Dialect) -> String {
     let mut sql = FOUNDATION.to_owned();
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > from) {
-        sql.push_str(&migration.sql(flavour));
+        sql.push_str(&migration.sql(dialect));
         sql.push_str(&note(migration.version));
     }
     sql
@@ -105,19 +104,19 @@ async fn migrate_once(
     permission: Permission,
 ) -> Result<Migrated, SetupError> {
     let failed = SetupError::database(side);
-    let flavour = flavour(client).await.map_err(&failed)?;
+    let dialect = dialect(client).await.map_err(&failed)?;
     let found = version(client).await.map_err(&failed)?;
     check_known(side, found)?;
     let needed = version_needed();
     if found == needed {
-        return Ok(Migrated { flavour, from: found, to: found });
+        return Ok(Migrated { dialect, from: found, to: found });
     }
     if permission == Permission::Look {
-        let sql = script(side, flavour);
+        let sql = script(side, dialect);
         return Err(SetupError::Outdated { side, found, needed, sql });
     }
     let transaction = client.transaction().await.map_err(&failed)?;
-    if flavour == Flavour::PostgreSql {
+    if dialect.has_advisory_locks() {
         transaction
             .query_one("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[&SETUP_LOCK])
             .await
@@ -130,14 +129,14 @@ async fn migrate_once(
         let sql = if from == 0 && schema_exists(&transaction).await.map_err(&failed)? {
             // `CREATE SCHEMA IF NOT EXISTS` asks for the right to make one even where it is
             // there, and whoever made it for us may have kept that right to himself.
-            statements(from, flavour).replacen("CREATE SCHEMA IF NOT EXISTS segue;\n", "", 1)
+            statements(from, dialect).replacen("CREATE SCHEMA IF NOT EXISTS segue;\n", "", 1)
         } else {
-            statements(from, flavour)
+            statements(from, dialect)
         };
         transaction.batch_execute(&sql).await.map_err(&failed)?;
     }
     transaction.commit().await.map_err(&failed)?;
-    Ok(Migrated { flavour, from, to: needed })
+    Ok(Migrated { dialect, from, to: needed })
 }
 
 fn check_known(side: Side, found: i32) -> Result<(), SetupError> {
@@ -145,14 +144,14 @@ fn check_known(side: Side, found: i32) -> Result<(), SetupError> {
     if found > known { Err(SetupError::Newer { side, found, known }) } else { Ok(()) }
 }
 
-/// What kind of server this is.
+/// What the server speaks, asked in a session that is not segue's own kind.
 ///
 /// # Errors
 ///
 /// Whatever the database says.
-pub async fn flavour<C: GenericClient>(client: &C) -> Result<Flavour, tokio_postgres::Error> {
+pub async fn dialect<C: GenericClient>(client: &C) -> Result<Dialect, tokio_postgres::Error> {
     let row = client.query_one("SELECT pg_catalog.version()", &[]).await?;
-    Ok(Flavour::of_version(row.try_get(0)?))
+    Ok(Dialect::of_version(row.try_get(0)?))
 }
 
 /// The version of segue's schema, 0 where there is none.

@@ -9,7 +9,7 @@ use super::server;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::table::TableName;
 use crate::postgres::pool::Pool;
-use crate::postgres::schema::{self, Flavour};
+use crate::postgres::schema;
 use crate::postgres::settings::{BEGIN_LOOK_AT_ONE_STATE, Purpose};
 use crate::preflight::compared_settings;
 use crate::preflight::describe::{Callers, Catalogue, TableFacts};
@@ -65,22 +65,6 @@ const TABLES: &str = "\
     FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS w(schema, name) \
     JOIN pg_catalog.pg_namespace AS n ON n.nspname = w.schema \
     JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.name";
-
-/// Asked as segue's role: a member of the role that logs in sees its sessions and may end them; and
-/// whether callers' role may become segue's.
-const BETWEEN: &str = "\
-    SELECT pg_catalog.pg_has_role($2::text::name, current_user, 'MEMBER'), \
-        pg_catalog.pg_has_role(r.oid, 'USAGE') OR NOT r.rolsuper \
-        AND pg_catalog.pg_has_role('pg_signal_backend', 'USAGE') \
-        AND pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') \
-    FROM pg_catalog.pg_roles AS r WHERE r.rolname = $1";
-/// Nobody can end a session of CockroachDB, and none need be.
-const BETWEEN_COCKROACH: &str = "\
-    SELECT pg_catalog.pg_has_role($2::text::name, current_user, 'MEMBER'), $1::text IS NOT NULL";
-/// Segue's functions are there, or on CockroachDB its tables.
-const IS_SET_UP: &str = "\
-    SELECT pg_catalog.to_regclass('segue.outbox') IS NOT NULL \
-        AND ($1 OR pg_catalog.to_regproc('segue.control_state') IS NOT NULL)";
 
 /// What a session of callers says of itself and of the tables.
 #[derive(Debug, Default)]
@@ -187,10 +171,7 @@ async fn role(asker: &mut Asker<'_>, asked: &mut Asked) -> Result<(), SqlFault> 
 }
 
 async fn over_segues_tables(asker: &mut Asker<'_>) -> Result<Option<String>, SqlFault> {
-    let allowed = match asker.lease().facts().is_cockroach {
-        true => schema::used_by_callers().collect(),
-        false => Vec::new(),
-    };
+    let allowed = asker.lease().dialect().used_by_callers();
     let rows = asker.rows("rights on segue's tables", OWN_TABLES, &[&allowed]).await?;
     let mut named = Vec::new();
     for row in rows.iter().take(TABLES_NAMED) {
@@ -231,20 +212,18 @@ async fn between(
     callers: &mut Callers,
 ) -> Result<bool, SqlFault> {
     let session = own.lease();
-    let is_cockroach = session.facts().is_cockroach;
-    let rows = own.rows("whether segue is set up", IS_SET_UP, &[&is_cockroach]).await?;
+    let dialect = session.dialect();
+    let rows = own.rows("whether segue is set up", dialect.is_set_up_for_callers(), &[]).await?;
     if let Some(row) = rows.first()
         && row.try_get::<_, bool>(0).map_err(|error| own.fault(error))?
     {
-        let flavour = if is_cockroach { Flavour::CockroachDb } else { Flavour::PostgreSql };
-        let lacks = schema::callers_lack(session, &callers.name, flavour).await;
+        let lacks = schema::callers_lack(session, &callers.name, dialect).await;
         if lacks.map_err(|error| own.fault(error))? {
-            callers.lacks = Some(schema::for_callers(&callers.name, flavour));
+            callers.lacks = Some(dialect.for_callers(&callers.name));
         }
     }
     let question = "what is between segue's role and that of callers";
-    let sql = if is_cockroach { BETWEEN_COCKROACH } else { BETWEEN };
-    let rows = own.rows(question, sql, &[&login, &callers.name]).await?;
+    let rows = own.rows(question, dialect.between_roles(), &[&login, &callers.name]).await?;
     let Some(row) = rows.first() else { return Ok(false) };
     let read = || Ok((row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(1)?));
     let (becomes, may_end) = read().map_err(|error| own.fault(error))?;

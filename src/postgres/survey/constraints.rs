@@ -88,8 +88,7 @@ pub(super) async fn fill(asker: &mut Asker<'_>, tables: &mut Tables) -> Result<(
     .await?;
     let (roots, parts) = with_partitions(tables);
     let question = "triggers and rules (pg_trigger, pg_rewrite)";
-    // CockroachDB calls each trigger one that always fires; there none is kept from firing.
-    if !asker.lease().facts().is_cockroach {
+    if asker.lease().dialect().tells_when_triggers_fire() {
         each(asker, question, ALWAYS, &[&roots, &parts], tables, |row, facts| {
             facts.always.push((row.try_get(1)?, row.try_get(2)?));
             Ok(())

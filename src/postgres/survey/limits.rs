@@ -35,7 +35,7 @@ WHERE me.rolname = session_user AND d.datname = pg_catalog.current_database()";
 
 /// What differs from it in segue's sessions, or harms them.
 pub(super) async fn settings(asker: &mut Asker<'_>) -> Result<Vec<RoleSetting>, SqlFault> {
-    if asker.lease().facts().is_cockroach {
+    if !asker.lease().dialect().tells_limits_of_roles() {
         return Ok(Vec::new());
     }
     let question = "settings of the role and the database (pg_db_role_setting)";
@@ -64,7 +64,7 @@ pub(super) async fn sessions(
     (of_role, of_sidecar): (usize, usize),
 ) -> Result<Sessions, SqlFault> {
     let mut sessions = Sessions { of_role, of_sidecar, ..Sessions::default() };
-    if asker.lease().facts().is_cockroach {
+    if !asker.lease().dialect().tells_limits_of_roles() {
         return Ok(sessions);
     }
     let rows = asker.rows("limits on connections (pg_roles)", SESSIONS, &[]).await?;

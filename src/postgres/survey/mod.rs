@@ -230,7 +230,7 @@ async fn unfit(primary: &Lease, shadow: &Lease, world: &mut World) -> Result<(),
         registered.push(Registered { table_id, mapping: it.mapping.clone(), key });
     }
     let ignored = IgnoredColumns::new();
-    let copied = !shadow.facts().is_cockroach;
+    let copied = shadow.dialect().has_replication_role();
     let shapes = load_these(primary, shadow, primary_side, &registered, &ignored, copied).await;
     let shapes = shapes.map_err(|(side, error)| {
         let lease = if side == primary_side { primary } else { shadow };

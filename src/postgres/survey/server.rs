@@ -52,8 +52,7 @@ fn of<T>(asker: &Asker<'_>, read: impl FnOnce() -> Result<T, Error>) -> Result<T
 pub(super) async fn server(asker: &mut Asker<'_>) -> Result<Server, SqlFault> {
     let facts = asker.lease().facts().clone();
     let mut server = Server {
-        is_cockroach: facts.is_cockroach,
-        version: facts.version,
+        dialect: facts.dialect,
         in_recovery: facts.in_recovery,
         read_only: facts.read_only,
         ..Server::default()
@@ -108,7 +107,7 @@ pub(super) async fn role(asker: &mut Asker<'_>, tables: &[TableName]) -> Result<
     if let Some(row) = rows.first() {
         role.name = of(asker, || row.try_get(0))?;
     }
-    if !asker.lease().facts().is_cockroach {
+    if asker.lease().dialect().has_replication_role() {
         role.may_be_replica = asker.is_allowed(AS_REPLICA).await?;
     }
     let rows = asker.rows("segue's schema (pg_namespace)", SCHEMA, &[]).await?;
@@ -123,7 +122,7 @@ pub(super) async fn role(asker: &mut Asker<'_>, tables: &[TableName]) -> Result<
         };
     }
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
-    if !asker.lease().facts().is_cockroach {
+    if asker.lease().dialect().tells_when_triggers_fire() {
         let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
         let question = "owners of tables (pg_class)";
         let rows = asker.rows(question, MAY_FIRE_ALWAYS, &[&schemas, &names]).await?;
@@ -156,7 +155,7 @@ pub(super) async fn prepared(asker: &mut Asker<'_>) -> Result<Vec<String>, SqlFa
 }
 
 pub(super) async fn has_large_objects(asker: &mut Asker<'_>) -> Result<bool, SqlFault> {
-    if asker.lease().facts().is_cockroach {
+    if !asker.lease().dialect().has_large_objects() {
         return Ok(false);
     }
     let sql = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_largeobject_metadata)";

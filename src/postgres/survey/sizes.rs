@@ -22,8 +22,7 @@ pub(super) async fn fill(
     asker: &mut Asker<'_>,
     tables: &mut BTreeMap<u32, TableFacts>,
 ) -> Result<(), SqlFault> {
-    // CockroachDB has no such functions before 26.3, and keeps no estimate there.
-    if asker.lease().facts().is_cockroach {
+    if !asker.lease().dialect().tells_sizes() {
         return Ok(());
     }
     let (roots, parts) = with_partitions(tables);

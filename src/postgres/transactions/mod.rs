@@ -27,7 +27,7 @@ use registry::Registry;
 use super::batch::{begin_sql, rollback};
 use super::execute::{Ready, is_stale, was_seen};
 use super::fault;
-use super::fence::cockroach;
+use super::fence::mark;
 use super::flight::{Holder, InFlight, stopped, supervised, unless_stopped};
 use super::guard::access_of;
 use super::pipeline::{self, Progress};
@@ -156,7 +156,7 @@ impl Shared {
         let flight = InFlight::new(Holder::Pooled(lease));
         let session = flight.session()?;
         let mut sql = begin_sql(&modes(options, session.facts()), write_id);
-        if let Some(look) = cockroach::look(session) {
+        if let Some(look) = mark::look(session) {
             sql = format!("{sql}; {look}");
         }
         let work =
@@ -210,7 +210,7 @@ fn modes(options: TransactionOptions, facts: &ServerFacts) -> String {
         Some(Isolation::RepeatableRead) => " ISOLATION LEVEL REPEATABLE READ",
         Some(Isolation::Serializable) => " ISOLATION LEVEL SERIALIZABLE",
     };
-    let isolation = cockroach::isolation(facts).unwrap_or(wanted);
+    let isolation = facts.dialect.writers_isolation().unwrap_or(wanted);
     let access = if options.read_only { " READ ONLY" } else { access_of(facts) };
     format!("{isolation}{access}")
 }

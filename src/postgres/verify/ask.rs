@@ -46,7 +46,7 @@ impl Verifier {
         let transaction = transaction.map_err(Failed::Halt)?;
         let client = transaction.client().map_err(Failed::Halt)?;
         let mut begin = String::new();
-        if !client.facts().is_cockroach {
+        if client.dialect().has_planner_settings() {
             begin.push_str(MODEST);
             begin.push(';');
         }

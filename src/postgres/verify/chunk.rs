@@ -115,11 +115,11 @@ impl Verifier {
     ) -> Result<(String, Sums), Failed> {
         let asked = self.asked(table, role);
         let sums = asked.of_range(range);
-        if asked.is_cockroach {
+        let Some(snapshot) = asked.dialect.current_snapshot() else {
             let answer = self.ask(role, &sums).await?;
             return Ok((String::new(), one(&answer)?));
-        }
-        let sql = format!("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text; {sums}");
+        };
+        let sql = format!("{snapshot}; {sums}");
         let mut answer = self.ask(role, &sql).await?;
         let snapshot = match answer.first_mut().map(std::mem::take) {
             Some(mut row) => row.pop().flatten().unwrap_or_default(),
@@ -161,7 +161,7 @@ impl Verifier {
             shape: &table.shape,
             role,
             hash: table.hash,
-            is_cockroach: table.is_cockroach[usize::from(role == Role::Shadow)],
+            dialect: table.dialects[usize::from(role == Role::Shadow)],
         }
     }
 }

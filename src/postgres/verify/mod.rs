@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::dialect::Dialect;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
@@ -112,8 +113,8 @@ pub struct Table {
     /// Both sides' columns and keys.
     pub shape: Arc<TableShape>,
     hash: Hash,
-    /// Which of the two is CockroachDB.
-    is_cockroach: [bool; 2],
+    /// What the primary and the shadow speak.
+    dialects: [Dialect; 2],
     /// Rows by the primary's statistics; `None` where it has none.
     pub rows_estimate: Option<u64>,
 }
@@ -169,15 +170,14 @@ impl Verifier {
         self.reconciler.forget_shapes();
         let shapes = self.reconciler.shapes().await.map_err(fault_of)?;
         let names = self.names().await?;
-        let (hash, is_cockroach) = self.hash().await?;
+        let (hash, dialects) = self.hash().await?;
         let mut tables = Vec::new();
         for (table_id, shape) in shapes.iter() {
             let (name, rows_estimate) = names
                 .get(table_id)
                 .cloned()
                 .unwrap_or_else(|| (TableName::new("?", format!("table id {table_id}")), None));
-            let table =
-                shape.clone().map(|shape| Table { shape, hash, is_cockroach, rows_estimate });
+            let table = shape.clone().map(|shape| Table { shape, hash, dialects, rows_estimate });
             tables.push((name, table));
         }
         tables.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -208,20 +208,18 @@ impl Verifier {
     }
 
     /// The best hash that both servers have in common.
-    async fn hash(&self) -> Result<(Hash, [bool; 2]), SqlFault> {
-        let mut is_cockroach = [false; 2];
-        for (role, is_cockroach) in [Role::Primary, Role::Shadow].into_iter().zip(&mut is_cockroach)
-        {
-            let session = self.reconciler.pool(role).get().await?;
-            *is_cockroach = session.facts().is_cockroach;
+    async fn hash(&self) -> Result<(Hash, [Dialect; 2]), SqlFault> {
+        let mut dialects = [Dialect::default(); 2];
+        for (role, dialect) in [Role::Primary, Role::Shadow].into_iter().zip(&mut dialects) {
+            *dialect = self.reconciler.pool(role).get().await?.dialect();
         }
-        if self.params.as_text || is_cockroach.contains(&true) {
-            return Ok((Hash::Text, is_cockroach));
+        if self.params.as_text || !dialects.iter().all(|dialect| dialect.hashes_records()) {
+            return Ok((Hash::Text, dialects));
         }
         let (one, other) =
             tokio::join!(self.ask(Role::Primary, sums::PROBE), self.ask(Role::Shadow, sums::PROBE));
         let same = matches!((one, other), (Ok(one), Ok(other)) if one == other);
-        Ok((if same { Hash::Binary } else { Hash::Text }, is_cockroach))
+        Ok((if same { Hash::Binary } else { Hash::Text }, dialects))
     }
 }
 

@@ -279,9 +279,9 @@ async fn look_through(
     // By the clock of before the snapshot that sees the outbox.
     let row = client.query_one(NOW, &[]).await?;
     let now: SystemTime = row.try_get(0)?;
-    let written = match client.facts().is_cockroach {
-        true => ALL_WRITTEN.to_owned(),
-        false => written_since(table),
+    let written = match client.dialect().tells_writing_transactions() {
+        true => written_since(table),
+        false => ALL_WRITTEN.to_owned(),
     };
     client.execute(&written, &[&table_id]).await?;
     let unseen = "UPDATE segue.verify AS v SET written_at = pg_catalog.clock_timestamp() \
@@ -293,8 +293,8 @@ async fn look_through(
     Ok(())
 }
 
-/// CockroachDB tells no row's transaction by a number that a snapshot could be held against: there
-/// every proof is looked at again.
+/// Where no row tells its transaction by a number that a snapshot could be held against, every proof
+/// is looked at again.
 const ALL_WRITTEN: &str = "UPDATE segue.verify SET written_at = pg_catalog.clock_timestamp() \
     WHERE table_id = $1 AND proven_at IS NOT NULL AND written_at IS NULL";
 

@@ -183,7 +183,7 @@ impl Verifier {
         let tables = [TableKeys { shape: Arc::clone(shape), keys: keys.to_vec() }];
         let (client, side, meter) =
             (transaction.client()?, transaction.side(), Meter::new(room.bytes_max));
-        let read = match room.is_wide() && !shape.across {
+        let read = match room.is_wide() && !shape.across() {
             true => digested(transaction, role, &tables, (&self.nonce, wanted)).await?,
             false => read_all(client, side, role, &tables, wanted, &meter).await?,
         };

@@ -5,6 +5,7 @@
 //! and the hash is mixed before it is added up: what is added up must not be linear in a column.
 //! Two sums of each row are taken, so that no pair of changes is cancelled.
 
+use crate::dialect::Dialect;
 use crate::domain::key_range::KeyRange;
 use crate::domain::table::quote_identifier;
 use crate::postgres::chunk::{KeySql, Order};
@@ -43,7 +44,7 @@ fn images(shape: &TableShape, role: Role) -> Vec<String> {
             Role::Primary => &pair.judged.primary,
             Role::Shadow => &pair.judged.shadow,
         };
-        form::image(pair, role, &format!("t.{}", quote_identifier(&column.name)), shape.across)
+        form::image(pair, role, &format!("t.{}", quote_identifier(&column.name)), shape.across())
     };
     shape.compared().map(image).collect()
 }
@@ -70,7 +71,7 @@ fn spelt(column: &str) -> String {
 }
 
 /// What is selected over the hashed rows `s`.
-fn totals(hash: Hash, is_cockroach: bool) -> String {
+fn totals(hash: Hash, dialect: Dialect) -> String {
     match hash {
         Hash::Binary => {
             "pg_catalog.count(*), coalesce(pg_catalog.bit_xor(s.h), 0)::pg_catalog.text, \
@@ -78,14 +79,8 @@ fn totals(hash: Hash, is_cockroach: bool) -> String {
                 .to_owned()
         }
         Hash::Text => {
-            let half = |from: u8| {
-                let digits = format!("pg_catalog.substr(s.h, {from}, 15)");
-                if is_cockroach {
-                    format!("('0x' || {digits})::INT8")
-                } else {
-                    format!("('x0' || {digits})::pg_catalog.\"bit\"(64)::pg_catalog.int8")
-                }
-            };
+            let half =
+                |from: u8| dialect.number_of_digits(&format!("pg_catalog.substr(s.h, {from}, 15)"));
             format!(
                 "pg_catalog.count(*), coalesce(pg_catalog.sum({}), 0)::pg_catalog.text, \
                  coalesce(pg_catalog.sum({}), 0)::pg_catalog.text",
@@ -105,8 +100,8 @@ pub struct Asked<'a> {
     pub role: Role,
     /// How rows are hashed.
     pub hash: Hash,
-    /// CockroachDB rather than PostgreSQL.
-    pub is_cockroach: bool,
+    /// What the side speaks.
+    pub dialect: Dialect,
 }
 
 // === impl Asked ===
@@ -121,7 +116,7 @@ impl Asked<'_> {
     pub fn of_range(&self, range: &KeyRange) -> String {
         format!(
             "SELECT {} FROM (SELECT {} FROM {} AS t WHERE {} OFFSET 0) AS s",
-            totals(self.hash, self.is_cockroach),
+            totals(self.hash, self.dialect),
             row_hash(self.shape, self.role, self.hash),
             self.shape.quoted(self.role),
             self.key().rows_within(range),
@@ -150,7 +145,7 @@ impl Asked<'_> {
         format!(
             "SELECT s.part, {} FROM (SELECT {part} AS part, {} FROM {} AS t WHERE {} OFFSET 0) AS s \
              GROUP BY s.part",
-            totals(self.hash, self.is_cockroach),
+            totals(self.hash, self.dialect),
             row_hash(self.shape, self.role, self.hash),
             self.shape.quoted(self.role),
             key.rows_within(range),
@@ -181,9 +176,9 @@ mod tests {
     #[test]
     fn a_row_is_hashed_whole_and_once() {
         let shape = shape();
-        let asked = |role, hash, is_cockroach| Asked { shape: &shape, role, hash, is_cockroach };
+        let asked = |role, hash, dialect| Asked { shape: &shape, role, hash, dialect };
         let range = KeyRange { after: Some(vec!["5".to_owned()]), until: None };
-        let sql = asked(Role::Primary, Hash::Binary, false).of_range(&range);
+        let sql = asked(Role::Primary, Hash::Binary, Dialect::POSTGRESQL).of_range(&range);
         assert_eq!(
             sql,
             "SELECT pg_catalog.count(*), coalesce(pg_catalog.bit_xor(s.h), 0)::pg_catalog.text, \
@@ -195,7 +190,7 @@ mod tests {
         );
         let parts = range.split_at(vec![vec!["7".to_owned()]]);
         let whole = KeyRange { after: Some(vec!["5".to_owned()]), until: None };
-        let sql = asked(Role::Shadow, Hash::Text, true).of_parts(&whole, &parts);
+        let sql = asked(Role::Shadow, Hash::Text, Dialect::COCKROACHDB).of_parts(&whole, &parts);
         assert!(
             sql.contains(
                 "CASE WHEN (t.\"id\") <= ('7'::bigint) THEN 0 WHEN true THEN 1 END AS part"

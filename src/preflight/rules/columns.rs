@@ -11,7 +11,6 @@ use crate::preflight::finding::Finding;
 use crate::preflight::rules::BOTH;
 
 /// Intervals have infinity from here on.
-const INFINITE_INTERVALS: u32 = 170_000;
 /// CockroachDB's own columns, which nobody sees.
 const HIDDEN: &str = "crdb_internal_";
 
@@ -169,7 +168,7 @@ impl Place<'_> {
         let names = (one.facts.ty.base(), other.facts.ty.base());
         let is_interval = |ty: &PgType| element(ty).name == "interval";
         if is_interval(names.0) && is_interval(names.1) {
-            let has = |server: &Server| server.version >= INFINITE_INTERVALS;
+            let has = |server: &Server| server.dialect.has_infinite_intervals();
             if has(source) != has(target) {
                 let side = if has(source) { Side::Target } else { Side::Source };
                 let text = format!("the {side}'s server has no infinite interval");
@@ -178,7 +177,7 @@ impl Place<'_> {
         }
         let is_array = |ty: &PgType| matches!(ty.kind, TypeKind::Array(_));
         for (side, server) in [(Side::Source, source), (Side::Target, target)] {
-            if server.is_cockroach && is_array(names.0) && is_array(names.1) {
+            if !server.dialect.has_array_dimensions() && is_array(names.0) && is_array(names.1) {
                 let text = format!("an array of type {}", one.column.type_sql);
                 found.push(self.finding(Code::ArrayDimensions, side, text));
             }

@@ -10,7 +10,7 @@ use crate::preflight::describe::{Pair, World};
 use crate::preflight::finding::Finding;
 
 pub(super) fn all(world: &World, found: &mut Vec<Finding>) {
-    let active = world.target.server.is_cockroach;
+    let active = !world.target.server.dialect.has_replication_role();
     for pair in world.pairs() {
         compare(world, &pair, active, found);
         outside(world, &pair, active, found);

@@ -7,9 +7,6 @@ use crate::preflight::describe::{Catalogue, SegueSchema, World};
 use crate::preflight::finding::Finding;
 use crate::preflight::rules::BOTH;
 
-/// `SET` on a parameter can be granted from here on.
-const PARAMETER_GRANTS: u32 = 150_000;
-
 pub(super) fn all(world: &World, found: &mut Vec<Finding>) {
     for side in BOTH {
         role(side, world.side(side), found);
@@ -37,7 +34,7 @@ fn role(side: Side, catalogue: &Catalogue, found: &mut Vec<Finding>) {
     let role = quote_identifier(name);
     if catalogue.role.may_be_replica == Some(false) {
         let text = format!("role {name} may not set session_replication_role");
-        let sql = if server.version >= PARAMETER_GRANTS {
+        let sql = if server.dialect.grants_settings() {
             format!("GRANT SET ON PARAMETER session_replication_role TO {role}")
         } else {
             format!("ALTER ROLE {role} SUPERUSER")

@@ -8,7 +8,6 @@ use crate::preflight::codes::Code;
 use crate::preflight::describe::{Catalogue, Server, World};
 use crate::preflight::finding::Finding;
 
-const OLDEST: u32 = 140_000;
 /// Settings that an application may notice.
 pub(in crate::preflight) const COMPARED: [&str; 15] = [
     "DateStyle",
@@ -42,8 +41,8 @@ pub(super) fn one(side: Side, catalogue: &Catalogue, found: &mut Vec<Finding>) {
         let text = "default_transaction_read_only is on".to_owned();
         found.push(new(Code::ReadOnly, text).object("default_transaction_read_only").sql(sql));
     }
-    if !server.is_cockroach && server.version > 0 && server.version < OLDEST {
-        found.push(new(Code::TooOld, format!("PostgreSQL {}", server.version / 10_000)));
+    if server.dialect.is_too_old() {
+        found.push(new(Code::TooOld, server.dialect.to_string()));
     }
     for gid in &catalogue.prepared {
         let sql = format!("ROLLBACK PREPARED {}", quote_literal(gid).trim_start());
@@ -87,7 +86,8 @@ fn settings(side: Side, server: &Server, found: &mut Vec<Finding>) {
 pub(super) fn both(world: &World, found: &mut Vec<Finding>) {
     let (source, target) = (&world.source.server, &world.target.server);
     encodings(source, target, found);
-    if source.collation != target.collation && !target.is_cockroach && !source.is_cockroach {
+    let collated = [source, target].iter().all(|it| it.dialect.has_database_collation());
+    if collated && source.collation != target.collation {
         let text = format!(
             "{} on the source, {} on the target",
             source.collation.described(),
@@ -159,7 +159,7 @@ fn extensions(world: &World, found: &mut Vec<Finding>) {
                 let text = format!("extension {name} is not on the target; used by {places}");
                 let mut finding =
                     Finding::new(Code::ExtensionMissing, Side::Target, text).object(name);
-                if !world.target.server.is_cockroach {
+                if world.target.server.dialect.has_extensions() {
                     finding = finding.sql(format!("CREATE EXTENSION {}", quote_identifier(name)));
                 }
                 found.push(finding);

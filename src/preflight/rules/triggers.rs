@@ -22,15 +22,16 @@ pub(super) fn of(world: &World, pair: &Pair<'_>, found: &mut Vec<Finding>) {
             found.push(finding(Code::TriggerAlways, side, object, text).sql(sql.clone()));
         }
     }
+    let has_replica = |side| world.side(side).server.dialect.has_replication_role();
     let of_source = acting(pair, Side::Source);
     let of_target = acting(pair, Side::Target);
-    for side in BOTH.into_iter().filter(|side| world.side(*side).server.is_cockroach) {
+    for side in BOTH.into_iter().filter(|side| !has_replica(*side)) {
         for object in acting(pair, side) {
             found.push(finding(Code::TriggerActive, side, &object, format!("{object} is active")));
         }
     }
     for object in of_target.difference(&of_source) {
-        if !world.target.server.is_cockroach {
+        if has_replica(Side::Target) {
             let text = format!("{object} is only on the target");
             found.push(
                 finding(Code::TriggerAdded, Side::Target, object, text).sql(drop_it(pair, object)),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::dialect::Dialect;
 use crate::domain::pg_type::{PgType, TypeKind};
 use crate::domain::relation::{
     Column, ForeignKey, KeyColumn, Persistence, PrimaryKey, RowSecurity, Table, TableKind, Trigger,
@@ -201,7 +202,7 @@ fn side() -> Catalogue {
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Catalogue {
         server: Server {
-            version: 170_000,
+            dialect: Dialect::POSTGRESQL.with_version_num(170_000),
             settings: settings.into(),
             database: "shop".to_owned(),
             encoding: "UTF8".to_owned(),

@@ -1,6 +1,7 @@
 //! Columns and their defaults.
 
 use super::Vector;
+use crate::dialect::Dialect;
 use crate::domain::pg_type::{PgType, TypeKind};
 use crate::domain::relation::{Generated, Identity};
 use crate::preflight::describe::World;
@@ -143,7 +144,7 @@ pub(super) fn columns() -> Vec<Vector> {
         (
             "arrays on CockroachDB",
             |w| {
-                w.target.server.is_cockroach = true;
+                w.target.server.dialect = Dialect::COCKROACHDB;
                 pair(w, (ty("int4[]"), -1), (ty("int4[]"), -1));
             },
             &["column.array_dimensions target public.parent.x"],
@@ -156,7 +157,7 @@ pub(super) fn columns() -> Vec<Vector> {
         (
             "infinite spans",
             |w| {
-                w.source.server.version = 160_000;
+                w.source.server.dialect = Dialect::POSTGRESQL.with_version_num(160_000);
                 pair(w, (ty("interval"), -1), (ty("interval"), -1));
             },
             &["column.infinity source public.parent.x"],

@@ -1,6 +1,7 @@
 //! Constraints, and what hangs on tables.
 
 use super::Vector;
+use crate::dialect::Dialect;
 use crate::domain::relation::Rule;
 use crate::preflight::describe::World;
 use crate::preflight::tests::fixture::*;
@@ -128,7 +129,7 @@ pub(super) fn relations() -> Vec<Vector> {
         (
             "a foreign key on an active target",
             |w| {
-                w.target.server.is_cockroach = true;
+                w.target.server.dialect = Dialect::COCKROACHDB;
                 children(w)[0].table.foreign_keys.clear();
             },
             &["foreign_key.added_active target public.child.child_id_fkey"],
@@ -158,7 +159,7 @@ pub(super) fn relations() -> Vec<Vector> {
         (
             "a parent that is not migrated, on an active target",
             |w| {
-                w.target.server.is_cockroach = true;
+                w.target.server.dialect = Dialect::COCKROACHDB;
                 for child in children(w) {
                     child.table.foreign_keys.push(foreign_key("outside", "countries"));
                 }
@@ -176,7 +177,7 @@ pub(super) fn relations() -> Vec<Vector> {
         (
             "an active circle",
             |w| {
-                w.target.server.is_cockroach = true;
+                w.target.server.dialect = Dialect::COCKROACHDB;
                 on_source(w).table.foreign_keys.push(foreign_key("back", "child"));
                 on_target(w).table.foreign_keys.push(foreign_key("back", "child"));
             },
@@ -198,7 +199,7 @@ pub(super) fn relations() -> Vec<Vector> {
         (
             "a trigger on an active target",
             |w| {
-                w.target.server.is_cockroach = true;
+                w.target.server.dialect = Dialect::COCKROACHDB;
                 on_source(w).table.triggers.push(trigger("t", 'O'));
                 on_target(w).table.triggers.push(trigger("t", 'O'));
             },

@@ -1,6 +1,7 @@
 //! Servers and roles.
 
 use super::Vector;
+use crate::dialect::Dialect;
 use crate::domain::side::Side;
 use crate::preflight::describe::{SegueSchema, World};
 use crate::preflight::limits::{RoleSetting, Sessions};
@@ -30,7 +31,16 @@ pub(super) fn servers() -> Vec<Vector> {
             |w| w.target.server.read_only = true,
             &["server.read_only target default_transaction_read_only"],
         ),
-        ("an old server", |w| w.target.server.version = 130_012, &["server.too_old target "]),
+        (
+            "an old server",
+            |w| w.target.server.dialect = Dialect::POSTGRESQL.with_version_num(130_012),
+            &["server.too_old target "],
+        ),
+        (
+            "an old CockroachDB",
+            |w| w.target.server.dialect = Dialect::of_version("CockroachDB CCL v25.2.4 (x86_64)"),
+            &["server.too_old target "],
+        ),
         (
             "not asked",
             |w| w.target.not_asked.push(("policies", "no such table".to_owned())),

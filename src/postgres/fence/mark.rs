@@ -1,4 +1,4 @@
-//! The fence of CockroachDB, where advisory locks do nothing: a mark in the control row. Each write
+//! The fence where advisory locks do nothing, as on CockroachDB: a mark in the control row. Each write
 //! reads the row in its own SERIALIZABLE transaction, so that it comes before the mark as a whole,
 //! or after it, and is refused then.
 //!
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
 use crate::postgres::control::number;
-use crate::postgres::session::{ServerFacts, Session};
+use crate::postgres::session::Session;
 
 /// Before it counts as the fence, it must be followed by a look at the whole outbox.
 const RAISE: &str = "\
@@ -39,14 +39,6 @@ const LIFT: &str = "\
     UPDATE segue.control SET fenced_by = NULL, fenced_until = NULL \
     WHERE id = 1 AND fenced_by = $1::text::uuid";
 
-/// Of the session that holds it: what it looks at is ordered against those who have looked, and
-/// does not wait for them, but pushes them behind itself, where they find the row changed. A server
-/// without priorities does so by itself.
-pub(super) const HOLDERS_SETTINGS: &str = "\
-    SELECT pg_catalog.set_config('default_transaction_isolation', 'serializable', false); \
-    SELECT pg_catalog.set_config(s.name, 'high', false) FROM pg_catalog.pg_settings AS s \
-    WHERE s.name = 'default_transaction_priority'";
-
 /// All of it: what a limit left out would not be looked at. It sees the mark as well, and so comes
 /// after it: two transactions that have nothing in common may be put in either order.
 const READ_OUTBOX: &str = "\
@@ -61,21 +53,9 @@ const LIFT_LAPSED: &str = "\
 const LAPSED: &str = "\
     SELECT 1 FROM segue.control WHERE id = 1 AND fenced_until < pg_catalog.clock_timestamp()";
 
-/// The row as a session looks at it that is about to write for callers: what is asked of the
-/// other fence, whether there is a mark, and whether that is past its end.
-pub(super) const LOOK: &str = "\
-    SELECT epoch, phase, fenced_by IS NOT NULL, fenced_until < pg_catalog.clock_timestamp() \
-    FROM segue.control WHERE id = 1";
-
-/// What BEGIN must say there of a transaction that may write, whatever its caller asked for:
-/// in any other isolation nothing orders its look.
-pub(in crate::postgres) fn isolation(facts: &ServerFacts) -> Option<&'static str> {
-    facts.is_cockroach.then_some(" ISOLATION LEVEL SERIALIZABLE")
-}
-
 /// What a transaction that may write runs first; nothing where locks are the fence.
 pub(in crate::postgres) fn look(session: &Session) -> Option<String> {
-    let epoch = session.fenced_under().filter(|_| session.facts().is_cockroach)?;
+    let epoch = session.fenced_under().filter(|_| session.dialect().fences_by_mark())?;
     Some(look_for(epoch))
 }
 
@@ -172,7 +152,7 @@ pub fn lost(side: Side) -> SqlFault {
 /// Takes a mark off that is past its end, where there is one. Where it cannot, another one does, or
 /// the next look.
 pub(in crate::postgres) async fn lift_if_lapsed(session: &Session) {
-    if !session.facts().is_cockroach {
+    if !session.dialect().fences_by_mark() {
         return;
     }
     let lapsed = session.query_opt(LAPSED, &[]).await;
