@@ -32,7 +32,6 @@ use crate::domain::pg_type::Column;
 
 /// For the answer to COMMIT, which is never cancelled.
 const COMMIT_LIMIT: Duration = Duration::from_secs(30);
-/// `pg_current_xact_id_if_assigned` came with this version.
 
 /// Prepares and binds all statements before any is sent.
 pub(super) async fn make_ready(

@@ -160,7 +160,8 @@ fn literals(text: &str) -> Vec<(String, String)> {
     let (mut found, mut item, mut rest) = (Vec::new(), String::new(), text);
     let mut before = ' ';
     while let Some(first) = rest.chars().next() {
-        let is_word_begin = !before.is_alphanumeric() && before != '_';
+        // `'static` is a lifetime.
+        let is_word_begin = !before.is_alphanumeric() && !['_', '\''].contains(&before);
         let mut taken = first.len_utf8();
         if rest.starts_with("//") {
             taken = rest.find('\n').unwrap_or(rest.len());
