@@ -67,7 +67,7 @@ impl OutboxWorker {
         let all = KeyRange::all();
         let within = range.as_ref().unwrap_or(&all);
         let table = self.reconciler.whole_table(table_id, within, &mut progress.cursor, until);
-        let report = traced(table, span).await;
+        let report = traced(Box::pin(table), span).await;
         let late = report.stopped == Some(Stopped::Late);
         self.keys_turn.store(true, Ordering::Relaxed);
         let failed = self.note_failed(&transaction, &report).await?;
