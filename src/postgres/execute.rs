@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::param::RawParam;
 use super::session::{Prepared, Session};
+use crate::dialect::Dialect;
 use crate::domain::call::BoundStatement;
 use crate::domain::fault::{FaultKind, Routine, SqlFault};
+use crate::domain::pg_type::PgType;
 use crate::domain::side::Side;
 use crate::domain::value::Value;
 use crate::statement::{StatementKind, analyse};
@@ -30,7 +32,8 @@ impl Ready {
         statement: &BoundStatement,
     ) -> Result<Self, SqlFault> {
         if let Some(prepared) = session.known(&statement.sql)
-            && let Ok(params) = bind(&prepared, &statement.params, session.side())
+            && let Ok(params) =
+                bind(&prepared.parameters, &statement.params, (session.dialect(), session.side()))
         {
             return Ok(Self { prepared, params, was_known: true });
         }
@@ -40,7 +43,8 @@ impl Ready {
             return Err(fault.on(session.side()));
         }
         let prepared = session.prepare_anew(&statement.sql).await?;
-        let params = bind(&prepared, &statement.params, session.side())?;
+        let params =
+            bind(&prepared.parameters, &statement.params, (session.dialect(), session.side()))?;
         Ok(Self { prepared, params, was_known: false })
     }
 
@@ -66,27 +70,32 @@ pub(super) fn was_seen(fault: &SqlFault) -> bool {
 }
 
 /// The call's values as parameters of the types that the server prepared.
-fn bind(prepared: &Prepared, values: &[Value], side: Side) -> Result<Vec<RawParam>, SqlFault> {
-    let wanted = prepared.parameters.len();
-    if wanted != values.len() {
+fn bind(
+    wanted: &[Arc<PgType>],
+    values: &[Value],
+    (dialect, side): (Dialect, Side),
+) -> Result<Vec<RawParam>, SqlFault> {
+    let count = wanted.len();
+    if count != values.len() {
         let message =
-            format!("the statement has {wanted} parameters, but the call {}", values.len());
+            format!("the statement has {count} parameters, but the call {}", values.len());
         return Err(SqlFault::new(FaultKind::InvalidArgument, "invalid.parameter_count", message)
             .with_hint("give one value for each of $1, $2, …")
             .on(side));
     }
-    prepared
-        .parameters
+    wanted
         .iter()
         .zip(values)
         .enumerate()
         .map(|(index, (ty, value))| {
-            value::bind(ty, value).map(RawParam).map_err(|error| {
-                let message = format!("parameter ${}: {}", index + 1, error.message);
-                SqlFault::new(FaultKind::InvalidArgument, "invalid.parameter", message)
-                    .with_hint(error.suggestion)
-                    .on(side)
-            })
+            let refused = |message: &str| {
+                let message = format!("parameter ${}: {message}", index + 1);
+                SqlFault::new(FaultKind::InvalidArgument, "invalid.parameter", message).on(side)
+            };
+            let bound = value::bind(ty, value)
+                .map_err(|error| refused(&error.message).with_hint(error.suggestion))?;
+            RawParam::exact(dialect, ty, bound)
+                .map_err(|error| refused(&error).with_hint("give a value that the server can hold"))
         })
         .collect()
 }
@@ -117,6 +126,71 @@ pub(super) fn may_be_outdated(fault: &SqlFault) -> bool {
 mod tests {
     use super::*;
     use crate::domain::fault::FaultKind;
+    use crate::domain::pg_type::TypeKind;
+    use crate::domain::value::Array;
+    use crate::value::Parameter;
+
+    fn ty(name: &str, oid: u32, kind: TypeKind) -> Arc<PgType> {
+        Arc::new(PgType { oid, name: name.to_owned(), schema: "pg_catalog".to_owned(), kind })
+    }
+
+    fn array(elements: &[&str], dimensions: &[(u32, i32)]) -> Value {
+        Value::Array(Array {
+            element_type: "numeric".to_owned(),
+            dimensions: dimensions.to_vec(),
+            elements: elements.iter().map(|text| Value::Numeric((*text).to_owned())).collect(),
+        })
+    }
+
+    /// CockroachDB takes the digits that it is sent, and PostgreSQL's binary form has none that are
+    /// zero at the end.
+    #[test]
+    fn a_callers_number_reaches_each_server_with_all_of_its_digits() {
+        let numeric = ty("numeric", 1700, TypeKind::Simple);
+        let domain = ty("money_of_ours", 70_001, TypeKind::Domain(numeric.clone()));
+        let many = ty("_numeric", 1231, TypeKind::Array(numeric.clone()));
+        for (ty, value, text) in [
+            (&numeric, Value::Numeric("1.000".to_owned()), "1.000"),
+            (&numeric, Value::Int64(10_000), "10000"),
+            (&numeric, Value::Numeric("NaN".to_owned()), "NaN"),
+            (&domain, Value::Numeric("0.00".to_owned()), "0.00"),
+            (&many, array(&["1.000", "20000"], &[]), "{1.000,20000}"),
+        ] {
+            let prepared = |ty: &Arc<PgType>| [Arc::clone(ty)];
+            let of = |dialect| bind(&prepared(ty), &[value.clone()], (dialect, Side::Target));
+            let there = of(Dialect::COCKROACHDB).unwrap().remove(0).0;
+            assert_eq!(there, Parameter::text(text.as_bytes().to_vec()), "{} {text}", ty.name);
+            let here = of(Dialect::POSTGRESQL).unwrap().remove(0).0;
+            assert_eq!(Some(here), value::bind(ty, &value).ok(), "{} {text}", ty.name);
+        }
+    }
+
+    /// Its binary form of an array forgets where that begins.
+    #[test]
+    fn a_callers_array_that_a_server_would_number_anew_is_refused() {
+        let int = ty("int8", 20, TypeKind::Simple);
+        let many = [ty("_int8", 1016, TypeKind::Array(int))];
+        let value = |dimensions: &[(u32, i32)]| {
+            Value::Array(Array {
+                element_type: "int8".to_owned(),
+                dimensions: dimensions.to_vec(),
+                elements: vec![Value::Int64(1), Value::Int64(2)],
+            })
+        };
+        for (dimensions, fits) in
+            [(&[(2, 1)][..], true), (&[(2, 0)], false), (&[(1, 1), (2, 1)], false)]
+        {
+            let of = |dialect| bind(&many, &[value(dimensions)], (dialect, Side::Target));
+            assert!(of(Dialect::POSTGRESQL).is_ok(), "{dimensions:?}");
+            match of(Dialect::COCKROACHDB) {
+                Ok(_) => assert!(fits, "{dimensions:?}"),
+                Err(fault) => {
+                    assert!(!fits, "{fault}");
+                    assert!(fault.message.starts_with("parameter $1: CockroachDB has"), "{fault}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_stale_statement_is_told_in_every_language() {

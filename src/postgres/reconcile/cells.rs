@@ -4,7 +4,7 @@ use crate::compare::cell::{CellVerdict, ColumnPair, judge};
 use crate::compare::common::Form;
 use crate::compare::rules::ColumnRules;
 use crate::domain::pg_type::{Column, PgType, TypeKind};
-use crate::postgres::param::RawParam;
+use crate::postgres::param::{ONE_DIMENSION, RawParam, is_numeric};
 use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::shape::{Pair, Role, TableShape};
 use crate::value::{self, Format, Parameter};
@@ -75,26 +75,8 @@ pub fn carry(pair: &Pair, cell: Option<&[u8]>) -> Result<RawParam, String> {
     let shadow = &pair.judged.shadow.ty;
     let param = value::transcode(&pair.judged.primary.ty, shadow, cell)
         .map_err(|error| format!("column {name:?}: {error}"))?;
-    match &param.data {
-        Some(bytes)
-            if !pair.shadow_dialect.takes_binary_numerics()
-                && param.format == Format::Binary
-                && is_numeric(shadow) =>
-        {
-            let text = value::to_text(shadow, bytes);
-            let text = text.map_err(|error| format!("column {name:?}: {error}"))?;
-            Ok(RawParam(Parameter::text(text.into_bytes())))
-        }
-        _ => Ok(RawParam(param)),
-    }
-}
-
-/// A number of any scale, or an array of them.
-fn is_numeric(ty: &PgType) -> bool {
-    match &ty.base().kind {
-        TypeKind::Array(element) => is_numeric(element),
-        _ => ty.base().name == "numeric",
-    }
+    RawParam::exact(pair.shadow_dialect, shadow, param)
+        .map_err(|error| format!("column {name:?}: {error}"))
 }
 
 /// A large cell is not copied on its way where both columns have the same type.
@@ -138,7 +120,7 @@ fn fits(pair: &Pair, cell: &[u8]) -> Result<(), String> {
         && let Ok(Some(dimensions)) = value::dimensions(&pair.judged.primary.ty, cell)
         && !matches!(dimensions.as_slice(), [] | [(_, 1)])
     {
-        return Err("CockroachDB has arrays of one dimension only, which begin at 1".to_owned());
+        return Err(ONE_DIMENSION.to_owned());
     }
     let modifier = pair.judged.shadow.type_modifier;
     if modifier < MODIFIER_BASE {
