@@ -96,6 +96,37 @@ impl Captured {
     }
 }
 
+/// The trigger runs as whoever writes there, whatever its function says: see CockroachDB's issue
+/// 172407.
+#[tokio::test]
+async fn a_role_that_writes_and_cannot_fire_the_trigger_is_found_with_what_it_needs() {
+    let c = Captured::new("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let [writer, reader] =
+        ["writer", "reader"].map(|what| format!("{what}_of_{}", c.database.name()));
+    c.owner
+        .batch_execute(&format!(
+            "CREATE ROLE {writer} LOGIN; CREATE ROLE {reader} LOGIN;
+             GRANT UPDATE ON t TO {writer}; GRANT SELECT ON t TO {reader}"
+        ))
+        .await
+        .expect("roles are made");
+    let row = c.owner.query_one("SELECT 't'::regclass::oid", &[]).await.expect("asked");
+    let oids = [row.get::<_, u32>(0)];
+    let lacking = || capture::writers_lacking(&c.owner, Dialect::COCKROACHDB, &oids);
+    let found = lacking().await.expect("asked");
+    let named: Vec<&str> = found.iter().map(|(role, _)| role.as_str()).collect();
+    assert_eq!(named, [writer.as_str()]);
+    let params = Params::new(PARAMS_SIDE);
+    let (printed, _) = capture::print(&c.owner, &params, &c.tables).await.expect("printed");
+    for grant in &found[0].1 {
+        assert!(printed.contains(grant), "{printed}");
+        c.owner.batch_execute(grant).await.expect("it is granted");
+    }
+    assert_eq!(lacking().await.expect("asked"), []);
+    let sql = format!("DROP OWNED BY {writer}, {reader}; DROP ROLE {writer}, {reader}");
+    c.owner.batch_execute(&sql).await.expect("roles are dropped");
+}
+
 #[tokio::test]
 async fn statements_leave_the_keys_of_the_rows_they_touched() {
     let c = Captured::new("CREATE TABLE t (id int PRIMARY KEY, v int UNIQUE)").await;

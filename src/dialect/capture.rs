@@ -1,6 +1,7 @@
 //! Capture: how writes are noted, and what it cannot see.
 
 use super::{Dialect, Engine};
+use crate::domain::table::quote_identifier;
 
 /// Capture's triggers by the functions that they call.
 const TRIGGERS: &str = "
@@ -21,7 +22,44 @@ JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE pg_catalog.left(p.proname::text, pg_catalog.length($1::text)) = $1::text GROUP BY 1, 2, 3";
 
+/// Roles that log in, may write to one of these tables ($1), and may not do what capture's trigger
+/// does as whoever fires it.
+const WRITERS_WITHOUT_CAPTURE: &str = "
+SELECT r.rolname::text FROM pg_catalog.pg_roles AS r
+WHERE r.rolcanlogin AND NOT r.rolsuper AND EXISTS (
+        SELECT 1 FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ($1)
+            AND (pg_catalog.has_table_privilege(r.rolname, c.oid, 'INSERT')
+                OR pg_catalog.has_table_privilege(r.rolname, c.oid, 'UPDATE')
+                OR pg_catalog.has_table_privilege(r.rolname, c.oid, 'DELETE')))
+    AND NOT (pg_catalog.has_schema_privilege(r.rolname, 'segue', 'USAGE')
+        AND pg_catalog.has_table_privilege(r.rolname, 'segue.control', 'SELECT')
+        AND pg_catalog.has_table_privilege(r.rolname, 'segue.outbox', 'INSERT'))
+ORDER BY 1";
+
 impl Dialect {
+    /// Which roles' own writes would fail in capture's trigger. Nothing where triggers run as
+    /// segue's role: CockroachDB ignores `SECURITY DEFINER` of a trigger's function (issue 172407).
+    pub fn writers_without_capture(self) -> Option<&'static str> {
+        match self.engine {
+            Engine::PostgreSql => None,
+            Engine::CockroachDb => Some(WRITERS_WITHOUT_CAPTURE),
+        }
+    }
+
+    /// Statements that let a role fire capture's triggers: the role can add keys to the outbox then,
+    /// which costs a look at equal rows, and take none away.
+    pub fn grants_for_capture(self, role: &str) -> Vec<String> {
+        let role = quote_identifier(role);
+        match self.engine {
+            Engine::PostgreSql => Vec::new(),
+            Engine::CockroachDb => vec![
+                format!("GRANT USAGE ON SCHEMA segue TO {role}"),
+                format!("GRANT SELECT ON TABLE segue.control TO {role}"),
+                format!("GRANT INSERT ON TABLE segue.outbox TO {role}"),
+            ],
+        }
+    }
+
     /// Whether capture's trigger fires for each row, rather than once for a statement with tables
     /// of what it changed.
     pub fn captures_by_row(self) -> bool {

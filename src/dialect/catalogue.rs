@@ -149,6 +149,16 @@ impl Dialect {
         self.has_replication_role()
     }
 
+    /// That a row of `pg_class` is an index's, by the columns with their ids. CockroachDB looks a
+    /// relation up by its id, and makes all of `pg_class` anew for each id that is an index's (its
+    /// issue 111047): there the columns are compared in a form that is no look-up, and so once.
+    pub fn is_index(self, class: &str, index: &str) -> String {
+        match self.engine {
+            Engine::PostgreSql => format!("{class} = {index}"),
+            Engine::CockroachDb => format!("{class}::int8 = {index}::int8"),
+        }
+    }
+
     /// Whether the server keeps an estimate of a table's rows in `pg_class`, and tells its size.
     pub fn tells_sizes(self) -> bool {
         match self.engine {

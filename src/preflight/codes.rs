@@ -137,6 +137,9 @@ codes! {
     CallersEnding "callers.ending" Blocks
         "a session of callers whose sidecar is lost is ended, or a cutover would wait for it; and segue must see which it is"
         "make segue's role a member of the role that callers log in as";
+    CaptureInvoker "capture.invoker" Warning
+        "capture's trigger runs there as whoever writes: the role's own writes to the table are refused once segue captures it"
+        "grant it what the trigger needs, or let the role write through segue alone";
     CallersRights "callers.rights" Warning
         "reads that are sampled or shifted run as the application's role of the other side, and everything does after the cutover"
         "grant the same on both sides";

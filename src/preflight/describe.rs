@@ -48,6 +48,9 @@ pub struct Catalogue {
     pub role: Role,
     /// The role of callers' statements.
     pub callers: Callers,
+    /// Other roles that may write to tables of the migration and cannot fire capture's triggers, each
+    /// with the statements that let it.
+    pub capture_lacks: Vec<(String, Vec<String>)>,
     /// Extensions and their versions.
     pub extensions: BTreeMap<String, String>,
     /// Names of prepared transactions that are open in this database.

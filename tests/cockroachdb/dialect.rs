@@ -24,7 +24,14 @@ fn broken(sent: &Sent, release: Release) -> Vec<String> {
 }
 
 /// What CockroachDB does not take or answers otherwise, the rule that says so, and what it takes.
-const VECTORS: [(&str, &str, &str); 33] = [
+const VECTORS: [(&str, &str, &str); 34] = [
+    (
+        "SELECT c.relname FROM pg_catalog.pg_index AS i \
+            JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid",
+        "look-up by the id of an index",
+        "SELECT c.relname FROM pg_catalog.pg_index AS i \
+            JOIN pg_catalog.pg_class AS c ON c.oid::int8 = i.indexrelid::int8",
+    ),
     (
         "WITH a AS (INSERT INTO t VALUES (1)) SELECT 1",
         "WITH part without a result",

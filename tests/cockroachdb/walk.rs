@@ -263,6 +263,7 @@ impl Walk<'_> {
     }
 
     fn operator(&mut self, body: &Value) {
+        self.index_of(body);
         let operator = strings(&body["name"]).last().copied().unwrap_or_default();
         let sides = [&body["lexpr"], &body["rexpr"]];
         let untyped = sides.iter().any(|it| self.is_untyped(it));
@@ -279,6 +280,21 @@ impl Walk<'_> {
             .collect();
         if operator == "=" && calls == BTreeSet::from(["now", "statement_timestamp"]) {
             self.say("two readings of the clock", "now() = statement_timestamp()");
+        }
+    }
+
+    /// A look-up by an id that is an index's makes all of `pg_class` anew (issue 111047).
+    fn index_of(&mut self, body: &Value) {
+        let last = |side: &str| match node(&body[side]) {
+            Some(("ColumnRef", column)) => strings(&column["fields"]).last().copied(),
+            _ => None,
+        };
+        let pair = [last("lexpr"), last("rexpr")];
+        if strings(&body["name"]) == ["="]
+            && pair.contains(&Some("oid"))
+            && pair.contains(&Some("indexrelid"))
+        {
+            self.say("look-up by the id of an index", "pg_class.oid = pg_index.indexrelid");
         }
     }
 

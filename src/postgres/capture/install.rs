@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Transaction};
 use super::always::Rights;
 use super::form::{Event, Form};
 use super::retire::without_retired;
-use super::verify::{form_of, key_names, missing, row_form_of};
+use super::verify::{form_of, key_names, missing, row_form_of, writers_lacking};
 use super::{Captured, Params, Refusal, Report, on_side, registry, tables};
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
@@ -96,6 +96,11 @@ pub async fn print(
                 sql.push_str(&form.always(event, &relation));
             }
         }
+    }
+    let oids: Vec<u32> = found.iter().map(|(_, table)| table.oid).collect();
+    for (role, grants) in writers_lacking(client, dialect, &oids).await.map_err(&failed)? {
+        sql.push_str(&format!("-- {role} may write to these tables, and fires their triggers\n"));
+        sql.extend(grants.iter().map(|grant| format!("{grant};\n")));
     }
     Ok((sql, refused))
 }

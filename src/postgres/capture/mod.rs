@@ -34,7 +34,7 @@ pub use remove::{give_up, remove};
 pub use retire::{Retired, Retirement, adopt, retire, retired};
 pub(in crate::postgres) use tables::refusal;
 pub use tables::{Refusal, default_tables, idempotency};
-pub use verify::{Drift, ids_of, verify_installed};
+pub use verify::{Drift, ids_of, verify_installed, writers_lacking};
 
 /// Which database, and how patient to be with its locks.
 #[derive(Debug, Clone, Copy)]

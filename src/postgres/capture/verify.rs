@@ -1,11 +1,12 @@
 //! Whether capture stands as it should: found from the catalogue, without a lock.
 
-use tokio_postgres::{Error, GenericClient};
+use tokio_postgres::{Error, GenericClient, Row};
 
 use super::form::{Event, Form, Function};
 use super::retire::without_retired;
 use super::rows::RowForm;
 use super::{Params, on_side, registry, tables};
+use crate::dialect::Dialect;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::catalog::{self, Table, TableKind};
@@ -112,6 +113,31 @@ pub async fn ids_of<C: GenericClient>(
         all.any(|name| drifts.iter().any(|drift| drift.table == *name))
     };
     Ok(names.iter().zip(ids).filter(|(name, _)| drifted(name)).filter_map(|(_, id)| id).collect())
+}
+
+/// Roles other than the asking one whose own writes to these tables (by their ids) capture's trigger
+/// would refuse, for want of rights on segue's tables; each with the statements that grant them. None
+/// where triggers run as segue's role, or segue has not been set up.
+///
+/// # Errors
+///
+/// Whatever the database says.
+pub async fn writers_lacking<C: GenericClient>(
+    client: &C,
+    dialect: Dialect,
+    oids: &[u32],
+) -> Result<Vec<(String, Vec<String>)>, Error> {
+    let Some(asked) = dialect.writers_without_capture() else { return Ok(Vec::new()) };
+    if schema::version(client).await? == 0 {
+        return Ok(Vec::new());
+    }
+    let rows = client.query(asked, &[&oids]).await?;
+    let lacking = |row: &Row| {
+        let role: String = row.try_get(0)?;
+        let grants = dialect.grants_for_capture(&role);
+        Ok((role, grants))
+    };
+    rows.iter().map(lacking).collect()
 }
 
 /// The form that a table's capture has where it is by row.

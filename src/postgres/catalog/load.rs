@@ -79,7 +79,7 @@ SELECT i.indrelid, i.indisprimary, c.relname::text,
     i.indpred IS NOT NULL, coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false),
     pg_catalog.pg_get_indexdef(i.indexrelid), NOT i.indimmediate
 FROM pg_catalog.pg_index AS i
-JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_catalog.pg_class AS c ON {is_index}
 WHERE i.indrelid = ANY ($1) AND i.indisunique AND i.indisvalid
 ORDER BY i.indrelid, c.relname";
 
@@ -173,7 +173,9 @@ async fn complete<C: GenericClient>(client: &C, rows: &[Row]) -> Result<Vec<Tabl
         }
         tables[index].columns.push(column);
     }
-    for row in client.query(INDEXES, &[&oids]).await? {
+    let dialect = schema::dialect(client).await?;
+    let indexes = INDEXES.replace("{is_index}", &dialect.is_index("c.oid", "i.indexrelid"));
+    for row in client.query(&indexes, &[&oids]).await? {
         let Some(index) = at(&row)? else { continue };
         add_index(&mut tables[index], &row, |name| {
             enums.iter().any(|(table, column)| *table == index && column == name)
@@ -198,7 +200,6 @@ async fn complete<C: GenericClient>(client: &C, rows: &[Row]) -> Result<Vec<Tabl
             persistence: persistence_of(row.try_get(5)?),
         });
     }
-    let dialect = schema::dialect(client).await?;
     let triggers = TRIGGERS
         .replace("{enabled}", dialect.trigger_enabled())
         .replace("{definition}", dialect.trigger_definition());

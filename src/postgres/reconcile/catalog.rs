@@ -139,8 +139,9 @@ async fn load_one(
         Ok(columns) => columns,
         Err(error) => return missing(shadow_side, &shadow_name, error),
     };
+    let unique = UNIQUES.replace("{is_index}", &shadow.dialect().is_index("c.oid", "i.indexrelid"));
     let uniques = shadow
-        .query(UNIQUES, &[&shadow_name.quoted()])
+        .query(&unique, &[&shadow_name.quoted()])
         .await
         .map_err(|error| (shadow_side, error))?;
     let mut unique_columns = BTreeSet::new();

@@ -76,7 +76,7 @@ pub(super) const UNIQUES: &str = "\
                 AND ao.amoprighttype = oc.opcintype \
             LEFT JOIN pg_catalog.pg_operator AS o ON o.oid = coalesce(x.conexclop[g.n], ao.amopopr) \
             LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace ORDER BY g.n) \
-    FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
+    FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON {is_index} \
     LEFT JOIN pg_catalog.pg_constraint AS x ON x.conindid = i.indexrelid AND x.contype = 'x' \
     WHERE i.indrelid = $1::text::regclass AND (i.indisunique OR x.oid IS NOT NULL) \
         AND NOT i.indisprimary";

@@ -204,6 +204,31 @@ async fn on_tables(
     Ok(())
 }
 
+/// Which other roles may write to these tables, and would be refused by capture's trigger there.
+pub(super) async fn fill_writers(
+    own: &mut Asker<'_>,
+    catalogue: &mut Catalogue,
+    tables: &BTreeMap<u32, TableFacts>,
+) -> Result<(), SqlFault> {
+    let dialect = own.lease().dialect();
+    let Some(asked) = dialect.writers_without_capture() else { return Ok(()) };
+    let rows = own.rows("whether segue is set up", dialect.is_set_up_for_callers(), &[]).await?;
+    let is_set_up = rows.first().map(|row| row.try_get::<_, bool>(0)).transpose();
+    if is_set_up.map_err(|error| own.fault(error))? != Some(true) {
+        return Ok(());
+    }
+    let oids: Vec<u32> = tables.keys().copied().collect();
+    for row in own.rows("who writes to tables (pg_roles)", asked, &[&oids]).await? {
+        let role: String = row.try_get(0).map_err(|error| own.fault(error))?;
+        // Of callers' role the same has been said, and segue's own owns the schema.
+        if role != catalogue.callers.name && role != catalogue.role.name {
+            let grants = dialect.grants_for_capture(&role);
+            catalogue.capture_lacks.push((role, grants));
+        }
+    }
+    Ok(())
+}
+
 /// What stands between the two roles; answers whether callers' may become segue's.
 async fn between(
     own: &mut Asker<'_>,

@@ -159,6 +159,7 @@ async fn read(
         server: server::server(&mut asker).await?,
         role: server::role(&mut asker, names).await?,
         callers: Callers::default(),
+        capture_lacks: Vec::new(),
         extensions: server::extensions(&mut asker).await?,
         prepared: server::prepared(&mut asker).await?,
         has_large_objects: server::has_large_objects(&mut asker).await?,
@@ -176,6 +177,7 @@ async fn read(
     }
     rights(&mut asker, names, &mut tables).await?;
     callers::fill(of_callers, &mut asker, &mut catalogue, &mut tables).await?;
+    callers::fill_writers(&mut asker, &mut catalogue, &tables).await?;
     columns::fill(lease, &catalogue.server.collation, &mut tables).await.map_err(said)?;
     constraints::fill(&mut asker, &mut tables).await?;
     sequences::fill(&mut asker, &mut tables).await?;

@@ -10,6 +10,12 @@ use crate::preflight::rules::BOTH;
 pub(super) fn all(world: &World, found: &mut Vec<Finding>) {
     for side in BOTH {
         role(side, &world.side(side).callers, found);
+        for (name, grants) in &world.side(side).capture_lacks {
+            let text =
+                format!("role {name} may write to tables of the migration, but not to the outbox");
+            let finding = Finding::new(Code::CaptureInvoker, side, text).object(name);
+            found.push(grants.iter().fold(finding, |finding, sql| finding.sql(sql.as_str())));
+        }
     }
     for (side, facts) in world.each() {
         let callers = &world.side(side).callers;

@@ -22,6 +22,11 @@ pub(super) fn callers() -> Vec<Vector> {
             &["callers.functions target segue"],
         ),
         (
+            "a program's role that cannot fire capture's triggers",
+            |w| w.target.capture_lacks = vec![("etl".into(), vec!["GRANT a TO etl".into()])],
+            &["capture.invoker target etl"],
+        ),
+        (
             "sessions that cannot be ended",
             |w| w.source.callers.cannot_be_ended = Some("GRANT a TO b".into()),
             &["callers.ending source "],
