@@ -49,8 +49,8 @@ codes! {
         "segue writes on both sides: the outbox on the one, the rows on the other"
         "let this role's transactions write";
     TooOld "server.too_old" Blocks
-        "capture needs CREATE OR REPLACE TRIGGER, which came with PostgreSQL 14"
-        "upgrade the server to PostgreSQL 14 or later";
+        "capture needs CREATE OR REPLACE TRIGGER, which came with PostgreSQL 14; CockroachDB lists its triggers from 25.3 on"
+        "upgrade the server to PostgreSQL 14, CockroachDB 25.3, or later";
     Unreadable "server.unreadable" Blocks
         "without its tables and columns nothing can be compared"
         "let the role read pg_catalog";
