@@ -156,8 +156,8 @@ mod tests {
             (&domain, Value::Numeric("0.00".to_owned()), "0.00"),
             (&many, array(&["1.000", "20000"], &[]), "{1.000,20000}"),
         ] {
-            let prepared = |ty: &Arc<PgType>| [Arc::clone(ty)];
-            let of = |dialect| bind(&prepared(ty), &[value.clone()], (dialect, Side::Target));
+            let (wanted, values) = (std::slice::from_ref(ty), std::slice::from_ref(&value));
+            let of = |dialect| bind(wanted, values, (dialect, Side::Target));
             let there = of(Dialect::COCKROACHDB).unwrap().remove(0).0;
             assert_eq!(there, Parameter::text(text.as_bytes().to_vec()), "{} {text}", ty.name);
             let here = of(Dialect::POSTGRESQL).unwrap().remove(0).0;
