@@ -85,7 +85,7 @@ async fn states(bench: &mut Bench) -> Vec<Vec<Kind>> {
     let mut found = Vec::new();
     for _ in 0..6 {
         let answer = bench.sql.execute(execute("SELECT state()")).await.unwrap().into_inner();
-        found.extend(returned(answer));
+        found.extend(returned(&answer));
         found.extend(rows(&mut bench.sql, query("SELECT state()", vec![])).await.unwrap());
     }
     found.sort_by_key(|row| format!("{row:?}"));
@@ -93,7 +93,7 @@ async fn states(bench: &mut Bench) -> Vec<Vec<Kind>> {
     found
 }
 
-fn returned(answer: proto::ExecuteResponse) -> Vec<Vec<Kind>> {
+fn returned(answer: &proto::ExecuteResponse) -> Vec<Vec<Kind>> {
     let rows = answer.typed_rows();
     let kinds = |row: proto::Row| row.values.into_iter().map(|it| it.kind.unwrap()).collect();
     rows.into_iter().map(kinds).collect()
@@ -194,7 +194,7 @@ async fn nothing_of_a_callers_session_is_found_by_the_next() {
 async fn a_session_that_gave_the_fences_lock_up_is_closed() {
     let mut bench = bench().await;
     let answer = bench.sql.execute(execute("SELECT unlock_all()")).await.unwrap().into_inner();
-    let [Kind::Int64(pid)] = returned(answer).concat()[..] else { panic!("no process") };
+    let [Kind::Int64(pid)] = returned(&answer).concat()[..] else { panic!("no process") };
     eventually("its process has ended", WAIT, || async {
         let sql = format!("SELECT pid FROM pg_stat_activity WHERE pid = {pid}");
         bench.pair.source.rows(&sql).await.is_empty().then_some(())
@@ -233,7 +233,7 @@ async fn sequences_tell_no_caller_another_ones_value() {
     bench.sql.batch(batch(&both)).await.unwrap();
     let own = "INSERT INTO numbered (body) VALUES ('c') RETURNING id = lastval()";
     let answer = bench.sql.execute(execute(own)).await.unwrap().into_inner();
-    assert_eq!(returned(answer), [[Kind::Bool(true)]]);
+    assert_eq!(returned(&answer), [[Kind::Bool(true)]]);
 }
 
 /// Statements that are known to leave nothing cost their session no reset.
