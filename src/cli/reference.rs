@@ -24,7 +24,7 @@ fn name(arg: &Arg) -> String {
         ArgAction::SetTrue | ArgAction::Help | ArgAction::Version => String::new(),
         _ => {
             let names = arg.get_value_names().unwrap_or_default();
-            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            let names: Vec<&str> = names.iter().map(clap::builder::Str::as_str).collect();
             names.join(" ")
         }
     };
