@@ -157,14 +157,17 @@ impl ControlView for DualWrite {
     }
 }
 
-/// Whether a write that the outbox has no row of counts as waiting.
-async fn a_settled_write_waits(pair: &Pair) -> bool {
+fn lookup(pair: &Pair) -> Lookup {
     let pools = Sides {
         source: world::pool(Side::Source, pair.source.dsn(), 1),
         target: world::pool(Side::Target, pair.target.dsn(), 1),
     };
-    let lookup = Lookup::new(pools, Arc::new(DualWrite));
-    !lookup.waiting(&[WriteId(7)]).await.unwrap().writes.is_empty()
+    Lookup::new(pools, Arc::new(DualWrite))
+}
+
+/// Whether a write that the outbox has no row of counts as waiting.
+async fn a_settled_write_waits(pair: &Pair) -> bool {
+    !lookup(pair).waiting(&[WriteId(7)]).await.unwrap().writes.is_empty()
 }
 
 /// The target is away, and one table passes the limit: it is pending as ranges, the other key by
@@ -378,4 +381,30 @@ async fn a_server_that_crashed_recalls_the_window_once() {
     drain(&Way::forth(&pair).worker()).await;
     assert_eq!(waiting(&pair.source).await, Vec::<String>::new());
     world::assert_equal(&pair).await;
+}
+
+/// What a token stands for that names no writes any more.
+#[tokio::test]
+async fn a_moment_is_after_all_that_waits_whatever_the_clock_was_set_to() {
+    let pair = world::pair().await;
+    let lookup = lookup(&pair);
+    let before = lookup.oldest().await.unwrap();
+    assert_eq!(before.since, None, "nothing waits");
+    // Written before the clock was set back by an hour.
+    pair.source
+        .run(
+            "INSERT INTO segue.outbox (slot, table_id, key, created_at) VALUES \
+            (1, 1, '{1}', now() + '1 hour'), (1, 1, '{2}', now())",
+        )
+        .await;
+    let waits = lookup.oldest().await.unwrap();
+    assert!(waits.since.is_some_and(|since| before.now < since && since < waits.now), "{waits:?}");
+    pair.source.run("DELETE FROM segue.outbox WHERE key = '{2}'").await;
+    let late = lookup.oldest().await.unwrap();
+    assert!(late.since.is_some_and(|since| since <= late.now), "{late:?}");
+    // A table that is pending as a whole says no longer since when.
+    pair.source
+        .run("INSERT INTO segue.pending_table (table_id, keys, since, reason) VALUES (1, 1, now(), 'x')")
+        .await;
+    assert!(lookup.oldest().await.unwrap().since.is_some_and(|since| since < before.now));
 }

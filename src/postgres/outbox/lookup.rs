@@ -21,10 +21,12 @@ SELECT (SELECT epoch FROM segue.control WHERE id = 1), ARRAY(
         WHERE o.write_id = w.id::uuid AND o.forgotten_at IS NULL)
         OR EXISTS (SELECT 1 FROM segue.pending_table))";
 
-/// As there. A folded key says no longer when it was written.
+/// As there. A folded key says no longer when it was written. The moment is after all that waits,
+/// whatever the server's clock was set to since.
 const OLDEST: &str = "
 SELECT (SELECT epoch FROM segue.control WHERE id = 1),
-    (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()
+    (pg_catalog.date_part('epoch', greatest(pg_catalog.clock_timestamp(),
+            (SELECT pg_catalog.max(o.created_at) FROM segue.outbox AS o WHERE o.forgotten_at IS NULL))
         - '2000-01-01 00:00:00+00'::timestamptz) * 1000000)::int8,
     CASE WHEN EXISTS (SELECT 1 FROM segue.pending_table) THEN 0
     ELSE (SELECT (pg_catalog.date_part('epoch', pg_catalog.min(o.created_at)
