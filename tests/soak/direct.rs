@@ -25,6 +25,8 @@ const OPEN_TIME: Duration = Duration::from_millis(300);
 
 /// What the program on the target calls itself.
 pub const DRIFTING: &str = "soak drift";
+/// The tables that it writes to.
+pub const DRIFTED: [&str; 2] = ["purse", "spelling"];
 
 /// Until told to stop, writes to the side that follows; counts what was taken there.
 pub async fn write_to_the_target(

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::ledger::{SOURCE_SCHEMA, TARGET_SCHEMA};
 use crate::plan::{Event, Fault, SIDECARS, Victim};
 use crate::support::{Database, Durability, Hogs, Major, Options, Pair, Proxy, Segue, Server};
-use crate::{shifted, traps};
+use crate::{direct, shifted, traps};
 
 /// Few connections, so that somebody else can take them all, and a window that is soon over:
 /// whenever a server was restarted, all of it is reconciled again.
@@ -109,8 +109,13 @@ impl World {
         let output = self.sidecars[0].run(&["mismatches", "--json", "--limit", "1000"]);
         let found: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-        let wrong: Vec<_> =
-            found.as_array().unwrap().iter().filter(|it| it["verdict"] == "data").collect();
+        // What the program on the target has changed is different there until it is undone.
+        let is_true = |it: &serde_json::Value| {
+            let statement = it["statement"].as_str().unwrap_or_default();
+            direct::DRIFTED.iter().any(|table| statement.contains(table))
+        };
+        let is_data = |it: &&serde_json::Value| it["verdict"] == "data" && !is_true(it);
+        let wrong: Vec<_> = found.as_array().unwrap().iter().filter(is_data).collect();
         assert!(wrong.is_empty(), "differences that are none: {wrong:#?}");
     }
 
