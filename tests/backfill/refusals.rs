@@ -19,7 +19,7 @@ async fn only_under_capture_and_into_a_target_whose_rows_are_known() {
     let pair = world::pair(500).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
     let error = refused(&segue, &[]);
-    assert!(error.contains("segue init --phase dual_write, or say --source-is-idle"), "{error}");
+    assert!(error.contains("segue init --phase dual_write, or use --source-is-idle"), "{error}");
     segue.succeed(&["init", "--phase", "source_only"]);
     let error = refused(&segue, &[]);
     assert!(error.contains("the phase is source_only"), "{error}");

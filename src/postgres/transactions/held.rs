@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::end;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::postgres::pool::Lease;
@@ -23,6 +24,8 @@ pub(super) struct Open {
     pub(super) ends_at: Instant,
     _permit: OwnedSemaphorePermit,
     in_use: AtomicBool,
+    /// Nobody goes on with it: whoever has it now rolls it back afterwards.
+    abandoned: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -55,12 +58,24 @@ impl Open {
             ends_at: now + total_max,
             _permit: permit,
             in_use: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
 
     pub(super) fn session(&self) -> &Session {
         &self.lease
+    }
+
+    /// Nobody goes on with it. Said before it is taken hold of, so that a call which has it sees it
+    /// when it is done.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    /// Whoever has it now rolls it back anyway.
+    pub(super) fn taken_over(&self) {
+        self.abandoned.store(false, Ordering::SeqCst);
     }
 
     /// Counts the reset of its session.
@@ -90,7 +105,7 @@ pub(in crate::postgres) struct Held {
 impl Held {
     /// Takes hold, unless another call has it.
     pub(super) fn take(open: &Arc<Open>) -> Option<Self> {
-        let was_in_use = open.in_use.swap(true, Ordering::AcqRel);
+        let was_in_use = open.in_use.swap(true, Ordering::SeqCst);
         (!was_in_use).then(|| Self { open: Arc::clone(open) })
     }
 
@@ -135,6 +150,16 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.open.state().last_used = Instant::now();
-        self.open.in_use.store(false, Ordering::Release);
+        self.open.in_use.store(false, Ordering::SeqCst);
+        // Without a runtime everything ends anyway.
+        if self.open.abandoned.swap(false, Ordering::SeqCst)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            match Self::take(&self.open) {
+                Some(held) => drop(runtime.spawn(end::roll_back(held))),
+                // Whoever has it now is to see it.
+                None => self.open.abandon(),
+            }
+        }
     }
 }

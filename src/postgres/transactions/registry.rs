@@ -56,11 +56,17 @@ impl Registry {
         Ok(held)
     }
 
-    /// Ends a transaction that nobody goes on with. A call that is in it is its last one: with that
-    /// the session is closed, which rolls back.
+    /// Ends a transaction that nobody goes on with. A call that is in it is its last one, and rolls
+    /// back when it is done.
     pub(super) fn abandon(&mut self, id: TransactionId, how: &str) -> Option<Held> {
+        if let Some(open) = self.open.get(&id) {
+            open.abandon();
+        }
         match self.hold_to_end(id, how) {
-            Ok(held) => Some(held),
+            Ok(held) => {
+                held.open().taken_over();
+                Some(held)
+            }
             Err(_) => {
                 if self.open.remove(&id).is_some() {
                     self.remember(id, how.to_owned());
