@@ -11,10 +11,11 @@ use std::process::Command;
 
 use prost::Message;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "segue/v1/sql.proto",
     "segue/v1/migration.proto",
     "segue/v1/value.proto",
+    "segue/v1/phase.proto",
     "segue/v1/error.proto",
     // For reflection: the details of an error.
     "google/rpc/error_details.proto",

@@ -98,16 +98,23 @@ class Migration:
 
     def __init__(self, port):
         self.pb = _module("migration_pb2")
+        self.phases = _module("phase_pb2").Phase
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         self.stub = _module("migration_pb2_grpc").MigrationStub(self.channel)
 
     def status(self):
-        return self.stub.GetStatus(self.pb.GetStatusRequest(), timeout=DEADLINE_S)
+        return self.stub.GetStatus(self.pb.GetStatusRequest(), timeout=DEADLINE_S).status
+
+    def phase(self):
+        return self.phases.Name(self.status().phase).removeprefix("PHASE_").lower()
+
+    def verdict(self, mismatch):
+        return self.pb.Verdict.Name(mismatch.verdict).removeprefix("VERDICT_").lower()
 
     def mismatches(self):
-        request = self.pb.ListMismatchesRequest(limit=100)
+        request = self.pb.ListMismatchesRequest(page_size=1000)
         return list(self.stub.ListMismatches(request, timeout=DEADLINE_S).mismatches)
 
     def outbox(self):
-        request = self.pb.ListOutboxRequest(limit=100)
+        request = self.pb.ListOutboxRequest(page_size=100)
         return list(self.stub.ListOutbox(request, timeout=DEADLINE_S).entries)

@@ -134,18 +134,19 @@ def _equality(proof, source, target):
 
 def _report(proof, story):
     # Those of the end: what came after the repair would be among them.
-    left = [it for it in story.migration.mismatches() if it.verdict in TO_FIX]
+    verdict = story.migration.verdict
+    left = [it for it in story.migration.mismatches() if verdict(it) in TO_FIX]
     planted = [(fault, it.mark, it.reported) for fault, it in PLANTED.items()]
     planted.append(("another value in one row", PLANTED_READ_MARK, "data"))
     for fault, mark, expected in planted:
         found = [it for it in left if mark in _plain(it.statement)]
         left = [it for it in left if it not in found]
         # A plain difference has no category besides itself.
-        reported = ", ".join(f"{it.verdict} {it.category}".removesuffix(" data") for it in found)
+        reported = ", ".join(f"{verdict(it)} {it.category}".removesuffix(" data") for it in found)
         proof.claim(f"planted: {fault}, reported as {reported or 'nothing'}",
                     reported == expected, [f"expected: {expected}"])
     proof.claim(f"reported besides: {len(left)}", not left,
-                [f"{it.count} times {it.verdict} {it.category}: {it.statement} · {it.example}"
+                [f"{it.count} times {verdict(it)} {it.category}: {it.statement} · {it.example}"
                  for it in left])
 
 

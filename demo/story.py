@@ -152,7 +152,7 @@ class Story:
 
     def report_is_written(self):
         return {"data", "incompatible", "error"} <= {
-            it.verdict for it in self.migration.mismatches()}
+            self.migration.verdict(it) for it in self.migration.mismatches()}
 
     def mend(self):
         step = self.display.step
@@ -272,14 +272,14 @@ class Story:
                             f" {sum(counts.values())} compared")
         if part in (FROZEN, DOWN):
             self.backlog_max = max(self.backlog_max, pending)
-        caught_up = status.outbox.oldest_age_s < CAUGHT_UP_AGE_S
+        caught_up = status.outbox.oldest_age.ToTimedelta().total_seconds() < CAUGHT_UP_AGE_S
         if self._back_at and self.caught_up_after_s is None and caught_up:
             self.caught_up_after_s = time.monotonic() - self._back_at
         return pending
 
     def phases(self):
         """The phase by each sidecar."""
-        return {Migration(member.admin_port).status().phase for member in self.members}
+        return {Migration(member.admin_port).phase() for member in self.members}
 
     def prove(self):
         return prove(self)

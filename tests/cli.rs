@@ -6,17 +6,17 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Output;
+use std::sync::{Arc, Mutex};
 
 use futures_util::stream::{self, BoxStream};
 use segue::grpc::proto;
 use segue::grpc::proto::migration_server::{Migration, MigrationServer};
 use segue::grpc::proto::{
     CallStatus, GetStatusRequest, ListMismatchesRequest, ListMismatchesResponse, ListOutboxRequest,
-    ListOutboxResponse, Mismatch, OutboxEntry, OutboxStatus, ReplayOutboxRequest,
-    ReplayOutboxResponse, ResolveMismatchRequest, ResolveMismatchResponse, SamplingStatus,
+    ListOutboxResponse, Mismatch, OutboxEntry, OutboxStatus, ResolveMismatchRequest,
+    ResolveMismatchResponse, RetryOutboxRequest, RetryOutboxResponse, SamplingStatus,
     SetSamplingRequest, SetSamplingResponse, Status as Report, VerdictCount, WatchStatusRequest,
 };
-use segue::grpc::proto::{CutoverEnd, CutoverEvent, CutoverRequest, CutoverStep, cutover_event};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -26,6 +26,7 @@ use tonic::{Request, Response, Status};
 struct Sidecar {
     mismatches: Vec<Mismatch>,
     outbox: Vec<OutboxEntry>,
+    operation: Arc<Mutex<Option<proto::Operation>>>,
 }
 
 fn check<T>(request: &Request<T>) -> Result<(), Status> {
@@ -40,48 +41,108 @@ impl Migration for Sidecar {
     async fn get_status(
         &self,
         request: Request<GetStatusRequest>,
-    ) -> Result<Response<Report>, Status> {
+    ) -> Result<Response<proto::GetStatusResponse>, Status> {
         check(&request)?;
-        Ok(Response::new(report()))
+        Ok(Response::new(proto::GetStatusResponse { status: Some(report()) }))
     }
 
-    type CutoverStream = BoxStream<'static, Result<CutoverEvent, Status>>;
-
-    async fn cutover(
+    async fn start_cutover(
         &self,
-        request: Request<CutoverRequest>,
-    ) -> Result<Response<Self::CutoverStream>, Status> {
+        request: Request<proto::StartCutoverRequest>,
+    ) -> Result<Response<proto::StartCutoverResponse>, Status> {
         check(&request)?;
         let asked = request.into_inner();
-        assert_eq!((asked.rehearse, asked.pause_max_ms), (asked.to == "target", 800), "{asked:?}");
-        let step = CutoverStep {
-            step: "fence".to_owned(),
-            state: "done".to_owned(),
-            took_ms: 6.7,
-            detail: "no writer is left".to_owned(),
-        };
-        let outcome = if asked.rehearse { "rehearsed" } else { "called_off" };
-        let end = CutoverEnd {
-            outcome: outcome.to_owned(),
-            reason: "a transaction stays open".to_owned(),
-            phase: "shift".to_owned(),
-            epoch: 3,
-            paused_ms: 219.6,
-            ..CutoverEnd::default()
-        };
-        let events = [cutover_event::Event::Step(step), cutover_event::Event::End(end)];
-        let events = events.map(|event| Ok(CutoverEvent { event: Some(event) }));
-        Ok(Response::new(Box::pin(stream::iter(events))))
+        let pause_max = asked.pause_max.map(|it| it.nanos / 1_000_000);
+        let to_target = asked.to() == proto::Side::Target;
+        assert_eq!((asked.rehearse, pause_max), (to_target, Some(800)), "{asked:?}");
+        // Its answer is lost once; the call comes again with the same id.
+        let mut known = self.operation.lock().unwrap();
+        if known.as_ref().is_none_or(|it| it.id != asked.operation_id) {
+            *known = Some(operation(&asked));
+            return Err(Status::unavailable("the connection is lost"));
+        }
+        Ok(Response::new(proto::StartCutoverResponse { operation: known.clone() }))
     }
 
-    type WatchStatusStream = BoxStream<'static, Result<Report, Status>>;
+    async fn start_backfill(
+        &self,
+        _: Request<proto::StartBackfillRequest>,
+    ) -> Result<Response<proto::StartBackfillResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    async fn start_verify(
+        &self,
+        _: Request<proto::StartVerifyRequest>,
+    ) -> Result<Response<proto::StartVerifyResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    async fn get_operation(
+        &self,
+        _: Request<proto::GetOperationRequest>,
+    ) -> Result<Response<proto::GetOperationResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    async fn list_operations(
+        &self,
+        _: Request<proto::ListOperationsRequest>,
+    ) -> Result<Response<proto::ListOperationsResponse>, Status> {
+        Ok(Response::new(proto::ListOperationsResponse::default()))
+    }
+
+    async fn cancel_operation(
+        &self,
+        request: Request<proto::CancelOperationRequest>,
+    ) -> Result<Response<proto::CancelOperationResponse>, Status> {
+        assert!(!request.get_ref().actor.is_empty(), "{request:?}");
+        Err(Status::failed_precondition("the switch was made"))
+    }
+
+    type WatchOperationStream = BoxStream<'static, Result<proto::WatchOperationResponse, Status>>;
+
+    /// The first stream breaks after its first event; the next one goes on after that.
+    async fn watch_operation(
+        &self,
+        request: Request<proto::WatchOperationRequest>,
+    ) -> Result<Response<Self::WatchOperationStream>, Status> {
+        let after = request.get_ref().after_event;
+        let ended = self.operation.lock().unwrap().clone().unwrap();
+        let answer = |step: proto::CutoverStepName, number| {
+            let event = proto::operation_event::Event::CutoverStep(proto::CutoverStep {
+                name: step.into(),
+                state: proto::CutoverStepState::Done.into(),
+                took: Some(prost_types::Duration { seconds: 0, nanos: 6_700_000 }),
+                detail: "no writer is left".to_owned(),
+            });
+            let event = proto::OperationEvent { number, at: None, event: Some(event) };
+            let mut operation = ended.clone();
+            if number == 1 {
+                operation.state = proto::OperationState::Running.into();
+            }
+            proto::WatchOperationResponse { events: vec![event], operation: Some(operation) }
+        };
+        let answers = match after {
+            0 => vec![
+                Ok(answer(proto::CutoverStepName::Pause, 1)),
+                Err(Status::unavailable("the connection is lost")),
+            ],
+            1 => vec![Ok(answer(proto::CutoverStepName::Fence, 2))],
+            other => panic!("an event after {other} was asked for"),
+        };
+        Ok(Response::new(Box::pin(stream::iter(answers))))
+    }
+
+    type WatchStatusStream = BoxStream<'static, Result<proto::WatchStatusResponse, Status>>;
 
     async fn watch_status(
         &self,
         request: Request<WatchStatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
         check(&request)?;
-        Ok(Response::new(Box::pin(stream::iter([Ok(report()), Ok(report())]))))
+        let status = || Ok(proto::WatchStatusResponse { status: Some(report()) });
+        Ok(Response::new(Box::pin(stream::iter([status(), status()]))))
     }
 
     async fn list_mismatches(
@@ -89,7 +150,10 @@ impl Migration for Sidecar {
         request: Request<ListMismatchesRequest>,
     ) -> Result<Response<ListMismatchesResponse>, Status> {
         check(&request)?;
-        Ok(Response::new(ListMismatchesResponse { mismatches: self.mismatches.clone() }))
+        Ok(Response::new(ListMismatchesResponse {
+            mismatches: self.mismatches.clone(),
+            ..Default::default()
+        }))
     }
 
     async fn resolve_mismatch(
@@ -98,7 +162,7 @@ impl Migration for Sidecar {
     ) -> Result<Response<ResolveMismatchResponse>, Status> {
         check(&request)?;
         let asked = request.into_inner();
-        assert!(!asked.reason.is_empty() && !asked.resolved_by.is_empty(), "{asked:?}");
+        assert!(!asked.reason.is_empty() && !asked.actor.is_empty(), "{asked:?}");
         match asked.fingerprint.as_str() {
             "ab12" => Ok(Response::new(ResolveMismatchResponse { resolved: 1 })),
             _ => Err(Status::not_found("no open entry of the list has that fingerprint")),
@@ -110,16 +174,16 @@ impl Migration for Sidecar {
         request: Request<ListOutboxRequest>,
     ) -> Result<Response<ListOutboxResponse>, Status> {
         check(&request)?;
-        Ok(Response::new(ListOutboxResponse { entries: self.outbox.clone() }))
+        Ok(Response::new(ListOutboxResponse { entries: self.outbox.clone(), ..Default::default() }))
     }
 
-    async fn replay_outbox(
+    async fn retry_outbox(
         &self,
-        request: Request<ReplayOutboxRequest>,
-    ) -> Result<Response<ReplayOutboxResponse>, Status> {
+        request: Request<RetryOutboxRequest>,
+    ) -> Result<Response<RetryOutboxResponse>, Status> {
         check(&request)?;
         match request.get_ref().table.as_str() {
-            "public.orders" => Ok(Response::new(ReplayOutboxResponse { made_due: 1234 })),
+            "public.orders" => Ok(Response::new(RetryOutboxResponse { made_due: 1234 })),
             _ => Err(Status::failed_precondition("public.nothing is not migrated")),
         }
     }
@@ -134,7 +198,7 @@ impl Migration for Sidecar {
     async fn get_phase(
         &self,
         _: Request<proto::GetPhaseRequest>,
-    ) -> Result<Response<proto::PhaseReport>, Status> {
+    ) -> Result<Response<proto::GetPhaseResponse>, Status> {
         Err(Status::unimplemented("no"))
     }
 
@@ -143,9 +207,13 @@ impl Migration for Sidecar {
         &self,
         request: Request<proto::ChangePhaseRequest>,
     ) -> Result<Response<proto::ChangePhaseResponse>, Status> {
-        let mark = request.into_inner().reason;
-        let done = mark == "pass";
-        let phase = "dual_write".to_owned();
+        let mark = match request.into_inner().reason.as_str() {
+            "pass" => proto::GateMark::Pass,
+            "fail" => proto::GateMark::Fail,
+            _ => proto::GateMark::Inconclusive,
+        };
+        let done = mark == proto::GateMark::Pass;
+        let (mark, phase) = (mark.into(), proto::Phase::DualWrite.into());
         let answer =
             proto::ChangePhaseResponse { done, mark, phase, epoch: 2, ..Default::default() };
         Ok(Response::new(answer))
@@ -173,16 +241,40 @@ impl Migration for Sidecar {
     }
 }
 
+/// One that has ended.
+fn operation(asked: &proto::StartCutoverRequest) -> proto::Operation {
+    let (outcome, state) = match asked.rehearse {
+        true => (proto::CutoverOutcome::Rehearsed, proto::OperationState::Succeeded),
+        false => (proto::CutoverOutcome::CalledOff, proto::OperationState::Failed),
+    };
+    let failure = if asked.rehearse { "" } else { "a transaction stays open" };
+    let result = proto::CutoverResult {
+        outcome: outcome.into(),
+        reason: failure.to_owned(),
+        phase: proto::Phase::Shift.into(),
+        epoch: 3,
+        paused: Some(prost_types::Duration { seconds: 0, nanos: 219_600_000 }),
+        ..proto::CutoverResult::default()
+    };
+    proto::Operation {
+        id: asked.operation_id.clone(),
+        state: state.into(),
+        failure: failure.to_owned(),
+        result: Some(proto::operation::Result::CutoverResult(result)),
+        ..proto::Operation::default()
+    }
+}
+
 fn report() -> Report {
     Report {
         version: "0.1.0".to_owned(),
-        phase: "shadow_read".to_owned(),
+        phase: proto::Phase::ShadowRead.into(),
         epoch: 3,
         phase_reason: "init".to_owned(),
         outbox: Some(OutboxStatus {
             pending: 1500,
             stuck: 2,
-            oldest_age_s: 12.0,
+            oldest_age: Some(prost_types::Duration { seconds: 12, nanos: 0 }),
             bytes: 131_072,
             pending_bytes: 65_536,
             max_bytes: 1 << 30,
@@ -193,8 +285,13 @@ fn report() -> Report {
             sampled_total: 1234,
             dropped: [("concurrency".to_owned(), 7)].into(),
         }),
-        verdicts: vec![VerdictCount { verdict: "match".to_owned(), count: 1234 }],
-        reads: Some(CallStatus { total: 20_000, failed: 1, p50_ms: 0.5, p99_ms: 2.25 }),
+        verdicts: vec![VerdictCount { verdict: proto::Verdict::Match.into(), count: 1234 }],
+        reads: Some(CallStatus {
+            total: 20_000,
+            failed: 1,
+            p50: Some(prost_types::Duration { seconds: 0, nanos: 500_000 }),
+            p99: Some(prost_types::Duration { seconds: 0, nanos: 2_250_000 }),
+        }),
         warnings: vec!["2 keys are stuck; see `segue outbox --stuck`".to_owned()],
         ..Report::default()
     }
@@ -254,9 +351,9 @@ fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-fn mismatch(verdict: &str, count: u64) -> Mismatch {
+fn mismatch(verdict: proto::Verdict, count: u64) -> Mismatch {
     Mismatch {
-        verdict: verdict.to_owned(),
+        verdict: verdict.into(),
         count,
         statement: "SELECT 1".to_owned(),
         ..Mismatch::default()
@@ -371,12 +468,17 @@ segue 0.1.0 at -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn findings_end_with_3_and_noise_does_not() {
-    let quiet = Sidecar { mismatches: vec![mismatch("noise", 5)], ..Sidecar::default() };
+    let quiet =
+        Sidecar { mismatches: vec![mismatch(proto::Verdict::Noise, 5)], ..Sidecar::default() };
     let output = running(quiet).await.run(&["mismatches"]).await;
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert!(out(&output).starts_with("no differences in 1,234 samples"), "{}", out(&output));
 
-    let mismatches = vec![mismatch("noise", 50), mismatch("data", 1), mismatch("incompatible", 7)];
+    let mismatches = vec![
+        mismatch(proto::Verdict::Noise, 50),
+        mismatch(proto::Verdict::Data, 1),
+        mismatch(proto::Verdict::Incompatible, 7),
+    ];
     let found = running(Sidecar { mismatches, ..Sidecar::default() }).await;
     let output = found.run(&["mismatches"]).await;
     assert_eq!(code(&output), 3);
@@ -393,7 +495,7 @@ async fn findings_end_with_3_and_noise_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_outbox_and_its_replay() {
+async fn the_outbox_and_its_retry() {
     let entry = OutboxEntry {
         table: "public.orders".to_owned(),
         key: vec!["7".to_owned()],
@@ -403,9 +505,9 @@ async fn the_outbox_and_its_replay() {
     let output = sidecar.run(&["outbox"]).await;
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert!(out(&output).contains("public.orders"), "{}", out(&output));
-    let output = sidecar.run(&["outbox", "replay", "--table", "public.orders"]).await;
+    let output = sidecar.run(&["outbox", "retry", "--table", "public.orders"]).await;
     assert_eq!(out(&output), "1,234 rows made due now\n");
-    let output = sidecar.run(&["outbox", "replay", "--table", "public.nothing"]).await;
+    let output = sidecar.run(&["outbox", "retry", "--table", "public.nothing"]).await;
     assert_eq!(
         (code(&output), err(&output)),
         (4, "segue: public.nothing is not migrated\n".to_owned())
@@ -450,19 +552,31 @@ async fn what_the_gates_say_is_told_by_the_exit_code() {
 }
 
 #[tokio::test]
-async fn a_cutover_is_told_step_by_step_and_ends_as_it_ended() {
+async fn a_cutover_is_told_step_by_step_and_ends_as_it_ended_through_a_lost_connection() {
     let running = running(Sidecar::default()).await;
     let rehearsed = running.run(&["cutover", "--rehearse", "--max-pause", "800ms"]).await;
     let told = String::from_utf8_lossy(&rehearsed.stdout).into_owned();
     assert_eq!(rehearsed.status.code(), Some(0), "{told}");
+    assert!(told.starts_with("operation ") && told.contains("\npause "), "{told}");
+    assert_eq!(told.matches("6.7 ms").count(), 2, "each event once: {told}");
     assert!(told.contains("fence        6.7 ms\n    no writer is left\n"), "{told}");
     assert!(told.contains("rehearsed: phase shift, epoch 3") && told.contains("220 ms"), "{told}");
     let off = running.run(&["rollback", "--yes", "--json", "--max-pause", "800ms"]).await;
     assert_eq!(off.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&off.stderr).contains("a transaction stays open"));
-    assert_eq!(String::from_utf8_lossy(&off.stdout).lines().count(), 2, "a line each");
+    let lines: Vec<serde_json::Value> =
+        out(&off).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<&str> = lines.iter().map(|it| it["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["started", "step", "step", "end"], "{lines:?}");
+    assert_eq!((&lines[1]["number"], &lines[2]["number"]), (&1.into(), &2.into()));
+    assert_eq!(lines[3]["operation"], lines[0]["operation"], "the id is told first");
     // Without a word nothing is done where nobody can be asked.
     let unasked = running.run(&["cutover", "--max-pause", "800ms"]).await;
     assert_eq!(unasked.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unasked.stderr).contains("--yes"));
+    let cancel = ["operation", "cancel", "0b2f0f53-6a4e-4c11-9d4b-5e7a3f1c2d00", "--actor", "me"];
+    let late = running.run(&cancel).await;
+    assert_eq!((code(&late), err(&late)), (4, "segue: the switch was made\n".to_owned()));
+    let listed = running.run(&["operation", "list"]).await;
+    assert_eq!(out(&listed), "no operation was started yet\n");
 }

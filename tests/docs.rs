@@ -211,7 +211,8 @@ Generated from `proto/segue/v1/` by `make docs`; a test fails when it is stale. 
 and the `segue` command, call `Migration` on `listen.admin`. Reflection is on, so `grpcurl` needs no files.
 ";
 /// The applications' calls first.
-const PROTOCOL: [&str; 4] = ["sql.proto", "value.proto", "error.proto", "migration.proto"];
+const PROTOCOL: [&str; 5] =
+    ["sql.proto", "value.proto", "error.proto", "phase.proto", "migration.proto"];
 
 #[test]
 fn the_page_of_calls_is_that_of_the_protocol() {

@@ -110,7 +110,7 @@ fn drift(segue: &Segue) -> Vec<Value> {
     let output = segue.run(&["drift", "--json"]);
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     let found = found.as_array().unwrap().clone();
-    let open = found.iter().any(|it| it["resolved_at"].is_null());
+    let open = found.iter().any(|it| it["resolution"].is_null());
     assert_eq!(output.status.code(), Some(if open { 3 } else { 0 }));
     found
 }
@@ -197,19 +197,19 @@ async fn what_other_programs_write_on_the_target_is_reconciled_back_named_and_re
     assert_eq!(segue.run(&shift).status.code(), Some(4), "a gate fails");
     let id = writer["id"].as_str().unwrap();
     assert_eq!(segue.run(&["drift", "resolve", id]).status.code(), Some(2), "without a reason");
-    let nobody = segue.run(&["drift", "resolve", "0000", "--reason", "x", "--by", "me"]);
+    let nobody = segue.run(&["drift", "resolve", "0000", "--reason", "x", "--actor", "me"]);
     assert_eq!(nobody.status.code(), Some(1), "{}", String::from_utf8_lossy(&nobody.stderr));
-    let resolve = ["drift", "resolve", id, "--reason", "the load is switched off", "--by", "me"];
+    let resolve = ["drift", "resolve", id, "--reason", "the load is switched off", "--actor", "me"];
     segue.succeed(&resolve);
     assert_eq!(gate(&segue, "foreign writes").0, "pass");
-    assert_eq!(drift(&segue)[0]["resolved_reason"], "the load is switched off");
+    assert_eq!(drift(&segue)[0]["resolution"]["reason"], "the load is switched off");
     let history = flat(&segue.succeed(&["history"]));
     assert!(history.contains("are resolved: the load is switched off"), "{history}");
     // It was not.
     run(&client, "UPDATE item SET v = -2 WHERE id = 17").await;
     let (mark, found) = gate(&segue, "foreign writes");
     assert_eq!(mark, "fail", "{found}");
-    segue.succeed(&["drift", "resolve", "--all", "--reason", "now it is", "--by", "me"]);
+    segue.succeed(&["drift", "resolve", "--all", "--reason", "now it is", "--actor", "me"]);
     are_equal(&pair, &ALL).await;
     // Nobody reads here, so that nothing was sampled: there is too little evidence, and no more.
     assert_eq!(segue.run(&shift).status.code(), Some(5));
@@ -363,7 +363,7 @@ async fn a_transaction_from_before_shift_is_waited_for_and_then_counted() {
     assert_eq!(code, Some(4), "{told}");
     assert!(told.contains("foreign writes fail"), "{told}");
     are_equal(&pair, &["item"]).await;
-    segue.succeed(&["drift", "resolve", "--all", "--reason", "it has ended", "--by", "me"]);
+    segue.succeed(&["drift", "resolve", "--all", "--reason", "it has ended", "--actor", "me"]);
     done(&segue, &["cutover", "--yes", "--max-pause", "30s", "--force", "--reason", "a test"])
         .await;
     assert_eq!(pair.target.rows("SELECT v FROM item WHERE id = 3").await, ["3"]);

@@ -224,7 +224,7 @@ async fn nothing_waits_after_replay(pair: &Pair, segue: &Segue) {
     let now = eventually("nothing waits", LIMIT, || async {
         let now = status(segue);
         if now["outbox"]["pending"] != 0 {
-            segue.succeed(&["outbox", "replay"]);
+            segue.succeed(&["outbox", "retry"]);
             return None;
         }
         Some(now)
@@ -255,7 +255,7 @@ async fn a_stuck_key_is_shown_with_its_reason_and_goes_when_it_is_replayed() {
     assert_eq!(listed[0]["key"], serde_json::json!(["1"]));
 
     pair.target.run("ALTER TABLE note ALTER body TYPE text").await;
-    assert_eq!(segue.succeed(&["outbox", "replay"]), "1 row made due now\n");
+    assert_eq!(segue.succeed(&["outbox", "retry"]), "1 row made due now\n");
     nothing_waits_after_replay(&pair, &segue).await;
     assert_eq!(segue.succeed(&["outbox", "--stuck"]), "nothing has failed\n");
 }
@@ -265,7 +265,7 @@ async fn operators_calls_are_answered_by_the_real_command() {
     let (pair, segue) = with_a_stuck_key().await;
     let mut operators = MigrationClient::new(channel(segue.admin_address()));
 
-    let request = proto::ListOutboxRequest { limit: 0, stuck_only: true };
+    let request = proto::ListOutboxRequest { failed_only: true, ..Default::default() };
     let entries = operators.list_outbox(request).await.unwrap().into_inner().entries;
     assert_eq!(entries.len(), 1, "{entries:?}");
     let entry = &entries[0];
@@ -275,12 +275,12 @@ async fn operators_calls_are_answered_by_the_real_command() {
     assert!(entry.created_at.is_some() && entry.next_attempt_at.is_some(), "{entry:?}");
 
     for (table, code) in [("note", Code::InvalidArgument), ("public.nothing", Code::NotFound)] {
-        let request = proto::ReplayOutboxRequest { table: table.to_owned() };
-        assert_eq!(operators.replay_outbox(request).await.unwrap_err().code(), code, "{table}");
+        let request = proto::RetryOutboxRequest { table: table.to_owned() };
+        assert_eq!(operators.retry_outbox(request).await.unwrap_err().code(), code, "{table}");
     }
     pair.target.run("ALTER TABLE note ALTER body TYPE text").await;
-    let request = proto::ReplayOutboxRequest { table: "public.note".to_owned() };
-    assert_eq!(operators.replay_outbox(request).await.unwrap().into_inner().made_due, 1);
+    let request = proto::RetryOutboxRequest { table: "public.note".to_owned() };
+    assert_eq!(operators.retry_outbox(request).await.unwrap().into_inner().made_due, 1);
     nothing_waits_after_replay(&pair, &segue).await;
 
     let request = proto::SetSamplingRequest { rate: 1.5 };
@@ -291,6 +291,7 @@ async fn operators_calls_are_answered_by_the_real_command() {
         let answer = operators.set_sampling(request).await.unwrap().into_inner();
         assert!((answer.previous_rate - previous).abs() < 1e-9, "{answer:?}");
         let now = operators.get_status(proto::GetStatusRequest {}).await.unwrap().into_inner();
+        let now = now.status.unwrap();
         assert!((now.sampling.unwrap().rate - rate).abs() < 1e-9);
     }
 }
@@ -300,16 +301,19 @@ async fn watching_goes_on_until_sigterm_ends_it() {
     let pair = Pair::fresh(NOTES, NOTES).await;
     let mut segue = Segue::serving(&pair, "dual_write", "").await;
     let mut operators = MigrationClient::new(channel(segue.admin_address()));
-    let request = proto::WatchStatusRequest { interval_ms: 100 };
+    let request = proto::WatchStatusRequest {
+        interval: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
+    };
     let mut watched = operators.watch_status(request).await.unwrap().into_inner();
-    let first = watched.message().await.unwrap().unwrap();
+    let mut look = async || watched.message().await.unwrap().unwrap().status.unwrap();
+    let first = look().await;
     note(&segue, 1, "short").await;
     // What was done meanwhile is in a later answer.
-    let mut next = watched.message().await.unwrap().unwrap();
+    let mut next = look().await;
     while next.writes.unwrap().total == 0 {
-        next = watched.message().await.unwrap().unwrap();
+        next = look().await;
     }
-    assert_eq!((first.phase.as_str(), next.phase.as_str()), ("dual_write", "dual_write"));
+    assert_eq!((first.phase(), next.phase()), (proto::Phase::DualWrite, proto::Phase::DualWrite));
     let at = |status: &proto::Status| status.at.map(|at| (at.seconds, at.nanos));
     assert!(at(&first) < at(&next), "{first:?} {next:?}");
 
@@ -404,4 +408,178 @@ async fn both_listeners_tell_their_health_and_their_services() {
         assert!(services.iter().any(|it| it == service), "{services:?}");
         assert!(services.iter().any(|it| it == "grpc.health.v1.Health"), "{services:?}");
     }
+}
+
+/// All pages of a list, two entries each; `between` runs after the first of them.
+async fn all_pages<T>(
+    mut page: impl AsyncFnMut(String) -> (Vec<T>, String),
+    between: impl Future<Output = ()>,
+) -> Vec<T> {
+    let (mut found, mut token) = page(String::new()).await;
+    between.await;
+    while !token.is_empty() {
+        let (more, next) = page(token).await;
+        assert!(more.len() <= 2, "a page is no longer than asked for");
+        found.extend(more);
+        token = next;
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_have_what_stays_in_a_list_once_whatever_comes_and_goes_meanwhile() {
+    let (pair, segue) = with_a_stuck_key().await;
+    let operators = MigrationClient::new(channel(segue.admin_address()));
+    let source = &pair.source;
+
+    // Rows of one moment, of which one goes and others come, older and younger.
+    source.run("UPDATE segue.outbox SET next_attempt_at = now() + interval '1 hour'").await;
+    let add = "INSERT INTO segue.outbox (slot, table_id, key, attempts, created_at, next_attempt_at) \
+        SELECT 0, table_id, ARRAY[n::text], 1, \
+            '2020-01-01 00:00:00.000007+00'::timestamptz + at * interval '1 day', \
+            now() + interval '1 hour' \
+        FROM segue.migrated_table, (VALUES %) AS v (n, at) WHERE source_name = 'note'";
+    source.run(&add.replace('%', "(10, 0), (11, 0), (12, 0), (13, 0), (14, 1), (15, 1)")).await;
+    let page = async |page_token: String| {
+        let request = proto::ListOutboxRequest { page_size: 2, page_token, failed_only: true };
+        let page = operators.clone().list_outbox(request).await.unwrap().into_inner();
+        (page.entries, page.next_page_token)
+    };
+    let between = async {
+        source.run("DELETE FROM segue.outbox WHERE key = ARRAY['14']").await;
+        source.run(&add.replace('%', "(16, -1), (17, 2)")).await;
+    };
+    let listed = all_pages(page, between).await;
+    let keys: Vec<&str> = listed.iter().map(|it| it.key[0].as_str()).collect();
+    assert_eq!(keys, ["10", "11", "12", "13", "15", "17", "1"]);
+
+    // Events of one moment, and newer ones meanwhile.
+    let event = |moment: &str, range: &str| {
+        format!(
+            "INSERT INTO segue.history (event_id, at, kind, epoch, from_phase, to_phase, \
+                 from_percentage, to_percentage, changed_by, reason) \
+             SELECT gen_random_uuid(), {moment}, 'drift', 1, 'dual_write', 'dual_write', 0, 0, \
+                 'test', n::text FROM generate_series({range}) AS n"
+        )
+    };
+    source.run(&event("now() + interval '1 hour'", "1, 7")).await;
+    let page = async |page_token: String| {
+        let request = proto::ListHistoryRequest { page_size: 2, page_token };
+        let page = operators.clone().list_history(request).await.unwrap().into_inner();
+        (page.events, page.next_page_token)
+    };
+    let between = async { source.run(&event("now() + interval '2 hours'", "8, 9")).await };
+    let listed = all_pages(page, between).await;
+    let mut planted: Vec<&str> =
+        listed.iter().filter(|it| it.actor == "test").map(|it| it.reason.as_str()).collect();
+    planted.sort_unstable();
+    assert_eq!(planted, ["1", "2", "3", "4", "5", "6", "7"]);
+    assert!(listed.iter().any(|it| it.kind() == proto::HistoryEventKind::Phase), "{listed:?}");
+
+    // The last becomes the most frequent, one is resolved, one is new.
+    let found = |rows: &str| {
+        format!(
+            "INSERT INTO segue.mismatch (fingerprint, verdict, category, statement, count, \
+                 first_seen, last_seen) \
+             SELECT f, 'data', '', 'SELECT 1', c, now(), now() FROM (VALUES {rows}) AS v (f, c)"
+        )
+    };
+    source.run(&found("('a', 9), ('b', 8), ('c', 7), ('d', 6), ('e', 5)")).await;
+    let page = async |page_token: String| {
+        let request = proto::ListMismatchesRequest { page_size: 2, page_token };
+        let page = operators.clone().list_mismatches(request).await.unwrap().into_inner();
+        (page.mismatches, page.next_page_token)
+    };
+    let between = async {
+        source.run("UPDATE segue.mismatch SET count = 99 WHERE fingerprint IN ('a', 'e')").await;
+        source.run("UPDATE segue.mismatch SET resolved_at = now() WHERE fingerprint = 'c'").await;
+        source.run(&found("('f', 100)")).await;
+    };
+    let listed = all_pages(page, between).await;
+    let ids: Vec<&str> = listed.iter().map(|it| it.fingerprint.as_str()).collect();
+    assert_eq!(ids, ["a", "b", "f", "e", "d"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_token_that_is_not_of_the_list_is_an_invalid_argument() {
+    let (pair, segue) = with_a_stuck_key().await;
+    let mut operators = MigrationClient::new(channel(segue.admin_address()));
+    let resolved = "INSERT INTO segue.history (event_id, kind, epoch, from_phase, to_phase, \
+            from_percentage, to_percentage, changed_by, reason) \
+        SELECT gen_random_uuid(), 'drift', 1, 'dual_write', 'dual_write', 0, 0, 'test', '' \
+        FROM generate_series(1, 2)";
+    pair.source.run(resolved).await;
+    let request = proto::ListHistoryRequest { page_size: 1, page_token: String::new() };
+    let history = operators.list_history(request).await.unwrap().into_inner().next_page_token;
+    assert!(!history.is_empty());
+    for page_token in [history.clone(), "no token".to_owned(), history[2..].to_owned()] {
+        let (token, page_size) = (page_token.clone(), 1);
+        let request = proto::ListOutboxRequest { page_size, page_token, failed_only: false };
+        let refused = operators.list_outbox(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{token}: {refused:?}");
+        let request = proto::ListMismatchesRequest { page_size, page_token: token.clone() };
+        let refused = operators.list_mismatches(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{token}: {refused:?}");
+        let request = proto::ListForeignWritersRequest { page_size, page_token: token.clone() };
+        let refused = operators.list_foreign_writers(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{token}: {refused:?}");
+    }
+    // Of another filter.
+    for (made, asked) in [(true, false), (false, true)] {
+        let request = proto::ListOutboxRequest { failed_only: made, ..Default::default() };
+        let page = operators.list_outbox(request).await.unwrap().into_inner();
+        assert_eq!((page.entries.len(), page.next_page_token.as_str()), (1, ""));
+        let page_token = history.clone();
+        let request = proto::ListOutboxRequest { page_size: 1, page_token, failed_only: asked };
+        assert_eq!(operators.list_outbox(request).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backfill_and_a_verify_run_in_the_sidecar_and_can_be_followed() {
+    let notes = format!(
+        "{NOTES}; INSERT INTO note (id, body) SELECT n, 'old' FROM generate_series(1, 50) AS n;"
+    );
+    let pair = Pair::fresh(&notes, NOTES).await;
+    let segue = Segue::serving(&pair, "dual_write", "").await;
+    let lines = |output: std::process::Output| -> Vec<Value> {
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    // The phase settles first; until then the operation waits, and says so.
+    let copied = segue.run(&["operation", "backfill", "--json", "--actor", "alice"]);
+    assert_eq!(copied.status.code(), Some(0), "{copied:?}\n{}", segue.logs());
+    let events = lines(copied);
+    let (first, last) = (&events[0], events.last().unwrap());
+    assert_eq!((&first["event"], &last["event"]), (&"started".into(), &"end".into()));
+    assert_eq!(last["operation_state"], "succeeded", "{events:#?}");
+    let tables: Vec<&Value> = events.iter().filter(|it| it["event"] == "backfill_table").collect();
+    assert!(tables.iter().any(|it| it["table"]["rows"] == 50), "{events:#?}");
+    let rows = "SELECT id::int8, body FROM note ORDER BY id";
+    assert_eq!(pair.target.rows(rows).await, pair.source.rows(rows).await);
+
+    let verified = segue.run(&["operation", "verify"]);
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+    assert!(String::from_utf8_lossy(&verified.stdout).ends_with("equal\n"), "{verified:?}");
+    pair.target.run("UPDATE note SET body = 'wrong' WHERE id = 7").await;
+    let differs = segue.run(&["operation", "verify", "--table", "public.note", "--json"]);
+    assert_eq!(differs.status.code(), Some(3), "{differs:?}");
+    let id = lines(differs).pop().unwrap()["operation"].as_str().unwrap().to_owned();
+    // Once more by its id, when it is over.
+    let again = segue.run(&["operation", "watch", &id, "--json"]);
+    assert_eq!(again.status.code(), Some(3), "{again:?}");
+    let found = lines(again);
+    let table = found.iter().find(|it| it["event"] == "verify_table").unwrap();
+    assert_eq!((&table["number"], &table["table"]["differences"]), (&1.into(), &1.into()));
+
+    let refused = segue.run(&["operation", "backfill"]);
+    assert_eq!(refused.status.code(), Some(0), "all of it is copied: {refused:?}");
+    let listed: Value =
+        serde_json::from_str(&segue.succeed(&["operation", "list", "--json"])).unwrap();
+    let kinds: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|it| it["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["backfill", "verify", "verify", "backfill"], "{listed:#}");
+    assert_eq!(listed[3]["actor"], "alice");
+    let unknown = segue.run(&["operation", "watch", "no-id"]);
+    assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
 }

@@ -30,7 +30,7 @@ async fn nothing_waits(segue: &Segue) {
         if outbox["pending"] == 0 {
             return true;
         }
-        segue.succeed(&["outbox", "replay"]);
+        segue.succeed(&["outbox", "retry"]);
         false
     })
     .await;
@@ -174,7 +174,7 @@ async fn tables_that_exchange_their_names_lose_nothing_and_the_old_one_can_be_re
         .run("INSERT INTO orders VALUES (52, 'after'); DELETE FROM orders WHERE id = 2")
         .await;
     eventually("the new table is copied whole", LIMIT, async || {
-        segue.succeed(&["outbox", "replay"]);
+        segue.succeed(&["outbox", "retry"]);
         let all = "SELECT id, v FROM orders ORDER BY 1";
         (pair.target.rows(all).await == pair.source.rows(all).await).then_some(())
     })
@@ -204,7 +204,7 @@ async fn a_key_that_the_shadow_cannot_hold_is_done_when_its_row_is_gone() {
     until(&segue, "the far one is stuck", |outbox| outbox["stuck"] == 1 && outbox["pending"] == 1)
         .await;
     // As long as the row is there it waits.
-    segue.succeed(&["outbox", "replay"]);
+    segue.succeed(&["outbox", "retry"]);
     until(&segue, "it was tried again", |outbox| outbox["failed_total"].as_u64() >= Some(2)).await;
     let kept = "SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
     assert_eq!(pair.source.rows(kept).await, ["1"]);

@@ -12,6 +12,7 @@ use crate::control::Control;
 use crate::domain::call::WriteAnswer;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::{OutboxMark, RowsOfTable};
+use crate::domain::page::{Page, PageRequest};
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::{OutboxEntry, OutboxStatus, VerifyStatus};
 use crate::domain::table::{TableName, TableRef};
@@ -74,14 +75,14 @@ impl OutboxAdmin for Directed<dyn OutboxAdmin> {
 
     fn list(
         &self,
-        limit: u32,
-        stuck_only: bool,
-    ) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>> {
-        async move { self.now().list(limit, stuck_only).await }.boxed()
+        page: PageRequest,
+        failed_only: bool,
+    ) -> BoxFuture<'_, Result<Page<OutboxEntry>, SqlFault>> {
+        async move { self.now().list(page, failed_only).await }.boxed()
     }
 
-    fn replay(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
-        async move { self.now().replay(table).await }.boxed()
+    fn retry(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
+        async move { self.now().retry(table).await }.boxed()
     }
 }
 

@@ -10,11 +10,13 @@ mod directed;
 mod fenced;
 mod fleet;
 mod generations;
+mod halt;
 pub(crate) mod identity;
 mod leading;
 mod left_behind;
 pub mod listen;
 pub mod noting;
+mod operations;
 mod params;
 mod phases;
 pub mod preflight;
@@ -50,6 +52,7 @@ use crate::ports::admin::PhaseAdmin;
 use crate::ports::{ControlView, PendingKeys, Transactions};
 use crate::postgres::foreign::NotedKeys;
 use crate::postgres::mismatch::MismatchTable;
+use crate::postgres::operations::OperationTable;
 use crate::postgres::outbox::Outbox;
 use crate::postgres::pool::Pool;
 use crate::postgres::schema::SetupError;
@@ -64,6 +67,7 @@ use databases::Databases;
 use directed::Directed;
 use fleet::Fleet;
 use listen::{ListenError, Reserved, Services};
+use operations::Operations;
 use queries::QueriesError;
 use read_only::ReadOnly;
 use status::{StatusGatherer, Uncaptured};
@@ -205,6 +209,15 @@ pub async fn run(
         (steps.clone(), Arc::clone(&reconciling.admin), reconciling.replayer.clone()),
         (&background.tasks, &background.stop, &metrics),
     );
+    let operations = Operations::new(operations::Parts {
+        config: Arc::new(config.clone()),
+        control: control.clone(),
+        member: fleet.membership.id(),
+        store: Arc::new(OperationTable::new(databases.own())),
+        cutovers,
+        tasks: background.tasks.clone(),
+        stop: background.stop.clone(),
+    });
     let phases: Arc<dyn PhaseAdmin> = Arc::new(steps);
     let foreign = Arc::new(fleet.foreign(&databases));
     let parts = stack::Parts {
@@ -238,7 +251,7 @@ pub async fn run(
             }),
             mismatches: Arc::new(MismatchTable::new(databases.own().source)),
             phases,
-            cutovers: Arc::new(cutovers),
+            operations: Arc::new(operations),
             outbox: reconciling.admin,
             foreign,
             sampling: Arc::new(samples),

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cli::backfill::BackfillArgs;
 use crate::cli::drift::DriftCommand;
+use crate::cli::operation::OperationCommand;
 use crate::cli::phase_args::{AskedArgs, CutoverArgs, PhaseCommand, phase};
 use crate::config::Sources;
 use crate::domain::control::Phase;
@@ -86,6 +87,9 @@ pub(super) enum Command {
     Cutover(CutoverArgs),
     /// Make the source the primary again, with no write lost. Writes wait as in a cutover
     Rollback(CutoverArgs),
+    /// Follow, list or cancel cutovers, backfills and verifies that run in a sidecar
+    #[command(subcommand)]
+    Operation(OperationCommand),
     /// End the migration. The source is not kept current any more: there is no way back
     Complete {
         /// Do not ask for confirmation
@@ -262,13 +266,13 @@ pub(super) enum MismatchesCommand {
         reason: String,
         /// Who decides; recorded [default: the user]
         #[arg(
-            long = "by",
+            long,
             env = "USER",
             default_value = "unknown",
             hide_default_value = true,
             hide_env = true
         )]
-        by: String,
+        actor: String,
     },
 }
 
@@ -298,8 +302,8 @@ pub(super) enum TablesCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum OutboxCommand {
-    /// Retry pending keys now, instead of later
-    Replay {
+    /// Make pending keys due now, instead of at the end of their backoff
+    Retry {
         /// Only keys of this table
         #[arg(long, value_name = "SCHEMA.TABLE")]
         table: Option<String>,

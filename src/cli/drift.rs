@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use crate::cli::Ending;
 use crate::cli::admin::Client;
 use crate::cli::print::{self, counted, indented, time, wrapped};
+use crate::cli::words;
 use crate::grpc::proto::{
-    ForeignTable, ForeignWriter, ListForeignWritersRequest, ResolveForeignWritersRequest,
+    ForeignTable, ForeignWriter, ListForeignWritersRequest, Resolution,
+    ResolveForeignWritersRequest,
 };
 
 #[derive(Debug, Subcommand)]
@@ -26,13 +28,13 @@ pub(super) enum DriftCommand {
         reason: String,
         /// Who decides; recorded [default: the user]
         #[arg(
-            long = "by",
+            long,
             env = "USER",
             default_value = "unknown",
             hide_default_value = true,
             hide_env = true
         )]
-        by: String,
+        actor: String,
     },
 }
 
@@ -40,8 +42,17 @@ pub(super) enum DriftCommand {
 const LINE_WIDTH: usize = 76;
 
 pub(super) async fn list(client: &mut Client, json: bool) -> Result<Ending> {
-    let request = ListForeignWritersRequest {};
-    let writers = client.list_foreign_writers(request).await?.into_inner().writers;
+    let mut writers = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListForeignWritersRequest { page_size: 0, page_token };
+        let page = client.list_foreign_writers(request).await?.into_inner();
+        writers.extend(page.writers);
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        page_token = page.next_page_token;
+    }
     if json {
         let documents: Vec<Value> = writers.iter().map(document).collect();
         print::out(&format!("{}\n", Value::Array(documents)));
@@ -52,16 +63,16 @@ pub(super) async fn list(client: &mut Client, json: bool) -> Result<Ending> {
 }
 
 pub(super) async fn resolve(client: &mut Client, command: DriftCommand) -> Result<()> {
-    let DriftCommand::Resolve { writer, all: _, reason, by } = command;
+    let DriftCommand::Resolve { writer, all: _, reason, actor } = command;
     let id = writer.unwrap_or_default();
-    let request = ResolveForeignWritersRequest { id, reason, resolved_by: by };
+    let request = ResolveForeignWritersRequest { id, reason, actor };
     let resolved = client.resolve_foreign_writers(request).await?.into_inner().resolved;
     print::out(&format!("resolved: {}\n", counted(resolved, "program")));
     Ok(())
 }
 
 fn is_open(writer: &ForeignWriter) -> bool {
-    writer.resolved_at.is_none()
+    writer.resolution.is_none()
 }
 
 fn page(writers: &[ForeignWriter]) -> String {
@@ -74,21 +85,17 @@ fn page(writers: &[ForeignWriter]) -> String {
         open => format!("{} to look into\n", counted(open as u64, "program")),
     };
     for writer in writers {
-        let ForeignWriter { id, side, role, application, address, .. } = writer;
+        let ForeignWriter { id, role, application, address, .. } = writer;
         page += &format!("\n{id}  role {role}, application {application:?}, from {address}\n");
         let mut lines = vec![format!(
-            "on the {side}, first {}, last {}",
+            "on the {}, first {}, last {}",
+            words::side(writer.side),
             time(writer.first_seen),
             time(writer.last_seen)
         )];
         lines.extend(writer.tables.iter().map(table));
-        if !is_open(writer) {
-            lines.push(format!(
-                "resolved by {} at {}: {}",
-                writer.resolved_by,
-                time(writer.resolved_at),
-                writer.resolved_reason
-            ));
+        if let Some(Resolution { at, actor, reason }) = &writer.resolution {
+            lines.push(format!("resolved by {actor} at {}: {reason}", time(*at)));
         }
         page += &indented(&wrapped(&lines.join("\n"), LINE_WIDTH), 2);
     }
@@ -107,7 +114,7 @@ pub(super) fn document(writer: &ForeignWriter) -> Value {
     let tables = writer.tables.iter();
     json!({
         "id": writer.id,
-        "side": writer.side,
+        "side": words::side(writer.side),
         "role": writer.role,
         "application": writer.application,
         "address": writer.address,
@@ -116,15 +123,16 @@ pub(super) fn document(writer: &ForeignWriter) -> Value {
         })).collect::<Vec<_>>(),
         "first_seen": time(writer.first_seen),
         "last_seen": time(writer.last_seen),
-        "resolved_at": writer.resolved_at.map(|at| time(Some(at))),
-        "resolved_by": writer.resolved_by,
-        "resolved_reason": writer.resolved_reason,
+        "resolution": writer.resolution.as_ref().map(|it| json!({
+            "at": time(it.at), "actor": it.actor, "reason": it.reason,
+        })),
     })
 }
 
 /// One line of the status.
 pub(super) fn line(writer: &ForeignWriter) -> String {
-    let ForeignWriter { role, application, address, side, tables, .. } = writer;
+    let ForeignWriter { role, application, address, tables, .. } = writer;
+    let side = words::side(writer.side);
     let tables: Vec<String> = tables.iter().map(table).collect();
     format!(
         "role {role}, application {application:?}, from {address}, on the {side}: {}",
@@ -135,6 +143,7 @@ pub(super) fn line(writer: &ForeignWriter) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::proto::Side;
 
     #[test]
     fn who_wrote_what_and_what_became_of_it_is_told() {
@@ -142,7 +151,7 @@ mod tests {
         let table = |name: &str, keys, whole| ForeignTable { table: name.to_owned(), keys, whole };
         let open = ForeignWriter {
             id: "0123456789ab".to_owned(),
-            side: "target".to_owned(),
+            side: Side::Target.into(),
             role: "etl".to_owned(),
             application: "nightly load".to_owned(),
             address: "10.0.0.9".to_owned(),
@@ -154,9 +163,11 @@ mod tests {
         let resolved = ForeignWriter {
             id: "ba9876543210".to_owned(),
             tables: vec![table("app.c", 1, 0)],
-            resolved_at: at(120),
-            resolved_by: "me".to_owned(),
-            resolved_reason: "a test".to_owned(),
+            resolution: Some(Resolution {
+                at: at(120),
+                actor: "me".to_owned(),
+                reason: "a test".to_owned(),
+            }),
             ..open.clone()
         };
         let page = page(&[open, resolved]);

@@ -8,7 +8,7 @@ use crate::cli::args::Cli;
 type Example = (&'static str, &'static str);
 
 /// By the names of command and subcommand.
-const EXAMPLES: [(&str, &[Example]); 35] = [
+const EXAMPLES: [(&str, &[Example]); 41] = [
     ("serve", &[("Use another configuration", "segue serve --config /etc/segue/segue.toml")]),
     (
         "config check",
@@ -93,6 +93,27 @@ const EXAMPLES: [(&str, &[Example]); 35] = [
             ("Make the source the primary again", "segue rollback"),
         ],
     ),
+    ("operation", &[("List what was started", "segue operation list")]),
+    ("operation list", &[("The last hundred, as JSON", "segue operation list --limit 100 --json")]),
+    (
+        "operation watch",
+        &[(
+            "Follow a cutover again after the connection was lost",
+            "segue operation watch 6a0e7f0e-1f0b-4f0e-9a53-0d8a3f3f6f7c",
+        )],
+    ),
+    (
+        "operation cancel",
+        &[(
+            "Call a cutover off before its switch",
+            "segue operation cancel 6a0e7f0e-1f0b-4f0e-9a53-0d8a3f3f6f7c --reason 'too much load'",
+        )],
+    ),
+    (
+        "operation backfill",
+        &[("Copy one table in the sidecar", "segue operation backfill --table public.orders")],
+    ),
+    ("operation verify", &[("Compare all rows in the sidecar", "segue operation verify")]),
     ("complete", &[("End the migration", "segue complete --reason 'thirty days without a fault'")]),
     ("history", &[("The last hundred changes", "segue history --limit 100")]),
     ("mismatches", &[("List what is open", "segue mismatches")]),
@@ -133,10 +154,7 @@ const EXAMPLES: [(&str, &[Example]); 35] = [
         "outbox",
         &[("List pending keys", "segue outbox"), ("List what has failed", "segue outbox --stuck")],
     ),
-    (
-        "outbox replay",
-        &[("Retry one table's keys now", "segue outbox replay --table public.orders")],
-    ),
+    ("outbox retry", &[("Retry one table's keys now", "segue outbox retry --table public.orders")]),
     ("config", &[("Check the configuration", "segue config check")]),
     ("adopt", &[("Go on with another target", "segue adopt target --reason 'a larger one'")]),
     ("capture", &[("Put the triggers in place", "segue capture install")]),

@@ -10,8 +10,9 @@ use crate::cli::Ending;
 use crate::cli::admin::Client;
 use crate::cli::args::MismatchesCommand;
 use crate::cli::print::{self, clipped, count, counted, indented, table, time, wrapped};
+use crate::cli::words;
 use crate::grpc::proto::{
-    GetStatusRequest, ListMismatchesRequest, Mismatch, ResolveMismatchRequest,
+    GetStatusRequest, ListMismatchesRequest, Mismatch, ResolveMismatchRequest, Verdict,
 };
 
 /// Reasons for leaving a sample out that say something of the statement.
@@ -29,11 +30,10 @@ const PENDING_MAX: Duration = Duration::from_secs(300);
 const PENDING_SEEN: Duration = Duration::from_secs(600);
 
 /// Verdicts that somebody has to do something about.
-const FINDINGS: [&str; 3] = ["data", "incompatible", "error"];
+const FINDINGS: [Verdict; 3] = [Verdict::Data, Verdict::Incompatible, Verdict::Error];
 
 pub(super) async fn run(client: &mut Client, json: bool, limit: u32) -> Result<Ending> {
-    let request = ListMismatchesRequest { limit };
-    let mut found = client.list_mismatches(request).await?.into_inner().mismatches;
+    let mut found = all(client, limit).await?;
     found.sort_by_key(|it| (!is_finding(it), std::cmp::Reverse(it.count)));
     let now = SystemTime::now();
     let open = found.iter().filter(|it| is_finding(it) || pending_for(it, now).is_some()).count();
@@ -41,20 +41,36 @@ pub(super) async fn run(client: &mut Client, json: bool, limit: u32) -> Result<E
         let documents: Vec<Value> = found.iter().map(document).collect();
         print::out(&format!("{}\n", Value::Array(documents)));
     } else {
-        let samples = client.get_status(GetStatusRequest {}).await?.into_inner().sampling;
-        let samples = samples.unwrap_or_default();
+        let samples = client.get_status(GetStatusRequest {}).await?.into_inner().status;
+        let samples = samples.and_then(|it| it.sampling).unwrap_or_default();
         print::out(&(page(&found, samples.sampled_total, now) + &left_out(&samples.dropped)));
     }
     Ok(if open == 0 { Ending::Done } else { Ending::Differences })
 }
 
+/// As many as are asked for, page by page.
+async fn all(client: &mut Client, limit: u32) -> Result<Vec<Mismatch>> {
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    while let Some(page_size) = print::left_of(limit, found.len()) {
+        let request = ListMismatchesRequest { page_size, page_token };
+        let page = client.list_mismatches(request).await?.into_inner();
+        found.extend(page.mismatches);
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        page_token = page.next_page_token;
+    }
+    Ok(found)
+}
+
 pub(super) async fn resolve(client: &mut Client, command: MismatchesCommand) -> Result<()> {
-    let MismatchesCommand::Resolve { fingerprint, verdict, reason, by } = command;
+    let MismatchesCommand::Resolve { fingerprint, verdict, reason, actor } = command;
     let request = ResolveMismatchRequest {
         fingerprint,
-        verdict: verdict.map(|it| it.as_str().to_owned()).unwrap_or_default(),
+        verdict: verdict.map(Verdict::from).unwrap_or_default().into(),
+        actor,
         reason,
-        resolved_by: by,
     };
     let resolved = client.resolve_mismatch(request).await?.into_inner().resolved;
     print::out(&format!("resolved: {resolved} of the list\n"));
@@ -62,7 +78,7 @@ pub(super) async fn resolve(client: &mut Client, command: MismatchesCommand) -> 
 }
 
 fn is_finding(mismatch: &Mismatch) -> bool {
-    FINDINGS.contains(&mismatch.verdict.as_str())
+    FINDINGS.contains(&mismatch.verdict())
 }
 
 /// How long a difference has been pending, where it still is and for longer than it should.
@@ -71,7 +87,7 @@ fn pending_for(mismatch: &Mismatch, now: SystemTime) -> Option<Duration> {
     let (first, last) = (at(mismatch.first_seen)?, at(mismatch.last_seen)?);
     let lasted = last.duration_since(first).unwrap_or_default();
     let is_seen = now.duration_since(last).unwrap_or_default() < PENDING_SEEN;
-    (mismatch.verdict == "pending" && is_seen && lasted >= PENDING_MAX).then_some(lasted)
+    (mismatch.verdict() == Verdict::Pending && is_seen && lasted >= PENDING_MAX).then_some(lasted)
 }
 
 fn page(found: &[Mismatch], samples: u64, now: SystemTime) -> String {
@@ -100,7 +116,7 @@ fn page(found: &[Mismatch], samples: u64, now: SystemTime) -> String {
     }
     if !others.is_empty() {
         let row = |it: &&Mismatch| {
-            vec![it.verdict.clone(), it.category.clone(), count(it.count), name(it)]
+            vec![words::verdict(it.verdict), it.category.clone(), count(it.count), name(it)]
         };
         let rows: Vec<_> = others.iter().map(row).collect();
         page += "\nnot to be fixed, but seen:\n";
@@ -130,13 +146,13 @@ const PART_WIDTH: usize = 66;
 
 fn finding(number: usize, mismatch: &Mismatch) -> String {
     let suspected = if mismatch.suspected { ", suspected" } else { "" };
+    let verdict = words::verdict(mismatch.verdict);
     let category = match mismatch.category.as_str() {
-        category if category.is_empty() || category == mismatch.verdict => String::new(),
+        category if category.is_empty() || category == verdict => String::new(),
         category => format!(" ({category})"),
     };
     let mut text = format!(
-        "{number}. {}{category}{suspected}: {}, last {}\n",
-        mismatch.verdict,
+        "{number}. {verdict}{category}{suspected}: {}, last {}\n",
         counted(mismatch.count, "time"),
         time(mismatch.last_seen),
     );
@@ -169,7 +185,7 @@ fn name(mismatch: &Mismatch) -> String {
 fn document(mismatch: &Mismatch) -> Value {
     json!({
         "fingerprint": mismatch.fingerprint,
-        "verdict": mismatch.verdict,
+        "verdict": words::verdict(mismatch.verdict),
         "category": mismatch.category,
         "statement": mismatch.statement,
         "statement_name": mismatch.statement_name,
@@ -200,7 +216,7 @@ mod tests {
         let now = SystemTime::now();
         let ago = |seconds| Some(prost_types::Timestamp::from(now - Duration::from_secs(seconds)));
         let pending = |first, last| Mismatch {
-            verdict: "pending".to_owned(),
+            verdict: Verdict::Pending.into(),
             statement: "SELECT v FROM t".to_owned(),
             count: 7,
             first_seen: ago(first),
@@ -218,7 +234,7 @@ mod tests {
     #[test]
     fn a_finding_has_reason_example_and_rewrite() {
         let found = Mismatch {
-            verdict: "incompatible".to_owned(),
+            verdict: Verdict::Incompatible.into(),
             category: "null_order".to_owned(),
             statement: "SELECT id\nFROM orders ORDER BY note".to_owned(),
             count: 2,
@@ -227,7 +243,7 @@ mod tests {
             example: "row 1, column id: [redacted] / [redacted]".to_owned(),
             ..Mismatch::default()
         };
-        let noise = Mismatch { verdict: "noise".to_owned(), count: 9, ..Mismatch::default() };
+        let noise = Mismatch { verdict: Verdict::Noise.into(), count: 9, ..Mismatch::default() };
         let expected = "1 finding to look at
 
 1. incompatible (null_order): 2 times, last -

@@ -12,6 +12,8 @@ mod examples;
 mod mismatches;
 #[cfg(test)]
 mod names;
+mod operation;
+mod operation_text;
 mod outbox;
 mod phase;
 mod phase_args;
@@ -25,6 +27,7 @@ mod signals;
 mod status;
 mod tables;
 mod verify;
+mod words;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -36,6 +39,7 @@ use tonic::Code;
 
 use crate::app::AppError;
 use crate::config::Sources;
+use crate::domain::side::Side;
 use crate::grpc::proto::SqlError;
 use args::{Cli, Command, ConfigCommand, OutboxCommand};
 
@@ -141,10 +145,13 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
             return phase::change(&mut admin::connect(sources).await?, command, json).await;
         }
         Command::Cutover(args) => {
-            return cutover::run(&mut admin::connect(sources).await?, "target", args).await;
+            return cutover::run(&mut admin::connect(sources).await?, Side::Target, args).await;
         }
         Command::Rollback(args) => {
-            return cutover::run(&mut admin::connect(sources).await?, "source", args).await;
+            return cutover::run(&mut admin::connect(sources).await?, Side::Source, args).await;
+        }
+        Command::Operation(command) => {
+            return operation::run(&mut admin::connect(sources).await?, command).await;
         }
         Command::Complete { yes, asked } => {
             return cutover::complete(&mut admin::connect(sources).await?, yes, asked).await;
@@ -166,8 +173,8 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         }
         Command::Verify(args) => return verify::run(sources, args).await,
         Command::Tables { command, json } => tables::run(sources, command, json).await?,
-        Command::Outbox { command: Some(OutboxCommand::Replay { table }), json, .. } => {
-            outbox::replay(&mut admin::connect(sources).await?, table, json).await?;
+        Command::Outbox { command: Some(OutboxCommand::Retry { table }), json, .. } => {
+            outbox::retry(&mut admin::connect(sources).await?, table, json).await?;
         }
         Command::Outbox { command: None, stuck, json, limit } => {
             outbox::list(&mut admin::connect(sources).await?, stuck, json, limit).await?;

@@ -7,11 +7,20 @@ use serde_json::{Value, json};
 
 use crate::cli::admin::Client;
 use crate::cli::print::{self, clipped, counted, seconds, table, time};
-use crate::grpc::proto::{ListOutboxRequest, OutboxEntry, ReplayOutboxRequest};
+use crate::grpc::proto::{ListOutboxRequest, OutboxEntry, RetryOutboxRequest};
 
 pub(super) async fn list(client: &mut Client, stuck: bool, json: bool, limit: u32) -> Result<()> {
-    let request = ListOutboxRequest { limit, stuck_only: stuck };
-    let entries = client.list_outbox(request).await?.into_inner().entries;
+    let mut entries = Vec::new();
+    let mut page_token = String::new();
+    while let Some(page_size) = print::left_of(limit, entries.len()) {
+        let request = ListOutboxRequest { page_size, page_token, failed_only: stuck };
+        let page = client.list_outbox(request).await?.into_inner();
+        entries.extend(page.entries);
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        page_token = page.next_page_token;
+    }
     if json {
         let documents: Vec<Value> = entries.iter().map(document).collect();
         print::out(&format!("{}\n", Value::Array(documents)));
@@ -21,9 +30,9 @@ pub(super) async fn list(client: &mut Client, stuck: bool, json: bool, limit: u3
     Ok(())
 }
 
-pub(super) async fn replay(client: &mut Client, table: Option<String>, json: bool) -> Result<()> {
-    let request = ReplayOutboxRequest { table: table.unwrap_or_default() };
-    let made_due = client.replay_outbox(request).await?.into_inner().made_due;
+pub(super) async fn retry(client: &mut Client, table: Option<String>, json: bool) -> Result<()> {
+    let request = RetryOutboxRequest { table: table.unwrap_or_default() };
+    let made_due = client.retry_outbox(request).await?.into_inner().made_due;
     print::out(&if json {
         format!("{}\n", json!({ "made_due": made_due }))
     } else {

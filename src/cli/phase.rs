@@ -7,18 +7,21 @@ use crate::cli::Ending;
 use crate::cli::admin::Client;
 use crate::cli::phase_args::{AskedArgs, PhaseCommand};
 use crate::cli::print::{self, indented, table, time, wrapped};
+use crate::cli::words;
 use crate::domain::history::Figures;
 use crate::grpc::proto::change_phase_request::Step;
 use crate::grpc::proto::{
-    AdvancePhase, ChangePhaseRequest, ChangePhaseResponse, Gate, GetPhaseRequest, HistoryEvent,
-    ListHistoryRequest, PhaseBack, PhaseReport, ResumeSchedule,
+    AdvancePhase, ChangePhaseRequest, ChangePhaseResponse, Gate, GateMark, GetPhaseRequest,
+    HistoryEvent, HistoryEventKind, ListHistoryRequest, Phase, PhaseBack, PhaseReport,
+    ResumeSchedule,
 };
 
 /// Within 80 columns.
 const TEXT_WIDTH: usize = 76;
 
 pub(super) async fn show(client: &mut Client, json: bool) -> Result<()> {
-    let report = client.get_phase(GetPhaseRequest {}).await?.into_inner();
+    let report = client.get_phase(GetPhaseRequest {}).await?.into_inner().phase;
+    let report = report.unwrap_or_default();
     print::out(&if json { format!("{}\n", document(&report)) } else { page(&report) });
     Ok(())
 }
@@ -28,9 +31,9 @@ pub(super) async fn change(
     command: PhaseCommand,
     json: bool,
 ) -> Result<Ending> {
-    let (step, AskedArgs { by, reason }) = match command {
+    let (step, AskedArgs { actor, reason }) = match command {
         PhaseCommand::Advance { to, force, asked } => {
-            let to = to.map(|phase| phase.to_string()).unwrap_or_default();
+            let to = to.map(Phase::from).unwrap_or_default().into();
             (Step::Advance(AdvancePhase { to, force }), asked)
         }
         PhaseCommand::Back { give_up_copy, asked } => {
@@ -39,18 +42,28 @@ pub(super) async fn change(
         PhaseCommand::Percentage { percent, asked } => (Step::TargetPercentage(percent), asked),
         PhaseCommand::Resume { asked } => (Step::Resume(ResumeSchedule {}), asked),
     };
-    let request = ChangePhaseRequest { step: Some(step), by, reason };
+    let request = ChangePhaseRequest { step: Some(step), actor, reason };
     let answer = client.change_phase(request).await?.into_inner();
     print::out(&if json { format!("{}\n", changed_document(&answer)) } else { changed(&answer) });
-    Ok(match (answer.done, answer.mark.as_str()) {
+    Ok(match (answer.done, answer.mark()) {
         (true, _) => Ending::Done,
-        (false, "inconclusive") => Ending::Inconclusive,
+        (false, GateMark::Inconclusive) => Ending::Inconclusive,
         (false, _) => Ending::Refused,
     })
 }
 
 pub(super) async fn history(client: &mut Client, json: bool, limit: u32) -> Result<()> {
-    let events = client.list_history(ListHistoryRequest { limit }).await?.into_inner().events;
+    let mut events = Vec::new();
+    let mut page_token = String::new();
+    while let Some(page_size) = print::left_of(limit, events.len()) {
+        let request = ListHistoryRequest { page_size, page_token };
+        let page = client.list_history(request).await?.into_inner();
+        events.extend(page.events);
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        page_token = page.next_page_token;
+    }
     if json {
         let documents: Vec<Value> = events.iter().map(event_document).collect();
         print::out(&format!("{}\n", Value::Array(documents)));
@@ -64,14 +77,14 @@ pub(super) async fn history(client: &mut Client, json: bool, limit: u32) -> Resu
 
 fn changed(answer: &ChangePhaseResponse) -> String {
     if answer.done {
-        let share = match answer.phase.as_str() {
-            "shift" => format!(", {} % of the reads on the target", answer.target_percentage),
+        let share = match answer.phase() {
+            Phase::Shift => format!(", {} % of the reads on the target", answer.target_percentage),
             _ => String::new(),
         };
-        return format!("phase {}, epoch {}{share}\n", answer.phase, answer.epoch);
+        return format!("phase {}, epoch {}{share}\n", words::phase(answer.phase), answer.epoch);
     }
-    let word = match answer.mark.as_str() {
-        "inconclusive" => "there is too little evidence, and the phase stays as it is",
+    let word = match answer.mark() {
+        GateMark::Inconclusive => "there is too little evidence, and the phase stays as it is",
         _ => "a gate refuses, and the phase stays as it is",
     };
     format!("{}{word}\n", gates(&answer.gates))
@@ -80,23 +93,23 @@ fn changed(answer: &ChangePhaseResponse) -> String {
 fn page(report: &PhaseReport) -> String {
     let mut page = format!(
         "phase {} since {}, epoch {} ({})\n",
-        report.phase,
+        words::phase(report.phase),
         time(report.since),
         report.epoch,
         standing(report)
     );
-    if report.phase == "shift" {
+    if report.phase() == Phase::Shift {
         let held = if report.schedule_held { ", the schedule is held" } else { "" };
         page += &format!("{} % of the reads on the target{held}\n", report.target_percentage);
     }
     if !report.reason.is_empty() {
-        let reason = format!("{}: {}", report.changed_by, report.reason);
+        let reason = format!("{}: {}", report.actor, report.reason);
         page += &indented(&wrapped(&reason, TEXT_WIDTH), 2);
     }
     if report.gates.is_empty() {
         return page + "no phase follows\n";
     }
-    page + &format!("\ngates to {}:\n{}", report.next, gates(&report.gates))
+    page + &format!("\ngates to {}:\n{}", words::phase(report.next), gates(&report.gates))
 }
 
 pub(super) fn standing(report: &PhaseReport) -> String {
@@ -109,7 +122,7 @@ pub(super) fn standing(report: &PhaseReport) -> String {
 
 /// The marks as a table, and below each gate its figures, which may be long.
 pub(super) fn gates(gates: &[Gate]) -> String {
-    let row = |gate: &Gate| vec![gate.name.clone(), gate.mark.clone(), gate.wanted.clone()];
+    let row = |gate: &Gate| vec![gate.name.clone(), words::mark(gate.mark), gate.wanted.clone()];
     let rows: Vec<_> = gates.iter().map(row).collect();
     let listed = table(&["gate", "mark", "wanted"], &rows);
     let mut page = String::new();
@@ -126,20 +139,19 @@ pub(super) fn gates(gates: &[Gate]) -> String {
 
 /// One event: what, who, why, and the figures that it was decided by.
 pub(super) fn told(event: &HistoryEvent, whole: bool) -> String {
-    let what = match event.kind.as_str() {
-        "phase" => format!("{} -> {}", event.from_phase, event.to_phase),
-        "percentage" => format!("{} % -> {} %", event.from_percentage, event.to_percentage),
-        kind => format!("{kind} in {}", event.to_phase),
+    let (from, to) = (words::phase(event.from_phase), words::phase(event.to_phase));
+    let what = match event.kind() {
+        HistoryEventKind::Phase => format!("{from} -> {to}"),
+        HistoryEventKind::Percentage => {
+            format!("{} % -> {} %", event.from_percentage, event.to_percentage)
+        }
+        _ => format!("{} in {to}", words::event_kind(event.kind)),
     };
     let forced = if event.forced { ", FORCED" } else { "" };
-    let head = format!(
-        "{}  {what}  (epoch {}, {}{forced})\n",
-        time(event.at),
-        event.epoch,
-        event.changed_by
-    );
+    let head =
+        format!("{}  {what}  (epoch {}, {}{forced})\n", time(event.at), event.epoch, event.actor);
     let mut text = head + &indented(&wrapped(&event.reason, TEXT_WIDTH), 2);
-    if whole && event.kind == "phase" {
+    if whole && event.kind() == HistoryEventKind::Phase {
         text += &indented(&wrapped(&Figures::parse(&event.figures).lines(), TEXT_WIDTH - 2), 4);
     }
     text
@@ -147,32 +159,32 @@ pub(super) fn told(event: &HistoryEvent, whole: bool) -> String {
 
 fn document(report: &PhaseReport) -> Value {
     json!({
-        "phase": report.phase,
+        "phase": words::phase(report.phase),
         "epoch": report.epoch,
         "since": time(report.since),
+        "actor": report.actor,
         "reason": report.reason,
-        "changed_by": report.changed_by,
         "settled": report.settled,
         "settled_at": report.settled_at.map(|at| time(Some(at))),
         "waits_for": report.waits_for,
         "target_percentage": report.target_percentage,
         "schedule_held": report.schedule_held,
-        "next": report.next,
+        "next": words::phase(report.next),
         "gates": gates_document(&report.gates),
     })
 }
 
 pub(super) fn gates_document(gates: &[Gate]) -> Value {
-    let document = |gate: &Gate| json!({ "name": gate.name, "mark": gate.mark, "found": gate.found, "wanted": gate.wanted });
+    let document = |gate: &Gate| json!({ "name": gate.name, "mark": words::mark(gate.mark), "found": gate.found, "wanted": gate.wanted });
     Value::Array(gates.iter().map(document).collect())
 }
 
 fn changed_document(answer: &ChangePhaseResponse) -> Value {
     json!({
         "done": answer.done,
-        "mark": answer.mark,
+        "mark": words::mark(answer.mark),
         "gates": gates_document(&answer.gates),
-        "phase": answer.phase,
+        "phase": words::phase(answer.phase),
         "epoch": answer.epoch,
         "target_percentage": answer.target_percentage,
     })
@@ -181,14 +193,14 @@ fn changed_document(answer: &ChangePhaseResponse) -> Value {
 pub(super) fn event_document(event: &HistoryEvent) -> Value {
     json!({
         "at": time(event.at),
-        "kind": event.kind,
+        "kind": words::event_kind(event.kind),
         "epoch": event.epoch,
-        "from_phase": event.from_phase,
-        "to_phase": event.to_phase,
+        "from_phase": words::phase(event.from_phase),
+        "to_phase": words::phase(event.to_phase),
         "from_percentage": event.from_percentage,
         "to_percentage": event.to_percentage,
         "forced": event.forced,
-        "changed_by": event.changed_by,
+        "actor": event.actor,
         "reason": event.reason,
         "figures": Figures::parse(&event.figures).document(),
     })
@@ -200,21 +212,21 @@ mod tests {
 
     #[test]
     fn gates_are_a_table_with_their_figures() {
-        let gate = |name: &str, mark: &str, found: &str, wanted: &str| Gate {
+        let gate = |name: &str, mark: GateMark, found: &str, wanted: &str| Gate {
             name: name.to_owned(),
-            mark: mark.to_owned(),
+            mark: mark.into(),
             found: found.to_owned(),
             wanted: wanted.to_owned(),
         };
         let report = PhaseReport {
-            phase: "dual_write".to_owned(),
+            phase: Phase::DualWrite.into(),
             epoch: 2,
             settled: false,
             waits_for: vec!["b is at epoch 1".to_owned()],
-            next: "shadow_read".to_owned(),
+            next: Phase::ShadowRead.into(),
             gates: vec![
-                gate("settled", "inconclusive", "b is at epoch 1", "every member"),
-                gate("outbox", "pass", "0 waiting", "nothing stuck"),
+                gate("settled", GateMark::Inconclusive, "b is at epoch 1", "every member"),
+                gate("outbox", GateMark::Pass, "0 waiting", "nothing stuck"),
             ],
             ..PhaseReport::default()
         };
@@ -234,10 +246,10 @@ outbox   pass          nothing stuck
     #[test]
     fn an_event_says_what_who_and_why() {
         let event = HistoryEvent {
-            kind: "percentage".to_owned(),
+            kind: HistoryEventKind::Percentage.into(),
             epoch: 4,
             from_percentage: 100.0,
-            changed_by: "segue".to_owned(),
+            actor: "segue".to_owned(),
             reason: "2 % of the target's reads failed".to_owned(),
             ..HistoryEvent::default()
         };

@@ -28,7 +28,17 @@ pub(super) struct CutoverArgs {
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
+    pub(super) reach: ReachArgs,
+    #[command(flatten)]
     pub(super) asked: AskedArgs,
+}
+
+/// What is done when the connection to the sidecar is lost.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct ReachArgs {
+    /// For how long to try to reach the sidecar again; the operation goes on meanwhile
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    pub(super) reconnect: Duration,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,13 +85,13 @@ pub(super) struct AskedArgs {
     pub(super) reason: String,
     /// Who decides; recorded [default: the user]
     #[arg(
-        long = "by",
+        long,
         env = "USER",
         default_value = "unknown",
         hide_default_value = true,
         hide_env = true
     )]
-    pub(super) by: String,
+    pub(super) actor: String,
 }
 
 pub(super) fn phase(text: &str) -> Result<Phase, String> {

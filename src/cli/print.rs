@@ -10,6 +10,12 @@ pub(super) fn out(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
+/// Entries of the next page of a list of which `limit` are shown; nothing where there are so many.
+pub(super) fn left_of(limit: u32, shown: usize) -> Option<u32> {
+    let shown = u32::try_from(shown).unwrap_or(u32::MAX);
+    limit.checked_sub(shown).filter(|left| *left > 0)
+}
+
 /// Columns side by side, each as wide as its widest cell. A column of numbers is set right.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::cli::print::{count, counted, seconds, time};
-use crate::grpc::proto::{TableProven, VerifyStatus};
+use crate::cli::words;
+use crate::grpc::proto::{TableProof, VerifyStatus};
 
 /// Tables of a cutover's report that are named before the rest is counted.
 const REPORTED_MAX: usize = 20;
@@ -20,7 +21,7 @@ pub(super) fn of_status(verify: &VerifyStatus) -> Option<String> {
         0 => String::new(),
         written => format!(", {} written since", count(written)),
     };
-    let oldest = seconds(verify.oldest_age_s);
+    let oldest = seconds(words::seconds(verify.oldest_age));
     let mut lines = vec![format!(
         "{share:.1} % of {} proven when last looked at{written}; the oldest proof is {oldest} old",
         counted(verify.chunks, "chunk")
@@ -30,12 +31,12 @@ pub(super) fn of_status(verify: &VerifyStatus) -> Option<String> {
 }
 
 /// Which table was proven when, for the end of a cutover; empty where it did not come so far.
-pub(super) fn of_cutover(proofs: &[TableProven]) -> String {
+pub(super) fn of_cutover(proofs: &[TableProof]) -> String {
     tables(proofs, REPORTED_MAX).iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// Those with the oldest proof first.
-fn tables(proofs: &[TableProven], max: usize) -> Vec<String> {
+fn tables(proofs: &[TableProof], max: usize) -> Vec<String> {
     let mut lines: Vec<String> = proofs.iter().take(max).map(line).collect();
     match proofs.len().saturating_sub(max) {
         0 => {}
@@ -44,8 +45,8 @@ fn tables(proofs: &[TableProven], max: usize) -> Vec<String> {
     lines
 }
 
-fn line(table: &TableProven) -> String {
-    let TableProven { table, chunks, proven, oldest, oldest_age_s, rows_under_fence, .. } = table;
+fn line(table: &TableProof) -> String {
+    let TableProof { table, chunks, proven, oldest, oldest_age, rows_under_fence, .. } = table;
     let proofs = match oldest {
         None => "never proven".to_owned(),
         Some(oldest) => format!(
@@ -53,7 +54,7 @@ fn line(table: &TableProven) -> String {
             count(*proven),
             counted(*chunks, "chunk"),
             time(Some(*oldest)),
-            seconds(*oldest_age_s)
+            seconds(words::seconds(*oldest_age))
         ),
     };
     let whole = match rows_under_fence {
@@ -64,11 +65,11 @@ fn line(table: &TableProven) -> String {
 }
 
 /// One object a table.
-pub(super) fn document(proofs: &[TableProven]) -> Vec<Value> {
-    let one = |it: &TableProven| {
+pub(super) fn document(proofs: &[TableProof]) -> Vec<Value> {
+    let one = |it: &TableProof| {
         json!({
             "table": it.table, "chunks": it.chunks, "proven": it.proven,
-            "oldest": it.oldest.map(|oldest| time(Some(oldest))), "oldest_age_s": it.oldest_age_s,
+            "oldest": it.oldest.map(|oldest| time(Some(oldest))), "oldest_age_s": words::seconds(it.oldest_age),
             "rows_under_fence": it.rows_under_fence, "void_reason": it.void_reason,
         })
     };

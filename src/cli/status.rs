@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::cli::admin::Client;
 use crate::cli::print::{self, bytes, count, counted, indented, seconds, time, wrapped};
-use crate::cli::{drift, phase, proofs};
+use crate::cli::{drift, phase, proofs, words};
 use crate::grpc::proto::{
-    BackfillTable, CallStatus, FleetStatus, GetStatusRequest, Member, OutboxStatus, Progress,
-    SamplingStatus, SideCalls, Status, UnmigratedStatement, WatchStatusRequest,
+    BackfillTable, CallStatus, FleetStatus, GetStatusRequest, JobProgress, Member, OutboxStatus,
+    Phase, SamplingStatus, SideCalls, Status, UnmigratedStatement, WatchStatusRequest,
 };
 
 /// Beside the titles, within 80 columns.
@@ -20,15 +20,15 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 
 pub(super) async fn run(client: &mut Client, watch: bool, json: bool) -> Result<()> {
     if !watch {
-        let status = client.get_status(GetStatusRequest {}).await?.into_inner();
-        show(&status, json, false);
+        let status = client.get_status(GetStatusRequest {}).await?.into_inner().status;
+        show(&status.unwrap_or_default(), json, false);
         return Ok(());
     }
-    let request = WatchStatusRequest { interval_ms: 0 };
+    let request = WatchStatusRequest { interval: None };
     let mut stream = client.watch_status(request).await?.into_inner();
     let redraw = !json && std::io::stdout().is_terminal();
     while let Some(status) = stream.message().await? {
-        show(&status, json, redraw);
+        show(&status.status.unwrap_or_default(), json, redraw);
     }
     Ok(())
 }
@@ -50,7 +50,8 @@ fn page(status: &Status) -> String {
         "" => String::new(),
         reason => format!(": {reason}"),
     };
-    let phase = format!("{} (epoch {}){since}{reason}", status.phase, status.epoch);
+    let phase = words::phase(status.phase);
+    let phase = format!("{phase} (epoch {}){since}{reason}", status.epoch);
     let mut page = entry("phase", &phase);
     if let Some(fleet) = &status.fleet {
         page += &fleet_lines(fleet);
@@ -66,7 +67,7 @@ fn page(status: &Status) -> String {
         .verdicts
         .iter()
         .filter(|verdict| verdict.count > 0)
-        .map(|verdict| format!("{} {}", count(verdict.count), verdict.verdict))
+        .map(|verdict| format!("{} {}", count(verdict.count), words::verdict(verdict.verdict)))
         .collect();
     let verdicts = if verdicts.is_empty() { "none yet".to_owned() } else { verdicts.join(", ") };
     page += &entry("verdicts", &verdicts);
@@ -85,7 +86,7 @@ fn page(status: &Status) -> String {
 fn fleet_lines(fleet: &FleetStatus) -> String {
     let phase = fleet.phase.clone().unwrap_or_default();
     let mut page = entry("epoch", &phase::standing(&phase));
-    if phase.phase == "shift" {
+    if phase.phase() == Phase::Shift {
         let held = if phase.schedule_held { ", the schedule is held" } else { "" };
         let share = format!("{} % of the reads on the target{held}", phase.target_percentage);
         page += &entry("shift", &share);
@@ -93,12 +94,12 @@ fn fleet_lines(fleet: &FleetStatus) -> String {
     let members: Vec<String> = fleet.members.iter().map(member).collect();
     let members = if members.is_empty() { "none".to_owned() } else { members.join("\n") };
     page += &entry("members", &members);
-    let mut sides = vec![format!("in the latest {}:", seconds(fleet.window_s))];
+    let mut sides = vec![format!("in the latest {}:", seconds(words::seconds(fleet.window)))];
     for side in &fleet.sides {
         for (kind, calls) in [("reads", side.reads), ("writes", side.writes)] {
             let calls = calls.unwrap_or_default();
             if calls.calls > 0 {
-                sides.push(format!("{}: {}", side.side, side_calls(kind, calls)));
+                sides.push(format!("{}: {}", words::side(side.side), side_calls(kind, calls)));
             }
         }
     }
@@ -118,18 +119,20 @@ fn fleet_lines(fleet: &FleetStatus) -> String {
 }
 
 fn member(member: &Member) -> String {
-    let leads = if member.leads { ", leads" } else { "" };
-    let lease = if member.lease_s > 0.0 {
-        format!("lease for {}", seconds(member.lease_s))
+    let leads = if member.is_leader { ", leads" } else { "" };
+    let left = words::seconds(member.lease_remaining);
+    let lease = if left > 0.0 {
+        format!("lease for {}", seconds(left))
     } else {
-        format!("LEASE ENDED {} ago", seconds(-member.lease_s))
+        format!("LEASE ENDED {} ago", seconds(-left))
     };
     let Member { name, version, epoch, .. } = member;
     format!("{name} (segue {version}): epoch {epoch}, {lease}{leads}")
 }
 
 fn side_calls(kind: &str, calls: SideCalls) -> String {
-    let SideCalls { calls, errors, p50_ms, p95_ms, p99_ms } = calls;
+    let SideCalls { calls, errors, p50, p95, p99 } = calls;
+    let [p50_ms, p95_ms, p99_ms] = [p50, p95, p99].map(words::millis);
     format!(
         "{} {kind}, {} failed, p50 {p50_ms:.2} p95 {p95_ms:.2} p99 {p99_ms:.2} ms",
         count(calls),
@@ -141,14 +144,18 @@ fn side_calls(kind: &str, calls: SideCalls) -> String {
 fn evidence_lines(fleet: &FleetStatus) -> String {
     let mut page = String::new();
     for (title, progress) in [("backfill", &fleet.backfill), ("verify", &fleet.verify)] {
-        let Progress { state, text } = progress.clone().unwrap_or_default();
-        page += &entry(title, &format!("{state}: {text}"));
+        let JobProgress { state, text } = progress.clone().unwrap_or_default();
+        page += &entry(title, &format!("{}: {text}", words::job(state)));
     }
     let phase = fleet.phase.clone().unwrap_or_default();
     if !phase.gates.is_empty() {
-        let marks = phase.gates.iter().map(|gate| format!("{} {}", gate.name, gate.mark));
+        let marks =
+            phase.gates.iter().map(|gate| format!("{} {}", gate.name, words::mark(gate.mark)));
         let marks = marks.collect::<Vec<_>>().join(", ");
-        page += &entry("gates", &format!("to {}: {marks}; see `segue phase`", phase.next));
+        page += &entry(
+            "gates",
+            &format!("to {}: {marks}; see `segue phase`", words::phase(phase.next)),
+        );
     }
     if !fleet.events.is_empty() {
         let events: String = fleet.events.iter().map(|event| phase::told(event, false)).collect();
@@ -173,7 +180,7 @@ fn calls(kind: &str, calls: Option<CallStatus>) -> String {
     } else {
         format!("{} failed", count(calls.failed))
     };
-    let (p50, p99) = (calls.p50_ms, calls.p99_ms);
+    let (p50, p99) = (words::millis(calls.p50), words::millis(calls.p99));
     format!("{}, {failed}, p50 {p50:.2} ms, p99 {p99:.2} ms", counted(calls.total, kind))
 }
 
@@ -183,7 +190,7 @@ fn outbox(outbox: &OutboxStatus) -> String {
         pending => format!(
             "{} waiting, the oldest for {}",
             counted(pending, "row"),
-            seconds(outbox.oldest_age_s)
+            seconds(words::seconds(outbox.oldest_age))
         ),
     };
     let stuck =
@@ -266,18 +273,18 @@ fn document(status: &Status) -> Value {
     let outbox = status.outbox.clone().unwrap_or_default();
     let sampling = status.sampling.clone().unwrap_or_default();
     let verify = status.verify.clone().unwrap_or_default();
-    let verdicts = status.verdicts.iter().map(|it| (it.verdict.clone(), json!(it.count)));
+    let verdicts = status.verdicts.iter().map(|it| (words::verdict(it.verdict), json!(it.count)));
     let calls = |calls: Option<CallStatus>| {
         let calls = calls.unwrap_or_default();
         json!({
             "total": calls.total, "failed": calls.failed,
-            "p50_ms": calls.p50_ms, "p99_ms": calls.p99_ms,
+            "p50_ms": words::millis(calls.p50), "p99_ms": words::millis(calls.p99),
         })
     };
     let mut document = json!({
         "version": status.version,
         "at": time(status.at),
-        "phase": status.phase,
+        "phase": words::phase(status.phase),
         "epoch": status.epoch,
         "phase_since": status.phase_since.map(|since| time(Some(since))),
         "phase_reason": status.phase_reason,
@@ -285,13 +292,14 @@ fn document(status: &Status) -> Value {
         "writes": calls(status.writes),
         "outbox": {
             "pending": outbox.pending, "stuck": outbox.stuck,
-            "oldest_age_s": outbox.oldest_age_s,
+            "oldest_age_s": words::seconds(outbox.oldest_age),
             "bytes": outbox.bytes, "max_bytes": outbox.max_bytes,
             "pending_bytes": outbox.pending_bytes,
             "folded": outbox.folded.iter().map(|table| json!({
-                "table": table.table, "keys": table.keys, "since_s": table.since_s,
-                "rows": table.rows, "keys_seen": table.keys_seen, "left_s": table.left_s,
-                "ranges": table.ranges, "ranges_of": table.ranges_of,
+                "table": table.table, "keys": table.keys, "oldest_age_s": words::seconds(table.oldest_age),
+                "rows": table.rows, "keys_seen": table.keys_seen,
+                "remaining_s": table.remaining.map(|it| words::seconds(Some(it))),
+                "ranges": table.ranges, "ranges_total": table.ranges_total,
             })).collect::<Vec<_>>(),
             "reconciled_total": outbox.reconciled_total, "failed_total": outbox.failed_total,
         },
@@ -307,7 +315,7 @@ fn document(status: &Status) -> Value {
         })).collect::<Vec<_>>(),
         "verify": {
             "chunks": verify.chunks, "proven": verify.proven, "written": verify.written,
-            "oldest_age_s": verify.oldest_age_s, "tables": proofs::document(&verify.tables),
+            "oldest_age_s": words::seconds(verify.oldest_age), "tables": proofs::document(&verify.tables),
         },
         "sampling": {
             "rate": sampling.rate, "sampled_total": sampling.sampled_total,
@@ -327,12 +335,13 @@ fn fleet_document(fleet: &FleetStatus) -> Value {
     let member = |it: &Member| {
         json!({
             "id": it.id, "name": it.name, "address": it.address, "version": it.version,
-            "epoch": it.epoch, "started_at": time(it.started_at), "lease_s": it.lease_s,
-            "leads": it.leads,
+            "epoch": it.epoch, "started_at": time(it.started_at),
+            "lease_remaining_s": words::seconds(it.lease_remaining), "is_leader": it.is_leader,
         })
     };
     let calls = |calls: Option<SideCalls>| {
-        let SideCalls { calls, errors, p50_ms, p95_ms, p99_ms } = calls.unwrap_or_default();
+        let SideCalls { calls, errors, p50, p95, p99 } = calls.unwrap_or_default();
+        let [p50_ms, p95_ms, p99_ms] = [p50, p95, p99].map(words::millis);
         json!({
             "calls": calls, "errors": errors,
             "p50_ms": p50_ms, "p95_ms": p95_ms, "p99_ms": p99_ms,
@@ -340,11 +349,11 @@ fn fleet_document(fleet: &FleetStatus) -> Value {
     };
     let sides = fleet.sides.iter().map(|side| {
         let figures = json!({ "reads": calls(side.reads), "writes": calls(side.writes) });
-        (side.side.clone(), figures)
+        (words::side(side.side), figures)
     });
-    let progress = |progress: &Option<Progress>| {
-        let Progress { state, text } = progress.clone().unwrap_or_default();
-        json!({ "state": state, "text": text })
+    let progress = |progress: &Option<JobProgress>| {
+        let JobProgress { state, text } = progress.clone().unwrap_or_default();
+        json!({ "state": words::job(state), "text": text })
     };
     let unmigrated = fleet.unmigrated.iter().map(|it| {
         json!({
@@ -362,13 +371,13 @@ fn fleet_document(fleet: &FleetStatus) -> Value {
         "target_percentage": phase.target_percentage,
         "schedule_held": phase.schedule_held,
         "members": fleet.members.iter().map(member).collect::<Vec<_>>(),
-        "window_s": fleet.window_s,
+        "window_s": words::seconds(fleet.window),
         "sides": sides.collect::<serde_json::Map<_, _>>(),
         "judged": fleet.judged,
         "mismatches": fleet.mismatches,
         "backfill": progress(&fleet.backfill),
         "verify": progress(&fleet.verify),
-        "next": phase.next,
+        "next": words::phase(phase.next),
         "gates": phase::gates_document(&phase.gates),
         "events": fleet.events.iter().map(phase::event_document).collect::<Vec<_>>(),
     })
@@ -417,7 +426,7 @@ backfill  2 tables complete, 24,000 rows
 
     #[test]
     fn an_empty_status_is_honest() {
-        let page = page(&Status { phase: "dual_write".to_owned(), epoch: 3, ..Status::default() });
+        let page = page(&Status { phase: Phase::DualWrite.into(), epoch: 3, ..Status::default() });
         for line in ["phase     dual_write (epoch 3)", "no reads yet", "nothing waits", "none yet"]
         {
             assert!(page.contains(line), "{line} is not in\n{page}");

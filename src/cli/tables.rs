@@ -41,7 +41,7 @@ pub(super) async fn run(
 }
 
 fn of(asked: AskedArgs) -> Asked {
-    Asked { by: asked.by, reason: asked.reason }
+    Asked { by: asked.actor, reason: asked.reason }
 }
 
 fn name(text: &str) -> Result<TableName> {

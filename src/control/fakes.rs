@@ -11,6 +11,7 @@ use crate::domain::control::{ControlRow, Version};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::{Fleet, Member, MemberId};
 use crate::domain::history::{Event, Recorded};
+use crate::domain::page::{Page, PageRequest};
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
 use crate::ports::fleet::{FleetStore, Renewal, Renewed};
@@ -178,6 +179,18 @@ impl ControlStore for Rows {
     fn history(&self, side: Side, limit: u32) -> BoxFuture<'_, Result<Vec<Recorded>, SqlFault>> {
         self.with(move |state| {
             state.history.of(side).iter().rev().take(limit as usize).cloned().collect()
+        })
+    }
+
+    /// All in one page.
+    fn history_page(
+        &self,
+        side: Side,
+        _: PageRequest,
+    ) -> BoxFuture<'_, Result<Page<Recorded>, SqlFault>> {
+        self.with(move |state| Page {
+            items: state.history.of(side).iter().rev().cloned().collect(),
+            next: None,
         })
     }
 }

@@ -266,6 +266,7 @@ mod tests {
     use crate::control::{PhaseChange, set_phase};
     use crate::domain::fleet::MemberId;
     use crate::domain::foreign::ForeignWrites;
+    use crate::domain::page::{Page, PageRequest};
     use crate::domain::routing::{Step, Trigger};
     use crate::domain::status::{OutboxEntry, OutboxStatus};
     use crate::domain::table::TableName;
@@ -284,10 +285,14 @@ mod tests {
             let status = self.0.lock().unwrap().clone();
             Box::pin(async { Ok(status) })
         }
-        fn list(&self, _: u32, _: bool) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>> {
-            Box::pin(async { Ok(Vec::new()) })
+        fn list(
+            &self,
+            _: PageRequest,
+            _: bool,
+        ) -> BoxFuture<'_, Result<Page<OutboxEntry>, SqlFault>> {
+            Box::pin(async { Ok(Page { items: Vec::new(), next: None }) })
         }
-        fn replay(&self, _: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
+        fn retry(&self, _: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
             Box::pin(async { Ok(0) })
         }
     }

@@ -2,25 +2,25 @@
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::foreign::{ForeignTable, ForeignWriter};
-use crate::grpc::phases::at;
 use crate::grpc::proto;
+use crate::grpc::words::{self, at};
 
 pub(super) fn writer(found: ForeignWriter) -> proto::ForeignWriter {
     let ForeignWriter { id, writer, side, tables, first_seen, last_seen, resolved } = found;
-    let (by, reason) =
-        resolved.as_ref().map(|it| (it.by.clone(), it.reason.clone())).unwrap_or_default();
     proto::ForeignWriter {
         id,
-        side: side.as_str().to_owned(),
+        side: words::side(side),
         role: writer.role,
         application: writer.application,
         address: writer.address,
         tables: tables.into_iter().map(table).collect(),
         first_seen: at(first_seen),
         last_seen: at(last_seen),
-        resolved_at: resolved.and_then(|it| at(it.at)),
-        resolved_by: by,
-        resolved_reason: reason,
+        resolution: resolved.map(|it| proto::Resolution {
+            at: at(it.at),
+            actor: it.by,
+            reason: it.reason,
+        }),
     }
 }
 
@@ -33,14 +33,14 @@ fn table(found: ForeignTable) -> proto::ForeignTable {
 pub(super) fn resolution(
     request: proto::ResolveForeignWritersRequest,
 ) -> Result<(Option<String>, String, String), SqlFault> {
-    let proto::ResolveForeignWritersRequest { id, reason, resolved_by } = request;
-    for (name, given) in [("reason", &reason), ("resolved_by", &resolved_by)] {
+    let proto::ResolveForeignWritersRequest { id, actor, reason } = request;
+    for (name, given) in [("reason", &reason), ("actor", &actor)] {
         if given.trim().is_empty() {
             let message = format!("{name} is empty; what is resolved is kept on record");
             return Err(SqlFault::new(FaultKind::InvalidArgument, "invalid.resolution", message));
         }
     }
-    Ok(((!id.is_empty()).then_some(id), resolved_by, reason))
+    Ok(((!id.is_empty()).then_some(id), actor, reason))
 }
 
 /// There was nothing to resolve.

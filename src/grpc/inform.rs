@@ -56,7 +56,7 @@ impl SqlService {
         let params = self.params();
         proto::InfoResponse {
             version: crate::telemetry::VERSION.to_owned(),
-            phase: control.phase.as_str().to_owned(),
+            phase: proto::Phase::from(control.phase).into(),
             epoch: control.epoch,
             limits: Some(proto::Limits {
                 max_result_rows: params.result.rows_max,

@@ -1,27 +1,32 @@
 //! The service `Migration`: the operators' calls.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::domain::backfill::{TableProgress, WorkerProgress};
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::foreign::ForeignWriter;
 use crate::domain::mismatch::{Mismatch, Resolution};
-use crate::domain::status::{CallStatus, FoldedTable, OutboxEntry, StatusReport};
+use crate::domain::operation::{Document, OperationId, OperationRequest};
+use crate::domain::step::Asked;
 use crate::domain::table::TableName;
-use crate::grpc::{cutover, foreign, phases, proto, status};
+use crate::grpc::report::report;
+use crate::grpc::{foreign, lists, operations, pages, phases, proto, status, words};
 use crate::ports::MismatchStore;
-use crate::ports::admin::{
-    CutoverAdmin, ForeignAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource,
-};
+use crate::ports::admin::{ForeignAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
+use crate::ports::operations::OperationAdmin;
 
-/// Entries of a list whose request names no limit, and the most that one gets.
-const LIST_DEFAULT: u32 = 100;
-const LIST_MAX: u32 = 10_000;
+/// Names of lists in page tokens.
+const MISMATCHES: &str = "mismatches";
+const OUTBOX: &str = "outbox";
+const OUTBOX_FAILED: &str = "outbox_failed";
+const HISTORY: &str = "history";
+const FOREIGN_WRITERS: &str = "foreign_writers";
+const OPERATIONS: &str = "operations";
 /// Between two answers of `WatchStatus`: the default, and the least.
 const WATCH_DEFAULT: Duration = Duration::from_secs(1);
 const WATCH_MIN: Duration = Duration::from_millis(100);
@@ -35,8 +40,8 @@ pub struct Parts {
     pub mismatches: Arc<dyn MismatchStore>,
     /// The phases, behind their gates.
     pub phases: Arc<dyn PhaseAdmin>,
-    /// Changes of the primary.
-    pub cutovers: Arc<dyn CutoverAdmin>,
+    /// What is started and followed.
+    pub operations: Arc<dyn OperationAdmin>,
     /// The primary's outbox.
     pub outbox: Arc<dyn OutboxAdmin>,
     /// Writes on the side that follows that are not segue's.
@@ -60,6 +65,14 @@ impl MigrationService {
     pub fn new(parts: Parts) -> Self {
         Self { parts }
     }
+
+    async fn start(
+        &self,
+        asked: Result<(OperationId, OperationRequest, Asked), SqlFault>,
+    ) -> Result<proto::Operation, Status> {
+        let (id, request, asked) = asked.map_err(|fault| refuse(&fault))?;
+        told(self.parts.operations.start(id, request, asked).await)
+    }
 }
 
 impl std::fmt::Debug for Parts {
@@ -76,41 +89,105 @@ impl std::fmt::Debug for MigrationService {
 
 #[tonic::async_trait]
 impl proto::migration_server::Migration for MigrationService {
-    type CutoverStream = BoxStream<'static, Result<proto::CutoverEvent, Status>>;
+    type WatchOperationStream = BoxStream<'static, Result<proto::WatchOperationResponse, Status>>;
 
-    async fn cutover(
+    async fn start_cutover(
         &self,
-        request: Request<proto::CutoverRequest>,
-    ) -> Result<Response<Self::CutoverStream>, Status> {
-        let request = cutover::request(request.into_inner()).map_err(|fault| refuse(&fault))?;
-        let events = self.parts.cutovers.run(request);
-        Ok(Response::new(events.map(|event| Ok(cutover::event(event))).boxed()))
+        request: Request<proto::StartCutoverRequest>,
+    ) -> Result<Response<proto::StartCutoverResponse>, Status> {
+        let operation = Some(self.start(operations::cutover(request.into_inner())).await?);
+        Ok(Response::new(proto::StartCutoverResponse { operation }))
     }
 
-    type WatchStatusStream = BoxStream<'static, Result<proto::Status, Status>>;
+    async fn start_backfill(
+        &self,
+        request: Request<proto::StartBackfillRequest>,
+    ) -> Result<Response<proto::StartBackfillResponse>, Status> {
+        let operation = Some(self.start(operations::backfill(request.into_inner())).await?);
+        Ok(Response::new(proto::StartBackfillResponse { operation }))
+    }
+
+    async fn start_verify(
+        &self,
+        request: Request<proto::StartVerifyRequest>,
+    ) -> Result<Response<proto::StartVerifyResponse>, Status> {
+        let operation = Some(self.start(operations::verify(request.into_inner())).await?);
+        Ok(Response::new(proto::StartVerifyResponse { operation }))
+    }
+
+    async fn get_operation(
+        &self,
+        request: Request<proto::GetOperationRequest>,
+    ) -> Result<Response<proto::GetOperationResponse>, Status> {
+        let id = operations::id(&request.get_ref().id).map_err(|fault| refuse(&fault))?;
+        let operation = Some(told(self.parts.operations.get(id).await)?);
+        Ok(Response::new(proto::GetOperationResponse { operation }))
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<proto::ListOperationsRequest>,
+    ) -> Result<Response<proto::ListOperationsResponse>, Status> {
+        let proto::ListOperationsRequest { page_size, page_token } = request.into_inner();
+        let page = pages::request(OPERATIONS, page_size, &page_token);
+        let page = page.map_err(|fault| refuse(&fault))?;
+        let found = self.parts.operations.list(page).await.map_err(|fault| refuse(&fault))?;
+        let listed: Result<Vec<_>, _> = found.items.into_iter().map(|it| told(Ok(it))).collect();
+        Ok(Response::new(proto::ListOperationsResponse {
+            operations: listed?,
+            next_page_token: pages::token(OPERATIONS, found.next.as_ref()),
+        }))
+    }
+
+    async fn watch_operation(
+        &self,
+        request: Request<proto::WatchOperationRequest>,
+    ) -> Result<Response<Self::WatchOperationStream>, Status> {
+        let proto::WatchOperationRequest { id, after_event } = request.into_inner();
+        let id = operations::id(&id).map_err(|fault| refuse(&fault))?;
+        // What is not known is told before the stream.
+        self.parts.operations.get(id).await.map_err(|fault| refuse(&fault))?;
+        let followed = operations::followed(self.parts.operations.watch(id, after_event));
+        let stop = self.parts.stop.clone().cancelled_owned();
+        let followed = followed.map(|it| it.map_err(|fault| refuse(&fault))).take_until(stop);
+        Ok(Response::new(followed.boxed()))
+    }
+
+    async fn cancel_operation(
+        &self,
+        request: Request<proto::CancelOperationRequest>,
+    ) -> Result<Response<proto::CancelOperationResponse>, Status> {
+        let proto::CancelOperationRequest { id, actor, reason } = request.into_inner();
+        let id = operations::id(&id).map_err(|fault| refuse(&fault))?;
+        let asked = operations::asked(actor, reason).map_err(|fault| refuse(&fault))?;
+        let operation = Some(told(self.parts.operations.cancel(id, asked).await)?);
+        Ok(Response::new(proto::CancelOperationResponse { operation }))
+    }
+
+    type WatchStatusStream = BoxStream<'static, Result<proto::WatchStatusResponse, Status>>;
 
     async fn get_status(
         &self,
         _: Request<proto::GetStatusRequest>,
-    ) -> Result<Response<proto::Status>, Status> {
-        Ok(Response::new(report(self.parts.status.status().await)))
+    ) -> Result<Response<proto::GetStatusResponse>, Status> {
+        let status = Some(report(self.parts.status.status().await));
+        Ok(Response::new(proto::GetStatusResponse { status }))
     }
 
     async fn watch_status(
         &self,
         request: Request<proto::WatchStatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
-        let interval = match request.get_ref().interval_ms {
-            0 => WATCH_DEFAULT,
-            ms => WATCH_MIN.max(Duration::from_millis(ms.into())),
-        };
+        let interval = words::given(request.into_inner().interval, "interval", "invalid.interval");
+        let interval = interval.map_err(|fault| refuse(&fault))?.unwrap_or(WATCH_DEFAULT);
+        let interval = interval.max(WATCH_MIN);
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let source = Arc::clone(&self.parts.status);
         let looks = stream::unfold((ticks, source), |(mut ticks, source)| async move {
             ticks.tick().await;
-            let now = report(source.status().await);
-            Some((Ok(now), (ticks, source)))
+            let status = Some(report(source.status().await));
+            Some((Ok(proto::WatchStatusResponse { status }), (ticks, source)))
         });
         let stop = self.parts.stop.clone().cancelled_owned();
         Ok(Response::new(looks.take_until(stop).boxed()))
@@ -120,9 +197,19 @@ impl proto::migration_server::Migration for MigrationService {
         &self,
         request: Request<proto::ListMismatchesRequest>,
     ) -> Result<Response<proto::ListMismatchesResponse>, Status> {
-        let found = self.parts.mismatches.list(limit(request.get_ref().limit)).await;
-        let mismatches = found.map_err(|fault| refuse(&fault))?.into_iter().map(mismatch);
-        Ok(Response::new(proto::ListMismatchesResponse { mismatches: mismatches.collect() }))
+        let proto::ListMismatchesRequest { page_size, page_token } = request.into_inner();
+        let page = pages::request(MISMATCHES, page_size, &page_token);
+        let page = page.map_err(|fault| refuse(&fault))?;
+        let found = self.parts.mismatches.list(pages::needed(&page)).await;
+        let name = |it: &Mismatch| {
+            format!("{} {} {}", it.key.fingerprint, it.key.verdict, it.key.category)
+        };
+        let found = found.and_then(|found| pages::unseen(found, &page, name));
+        let found = found.map_err(|fault| refuse(&fault))?;
+        Ok(Response::new(proto::ListMismatchesResponse {
+            mismatches: found.items.into_iter().map(lists::mismatch).collect(),
+            next_page_token: pages::token(MISMATCHES, found.next.as_ref()),
+        }))
     }
 
     async fn resolve_mismatch(
@@ -130,7 +217,7 @@ impl proto::migration_server::Migration for MigrationService {
         request: Request<proto::ResolveMismatchRequest>,
     ) -> Result<Response<proto::ResolveMismatchResponse>, Status> {
         let resolution = resolution(request.into_inner()).map_err(|fault| refuse(&fault))?;
-        let (fingerprint, by) = (resolution.fingerprint.clone(), resolution.resolved_by.clone());
+        let (fingerprint, actor) = (resolution.fingerprint.clone(), resolution.resolved_by.clone());
         let resolved = self.parts.mismatches.resolve(resolution).await;
         let resolved = resolved.map_err(|fault| refuse(&fault))?;
         if resolved == 0 {
@@ -139,7 +226,7 @@ impl proto::migration_server::Migration for MigrationService {
                 .with_hint("`segue mismatches` shows it as the id");
             return Err(refuse(&fault));
         }
-        tracing::info!(%fingerprint, %by, resolved, "findings were resolved");
+        tracing::info!(%fingerprint, %actor, resolved, "findings were resolved");
         Ok(Response::new(proto::ResolveMismatchResponse { resolved }))
     }
 
@@ -147,28 +234,40 @@ impl proto::migration_server::Migration for MigrationService {
         &self,
         request: Request<proto::ListOutboxRequest>,
     ) -> Result<Response<proto::ListOutboxResponse>, Status> {
-        let proto::ListOutboxRequest { limit: wanted, stuck_only } = *request.get_ref();
-        let found = self.parts.outbox.list(limit(wanted), stuck_only).await;
-        let entries = found.map_err(|fault| refuse(&fault))?.into_iter().map(entry);
-        Ok(Response::new(proto::ListOutboxResponse { entries: entries.collect() }))
+        let proto::ListOutboxRequest { page_size, page_token, failed_only } = request.into_inner();
+        let list = if failed_only { OUTBOX_FAILED } else { OUTBOX };
+        let page = pages::request(list, page_size, &page_token).map_err(|fault| refuse(&fault))?;
+        let found = self.parts.outbox.list(page, failed_only).await;
+        let found = found.map_err(|fault| refuse(&fault))?;
+        Ok(Response::new(proto::ListOutboxResponse {
+            entries: found.items.into_iter().map(lists::entry).collect(),
+            next_page_token: pages::token(list, found.next.as_ref()),
+        }))
     }
 
-    async fn replay_outbox(
+    async fn retry_outbox(
         &self,
-        request: Request<proto::ReplayOutboxRequest>,
-    ) -> Result<Response<proto::ReplayOutboxResponse>, Status> {
+        request: Request<proto::RetryOutboxRequest>,
+    ) -> Result<Response<proto::RetryOutboxResponse>, Status> {
         let table = table(&request.get_ref().table).map_err(|fault| refuse(&fault))?;
-        let made_due = self.parts.outbox.replay(table).await.map_err(|fault| refuse(&fault))?;
-        Ok(Response::new(proto::ReplayOutboxResponse { made_due }))
+        let made_due = self.parts.outbox.retry(table).await.map_err(|fault| refuse(&fault))?;
+        Ok(Response::new(proto::RetryOutboxResponse { made_due }))
     }
 
     async fn list_foreign_writers(
         &self,
-        _: Request<proto::ListForeignWritersRequest>,
+        request: Request<proto::ListForeignWritersRequest>,
     ) -> Result<Response<proto::ListForeignWritersResponse>, Status> {
+        let proto::ListForeignWritersRequest { page_size, page_token } = request.into_inner();
+        let page = pages::request(FOREIGN_WRITERS, page_size, &page_token);
+        let page = page.map_err(|fault| refuse(&fault))?;
         let found = self.parts.foreign.writes(false).await.map_err(|fault| refuse(&fault))?;
-        let writers = found.writers.into_iter().map(foreign::writer).collect();
-        Ok(Response::new(proto::ListForeignWritersResponse { writers }))
+        let name = |it: &ForeignWriter| format!("{} {}", it.id, it.side);
+        let found = pages::unseen(found.writers, &page, name).map_err(|fault| refuse(&fault))?;
+        Ok(Response::new(proto::ListForeignWritersResponse {
+            writers: found.items.into_iter().map(foreign::writer).collect(),
+            next_page_token: pages::token(FOREIGN_WRITERS, found.next.as_ref()),
+        }))
     }
 
     async fn resolve_foreign_writers(
@@ -176,13 +275,13 @@ impl proto::migration_server::Migration for MigrationService {
         request: Request<proto::ResolveForeignWritersRequest>,
     ) -> Result<Response<proto::ResolveForeignWritersResponse>, Status> {
         let resolution = foreign::resolution(request.into_inner());
-        let (id, by, reason) = resolution.map_err(|fault| refuse(&fault))?;
-        let resolved = self.parts.foreign.resolve(id.clone(), by.clone(), reason).await;
+        let (id, actor, reason) = resolution.map_err(|fault| refuse(&fault))?;
+        let resolved = self.parts.foreign.resolve(id.clone(), actor.clone(), reason).await;
         let resolved = resolved.map_err(|fault| refuse(&fault))?;
         if resolved == 0 {
             return Err(refuse(&foreign::unknown(id.as_deref())));
         }
-        tracing::info!(%by, resolved, "programs that write past segue were resolved");
+        tracing::info!(%actor, resolved, "programs that bypass segue were resolved");
         Ok(Response::new(proto::ResolveForeignWritersResponse { resolved }))
     }
 
@@ -204,9 +303,10 @@ impl proto::migration_server::Migration for MigrationService {
     async fn get_phase(
         &self,
         _: Request<proto::GetPhaseRequest>,
-    ) -> Result<Response<proto::PhaseReport>, Status> {
+    ) -> Result<Response<proto::GetPhaseResponse>, Status> {
         let report = self.parts.phases.report().await.map_err(|fault| refuse(&fault))?;
-        Ok(Response::new(phases::report(report)))
+        let phase = Some(phases::report(report));
+        Ok(Response::new(proto::GetPhaseResponse { phase }))
     }
 
     async fn change_phase(
@@ -222,18 +322,23 @@ impl proto::migration_server::Migration for MigrationService {
         &self,
         request: Request<proto::ListHistoryRequest>,
     ) -> Result<Response<proto::ListHistoryResponse>, Status> {
-        let found = self.parts.phases.history(limit(request.get_ref().limit)).await;
-        let events = found.map_err(|fault| refuse(&fault))?.into_iter().map(phases::event);
-        Ok(Response::new(proto::ListHistoryResponse { events: events.collect() }))
+        let proto::ListHistoryRequest { page_size, page_token } = request.into_inner();
+        let page = pages::request(HISTORY, page_size, &page_token);
+        let page = page.map_err(|fault| refuse(&fault))?;
+        let found = self.parts.phases.history(page).await.map_err(|fault| refuse(&fault))?;
+        Ok(Response::new(proto::ListHistoryResponse {
+            events: found.items.into_iter().map(phases::event).collect(),
+            next_page_token: pages::token(HISTORY, found.next.as_ref()),
+        }))
     }
+}
+
+fn told(operation: Result<Document, SqlFault>) -> Result<proto::Operation, Status> {
+    operation.and_then(|it| operations::decoded(&it)).map_err(|fault| refuse(&fault))
 }
 
 fn refuse(fault: &SqlFault) -> Status {
     status::from_fault(fault, None)
-}
-
-fn limit(wanted: u32) -> u32 {
-    if wanted == 0 { LIST_DEFAULT } else { wanted.min(LIST_MAX) }
 }
 
 fn table(given: &str) -> Result<Option<TableName>, SqlFault> {
@@ -250,136 +355,12 @@ fn table(given: &str) -> Result<Option<TableName>, SqlFault> {
 fn resolution(request: proto::ResolveMismatchRequest) -> Result<Resolution, SqlFault> {
     let invalid =
         |message: String| SqlFault::new(FaultKind::InvalidArgument, "invalid.resolution", message);
-    let proto::ResolveMismatchRequest { fingerprint, verdict, reason, resolved_by } = request;
-    for (name, given) in
-        [("fingerprint", &fingerprint), ("reason", &reason), ("resolved_by", &resolved_by)]
-    {
+    let verdict = request.verdict();
+    let proto::ResolveMismatchRequest { fingerprint, actor, reason, .. } = request;
+    for (name, given) in [("fingerprint", &fingerprint), ("reason", &reason), ("actor", &actor)] {
         if given.trim().is_empty() {
             return Err(invalid(format!("{name} is empty; what is resolved is kept on record")));
         }
     }
-    let verdict = match verdict.as_str() {
-        "" => None,
-        word => Some(word.parse().map_err(|()| invalid(format!("{word:?} is no verdict")))?),
-    };
-    Ok(Resolution { fingerprint, verdict, reason, resolved_by })
-}
-
-fn at(time: SystemTime) -> Option<prost_types::Timestamp> {
-    Some(time.into())
-}
-
-fn report(report: StatusReport) -> proto::Status {
-    let StatusReport { control, outbox, sampling, backfill, .. } = report;
-    let verdicts = report.verdicts.into_iter().map(|(verdict, count)| proto::VerdictCount {
-        verdict: verdict.as_str().to_owned(),
-        count,
-    });
-    proto::Status {
-        version: crate::telemetry::VERSION.to_owned(),
-        phase: control.phase.as_str().to_owned(),
-        epoch: control.epoch,
-        phase_since: report.phase_since.and_then(at),
-        phase_reason: report.phase_reason,
-        outbox: Some(proto::OutboxStatus {
-            pending: outbox.pending,
-            stuck: outbox.stuck,
-            oldest_age_s: outbox.oldest_age_s,
-            bytes: outbox.bytes,
-            max_bytes: outbox.bytes_max,
-            reconciled_total: outbox.reconciled_total,
-            failed_total: outbox.failed_total,
-            pending_bytes: outbox.pending_bytes,
-            folded: outbox.folded.iter().map(folded_table).collect(),
-        }),
-        sampling: Some(proto::SamplingStatus {
-            rate: sampling.rate,
-            sampled_total: sampling.sampled_total,
-            dropped: sampling.dropped.into_iter().collect(),
-        }),
-        verdicts: verdicts.collect(),
-        reads: Some(calls(report.reads)),
-        writes: Some(calls(report.writes)),
-        at: at(report.at),
-        warnings: report.warnings,
-        backfill: backfill.tables.into_iter().map(backfill_table).collect(),
-        backfill_workers: backfill.workers.into_iter().map(backfill_worker).collect(),
-        verify: Some(proto::VerifyStatus {
-            chunks: report.verify.chunks,
-            proven: report.verify.proven,
-            written: report.verify.written,
-            oldest_age_s: report.verify.oldest_age_s,
-            tables: report.verify.tables.into_iter().map(cutover::table_proven).collect(),
-        }),
-        fleet: report.fleet.map(phases::fleet),
-    }
-}
-
-fn folded_table(table: &FoldedTable) -> proto::FoldedTable {
-    proto::FoldedTable {
-        table: table.table.clone(),
-        keys: table.keys,
-        since_s: table.since_s,
-        rows: table.rows,
-        keys_seen: table.keys_seen,
-        left_s: table.left_s(),
-        ranges: table.ranges,
-        ranges_of: table.ranges_of,
-    }
-}
-
-fn backfill_table(table: TableProgress) -> proto::BackfillTable {
-    proto::BackfillTable {
-        rows_expected: table.rows_expected(),
-        done: table.is_done(),
-        table: table.table,
-        rows: table.rows,
-        bytes: table.bytes,
-        chunks: table.chunks,
-        chunks_done: table.chunks_done,
-        chunks_claimed: table.chunks_claimed,
-        reconciled: table.reconciled,
-        failed: table.failed,
-    }
-}
-
-fn backfill_worker(worker: WorkerProgress) -> proto::BackfillWorker {
-    let WorkerProgress { host, workers, alive, throttled, share } = worker;
-    proto::BackfillWorker { host, workers, alive, throttled, share }
-}
-
-fn calls(calls: CallStatus) -> proto::CallStatus {
-    let CallStatus { total, failed, p50_ms, p99_ms } = calls;
-    proto::CallStatus { total, failed, p50_ms, p99_ms }
-}
-
-fn mismatch(found: Mismatch) -> proto::Mismatch {
-    proto::Mismatch {
-        fingerprint: found.key.fingerprint,
-        verdict: found.key.verdict.as_str().to_owned(),
-        category: found.key.category,
-        statement: found.statement,
-        statement_name: found.statement_name.as_deref().unwrap_or_default().to_owned(),
-        count: found.count,
-        first_seen: at(found.first_seen),
-        last_seen: at(found.last_seen),
-        reason: found.reason,
-        rewrite: found.rewrite,
-        example: found.example,
-        rules: found.rules.into_iter().collect(),
-        suspected: found.suspected,
-    }
-}
-
-fn entry(entry: OutboxEntry) -> proto::OutboxEntry {
-    proto::OutboxEntry {
-        table: entry.key.table.to_string(),
-        key: entry.key.values.unwrap_or_default(),
-        write_id: entry.write_id.map(|id| id.to_string()).unwrap_or_default(),
-        created_at: at(entry.created_at),
-        attempts: entry.attempts,
-        next_attempt_at: at(entry.next_attempt_at),
-        last_error: entry.last_error,
-        stuck: entry.stuck,
-    }
+    Ok(Resolution { fingerprint, verdict: verdict.known(), reason, resolved_by: actor })
 }

@@ -2,11 +2,11 @@
 
 use std::time::SystemTime;
 
-use crate::domain::control::{Percentage, Phase};
+use crate::domain::control::Percentage;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::figures::SideFigures;
 use crate::domain::fleet::Member;
-use crate::domain::gate::{Gate, Mark, Progress};
+use crate::domain::gate::{Gate, Progress};
 use crate::domain::history::Recorded;
 use crate::domain::reach::Noted;
 use crate::domain::side::{Side, Sides};
@@ -14,19 +14,18 @@ use crate::domain::status::FleetStatus;
 use crate::domain::step::{Asked, PhaseReport, Step, Stepped};
 use crate::grpc::foreign;
 use crate::grpc::proto::{self, change_phase_request};
+use crate::grpc::words::{self, at, lasting, of_millis, of_seconds};
 
 /// The step that a request asks for, and who asks.
 pub(super) fn step(request: proto::ChangePhaseRequest) -> Result<(Step, Asked), SqlFault> {
-    let proto::ChangePhaseRequest { step, by, reason } = request;
-    if by.trim().is_empty() {
-        return Err(invalid("by is empty; who changes a phase is kept on record"));
+    let proto::ChangePhaseRequest { step, actor, reason } = request;
+    if actor.trim().is_empty() {
+        return Err(invalid("actor is empty; who changes a phase is kept on record"));
     }
     let step = match step.ok_or_else(|| invalid("no step is named"))? {
         change_phase_request::Step::Advance(proto::AdvancePhase { to, force }) => {
-            let to = match to.as_str() {
-                "" => None,
-                name => Some(name.parse::<Phase>().map_err(|error| invalid(error.to_string()))?),
-            };
+            let unknown = |_| invalid(format!("{to} is no phase that this segue knows"));
+            let to = proto::Phase::try_from(to).map_err(unknown)?.known();
             Step::Advance { to, force }
         }
         change_phase_request::Step::Back(proto::PhaseBack { give_up_copy }) => {
@@ -39,7 +38,7 @@ pub(super) fn step(request: proto::ChangePhaseRequest) -> Result<(Step, Asked), 
         }
         change_phase_request::Step::Resume(proto::ResumeSchedule {}) => Step::Resume,
     };
-    Ok((step, Asked { by, reason }))
+    Ok((step, Asked { by: actor, reason }))
 }
 
 fn invalid(message: impl Into<String>) -> SqlFault {
@@ -50,15 +49,15 @@ pub(super) fn stepped(stepped: Stepped) -> proto::ChangePhaseResponse {
     match stepped {
         Stepped::Done(row) => proto::ChangePhaseResponse {
             done: true,
-            mark: Mark::Pass.to_string(),
+            mark: proto::GateMark::Pass.into(),
             gates: Vec::new(),
-            phase: row.state.phase.to_string(),
+            phase: proto::Phase::from(row.state.phase).into(),
             epoch: row.state.epoch,
             target_percentage: row.target_percentage.percent(),
         },
         Stepped::Refused { mark, gates } => proto::ChangePhaseResponse {
             done: false,
-            mark: mark.to_string(),
+            mark: proto::GateMark::from(mark).into(),
             gates: gates.into_iter().map(gate).collect(),
             ..proto::ChangePhaseResponse::default()
         },
@@ -68,38 +67,38 @@ pub(super) fn stepped(stepped: Stepped) -> proto::ChangePhaseResponse {
 pub(super) fn report(report: PhaseReport) -> proto::PhaseReport {
     let PhaseReport { row, settled, gates } = report;
     proto::PhaseReport {
-        phase: row.state.phase.to_string(),
+        phase: proto::Phase::from(row.state.phase).into(),
         epoch: row.state.epoch,
         since: at(row.phase_since),
+        actor: row.changed_by,
         reason: row.reason,
-        changed_by: row.changed_by,
         settled: settled.is_yes(),
         waits_for: settled.waits_for().to_vec(),
         settled_at: row.settled_at.and_then(at),
         target_percentage: row.target_percentage.percent(),
         schedule_held: row.held,
-        next: row.state.phase.next().map(|phase| phase.to_string()).unwrap_or_default(),
+        next: row.state.phase.next().map(proto::Phase::from).unwrap_or_default().into(),
         gates: gates.into_iter().map(gate).collect(),
     }
 }
 
 pub(super) fn gate(gate: Gate) -> proto::Gate {
     let Gate { name, mark, found, wanted } = gate;
-    proto::Gate { name: name.to_owned(), mark: mark.to_string(), found, wanted }
+    proto::Gate { name: name.to_owned(), mark: proto::GateMark::from(mark).into(), found, wanted }
 }
 
 pub(super) fn event(recorded: Recorded) -> proto::HistoryEvent {
     let Recorded { at: time, event } = recorded;
     proto::HistoryEvent {
         at: at(time),
-        kind: event.kind.to_string(),
+        kind: proto::HistoryEventKind::from(event.kind).into(),
         epoch: event.epoch,
-        from_phase: event.from.phase.to_string(),
-        to_phase: event.to.phase.to_string(),
+        from_phase: proto::Phase::from(event.from.phase).into(),
+        to_phase: proto::Phase::from(event.to.phase).into(),
         from_percentage: event.from.percentage.percent(),
         to_percentage: event.to.percentage.percent(),
         forced: event.forced,
-        changed_by: event.changed_by,
+        actor: event.changed_by,
         reason: event.reason,
         figures: event.figures.to_string(),
     }
@@ -121,7 +120,7 @@ pub(super) fn fleet(status: FleetStatus) -> proto::FleetStatus {
     proto::FleetStatus {
         phase: Some(report(phase)),
         members: members.collect(),
-        window_s: figures.window.as_secs_f64(),
+        window: lasting(figures.window),
         sides: sides(&figures.reads, &figures.writes).to_vec(),
         judged: figures.judged,
         mismatches: figures.mismatches,
@@ -139,7 +138,7 @@ fn statement(noted: Noted) -> proto::UnmigratedStatement {
     proto::UnmigratedStatement { fingerprint, summary, relations, calls: count }
 }
 
-fn member(member: &Member, now: SystemTime, leads: bool) -> proto::Member {
+fn member(member: &Member, now: SystemTime, is_leader: bool) -> proto::Member {
     let left = member.lease_until.duration_since(now).map(|left| left.as_secs_f64());
     proto::Member {
         id: member.id.to_string(),
@@ -148,14 +147,14 @@ fn member(member: &Member, now: SystemTime, leads: bool) -> proto::Member {
         version: member.version.clone(),
         epoch: member.epoch,
         started_at: at(member.started_at),
-        lease_s: left.unwrap_or_else(|over| -over.duration().as_secs_f64()),
-        leads,
+        lease_remaining: of_seconds(left.unwrap_or_else(|over| -over.duration().as_secs_f64())),
+        is_leader,
     }
 }
 
 fn sides(reads: &Sides<SideFigures>, writes: &Sides<SideFigures>) -> [proto::SideStatus; 2] {
     [Side::Source, Side::Target].map(|side| proto::SideStatus {
-        side: side.as_str().to_owned(),
+        side: words::side(side),
         reads: Some(calls(reads.of(side))),
         writes: Some(calls(writes.of(side))),
     })
@@ -163,19 +162,16 @@ fn sides(reads: &Sides<SideFigures>, writes: &Sides<SideFigures>) -> [proto::Sid
 
 fn calls(figures: &SideFigures) -> proto::SideCalls {
     let SideFigures { calls, errors, p50_ms, p95_ms, p99_ms } = *figures;
-    proto::SideCalls { calls, errors, p50_ms, p95_ms, p99_ms }
+    let [p50, p95, p99] = [p50_ms, p95_ms, p99_ms].map(of_millis);
+    proto::SideCalls { calls, errors, p50, p95, p99 }
 }
 
-fn progress(progress: Progress) -> proto::Progress {
+fn progress(progress: Progress) -> proto::JobProgress {
     let (state, text) = match progress {
-        Progress::Unknown(text) => ("unknown", text),
-        Progress::Running(text) => ("running", text),
-        Progress::Done(text) => ("done", text),
-        Progress::Failed(text) => ("failed", text),
+        Progress::Unknown(text) => (proto::JobState::Unknown, text),
+        Progress::Running(text) => (proto::JobState::Running, text),
+        Progress::Done(text) => (proto::JobState::Done, text),
+        Progress::Failed(text) => (proto::JobState::Failed, text),
     };
-    proto::Progress { state: state.to_owned(), text }
-}
-
-pub(super) fn at(time: SystemTime) -> Option<prost_types::Timestamp> {
-    Some(time.into())
+    proto::JobProgress { state: state.into(), text }
 }

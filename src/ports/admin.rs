@@ -1,15 +1,14 @@
 //! What the operators' calls ask of the world.
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
 
 use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::Phase;
-use crate::domain::cutover::{CutoverEvent, CutoverRequest};
 use crate::domain::fault::SqlFault;
 use crate::domain::foreign::ForeignWrites;
 use crate::domain::gate::Progress;
 use crate::domain::history::Recorded;
+use crate::domain::page::{Page, PageRequest};
 use crate::domain::status::{
     FleetStatus, OutboxEntry, OutboxStatus, SamplingStatus, StatusReport, VerifyStatus,
 };
@@ -26,14 +25,14 @@ pub trait StatusSource: Send + Sync + 'static {
 pub trait OutboxAdmin: Send + Sync + 'static {
     /// Its figures.
     fn status(&self) -> BoxFuture<'_, Result<OutboxStatus, SqlFault>>;
-    /// Waiting rows, oldest first, at most `limit`.
+    /// Pending keys, oldest first; those alone that have failed where `failed_only`.
     fn list(
         &self,
-        limit: u32,
-        stuck_only: bool,
-    ) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>>;
-    /// Makes waiting rows due now: of one table of the primary, or of all. Answers how many.
-    fn replay(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>>;
+        page: PageRequest,
+        failed_only: bool,
+    ) -> BoxFuture<'_, Result<Page<OutboxEntry>, SqlFault>>;
+    /// Makes pending keys due now: of one table of the primary, or of all. Answers how many.
+    fn retry(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>>;
 }
 
 /// The copy of the history, seen by an operator.
@@ -64,15 +63,8 @@ pub trait PhaseAdmin: Send + Sync + 'static {
     fn status(&self) -> BoxFuture<'_, Result<FleetStatus, SqlFault>>;
     /// Makes a step, if its gates allow it.
     fn step(&self, step: Step, asked: Asked) -> BoxFuture<'_, Result<Stepped, SqlFault>>;
-    /// What was changed, latest first, at most `limit`.
-    fn history(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Recorded>, SqlFault>>;
-}
-
-/// Changes of the primary.
-pub trait CutoverAdmin: Send + Sync + 'static {
-    /// Carries one out, to its end whether anybody watches or not. The last event says what
-    /// became of it.
-    fn run(&self, request: CutoverRequest) -> BoxStream<'static, CutoverEvent>;
+    /// What was changed, latest first.
+    fn history(&self, page: PageRequest) -> BoxFuture<'_, Result<Page<Recorded>, SqlFault>>;
 }
 
 /// What a phase needs beside the control row.

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use crate::domain::control::{ControlRow, ControlState, Percentage, ReadsOff, Version};
 use crate::domain::fault::SqlFault;
 use crate::domain::history::{Event, Recorded};
+use crate::domain::page::{Page, PageRequest};
 use crate::domain::side::Side;
 
 /// Reads and changes `segue.control`, and the history of its changes.
@@ -46,6 +47,12 @@ pub trait ControlStore: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<(), SqlFault>>;
     /// The side's history, latest first, at most `limit`.
     fn history(&self, side: Side, limit: u32) -> BoxFuture<'_, Result<Vec<Recorded>, SqlFault>>;
+    /// A page of it.
+    fn history_page(
+        &self,
+        side: Side,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<Page<Recorded>, SqlFault>>;
 }
 
 /// What a control row is changed to. The database adds the times.

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod backfill;
 pub mod control;
 pub mod fleet;
+pub mod operations;
 pub mod reconcile;
 pub mod relations;
 pub mod settled;

@@ -13,6 +13,7 @@ use crate::domain::control::{ControlRow, ControlState, Percentage, Phase, ReadsO
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::MemberId;
 use crate::domain::history::{Event, Recorded};
+use crate::domain::page::{Page, PageRequest};
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
 use crate::postgres::fence::{mark, promote};
@@ -269,6 +270,14 @@ impl ControlStore for ControlTable {
 
     fn history(&self, side: Side, limit: u32) -> BoxFuture<'_, Result<Vec<Recorded>, SqlFault>> {
         history::list(self.pools.of(side), limit).boxed()
+    }
+
+    fn history_page(
+        &self,
+        side: Side,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<Page<Recorded>, SqlFault>> {
+        async move { history::page(self.pools.of(side), &page).await }.boxed()
     }
 }
 

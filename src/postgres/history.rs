@@ -9,8 +9,10 @@ use uuid::Uuid;
 use crate::domain::control::Percentage;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::history::{Event, Figures, Recorded, Standing};
+use crate::domain::page::{Cursor, Page, PageRequest};
 use crate::domain::side::Side;
 use crate::postgres::control::{number, told};
+use crate::postgres::cursor;
 use crate::postgres::pool::Pool;
 
 const RECORD: &str = "
@@ -38,6 +40,15 @@ const LIST: &str = "
 SELECT event_id::text, at, kind, epoch, from_phase, to_phase, from_percentage, to_percentage,
     forced, changed_by, reason, figures
 FROM segue.history ORDER BY at DESC, epoch DESC, event_id LIMIT $1";
+
+/// A page of them.
+const PAGE: &str = "
+SELECT event_id::text, at, kind, epoch, from_phase, to_phase, from_percentage, to_percentage,
+    forced, changed_by, reason, figures
+FROM segue.history
+WHERE $2::timestamptz IS NULL OR at < $2
+    OR at = $2 AND (epoch < $3 OR epoch = $3 AND event_id > $4::text::uuid)
+ORDER BY at DESC, epoch DESC, event_id LIMIT $1";
 
 /// An event as its columns, in the order of [`RECORD`]; all NULL where there is none.
 #[derive(Debug, Default)]
@@ -124,6 +135,32 @@ pub(in crate::postgres) async fn list(pool: &Pool, limit: u32) -> Result<Vec<Rec
     let rows = session.query(&prepared.statement, &[&i64::from(limit)]).await;
     let rows = rows.map_err(|error| session.fault(error, true))?;
     rows.iter().map(|row| recorded(row, pool.side())).collect()
+}
+
+pub(in crate::postgres) async fn page(
+    pool: &Pool,
+    page: &PageRequest,
+) -> Result<Page<Recorded>, SqlFault> {
+    let (at, epoch, id) = match page.after.as_ref().map(|it| it.0.as_slice()) {
+        None => (None, 0, None),
+        Some([at, epoch, id]) => {
+            let epoch: i64 = epoch.parse().map_err(|_| cursor::unknown())?;
+            let id: Uuid = id.parse().map_err(|_| cursor::unknown())?;
+            (Some(cursor::time(at)?), epoch, Some(id.to_string()))
+        }
+        Some(_) => return Err(cursor::unknown()),
+    };
+    let session = pool.get().await?;
+    let prepared = session.prepared(PAGE).await?;
+    let limit = i64::from(page.size) + 1;
+    let rows = session.query(&prepared.statement, &[&limit, &at, &epoch, &id]).await;
+    let rows = rows.map_err(|error| session.fault(error, true))?;
+    let found: Result<Vec<_>, _> = rows.iter().map(|row| recorded(row, pool.side())).collect();
+    let place = |it: &Recorded| {
+        let id = Uuid::from_u128(it.event.id).to_string();
+        Cursor(vec![cursor::of_time(it.at), it.event.epoch.to_string(), id])
+    };
+    Ok(Page::cut(found?, page.size, place))
 }
 
 fn recorded(row: &Row, side: Side) -> Result<Recorded, SqlFault> {

@@ -54,7 +54,7 @@ async fn nothing_waits(what: &str, segue: &Segue) {
         if outbox(segue)["pending"] == 0 {
             return Some(());
         }
-        segue.succeed(&["outbox", "replay"]);
+        segue.succeed(&["outbox", "retry"]);
         None
     })
     .await;

@@ -228,7 +228,7 @@ async fn a_longer_deadline_lets_a_slow_reconcile_end() {
     let long = format!("{ONE_TRY}deadline = \"60s\"\n");
     let mut segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), &long);
     segue.serve().await;
-    segue.succeed(&["outbox", "replay"]);
+    segue.succeed(&["outbox", "retry"]);
     let waits = "SELECT count(*) > 0 FROM pg_stat_activity \
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
     eventually("the reconcile waits for the row", LIMIT, || async {

@@ -318,8 +318,9 @@ async fn operators_show_their_token_and_probes_need_none() {
     let mut request = Request::new(proto::GetStatusRequest {});
     let shown = format!("Bearer {}", server::TOKEN);
     request.metadata_mut().insert("authorization", shown.parse().unwrap());
-    let status = operators.get_status(request).await.unwrap().into_inner();
-    assert_eq!((&*status.phase, &*status.phase_reason), ("source_only", "a test"));
+    let status = operators.get_status(request).await.unwrap().into_inner().status.unwrap();
+    assert_eq!(status.phase(), proto::Phase::SourceOnly);
+    assert_eq!(status.phase_reason, "a test");
 
     for (path, token, expected) in [
         ("/healthz", None, "200"),

@@ -11,13 +11,14 @@ use futures_util::{FutureExt, StreamExt};
 use segue::app::listen::{self, Listeners, Services};
 use segue::domain::call::{BoundStatement, ResultLimits};
 use segue::domain::control::{ControlState, Phase};
-use segue::domain::cutover::{CutoverEvent, CutoverRequest};
 use segue::domain::fault::{FaultKind, SqlFault};
 use segue::domain::foreign::ForeignWrites;
 use segue::domain::gate::Findings;
 use segue::domain::history::Recorded;
 use segue::domain::key::WriteId;
 use segue::domain::mismatch::{Mismatch, Resolution};
+use segue::domain::operation::{Document, Followed, OperationId, OperationRequest};
+use segue::domain::page::{Page, PageRequest};
 use segue::domain::side::{Side, Sides};
 use segue::domain::status::{
     CallStatus, FleetStatus, OutboxEntry, OutboxStatus, SamplingStatus, StatusReport,
@@ -29,9 +30,8 @@ use segue::grpc::auth::Token;
 use segue::grpc::health::Health;
 use segue::grpc::migration::{self, MigrationService};
 use segue::grpc::sql::{self, SqlService};
-use segue::ports::admin::{
-    CutoverAdmin, ForeignAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource,
-};
+use segue::ports::admin::{ForeignAdmin, OutboxAdmin, PhaseAdmin, SamplingControl, StatusSource};
+use segue::ports::operations::OperationAdmin;
 use segue::ports::settled::{SettledWrites, Standing};
 use segue::ports::{ControlView, MismatchStore, ReconcileWaker, Sample, ShadowReads};
 use segue::postgres::connect::Connector;
@@ -125,9 +125,26 @@ fn absent() -> SqlFault {
     SqlFault::new(FaultKind::NotFound, "absent", "there is no fleet here")
 }
 
-impl CutoverAdmin for Fixed {
-    fn run(&self, _: CutoverRequest) -> BoxStream<'static, CutoverEvent> {
+impl OperationAdmin for Fixed {
+    fn start(
+        &self,
+        _: OperationId,
+        _: OperationRequest,
+        _: Asked,
+    ) -> BoxFuture<'_, Result<Document, SqlFault>> {
+        async { Err(absent()) }.boxed()
+    }
+    fn get(&self, _: OperationId) -> BoxFuture<'_, Result<Document, SqlFault>> {
+        async { Err(absent()) }.boxed()
+    }
+    fn list(&self, _: PageRequest) -> BoxFuture<'_, Result<Page<Document>, SqlFault>> {
+        async { Err(absent()) }.boxed()
+    }
+    fn watch(&self, _: OperationId, _: u64) -> BoxStream<'static, Result<Followed, SqlFault>> {
         futures_util::stream::empty().boxed()
+    }
+    fn cancel(&self, _: OperationId, _: Asked) -> BoxFuture<'_, Result<Document, SqlFault>> {
+        async { Err(absent()) }.boxed()
     }
 }
 
@@ -141,8 +158,8 @@ impl PhaseAdmin for Fixed {
     fn step(&self, _: Step, _: Asked) -> BoxFuture<'_, Result<Stepped, SqlFault>> {
         async { Err(absent()) }.boxed()
     }
-    fn history(&self, _: u32) -> BoxFuture<'_, Result<Vec<Recorded>, SqlFault>> {
-        async { Ok(Vec::new()) }.boxed()
+    fn history(&self, _: PageRequest) -> BoxFuture<'_, Result<Page<Recorded>, SqlFault>> {
+        async { Ok(Page { items: Vec::new(), next: None }) }.boxed()
     }
 }
 
@@ -150,10 +167,10 @@ impl OutboxAdmin for Fixed {
     fn status(&self) -> BoxFuture<'_, Result<OutboxStatus, SqlFault>> {
         async { Ok(OutboxStatus::default()) }.boxed()
     }
-    fn list(&self, _: u32, _: bool) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>> {
-        async { Ok(Vec::new()) }.boxed()
+    fn list(&self, _: PageRequest, _: bool) -> BoxFuture<'_, Result<Page<OutboxEntry>, SqlFault>> {
+        async { Ok(Page { items: Vec::new(), next: None }) }.boxed()
     }
-    fn replay(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
+    fn retry(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
         async move { Ok(u64::from(table.is_some())) }.boxed()
     }
 }
@@ -304,7 +321,7 @@ impl Server {
                 status: fixed.clone(),
                 mismatches: fixed.clone(),
                 phases: fixed.clone(),
-                cutovers: fixed.clone(),
+                operations: fixed.clone(),
                 outbox: fixed.clone(),
                 foreign: fixed.clone(),
                 sampling: fixed,

@@ -469,7 +469,7 @@ async fn describe_and_info_tell_both_sides_and_the_limits() {
     assert_eq!((sides[0].side(), sides[0].columns.len()), (proto::Side::Source, 2));
     assert_eq!(sides[1].error.as_ref().unwrap().message, "target: no such function");
     let info = client.info(proto::InfoRequest {}).await.unwrap().into_inner();
-    assert_eq!((info.phase.as_str(), info.epoch), ("shadow_read", 3));
+    assert_eq!((info.phase(), info.epoch), (proto::Phase::ShadowRead, 3));
     assert_eq!(info.limits.unwrap().max_parameters, 10);
 }
 

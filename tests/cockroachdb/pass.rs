@@ -174,4 +174,8 @@ fn looks(fleet: &Fleet) {
     for command in ["status", "phase", "history", "mismatches", "outbox", "check"] {
         let _ = said(&fleet.members[0].run(&[command]));
     }
+    let member = &fleet.members[0];
+    let _ = said(&member.run(&["operation", "list"]));
+    let nobody = uuid::Uuid::nil().to_string();
+    let _ = said(&member.run(&["operation", "cancel", &nobody]));
 }

@@ -312,7 +312,8 @@ impl Fleet {
 
 /// The arguments of a cutover or a rollback.
 fn asked(command: &str) -> Vec<&str> {
-    let mut arguments = vec![command, "--yes", "--max-pause", "30s"];
+    // Whoever is lost comes back when the command has ended.
+    let mut arguments = vec![command, "--yes", "--max-pause", "30s", "--reconnect", "1s"];
     if command == "cutover" {
         arguments.extend(["--force", "--reason", "a test"]);
     }

@@ -15,6 +15,7 @@ mod crashes;
 mod ending;
 mod evidence;
 mod fleet;
+mod operations;
 mod outsiders;
 mod readers;
 mod sequences;

@@ -118,5 +118,5 @@ async fn named_statements_and_the_list_of_those_allowed() {
     assert_eq!(described.sides[0].parameter_types, ["int4", "text"]);
     let info = bench.sql.info(proto::InfoRequest {}).await.unwrap().into_inner();
     assert!(info.limits.unwrap().named_statements_only);
-    assert_eq!(info.phase, "shadow_read");
+    assert_eq!(info.phase(), proto::Phase::ShadowRead);
 }

@@ -14,7 +14,7 @@ async fn members_find_each_other_and_a_lost_leader_is_replaced() {
     let pair = Pair::fresh(ITEMS, ITEMS).await;
     let mut fleet = serving(&pair, 3, "dual_write", QUICK).await;
     let now = until(&fleet[0], "three members", |now| alive(now).len() == 3 && settled(now)).await;
-    assert_eq!(alive(&now).iter().filter(|it| it["leads"] == true).count(), 1, "{now:#}");
+    assert_eq!(alive(&now).iter().filter(|it| it["is_leader"] == true).count(), 1, "{now:#}");
     let lost = leader(&now).unwrap();
     let at = fleet.iter().position(|it| it.admin_address().ends_with(&lost)).unwrap();
     fleet.remove(at).kill();

@@ -25,7 +25,7 @@ async fn a_fleet_of_one_goes_through_its_gates_and_everything_is_recorded() {
     assert!(told.contains("the phase after source_only is dual_write, not shift"), "{told}");
 
     // Nothing has to be forced here; capture comes with the phase.
-    let done = segue.succeed(&["phase", "advance", "--by", "alice"]);
+    let done = segue.succeed(&["phase", "advance", "--actor", "alice"]);
     assert!(done.starts_with("phase dual_write, epoch"), "{done}");
     pair.source.run("INSERT INTO item VALUES (1, 1)").await;
     let keys = "SELECT key::text FROM segue.outbox WHERE key = '{1}'";
@@ -43,7 +43,8 @@ async fn a_fleet_of_one_goes_through_its_gates_and_everything_is_recorded() {
     }
     assert_eq!(code(segue, &["phase", "advance", "--force"]).0, Some(2), "a reason must be given");
     until(segue, "dual_write has settled", settled).await;
-    let force = ["phase", "advance", "--force", "--by", "bob", "--reason", "rehearsed elsewhere"];
+    let force =
+        ["phase", "advance", "--force", "--actor", "bob", "--reason", "rehearsed elsewhere"];
     segue.succeed(&force);
 
     let events = history(segue);
@@ -52,8 +53,8 @@ async fn a_fleet_of_one_goes_through_its_gates_and_everything_is_recorded() {
         events.iter().find(of).unwrap_or_else(|| panic!("{to}: {events:#?}")).clone()
     };
     let (one, two) = (phase("dual_write"), phase("shadow_read"));
-    assert_eq!((&one["changed_by"], &one["forced"]), (&"alice".into(), &false.into()));
-    assert_eq!((&two["changed_by"], &two["forced"]), (&"bob".into(), &true.into()));
+    assert_eq!((&one["actor"], &one["forced"]), (&"alice".into(), &false.into()));
+    assert_eq!((&two["actor"], &two["forced"]), (&"bob".into(), &true.into()));
     assert_eq!(two["reason"], "rehearsed elsewhere");
     let dual_write = two["figures"]["dual write"].as_str().unwrap();
     assert!(dual_write.starts_with("inconclusive: "), "{two:#}");

@@ -191,7 +191,7 @@ async fn a_target_that_dies_with_all_reads_on_it_costs_nobody_an_error() {
     let back = events.iter().find(|it| it["kind"] == "percentage" && it["to_percentage"] == 0.0);
     let why = back.unwrap()["reason"].as_str().unwrap();
     assert!(why.contains("of the target's reads failed") && why.contains("source: "), "{why}");
-    assert_eq!(back.unwrap()["changed_by"], "segue");
+    assert_eq!(back.unwrap()["actor"], "segue");
     let metrics = fleet.iter().map(scraped).collect::<Vec<_>>();
     let metrics = futures_util::future::join_all(metrics).await.concat();
     assert!(metrics.contains("segue_shift_changes_total{reason=\"rollback\"} 1"), "{metrics}");

@@ -128,12 +128,12 @@ pub fn settled(status: &Value) -> bool {
 
 pub fn alive(status: &Value) -> Vec<Value> {
     let members = status["fleet"]["members"].as_array().cloned().unwrap_or_default();
-    members.into_iter().filter(|it| it["lease_s"].as_f64().unwrap() > 0.0).collect()
+    members.into_iter().filter(|it| it["lease_remaining_s"].as_f64().unwrap() > 0.0).collect()
 }
 
 /// The port of the member that leads, as it stands in its name.
 pub fn leader(status: &Value) -> Option<String> {
-    let leads = alive(status).into_iter().find(|it| it["leads"] == true)?;
+    let leads = alive(status).into_iter().find(|it| it["is_leader"] == true)?;
     Some(leads["address"].as_str().unwrap().to_owned())
 }
 

@@ -128,7 +128,7 @@ async fn a_poison_row_is_given_back_with_its_reason_and_holds_nobody_up() {
     assert_eq!(stuck.len(), 2);
     assert!(stuck[0].starts_with("2|{200}|1|") && stuck[0].contains("23514"), "{stuck:?}");
     let outbox = Way::forth(&pair).outbox();
-    let listed = outbox.list(10, false).await.unwrap();
+    let listed = outbox.list(&world::first(10), false).await.unwrap().items;
     assert_eq!(listed.len(), 2);
     assert_eq!(listed[0].key.table.to_string(), "app.item");
     assert!(
@@ -141,7 +141,7 @@ async fn a_poison_row_is_given_back_with_its_reason_and_holds_nobody_up() {
         .await;
     drain(&worker).await;
     pair.source.run("UPDATE app.item SET note = 'cured' WHERE note = 'poison'").await;
-    assert!(outbox.replay(None).await.unwrap() <= 4);
+    assert!(outbox.retry(None).await.unwrap() <= 4);
     drain(&worker).await;
     assert_eq!(waiting(&pair.source).await, Vec::<String>::new());
     assert_equal(&pair).await;

@@ -403,7 +403,7 @@ async fn a_key_that_no_session_can_read_stands_alone_and_holds_up_nobody() {
     assert!(failed >= 1 && reconciled == 101, "{failed} failed, {reconciled} reconciled");
     assert_eq!(pair.target.rows("SELECT count(*) FROM t").await, ["101"]);
     // It is named, with its reason, and waits as long as it must.
-    let listed = Way::forth(&pair).outbox().list(10, false).await.unwrap();
+    let listed = Way::forth(&pair).outbox().list(&world::first(10), false).await.unwrap().items;
     assert_eq!(listed.len(), 1, "{listed:?}");
     assert_eq!(listed[0].key.values, Some(vec!["0x6bff".to_owned()]));
     assert!(listed[0].last_error.contains("no UTF-8") && listed[0].attempts >= 1, "{listed:?}");

@@ -79,7 +79,7 @@ async fn only_the_ranges_that_were_written_are_copied_again() {
     assert!(folded.rows_left() < 20_000, "{folded:?}");
     let told = one(&pair, "SELECT reason FROM segue.history").await;
     assert!(told.starts_with("app.parent is pending as ranges of its key: "), "{told}");
-    let listed = way.outbox().list(1000, false).await.unwrap();
+    let listed = way.outbox().list(&world::first(1000), false).await.unwrap().items;
     let listed = listed.iter().map(|entry| entry.key.values.clone().unwrap()[0].clone());
     assert!(listed.clone().all(|key| key.starts_with('(')), "{:?}", listed.collect::<Vec<_>>());
     drain(&way.worker()).await;

@@ -76,7 +76,7 @@ async fn a_serialization_failure_that_does_not_end_is_given_back_with_its_reason
 
     raise(&pair, "40001", 0).await;
     // Its pause may be over already, and then there is nothing to make due.
-    assert!(Way::forth(&pair).outbox().replay(None).await.unwrap() <= 1);
+    assert!(Way::forth(&pair).outbox().retry(None).await.unwrap() <= 1);
     assert_eq!(drain(&worker).await.failed, 0);
     assert_equal(&pair).await;
 }

@@ -195,7 +195,7 @@ async fn a_row_that_cannot_be_carried_is_stuck_alone_until_the_limit_is_raised()
     .await;
     segue.kill();
     segue.serve_with(&[("SEGUE_LIMITS_ROW_BYTES_MAX", "32MiB")]).await;
-    segue.succeed(&["outbox", "replay"]);
+    segue.succeed(&["outbox", "retry"]);
     settled(&pair).await;
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue::dialect::Dialect;
+use segue::domain::page::PageRequest;
 use segue::domain::side::Side;
 use segue::domain::table::TableName;
 use segue::dsn::Dsn;
@@ -19,6 +20,11 @@ use segue::postgres::settings::Purpose;
 
 use crate::support::stand_in::Cockroach;
 use crate::support::{Database, Major, Pair, Proxy, shared};
+
+/// The first page of a list.
+pub fn first(size: u32) -> PageRequest {
+    PageRequest { size, after: None }
+}
 
 const SOURCE: &str = "
 CREATE SCHEMA app;

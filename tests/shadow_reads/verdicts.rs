@@ -191,8 +191,8 @@ async fn what_waits_in_the_outbox_is_pending_and_not_data() {
     assert!(waiting.contains("public.late"), "{waiting}");
     assert!(waiting.lines().all(|line| line.chars().count() <= 80), "{waiting}");
     holder.batch_execute("COMMIT").await.unwrap();
-    let replayed = segue.succeed(&["outbox", "replay"]);
-    assert!(replayed.contains("made due now"), "{replayed}");
+    let retried = segue.succeed(&["outbox", "retry"]);
+    assert!(retried.contains("made due now"), "{retried}");
     until_listed(&segue, asked, &[], "match").await;
     let findings: Vec<_> = listed(&segue).into_iter().filter(is_finding).collect();
     assert!(findings.is_empty(), "{findings:#?}");

@@ -145,7 +145,7 @@ pub async fn stop_the_coordinator(world: &World, load: &Load, round: i64) {
         let now = printed(&world.sidecars[0], &["status", "--json"]).unwrap_or_default();
         let members = now["fleet"]["members"].as_array().cloned().unwrap_or_default();
         members.iter().any(|it| {
-            it["leads"] == true && it["address"].as_str().is_some_and(|it| it.ends_with(&port))
+            it["is_leader"] == true && it["address"].as_str().is_some_and(|it| it.ends_with(&port))
         })
     };
     let leader =

@@ -66,7 +66,7 @@ impl Aside {
         done(&self.segue, &["capture", "install"]).await;
         self.pair.source.run("INSERT INTO moved VALUES (6, 'b')").await;
         eventually("what can be reconciled is", LIMIT, || async {
-            done(&self.segue, &["outbox", "replay"]).await;
+            done(&self.segue, &["outbox", "retry"]).await;
             (self.pair.target.rows(all).await == ["50|6"]).then_some(())
         })
         .await;
@@ -87,7 +87,7 @@ impl Aside {
         // As the key's reason says; the target never had it.
         self.pair.source.run("DELETE FROM kept WHERE n = 0").await;
         eventually("nothing waits", LIMIT, || async {
-            done(&self.segue, &["outbox", "replay"]).await;
+            done(&self.segue, &["outbox", "retry"]).await;
             let waiting = "SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
             (self.pair.source.rows(waiting).await == ["0"]).then_some(())
         })

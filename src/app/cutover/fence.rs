@@ -120,6 +120,10 @@ impl Run<'_> {
                         "a transaction is not ended for a cutover: let it end, then try again",
                     ));
             }
+            if let Err(fault) = self.halt.unless_asked() {
+                fence.release().await?;
+                return Err(fault);
+            }
             if !acquired {
                 tokio::time::sleep(BREATH).await;
             }
@@ -151,7 +155,7 @@ impl Run<'_> {
     async fn wait_until_drained(&self, fence: &Exclusive) -> Result<u64, SqlFault> {
         let (mut most, mut looked, mut silent) = (0, Instant::now(), None);
         // What failed before need not wait for its turn.
-        self.parts.outbox.replay(None).await?;
+        self.parts.outbox.retry(None).await?;
         loop {
             let left = fence.outbox_rows().await?;
             most = left.max(most);
@@ -172,6 +176,7 @@ impl Run<'_> {
                 silent = Some(left);
                 looked = Instant::now();
             }
+            self.halt.unless_asked()?;
             self.parts.replayer.wake();
             tokio::time::sleep(LOOK).await;
         }

@@ -92,7 +92,10 @@ impl Run<'_> {
                 figures: self.figures(),
                 ..Change::phase(phase, &self.request.by, &self.request.reason)
             };
-            match fence.change(row.version(), change.row_after(&row)).await {
+            let mut after = change.row_after(&row);
+            // Whoever asks for the operation finds by this that the switch was made.
+            after.event.iter_mut().for_each(|event| event.id = self.pause.id);
+            match fence.change(row.version(), after).await {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 // It met another transaction, and is undone.

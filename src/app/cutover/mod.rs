@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::databases::Databases;
 use crate::app::fleet::{Fleet, Refresher};
+use crate::app::halt::Halt;
 use crate::app::read_only::ReadOnly;
 use crate::app::reconciling;
 use crate::config::Config;
@@ -41,13 +42,14 @@ use crate::domain::cutover::{
     CutoverEnd, CutoverEvent, CutoverRequest, CutoverStep, Pause, Stage, StepState,
 };
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::operation::OperationId;
 use crate::domain::rounded::rounded;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::TableProven;
 use crate::domain::table::TableMapping;
 use crate::jobs::replayer::Replayer;
 use crate::ports::ControlView;
-use crate::ports::admin::{CutoverAdmin, OutboxAdmin};
+use crate::ports::admin::OutboxAdmin;
 use crate::postgres::control::ControlTable;
 use crate::postgres::drift::CaptureWatch;
 use crate::postgres::fence::{Exclusive, fence_lost};
@@ -115,6 +117,7 @@ impl From<SqlFault> for Stop {
 struct Run<'a> {
     parts: &'a Parts,
     request: CutoverRequest,
+    halt: Halt,
     events: mpsc::Sender<CutoverEvent>,
     pause: Pause,
     /// Since when writes are held, and until when they may be.
@@ -168,14 +171,20 @@ pub(super) fn start(
     Cutovers { parts: Arc::new(parts), running: Arc::default(), tasks: tasks.clone() }
 }
 
-impl CutoverAdmin for Cutovers {
-    fn run(&self, request: CutoverRequest) -> BoxStream<'static, CutoverEvent> {
+impl Cutovers {
+    /// Carries one out, to its end whether anybody listens or not; the last event says what became
+    /// of it. The history names its switch by its id.
+    pub(super) fn run(
+        &self,
+        request: CutoverRequest,
+        id: OperationId,
+        halt: Halt,
+    ) -> BoxStream<'static, CutoverEvent> {
         let (events, watched) = mpsc::channel(EVENTS_MAX);
         let (parts, running) = (Arc::clone(&self.parts), Arc::clone(&self.running));
-        // It goes on to its end, whoever watches.
         self.tasks.spawn(async move {
             let _alone = running.lock().await;
-            Run::new(&parts, request, events).carry_out().await;
+            Run::new(&parts, request, (id, halt), events).carry_out().await;
         });
         ReceiverStream::new(watched).boxed()
     }
@@ -190,17 +199,18 @@ impl std::fmt::Debug for Cutovers {
 // === impl Run ===
 
 impl<'a> Run<'a> {
-    fn new(parts: &'a Parts, request: CutoverRequest, events: mpsc::Sender<CutoverEvent>) -> Self {
-        let pause = Pause {
-            id: uuid::Uuid::new_v4().as_u128(),
-            stage: Stage::Prepare,
-            epoch: 0,
-            left: None,
-        };
+    fn new(
+        parts: &'a Parts,
+        request: CutoverRequest,
+        (id, halt): (OperationId, Halt),
+        events: mpsc::Sender<CutoverEvent>,
+    ) -> Self {
+        let pause = Pause { id: id.0, stage: Stage::Prepare, epoch: 0, left: None };
         let (written_last, tables, proofs) = (BTreeSet::new(), Vec::new(), Vec::new());
         Self {
             parts,
             request,
+            halt,
             events,
             pause,
             held: None,
@@ -236,6 +246,7 @@ impl<'a> Run<'a> {
     }
 
     async fn up_to_end(&mut self) -> Result<CutoverEnd, Stop> {
+        self.halt.unless_asked()?;
         let row = self.gates().await?;
         crash::pass("cutover_after_gates");
         if row.state.phase.primary() == self.request.to {
@@ -245,6 +256,7 @@ impl<'a> Run<'a> {
         self.predict(&row).await?;
         self.prove().await?;
         self.note_proofs().await?;
+        self.halt.unless_asked()?;
         self.prepare().await?;
         crash::pass("cutover_after_prepare");
         let renewing = self.keep_pause();
@@ -302,6 +314,9 @@ impl<'a> Run<'a> {
             self.note_rehearsal(row).await?;
             return Ok(CutoverEnd::Rehearsed);
         }
+        if !self.halt.close() {
+            self.halt.unless_asked()?;
+        }
         let row = self.flip(fence, row).await?;
         crash::pass("cutover_after_flip");
         self.release(&row).await;
@@ -314,6 +329,7 @@ impl<'a> Run<'a> {
     }
 
     fn within_limit(&self) -> Result<(), SqlFault> {
+        self.halt.unless_asked()?;
         let (held, limit) = (self.held_for(), self.request.pause_max);
         if held <= limit {
             return Ok(());

@@ -205,6 +205,7 @@ impl Run<'_> {
             if fault.reason != BUSY || Instant::now() >= lapsed.min(until) {
                 return Err(fault);
             }
+            self.halt.unless_asked()?;
             tokio::time::sleep(LOOK * 20).await;
         }
         let renewing = self.keep_pause();
@@ -240,7 +241,10 @@ impl Run<'_> {
                     return Err(SqlFault::new(FaultKind::Unavailable, "cutover.members", message)
                         .with_hint("see `segue status`: a call or transaction there may not end"));
                 }
-                Err(_) => tokio::time::sleep(LOOK).await,
+                Err(_) => {
+                    self.halt.unless_asked()?;
+                    tokio::time::sleep(LOOK).await;
+                }
             }
         }
     }

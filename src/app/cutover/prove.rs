@@ -62,6 +62,7 @@ impl Run<'_> {
                 proved.unproven += 1;
             }
             for proof in proofs.into_iter().filter(|proof| !proof.stands()) {
+                self.halt.unless_asked()?;
                 if Instant::now() >= until {
                     proved.left += 1;
                     continue;

@@ -21,6 +21,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::{Fleet, Settled};
 use crate::domain::gate::{self, Evidence, Gate, Limits, Mark, gates};
 use crate::domain::history::{Figures, Recorded};
+use crate::domain::page::{Page, PageRequest};
 use crate::domain::routing::{nothing_is_folded, nothing_old_waits};
 use crate::domain::side::Side;
 use crate::domain::status::FleetStatus;
@@ -342,9 +343,9 @@ impl PhaseAdmin for Steps {
     }
 
     /// Of the side that counts; the other one has the same, and perhaps a moment later.
-    fn history(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Recorded>, SqlFault>> {
+    fn history(&self, page: PageRequest) -> BoxFuture<'_, Result<Page<Recorded>, SqlFault>> {
         let side = self.parts.control.row().state.phase.primary();
-        timed(side, self.params.timeout, self.parts.store.history(side, limit)).boxed()
+        timed(side, self.params.timeout, self.parts.store.history_page(side, page)).boxed()
     }
 }
 

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
+use tokio_postgres::types::ToSql;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::key::{Key, OutboxMark, RowsOfTable, WriteId};
+use crate::domain::page::{Cursor, Page, PageRequest};
 use crate::domain::side::Side;
 use crate::domain::status::{OutboxEntry, OutboxStatus};
 use crate::domain::table::{TableName, TableRef};
 use crate::ports::PendingKeys;
 use crate::ports::admin::OutboxAdmin;
+use crate::postgres::cursor;
 use crate::postgres::outbox::unreadable::readable;
 use crate::postgres::outbox::{Outbox, place_of, said};
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
@@ -21,13 +24,19 @@ const LIST: &str = "\
         CASE WHEN r.range_id IS NULL THEN {key} ELSE ARRAY[pg_catalog.concat( \
             '(', coalesce(pg_catalog.array_to_string(r.after_key, ' '), '…'), ', ', \
             coalesce(pg_catalog.array_to_string(r.until_key, ' '), '…'), ']')] END, \
-        o.write_id::text, o.created_at, o.attempts, o.next_attempt_at, o.last_error, o.table_id \
+        o.write_id::text, o.created_at, o.attempts, o.next_attempt_at, o.last_error, o.table_id, \
+        coalesce(o.key::text, ''), coalesce(o.write_id::text, '') \
     FROM segue.outbox AS o LEFT JOIN segue.migrated_table AS t USING (table_id) \
     LEFT JOIN segue.key_range AS r ON r.range_id = o.write_id AND o.key IS NULL \
-    WHERE o.forgotten_at IS NULL AND o.attempts >= $1 ORDER BY o.created_at LIMIT $2";
+    WHERE o.forgotten_at IS NULL AND o.attempts >= $1 AND ($3::timestamptz IS NULL \
+        OR o.created_at > $3 OR o.created_at = $3 AND {order} > ($4::int4, $5::text, $6::text)) \
+    ORDER BY o.created_at, {ordered} LIMIT $2";
+
+/// What rows of one moment are told apart by; none of it changes while a row is pending.
+const ORDER: &str = "o.table_id, coalesce(o.key::text, ''), coalesce(o.write_id::text, '')";
 
 /// Rows that a member holds are on their way already, and are passed over.
-const REPLAY: &str = "\
+const RETRY: &str = "\
     WITH waiting AS ( \
         SELECT o.slot, o.{place} AS place FROM segue.outbox AS o \
         WHERE o.forgotten_at IS NULL AND o.next_attempt_at > pg_catalog.now() \
@@ -162,25 +171,38 @@ impl Outbox {
         row.and_then(|row| row.try_get(0)).map(Some).map_err(said(&client))
     }
 
-    /// Waiting rows, oldest first; those alone that have failed where `failed_only`, whether they
-    /// count as stuck already or not.
+    /// A page of the pending keys, oldest first; those alone that have failed where `failed_only`,
+    /// whether they count as stuck already or not.
     ///
     /// # Errors
     ///
-    /// What the database reports.
-    pub async fn list(&self, limit: u32, failed_only: bool) -> Result<Vec<OutboxEntry>, SqlFault> {
+    /// What the database reports; `InvalidArgument` for a cursor that is not of this list.
+    pub async fn list(
+        &self,
+        page: &PageRequest,
+        failed_only: bool,
+    ) -> Result<Page<OutboxEntry>, SqlFault> {
         let client = self.client().await?;
         let least = i32::from(failed_only);
         let key = match client.dialect().makes_keys_readable() {
             true => readable("o.key"),
             false => "o.key".to_owned(),
         };
-        let rows = client.query(&LIST.replace("{key}", &key), &[&least, &i64::from(limit)]).await;
-        let rows = rows.map_err(said(&client))?;
-        let side = self.side();
-        let entries =
-            rows.iter().map(|row| entry(row, side, self.stuck_after)).collect::<Result<_, _>>();
-        entries.map_err(said(&client))
+        let sql = LIST.replace("{key}", &key).replace("{order}", &format!("({ORDER})"));
+        let sql = sql.replace("{ordered}", ORDER);
+        let limit = i64::from(page.size) + 1;
+        let after = page.after.as_ref().map(Listed::parse).transpose()?;
+        let (at, table_id, key, write_id) = match &after {
+            None => (None, 0, "", ""),
+            Some(it) => (Some(it.created_at), it.table_id, it.key.as_str(), it.write_id.as_str()),
+        };
+        let params: [&(dyn ToSql + Sync); 6] = [&least, &limit, &at, &table_id, &key, &write_id];
+        let rows = client.query(&sql, &params).await.map_err(said(&client))?;
+        let read = |row| Ok((entry(row, self.side(), self.stuck_after)?, Listed::read(row)?));
+        let found: Result<Vec<_>, _> = rows.iter().map(read).collect();
+        let found = found.map_err(said(&client))?;
+        let Page { items, next } = Page::cut(found, page.size, |(_, listed)| listed.cursor());
+        Ok(Page { items: items.into_iter().map(|(entry, _)| entry).collect(), next })
     }
 
     /// Makes waiting rows due now.
@@ -188,7 +210,7 @@ impl Outbox {
     /// # Errors
     ///
     /// What the database reports; `NotFound` for a table that is not migrated.
-    pub async fn replay(&self, table: Option<&TableName>) -> Result<u64, SqlFault> {
+    pub async fn retry(&self, table: Option<&TableName>) -> Result<u64, SqlFault> {
         let client = self.client().await?;
         let mut table_id: Option<i32> = None;
         if let Some(table) = table {
@@ -211,8 +233,50 @@ impl Outbox {
             };
             table_id = Some(row.try_get(0).map_err(said(&client))?);
         }
-        let replay = REPLAY.replace("{place}", place_of(&client).0);
-        client.execute(&replay, &[&table_id]).await.map_err(said(&client))
+        let retry = RETRY.replace("{place}", place_of(&client).0);
+        client.execute(&retry, &[&table_id]).await.map_err(said(&client))
+    }
+}
+
+/// What a page of the list ends with.
+struct Listed {
+    created_at: SystemTime,
+    table_id: i32,
+    key: String,
+    write_id: String,
+}
+
+// === impl Listed ===
+
+impl Listed {
+    fn read(row: &tokio_postgres::Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            created_at: row.try_get(6)?,
+            table_id: row.try_get(10)?,
+            key: row.try_get(11)?,
+            write_id: row.try_get(12)?,
+        })
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor(vec![
+            cursor::of_time(self.created_at),
+            self.table_id.to_string(),
+            self.key.clone(),
+            self.write_id.clone(),
+        ])
+    }
+
+    fn parse(cursor: &Cursor) -> Result<Self, SqlFault> {
+        let [at, table_id, key, write_id] = cursor.0.as_slice() else {
+            return Err(cursor::unknown());
+        };
+        Ok(Self {
+            created_at: cursor::time(at)?,
+            table_id: table_id.parse().map_err(|_| cursor::unknown())?,
+            key: key.clone(),
+            write_id: write_id.clone(),
+        })
     }
 }
 
@@ -254,14 +318,14 @@ impl OutboxAdmin for OutboxOperations {
 
     fn list(
         &self,
-        limit: u32,
-        stuck_only: bool,
-    ) -> BoxFuture<'_, Result<Vec<OutboxEntry>, SqlFault>> {
-        Box::pin(self.outbox.list(limit, stuck_only))
+        page: PageRequest,
+        failed_only: bool,
+    ) -> BoxFuture<'_, Result<Page<OutboxEntry>, SqlFault>> {
+        Box::pin(async move { self.outbox.list(&page, failed_only).await })
     }
 
-    fn replay(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
-        Box::pin(async move { self.outbox.replay(table.as_ref()).await })
+    fn retry(&self, table: Option<TableName>) -> BoxFuture<'_, Result<u64, SqlFault>> {
+        Box::pin(async move { self.outbox.retry(table.as_ref()).await })
     }
 }
 
