@@ -44,3 +44,10 @@ BEGIN
   PERFORM set_config('search_path', 'pg_temp, public', false);
   PERFORM set_config('session_replication_role', 'replica', false);
 END $$;
+
+-- The target's operators are found first on its search path. Both sides have the same one, so that
+-- what differs is the operators.
+CREATE SCHEMA elsewhere;
+DO $$ BEGIN
+  EXECUTE format('ALTER DATABASE %I SET search_path = elsewhere, public, pg_catalog', current_database());
+END $$;
