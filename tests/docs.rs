@@ -15,7 +15,7 @@ const NOT_OURS: [&str; 3] = [".git", "target", ".build"];
 const FROM_ROOT: &str = "docs/";
 const PAGE: &str = ".md";
 /// Files that name pages of another repository, and this one.
-const OF_OTHERS: [&str; 2] = ["tests/cockroachdb/dialect.json", "tests/docs.rs"];
+const OF_OTHERS: [&str; 2] = ["tests/support/cockroach/dialect.json", "tests/docs.rs"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

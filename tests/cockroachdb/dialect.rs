@@ -1,8 +1,8 @@
 //! The parser and the facts on statements whose answer is known from CockroachDB's public texts.
 
-use crate::facts::{Facts, Release};
-use crate::support::cockroach::Sent;
-use crate::{known, parser, walk};
+use crate::known;
+use crate::support::cockroach::facts::{Facts, Release};
+use crate::support::cockroach::{Sent, parser, walk};
 
 fn sent(sql: &str) -> Sent {
     Sent {

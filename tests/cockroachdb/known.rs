@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::parser::Refusal;
-use crate::walk::Violation;
+use crate::support::cockroach::parser::Refusal;
+use crate::support::cockroach::walk::Violation;
 
 /// One that stands in the file.
 #[derive(Debug, serde::Deserialize)]

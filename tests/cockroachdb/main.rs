@@ -17,19 +17,16 @@ mod ledger;
 mod support;
 
 mod dialect;
-mod facts;
 mod known;
-mod parser;
 mod pass;
 mod places;
 mod refusing;
-mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use facts::{Facts, Release};
-use support::cockroach::{Recorder, Sent};
-use walk::Violation;
+use support::cockroach::facts::{Facts, Release};
+use support::cockroach::walk::{self, Violation};
+use support::cockroach::{Recorder, Sent, parser};
 
 /// Releases that are asked about, and the statements that each violation was seen in.
 type Found = BTreeMap<Violation, (BTreeSet<Release>, String)>;

@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::fleet::{Fleet, load, said};
 use crate::ledger::Ledger;
-use crate::support::cockroach::{Recorder, Rules, Sent};
+use crate::support::cockroach::{Dialect, Recorder, Rules, Sent};
 use crate::support::{Database, eventually};
 
 const CONFLICTS_END: Duration = Duration::from_secs(30);
@@ -90,7 +90,11 @@ pub async fn sent() -> &'static [Sent] {
 
 async fn run() -> Vec<Sent> {
     let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
-    let rules = Rules { recorder: Some(Recorder::to(file.path())), ..Rules::default() };
+    let rules = Rules {
+        recorder: Some(Recorder::to(file.path())),
+        judge: Some(Box::new(Dialect::latest())),
+        ..Rules::default()
+    };
     let of_target = COARSER.iter().fold(KINDS.to_owned(), |sql, (from, to)| sql.replace(from, to));
     let fleet = Fleet::before_stand_in((KINDS, &of_target), rules, SECTIONS).await;
     migrate(fleet).await;

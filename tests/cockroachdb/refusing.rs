@@ -2,7 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
-use crate::support::cockroach::{Judge, Recorder, Refusal, Rules, Sent, Wire};
+use crate::support::cockroach::{Asked, Judge, Judged, Recorder, Refusal, Rules, Sent, Wire};
 use crate::support::{Database, Major, connect, shared};
 
 /// Refuses one word, with a SQLSTATE of CockroachDB's own.
@@ -11,10 +11,15 @@ struct Word(&'static str);
 const CODE: &str = "XXUUU";
 
 impl Judge for Word {
-    fn judge(&self, sql: &str, _extended: bool) -> Option<Refusal> {
-        let at = sql.find(self.0)?;
-        let at = sql[..at].rfind(';').map_or(0, |it| it + 1);
-        Some(Refusal { sqlstate: CODE.to_owned(), message: "not here".to_owned(), at })
+    fn judge(&self, asked: Asked<'_>) -> Judged {
+        let Some(at) = asked.sql.find(self.0) else { return Judged::Same };
+        let at = asked.sql[..at].rfind(';').map_or(0, |it| it + 1);
+        Judged::Refused(Refusal {
+            sqlstate: CODE.to_owned(),
+            message: "not here".to_owned(),
+            at,
+            first: "",
+        })
     }
 }
 

@@ -1,9 +1,9 @@
 //! A stand-in for CockroachDB. Where `COCKROACH_URL` names one, that is used. The other is PostgreSQL that says it is one, whose
 //! transactions are serializable, and which lacks what CockroachDB lacks, as far as that can be
-//! taken away. Its triggers, its PL/pgSQL and its catalogue are PostgreSQL's: what passes here is
-//! right about the order of transactions, and may still be wrong about the dialect.
+//! taken away. What CockroachDB's parser or its public texts refuse is refused on the way there
+//! ([`Dialect`]). What runs is run by PostgreSQL: what passes here may still be wrong about that.
 
-use super::cockroach::{Recorder, Rules, Wire};
+use super::cockroach::{Dialect, Recorder, Rules, Wire, catalog};
 use super::database::cockroach;
 use super::{Database, Proxy, Server};
 
@@ -40,13 +40,15 @@ impl Cockroach {
             let dsn = database.dsn().to_owned();
             return Self { database, dsn, proxy: None };
         }
-        let rules = Rules { recorder: Recorder::asked_for(), ..Rules::default() };
+        let judge = Some(Box::new(Dialect::latest()) as _);
+        let rules = Rules { recorder: Recorder::asked_for(), judge, ..Rules::default() };
         Self::stand_in(server, sql, rules).await
     }
 
     /// Makes a database in this server, with rules of the test's own for what is sent there.
     pub async fn stand_in(server: &Server, sql: &str, rules: Rules) -> Self {
         let database = Database::create(server, sql).await;
+        database.run(&catalog::made()).await;
         database.run(&made_of(database.name())).await;
         let reported = Some(("crdb_version", "a stand-in for CockroachDB"));
         let proxy = Proxy::before(Wire::start(server.port(), Rules { reported, ..rules }));

@@ -3,11 +3,20 @@
 //! - [`wire`]: a proxy that understands the protocol
 //! - [`record`]: writes down what segue sends
 //! - [`refuse`]: answers a statement as CockroachDB does where it refuses it
+//! - [`dialect`]: what CockroachDB refuses and does otherwise, by its own parser ([`parser`]) and by
+//!   what its public texts say ([`facts`]), which a statement's parse tree is held against ([`walk`])
+//! - [`catalog`]: its catalogue, where it has other values than PostgreSQL's
 
+pub mod catalog;
+pub mod dialect;
+pub mod facts;
+pub mod parser;
 pub mod record;
 pub mod refuse;
+pub mod walk;
 pub mod wire;
 
+pub use dialect::Dialect;
 pub use record::{Recorder, Sent};
-pub use refuse::{Judge, Refusal};
+pub use refuse::{Asked, Judge, Judged, Refusal};
 pub use wire::{Rules, Wire};

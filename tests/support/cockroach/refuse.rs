@@ -1,4 +1,4 @@
-//! A statement that CockroachDB refuses.
+//! A statement that CockroachDB refuses, or does otherwise.
 //!
 //! The server itself is made to refuse: it is given, in the place of the statement, one that names
 //! a column which does not exist, and its error is put into CockroachDB's words on the way back. So
@@ -22,12 +22,37 @@ pub struct Refusal {
     /// Where in the text the refused statement begins: what stands before it runs. A text that
     /// does not parse is refused whole, at 0.
     pub at: usize,
+    /// What is done first, such as to give a transaction up.
+    pub first: &'static str,
 }
 
-/// Decides what is refused.
+/// A text as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub sql: &'a str,
+    /// By `Parse`, and not by `Query`.
+    pub extended: bool,
+    /// Whether the session is segue's own.
+    pub own: bool,
+    /// Whether it stands in a transaction that has not failed.
+    pub in_transaction: bool,
+    /// The types that `Parse` gives its parameters.
+    pub types: &'a [u32],
+}
+
+/// What becomes of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judged {
+    /// It goes to the server as it is.
+    Same,
+    /// The server is given this in its place, which does there what CockroachDB does.
+    Instead(String),
+    Refused(Refusal),
+}
+
+/// Decides what is refused or done otherwise.
 pub trait Judge: Send + Sync {
-    /// The refusal of a text that came by `Parse` (`extended`) or by `Query`.
-    fn judge(&self, sql: &str, extended: bool) -> Option<Refusal>;
+    fn judge(&self, asked: Asked<'_>) -> Judged;
 }
 
 /// The refusals of one connection.
@@ -37,7 +62,10 @@ pub(super) struct Refused(Vec<Refusal>);
 impl Refused {
     /// What the server is given in the place of `sql`.
     pub(super) fn in_place_of(&mut self, sql: &str, refusal: Refusal) -> String {
-        let text = format!("{}SELECT \"{MARK}{}\"", &sql[..refusal.at], self.0.len());
+        let text = {
+            let (first, before) = (refusal.first, &sql[..refusal.at]);
+            format!("{first}{before}SELECT \"{MARK}{}\"", self.0.len())
+        };
         self.0.push(refusal);
         text
     }

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::record::{Recorder, Sent};
-use super::refuse::{Judge, Refused};
+use super::refuse::{Asked, Judge, Judged, Refused};
 
 const BUFFER_BYTES: usize = 16 * 1024;
 /// A tag and a length that counts itself.
@@ -186,7 +186,7 @@ impl Session<'_> {
                 own,
                 extended,
                 in_transaction: self.state.load(Ordering::SeqCst) != b'I',
-                types,
+                types: types.clone(),
                 sql: sql.to_owned(),
             });
         }
@@ -200,15 +200,19 @@ impl Session<'_> {
             let text = format!("SELECT '{name}' AS \"TRANSACTION STATUS\"");
             return frame(tag, &[&body[..from], text.as_bytes(), b"\0", &body[to..]], out);
         }
-        let refusal = self.rules.judge.as_ref().and_then(|judge| judge.judge(sql, extended));
-        match refusal {
-            Some(refusal) => {
+        let judged = self.rules.judge.as_ref().map_or(Judged::Same, |judge| {
+            let in_transaction = self.state.load(Ordering::SeqCst) == b'T';
+            judge.judge(Asked { sql, extended, own, in_transaction, types: &types })
+        });
+        let text = match judged {
+            Judged::Same => return frame(tag, &[body], out),
+            Judged::Instead(text) => text,
+            Judged::Refused(refusal) => {
                 let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-                let text = refused.in_place_of(sql, refusal);
-                frame(tag, &[&body[..from], text.as_bytes(), b"\0", &body[to..]], out);
+                refused.in_place_of(sql, refusal)
             }
-            None => frame(tag, &[body], out),
-        }
+        };
+        frame(tag, &[&body[..from], text.as_bytes(), b"\0", &body[to..]], out);
     }
 
     /// An answer to the login, an error, or `ReadyForQuery`, on its way to the client.

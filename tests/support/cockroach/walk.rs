@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use pg_query::ParserOptions;
 use serde_json::Value;
 
-use crate::facts::{Facts, Release, Signature};
-use crate::parser::Parsed;
-use crate::support::cockroach::Sent;
+use super::facts::{Facts, Release, Signature};
+use super::parser::Parsed;
+use super::record::Sent;
 
 /// Something that CockroachDB refuses, or answers in another way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,12 +36,12 @@ pub fn violations(
     Some(walk.found)
 }
 
-fn tree_of(sql: &str) -> Option<Value> {
+pub fn tree_of(sql: &str) -> Option<Value> {
     let parsed = pg_query::parse(sql, ParserOptions::default()).ok()?;
     Some(serde_json::to_value(&parsed.protobuf).expect("a tree is JSON"))
 }
 
-fn statements(tree: &Value) -> impl Iterator<Item = &Value> {
+pub fn statements(tree: &Value) -> impl Iterator<Item = &Value> {
     tree["stmts"].as_array().into_iter().flatten().map(|it| &it["stmt"])
 }
 
@@ -56,7 +56,7 @@ struct Walk<'a> {
 const LOCK_TIMEOUT_MIN_MS: i64 = 1000;
 
 /// Statements that change the schema, which commit a transaction that is open.
-const DDL: [&str; 11] = [
+pub const DDL: [&str; 11] = [
     "CreateStmt",
     "CreateTableAsStmt",
     "CreateSchemaStmt",
@@ -517,7 +517,7 @@ fn constant(value: &Value) -> Option<&str> {
 }
 
 /// A node's kind and its fields. Fields of a fixed type carry no kind in the tree.
-fn node(value: &Value) -> Option<(&str, &Value)> {
+pub fn node(value: &Value) -> Option<(&str, &Value)> {
     let fields = value.as_object()?;
     if let Some(inner) = fields.get("node") {
         return inner.as_object()?.iter().next().map(|(kind, body)| (kind.as_str(), body));
