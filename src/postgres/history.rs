@@ -27,7 +27,7 @@ const SETTLED: &str = "
 WITH changed AS (
     UPDATE segue.control SET settled_at = greatest(pg_catalog.clock_timestamp(),
         (SELECT pg_catalog.max(o.created_at) FROM segue.outbox AS o WHERE o.forgotten_at IS NULL))
-    WHERE id = 1 AND epoch = $3 AND settled_at IS NULL RETURNING 1 AS one),
+    WHERE id = 1 AND epoch = $3::int8 AND settled_at IS NULL RETURNING 1 AS one),
 recorded AS (
     INSERT INTO segue.history (event_id, kind, epoch, from_phase, to_phase, from_percentage,
         to_percentage, forced, changed_by, reason, figures)

@@ -42,7 +42,7 @@ ON CONFLICT (fingerprint, verdict, category) DO UPDATE SET
 const RESOLVE: &str = "
 UPDATE segue.mismatch
 SET resolved_at = pg_catalog.clock_timestamp(), resolved_by = $3, resolved_reason = $4
-WHERE fingerprint = $1 AND ($2::text IS NULL OR verdict = $2) AND resolved_at IS NULL";
+WHERE fingerprint = $1 AND ($2::text IS NULL OR verdict = $2::text) AND resolved_at IS NULL";
 
 /// The list, findings first, most frequent first.
 const LIST: &str = "

@@ -22,7 +22,7 @@ const TABLES: &str = "\
             pg_catalog.count(*) FILTER (WHERE state = 'claimed') AS claimed, \
             pg_catalog.max(last_error) AS last_error \
         FROM segue.backfill GROUP BY table_id) AS s USING (table_id) \
-    WHERE $1::int4[] IS NULL OR t.table_id = ANY ($1) ORDER BY t.place, t.table_id";
+    WHERE $1::int4[] IS NULL OR t.table_id = ANY ($1::int4[]) ORDER BY t.place, t.table_id";
 
 const WORKERS: &str = "\
     SELECT host, workers, lease_until > pg_catalog.clock_timestamp(), throttled, share \

@@ -55,7 +55,7 @@ WITH RECURSIVE under (type, oid, typmod, depth) AS (
 )
 SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid,
     pg_catalog.format_type(a.atttypid, a.atttypmod), b.typname::text, bn.nspname::text,
-    coalesce(nullif(a.atttypmod, -1), u.typmod, -1), a.attnotnull, a.attgenerated::text,
+    coalesce(nullif(a.atttypmod, -1), u.typmod, -1)::int4, a.attnotnull, a.attgenerated::text,
     a.attidentity::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
     coalesce(l.collisdeterministic, true), b.typtype = 'e'
 FROM pg_catalog.pg_attribute AS a

@@ -60,8 +60,8 @@ const LIST: &str = "\
     FROM segue.foreign_writer ORDER BY table_name";
 const RESOLVE: &str = "\
     WITH done AS (UPDATE segue.foreign_writer SET resolved_at = pg_catalog.clock_timestamp(), \
-            resolved_by = $2, resolved_reason = $3 \
-        WHERE resolved_at IS NULL AND ($1::text IS NULL OR writer_id = $1) \
+            resolved_by = $2, resolved_reason = $3::text \
+        WHERE resolved_at IS NULL AND ($1::text IS NULL OR writer_id = $1::text) \
         RETURNING writer_id, side, role, application_name, address), \
     writers AS (SELECT DISTINCT role, application_name, address, side FROM done) \
     INSERT INTO segue.history (event_id, kind, epoch, from_phase, to_phase, from_percentage, \

@@ -35,7 +35,7 @@ const RAISE: &str = "\
         raised_at = pg_catalog.clock_timestamp() WHERE id = 1 AND generation = $1";
 const OVERTAKE: &str = "\
     UPDATE segue.identity SET generation = $1::int8 + 1, raised_at = pg_catalog.clock_timestamp() \
-    WHERE id = 1 AND generation < $1";
+    WHERE id = 1 AND generation < $1::int8";
 const KNOWN: &str = "SELECT other_generation FROM segue.identity WHERE id = 1";
 const NOTE: &str =
     "UPDATE segue.identity SET other_generation = $1 WHERE id = 1 AND other_generation < $1";

@@ -89,7 +89,7 @@ const RECORD: &str = "\
         c.target_percentage, false, 'segue', coalesce((SELECT CASE WHEN $2 \
             THEN pg_catalog.concat(t.source_schema, '.', t.source_name) \
             ELSE pg_catalog.concat(t.target_schema, '.', t.target_name) END \
-            FROM segue.migrated_table AS t WHERE t.table_id = $1), \
+            FROM segue.migrated_table AS t WHERE t.table_id = $1::int4), \
             pg_catalog.concat('table id ', $1::int4::text)) || $3::text \
     FROM segue.control AS c WHERE c.id = 1";
 

@@ -40,7 +40,7 @@ const RETRY: &str = "\
     WITH waiting AS ( \
         SELECT o.slot, o.{place} AS place FROM segue.outbox AS o \
         WHERE o.forgotten_at IS NULL AND o.next_attempt_at > pg_catalog.now() \
-            AND ($1::int4 IS NULL OR o.table_id = $1) FOR UPDATE SKIP LOCKED) \
+            AND ($1::int4 IS NULL OR o.table_id = $1::int4) FOR UPDATE SKIP LOCKED) \
     UPDATE segue.outbox AS o SET next_attempt_at = pg_catalog.now() FROM waiting AS w \
     WHERE o.slot = w.slot AND o.{place} = w.place";
 

@@ -182,7 +182,7 @@ pub async fn recall(client: &Lease) -> Result<u64, SqlFault> {
 pub async fn enqueue_tables(client: &Lease, ids: Option<&[i32]>) -> Result<u64, SqlFault> {
     let sql = format!(
         "INSERT INTO segue.outbox (slot, table_id, key) SELECT {SLOT_NOW}, table_id, NULL \
-         FROM segue.migrated_table WHERE $1::int4[] IS NULL OR table_id = ANY ($1)"
+         FROM segue.migrated_table WHERE $1::int4[] IS NULL OR table_id = ANY ($1::int4[])"
     );
     client.execute(&sql, &[&ids]).await.map_err(said(client))
 }

@@ -172,7 +172,10 @@ pub async fn version<C: GenericClient>(client: &C) -> Result<i32, tokio_postgres
         return Ok(0);
     }
     let row = client
-        .query_one("SELECT coalesce(pg_catalog.max(version), 0) FROM segue.schema_version", &[])
+        .query_one(
+            "SELECT coalesce(pg_catalog.max(version), 0)::int4 FROM segue.schema_version",
+            &[],
+        )
         .await?;
     row.try_get(0)
 }

@@ -90,7 +90,7 @@ fn add(noted: &mut Noted, more: &Noted) {
 fn sql(shape: &TableShape, depth: Depth) -> String {
     const FIGURES: &str = "pg_catalog.count(*), \
         coalesce(pg_catalog.bool_or(o.forgotten_at IS NULL), false), \
-        coalesce(pg_catalog.max(o.attempts) FILTER (WHERE o.forgotten_at IS NULL), 0), \
+        coalesce(pg_catalog.max(o.attempts) FILTER (WHERE o.forgotten_at IS NULL), 0)::int4, \
         coalesce(pg_catalog.max(o.last_error) FILTER (WHERE o.forgotten_at IS NULL), ''), \
         coalesce(pg_catalog.to_char(pg_catalog.max(o.created_at), 'YYYYMMDDHH24MISSUS'), ''), \
         coalesce(pg_catalog.to_char(pg_catalog.min(o.created_at) \
