@@ -275,6 +275,15 @@ class Sidecar:
                     return False
         return True
 
+    def enter_dual_write(self):
+        """Sets both sides up, and lets the sidecar run for the step alone."""
+        self.run("init")
+        self.serve()
+        wait_until("segue serves", START_LIMIT_S, self.is_up)
+        self.run("phase", "advance", "--to", "dual_write")
+        if not self.stop():
+            raise RuntimeError("segue did not end well:\n" + self.log_tail())
+
     def stop(self):
         """SIGTERM; gives whether it drained and ended well."""
         self.process.terminate()

@@ -368,14 +368,23 @@ fn wrong_usage_ends_with_2() {
         &[],
         &["status", "--jsn"],
         &["--set", "no-value", "status"],
-        &["init", "--phase", "dual"],
+        &["init", "--phase", "source_only"],
+        &["init", "--phase=dual"],
+        &["init", "--phase"],
         &["mismatches", "--limit", "0"],
     ] {
         let output = segue_in(folder.path(), arguments);
         assert_eq!(code(&output), 2, "{arguments:?}: {}", err(&output));
     }
-    let output = segue_in(folder.path(), &["init", "--phase", "dual"]);
+    let output = segue_in(folder.path(), &["phase", "advance", "--to", "dual"]);
     assert!(err(&output).contains("the phases are source_only, dual_write"), "{}", err(&output));
+    for former in [&["init", "--phase", "dual_write"][..], &["init", "--phase"]] {
+        let told = err(&segue_in(folder.path(), former));
+        for part in ["leaves the phase as it is", "`segue phase advance`", "`segue phase back`"] {
+            assert!(told.contains(part), "{former:?}: {told}");
+        }
+    }
+    assert!(!out(&segue_in(folder.path(), &["init", "--help"])).contains("--phase"));
     assert_eq!(code(&segue_in(folder.path(), &["--help"])), 0);
     assert!(out(&segue_in(folder.path(), &["--version"])).starts_with("segue "));
 }
@@ -414,20 +423,6 @@ fn the_effective_configuration_is_printed_without_secrets() {
     assert!(line("source.dsn").contains("password=[redacted]"), "{text}");
     assert!(line("source.dsn").ends_with("segue.toml:2"), "{text}");
     assert!(line("outbox.max_bytes").contains("= \"1GiB\""), "{text}");
-}
-
-#[test]
-fn phases_with_gates_are_refused_with_4() {
-    let folder = tempfile::tempdir().unwrap();
-    let databases = [
-        "--set",
-        "source.dsn=host=h user=u dbname=a",
-        "--set",
-        "target.dsn=host=h user=u dbname=b",
-    ];
-    let output = segue_in(folder.path(), &[&databases[..], &["init", "--phase", "shift"]].concat());
-    assert_eq!(code(&output), 4, "{}", err(&output));
-    assert!(err(&output).contains("phase shift cannot be set by hand"), "{}", err(&output));
 }
 
 #[test]

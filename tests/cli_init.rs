@@ -9,20 +9,27 @@ use support::{Pair, Segue};
 
 const TABLES: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text); \
      CREATE TABLE log (line text)";
+const TABLE: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text)";
 const PHASE: &str = "SELECT phase || ' ' || epoch FROM segue.control";
 const KEYS: &str = "SELECT key::text FROM segue.outbox WHERE table_id <> 0 ORDER BY 1";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn init_makes_tables_capture_and_phase_and_can_be_repeated() {
+async fn init_makes_tables_capture_and_the_first_row_and_leaves_the_phase_as_it_is() {
     let pair = Pair::fresh(TABLES, TABLES).await;
     let exclude = "[tables]\nexclude = [\"public.log\"]";
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), exclude);
-    let told = segue.succeed(&["init", "--phase", "shadow_read"]);
+    let told = segue.succeed(&["init"]);
     assert!(told.contains("source: made segue's tables"), "{told}");
     assert!(told.contains("capture: 2 tables, 2 changed"), "{told}");
-    assert!(told.contains("phase shadow_read, epoch 2"), "{told}");
-    let again = segue.succeed(&["init", "--phase", "shadow_read"]);
-    assert!(again.contains("0 changed") && again.contains("epoch 2"), "{again}");
+    assert!(told.ends_with("phase source_only, epoch 1\n"), "{told}");
+    let again = segue.succeed(&["init"]);
+    assert!(again.contains("0 changed") && again.ends_with("phase source_only, epoch 1\n"));
+    assert_eq!(pair.source.rows(PHASE).await, ["source_only 1"]);
+
+    segue.set_phase("shadow_read").await;
+    let again = segue.succeed(&["init"]);
+    assert!(again.contains("capture on the target: 2 tables, 0 changed"), "{again}");
+    assert!(again.ends_with("phase shadow_read, epoch 2\n"), "{again}");
     assert_eq!(pair.source.rows(PHASE).await, ["shadow_read 2"]);
     assert_eq!(pair.target.rows(PHASE).await, ["shadow_read 2"]);
     pair.source.run("INSERT INTO orders VALUES (7, 'x')").await;
@@ -33,47 +40,101 @@ async fn init_makes_tables_capture_and_phase_and_can_be_repeated() {
     let refused = segue.run(&["capture", "remove"]);
     let told = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(4), "{told}");
-    assert!(told.contains("segue init --phase source_only"), "{told}");
-    segue.succeed(&["init", "--phase", "source_only"]);
+    assert!(told.contains("segue phase back --give-up-copy"), "{told}");
+    segue.set_phase("source_only").await;
     let removed = segue.succeed(&["capture", "remove"]);
     assert!(removed.starts_with("capture taken away: "), "{removed}");
     pair.source.run("INSERT INTO orders VALUES (8, 'x')").await;
     assert_eq!(pair.source.rows(KEYS).await, ["{7}"]);
 }
 
+/// A deployment may run `init` each time: it does not undo what an operator has decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn init_starts_no_capture_that_was_stopped_with_the_copy() {
+    let pair = Pair::fresh(TABLE, TABLE).await;
+    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
+    segue.init_in("dual_write").await;
+    segue.set_phase("source_only").await;
+    let told = segue.succeed(&["init"]);
+    assert!(told.contains("capture: left as it is, since source_only captures nothing"), "{told}");
+    assert!(told.ends_with("phase source_only, epoch 3\n"), "{told}");
+    pair.source.run("INSERT INTO orders VALUES (7, 'x')").await;
+    assert!(pair.source.rows(KEYS).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_row_that_is_missing_is_written_and_none_that_is_there_is_changed() {
+    let pair = Pair::fresh(TABLE, TABLE).await;
+    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
+    segue.succeed(&["init"]);
+    for side in [&pair.source, &pair.target] {
+        side.run("DELETE FROM segue.control").await;
+    }
+    assert!(segue.succeed(&["init"]).ends_with("phase source_only, epoch 1\n"));
+    for side in [&pair.source, &pair.target] {
+        assert_eq!(side.rows(PHASE).await, ["source_only 1"]);
+    }
+    segue.set_phase("dual_write").await;
+    pair.target.run("DELETE FROM segue.control").await;
+    assert!(segue.succeed(&["init"]).ends_with("phase dual_write, epoch 2\n"));
+    assert_eq!(pair.target.rows(PHASE).await, ["dual_write 2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_flag_that_set_the_phase_is_wrong_usage_and_changes_nothing() {
+    let pair = Pair::fresh(TABLE, TABLE).await;
+    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
+    segue.init_in("dual_write").await;
+    let refused = segue.run(&["init", "--phase", "source_only"]);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(told.contains("segue phase back"), "{told}");
+    assert_eq!(pair.source.rows(PHASE).await, ["dual_write 2"]);
+    pair.source.run("INSERT INTO orders VALUES (7, 'x')").await;
+    assert_eq!(pair.source.rows(KEYS).await, ["{7}"], "it is captured as before");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_named_table_that_cannot_be_captured_is_refused() {
     let pair = Pair::fresh(TABLES, TABLES).await;
     let map = "[[tables.map]]\nsource = \"public.log\"";
-    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), map);
-    let output = segue.run(&["init", "--phase", "dual_write"]);
+    let mut segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), map);
+    let output = segue.run(&["init"]);
     let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    assert!(told.contains("public.log"), "{told}");
+    // Nor does a sidecar go on with it.
+    segue.serve().await;
+    let output = segue.run(&["phase", "advance", "--force", "--reason", "a test"]);
+    let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{told}");
     assert!(told.contains("public.log"), "{told}");
     assert_eq!(pair.source.rows(PHASE).await, ["source_only 1"]);
 }
 
+/// What `segue phase advance` says of tables, refused.
 async fn refused(source: &str, target: &str, dsn_target: Option<(&str, &str)>) -> String {
     let pair = Pair::fresh(source, target).await;
     let target =
         dsn_target.map_or(pair.target.dsn().to_owned(), |(a, b)| pair.target.dsn_with(a, b));
-    let segue = Segue::prepare(pair.source.dsn(), &target, "");
-    let output = segue.run(&["init", "--phase", "dual_write"]);
-    let told = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert_eq!(output.status.code(), Some(4), "{told}");
-    assert_eq!(pair.source.rows(PHASE).await, ["source_only 1"], "{told}");
-    told
+    let mut segue = Segue::prepare(pair.source.dsn(), &target, "");
+    segue.succeed(&["init"]);
+    segue.serve().await;
+    let output = segue.run(&["phase", "advance", "--json"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(4), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let gates = answer["gates"].as_array().unwrap();
+    let tables = gates.iter().find(|gate| gate["name"] == "tables").unwrap();
+    assert_eq!(tables["mark"], "fail", "{answer:#}");
+    assert_eq!(pair.source.rows(PHASE).await, ["source_only 1"], "{answer:#}");
+    tables["found"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phase_that_copies_is_refused_while_a_table_would_be_left_out() {
     let told = refused(TABLES, TABLES, None).await;
     assert!(told.contains("public.log") && told.contains("tables.exclude"), "{told}");
-    const ONE: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text)";
     for (target, why) in [
         ("", "does not exist"),
         ("CREATE TABLE orders (id int PRIMARY KEY)", "\"note\" is missing"),
@@ -84,20 +145,19 @@ async fn a_phase_that_copies_is_refused_while_a_table_would_be_left_out() {
         ),
         ("CREATE UNLOGGED TABLE orders (id int PRIMARY KEY, note text)", "SET LOGGED"),
     ] {
-        let told = refused(ONE, target, None).await;
+        let told = refused(TABLE, target, None).await;
         assert!(told.contains(why) && told.contains("tables.exclude"), "{target}: {told}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_that_are_missing_on_the_target_are_named() {
-    const ONE: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text)";
     let target = format!(
-        "{ONE}; ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+        "{TABLE}; ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
          DO $$ BEGIN CREATE ROLE segue_bare LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;
          CREATE SCHEMA segue AUTHORIZATION segue_bare; GRANT SELECT ON orders TO segue_bare"
     );
-    let told = refused(ONE, &target, Some(("postgres@", "segue_bare@"))).await;
+    let told = refused(TABLE, &target, Some(("postgres@", "segue_bare@"))).await;
     for part in [
         "GRANT SET ON PARAMETER session_replication_role TO \"segue_bare\"",
         "GRANT INSERT, UPDATE, DELETE ON TABLE \"public\".\"orders\" TO \"segue_bare\"",
@@ -125,7 +185,7 @@ async fn the_printed_grants_are_what_a_role_needs() {
     let all = Segue::prepare(&dsn(&pair.source), &dsn(&pair.target), "");
     let exclude = "[tables]\nexclude = [\"public.log\"]";
     let segue = Segue::prepare(&dsn(&pair.source), &dsn(&pair.target), exclude);
-    let refused = segue.run(&["init", "--phase", "dual_write"]);
+    let refused = segue.run(&["init"]);
     let told = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(4), "{told}");
     assert!(told.contains("CREATE SCHEMA IF NOT EXISTS segue"), "{told}");
@@ -137,8 +197,8 @@ async fn the_printed_grants_are_what_a_role_needs() {
     }
     pair.source.run(part(&printed, "-- source:", "-- segue's schema on the source")).await;
     pair.target.run(part(&printed, "-- target:", "-- segue's schema on the target")).await;
-    let told = segue.succeed(&["init", "--phase", "dual_write"]);
-    assert!(told.contains("phase dual_write"), "{told}");
+    segue.init_in("dual_write").await;
+    assert_eq!(pair.source.rows(PHASE).await, ["dual_write 2"]);
     pair.source.run("INSERT INTO orders VALUES (7, 'x')").await;
     assert_eq!(pair.source.rows(KEYS).await, ["{7}"]);
 }
@@ -174,7 +234,7 @@ async fn what_is_set_for_the_database_does_not_reach_segues_own_work() {
         .run(&format!("ALTER DATABASE {} SET transaction_timeout = '5s'", pair.target.name()))
         .await;
     let mut segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     assert!(segue.succeed(&["capture", "install"]).contains("0 changed"));
     segue.serve().await;
     segue.succeed(&["backfill"]);

@@ -100,7 +100,8 @@ pub enum AppError {
     /// The phase relies on capture, and it does not stand.
     #[error(
         "writes would be lost on the shadow, since not all tables are captured: {tables}; mend \
-         them, name them in tables.exclude, or give the copy up by `segue init --phase source_only`"
+         them, or name them in tables.exclude; a sidecar that runs can discard the copy: \
+         `segue phase back --give-up-copy`"
     )]
     NotCaptured {
         /// Which, and why.

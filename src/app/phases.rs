@@ -38,7 +38,8 @@ impl Hooks {
 
     async fn enter(&self, phase: Phase) -> Result<(), SqlFault> {
         match phase {
-            Phase::DualWrite => {
+            // A table that came since dual_write is left out no more than one from before it.
+            Phase::DualWrite | Phase::ShadowRead => {
                 let report = setup::install_capture(&self.config, &self.databases, Side::Source);
                 all_captured(&report.await.map_err(fault)?)?;
                 let report = noting::install_on_target(&self.config, &self.databases).await;

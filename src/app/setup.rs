@@ -1,9 +1,9 @@
-//! Segue's own tables, capture, and the phase set by hand.
+//! Segue's own tables, capture, and the first control row.
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
 use crate::config::Config;
-use crate::control::{PhaseChange, set_phase};
+use crate::control::{self, PhaseChange, set_phase};
 use crate::domain::control::{ControlState, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::{Side, Sides};
@@ -126,17 +126,27 @@ async fn captures_now(session: &Lease) -> Result<bool, AppError> {
 
 /// What a side's own row says.
 pub(super) async fn phase_of(session: &Lease) -> Result<Option<Phase>, SqlFault> {
-    let row = session.query_opt("SELECT phase FROM segue.control WHERE id = 1", &[]).await;
+    Ok(state_of(session).await?.map(|(_, phase)| phase))
+}
+
+/// The same with its epoch.
+async fn state_of(session: &Lease) -> Result<Option<(i64, Phase)>, SqlFault> {
+    let row = session.query_opt("SELECT epoch, phase FROM segue.control WHERE id = 1", &[]).await;
     let row = row.map_err(|error| session.fault(error, true))?;
-    let phase = row.and_then(|row| row.try_get::<_, String>(0).ok());
-    Ok(phase.and_then(|phase| phase.parse::<Phase>().ok()))
+    let state = row
+        .and_then(|row| Some((row.try_get::<_, i64>(0).ok()?, row.try_get::<_, String>(1).ok()?)));
+    Ok(state.and_then(|(epoch, phase)| Some((epoch, phase.parse().ok()?))))
 }
 
 /// What a side's own row says, and none where nothing of segue's is there.
 pub(super) async fn phase_if_any(session: &Lease) -> Result<Option<Phase>, SqlFault> {
-    match phase_of(session).await {
+    Ok(state_if_any(session).await?.map(|(_, phase)| phase))
+}
+
+async fn state_if_any(session: &Lease) -> Result<Option<(i64, Phase)>, SqlFault> {
+    match state_of(session).await {
         Err(fault) if ABSENT.contains(&&*fault.sqlstate) => Ok(None),
-        phase => phase,
+        state => state,
     }
 }
 
@@ -314,11 +324,13 @@ pub(super) async fn stop_capturing(databases: &Databases, side: Side) -> Result<
 /// [`AppError`], with the SQL to run where privileges are missing.
 pub async fn remove_capture(databases: &Databases) -> Result<u64, AppError> {
     let mut taken = 0;
+    let mut newest = None;
     for side in [Side::Source, Side::Target] {
         let mut session = databases.own().of(side).get().await?;
-        let phase = phase_if_any(&session).await?;
+        // The target's row may follow a step back only a moment later.
+        newest = newest.max(state_if_any(&session).await?);
         // On the side that follows it is the fence.
-        if phase.is_some_and(Phase::captures) {
+        if newest.is_some_and(|(_, phase)| phase.captures()) {
             return Err(in_use());
         }
         taken += capture::remove(&mut session, &capture::Params::new(side)).await?;
@@ -329,11 +341,24 @@ pub async fn remove_capture(databases: &Databases) -> Result<u64, AppError> {
 fn in_use() -> AppError {
     let message = "the phase relies on capture: without it writes would be lost on the shadow";
     SqlFault::new(FaultKind::Refused, "refused.capture_in_use", message)
-        .with_hint("give the copy up first: segue init --phase source_only")
+        .with_hint(
+            "go back to source_only first, which needs a sidecar that runs: `segue phase back`, and \
+             from dual_write `segue phase back --give-up-copy`",
+        )
         .into()
 }
 
-/// Sets the phase on both sides.
+/// Where the migration stands, with a control row on both sides: the first of all where there is
+/// none yet.
+///
+/// # Errors
+///
+/// [`AppError`] where a row cannot be read or written.
+pub async fn begin(databases: &Databases, by: &str) -> Result<ControlState, AppError> {
+    Ok(control::begin(&ControlTable::new(databases.own()), by).await?)
+}
+
+/// Sets the phase on both sides, without gates: for an adoption.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -7,9 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::cli::backfill::BackfillArgs;
 use crate::cli::drift::DriftCommand;
 use crate::cli::operation::OperationCommand;
-use crate::cli::phase_args::{AskedArgs, CutoverArgs, PhaseCommand, phase};
+use crate::cli::phase_args::{AskedArgs, CutoverArgs, PhaseCommand, phase_of_init};
 use crate::config::Sources;
-use crate::domain::control::Phase;
 use crate::domain::verdict::Verdict;
 
 /// Moves a live application from one Postgres-wire database to another.
@@ -47,10 +47,18 @@ pub(super) enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Create segue's own tables on both sides, and install capture; safe to repeat
+    ///
+    /// The first time the migration begins, in phase source_only. Later the phase stays as it is.
     Init {
-        /// Set the phase of this migration
-        #[arg(long, value_parser = phase)]
-        phase: Option<Phase>,
+        // No value is valid: whoever knew the flag is told what changes the phase now.
+        #[arg(
+            long,
+            hide = true,
+            num_args = 0..=1,
+            default_missing_value = "",
+            value_parser = phase_of_init
+        )]
+        phase: Option<Infallible>,
         /// Print the SQL and the grants, and change nothing
         #[arg(long)]
         print: bool,

@@ -130,7 +130,7 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         // Handled without a runtime.
         Command::Config(_) => {}
         Command::Serve => serve::run(sources).await?,
-        Command::Init { phase, print } => setup::init(sources, phase, print).await?,
+        Command::Init { phase: None, print } => setup::init(sources, print).await?,
         Command::Adopt(command) => adopt::run(sources, command).await?,
         Command::Capture(command) => setup::capture(sources, command).await?,
         Command::Backfill(args) => return Box::pin(backfill::run(sources, &args)).await,

@@ -81,7 +81,10 @@ fn changed(answer: &ChangePhaseResponse) -> String {
             Phase::Shift => format!(", {} % of the reads on the target", answer.target_percentage),
             _ => String::new(),
         };
-        return format!("phase {}, epoch {}{share}\n", words::phase(answer.phase), answer.epoch);
+        // Only a step back leads there, and it stops capture.
+        let capture = if answer.phase() == Phase::SourceOnly { "capture: off\n" } else { "" };
+        let phase = words::phase(answer.phase);
+        return format!("phase {phase}, epoch {}{share}\n{capture}", answer.epoch);
     }
     let word = match answer.mark() {
         GateMark::Inconclusive => "there is too little evidence, and the phase stays as it is",

@@ -1,5 +1,6 @@
 //! Flags of the commands that change where the migration stands.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -56,7 +57,7 @@ pub(super) enum PhaseCommand {
     },
     /// Return to the previous phase
     Back {
-        /// From dual_write: discard the copy and stop capturing
+        /// Discard the copy and stop capturing; without it dual_write is not left
         #[arg(long)]
         give_up_copy: bool,
         #[command(flatten)]
@@ -94,8 +95,15 @@ pub(super) struct AskedArgs {
     pub(super) actor: String,
 }
 
-pub(super) fn phase(text: &str) -> Result<Phase, String> {
+fn phase(text: &str) -> Result<Phase, String> {
     text.parse().map_err(|error: UnknownPhase| error.to_string())
+}
+
+/// `segue init` changes no phase.
+pub(super) fn phase_of_init(_: &str) -> Result<Infallible, String> {
+    let message = "init leaves the phase as it is; phases change by `segue phase advance` and \
+                   `segue phase back`, while a sidecar runs";
+    Err(message.to_owned())
 }
 
 fn percentage(text: &str) -> Result<f64, String> {

@@ -71,8 +71,10 @@ fn section(page: &mut String, path: &str, command: &Command) {
     let about = command.get_long_about().or_else(|| command.get_about());
     *page +=
         &format!("{}.\n", about.map(ToString::to_string).unwrap_or_default().trim_end_matches('.'));
-    let args =
-        |arg: &&Arg| !arg.is_global_set() && !matches!(arg.get_id().as_str(), "help" | "version");
+    let args = |arg: &&Arg| {
+        let of_all = arg.is_global_set() || matches!(arg.get_id().as_str(), "help" | "version");
+        !of_all && !arg.is_hide_set()
+    };
     let args: Vec<&Arg> = command.get_arguments().filter(args).collect();
     table(page, &args);
     for (what, line) in examples::of(path) {

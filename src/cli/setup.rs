@@ -8,28 +8,19 @@ use crate::cli::Refused;
 use crate::cli::args::CaptureCommand;
 use crate::cli::print::{self, counted};
 use crate::config::{Config, Sources};
-use crate::control::PhaseChange;
+use crate::control::FIRST_EPOCH;
 use crate::dialect::Dialect;
-use crate::domain::control::Phase;
+use crate::domain::control::ControlState;
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
 use crate::postgres::capture::Refusal;
 use crate::postgres::schema::{self, GrantParams, Permission};
 
-/// Phases that a single sidecar can be set to by hand; the others come about by their own
-/// commands, with gates.
-const BY_HAND: [Phase; 3] = [Phase::SourceOnly, Phase::DualWrite, Phase::ShadowRead];
-
-/// Segue's own tables on both sides, capture on the source, and the phase where one is named.
+/// Segue's own tables on both sides, the control row, and capture. The phase is left as it is.
 ///
 /// If we crash here, whatever was done stands, and the next init goes on from there.
-pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) -> Result<()> {
+pub(super) async fn init(sources: &Sources, print: bool) -> Result<()> {
     let config = Config::load(sources)?;
-    if let Some(phase) = wanted.filter(|phase| !BY_HAND.contains(phase)) {
-        let allowed = BY_HAND.map(Phase::as_str).join(", ");
-        let message = format!("phase {phase} cannot be set by hand; these can: {allowed}");
-        return Err(Refused(message).into());
-    }
     if print {
         return print_all(&config).await;
     }
@@ -46,23 +37,21 @@ pub(super) async fn init(sources: &Sources, wanted: Option<Phase>, print: bool) 
     for side in [Side::Source, Side::Target] {
         admit_callers(&config, &databases, side).await?;
     }
-    // Capture stands before any phase relies on it, and goes after the last that does.
-    if wanted.is_none_or(Phase::captures) {
-        let refused = install(&config, &databases).await?;
-        if wanted.is_some() {
-            refuse_gaps(&config, &databases, refused).await?;
-            refuse_unseen(install_on_target(&config, &databases).await?)?;
-        }
+    let state = setup::begin(&databases, &user()).await?;
+    let ControlState { phase, epoch } = state;
+    if starts_capture(state) {
+        install_where_it_stands(&config, &databases).await?;
+    } else {
+        print::out(&format!("capture: left as it is, since {phase} captures nothing\n"));
     }
-    let Some(phase) = wanted else { return Ok(()) };
-    let change = PhaseChange { phase, reason: "segue init".to_owned(), changed_by: user() };
-    let state = setup::change_phase(&databases, &change).await?;
-    print::out(&format!("phase {}, epoch {}\n", state.phase, state.epoch));
-    if !phase.captures() {
-        setup::switch_capture_off(&databases).await?;
-        print::out("capture: off\n");
-    }
+    print::out(&format!("phase {phase}, epoch {epoch}\n"));
     Ok(())
+}
+
+/// Capture stands from the first init on. Where an operator has stopped it since, by discarding the
+/// copy or by ending the migration, setting up again does not start it.
+fn starts_capture(state: ControlState) -> bool {
+    state.phase.captures() || state.epoch == FIRST_EPOCH
 }
 
 async fn admit_callers(config: &Config, databases: &Databases, side: Side) -> Result<()> {
@@ -124,10 +113,7 @@ pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Resul
     match command {
         CaptureCommand::Install { print: false } => {
             identity::may_work(&config).await?;
-            install(&config, &databases).await?;
-            if noting::target_follows(&databases).await? {
-                install_on_target(&config, &databases).await?;
-            }
+            install_where_it_stands(&config, &databases).await?;
         }
         CaptureCommand::Install { print: true } | CaptureCommand::Print => {
             print_capture(&config, &databases).await?;
@@ -141,46 +127,16 @@ pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Resul
     Ok(())
 }
 
-/// A phase that copies is not entered while a table would be left out in silence.
-async fn refuse_gaps(config: &Config, databases: &Databases, uncaptured: usize) -> Result<()> {
-    if uncaptured > 0 {
-        let message = format!(
-            "{} cannot be captured, see above, and the phase stays as it is; mend them, or name \
-             them in tables.exclude",
-            counted(uncaptured as u64, "table")
-        );
-        return Err(Refused(message).into());
+/// On the source, and on the target while it follows.
+async fn install_where_it_stands(config: &Config, databases: &Databases) -> Result<()> {
+    install(config, databases).await?;
+    if noting::target_follows(databases).await? {
+        install_on_target(config, databases).await?;
     }
-    let unfit = setup::unfit_tables(config, databases, Side::Source).await?;
-    if unfit.is_empty() {
-        return Ok(());
-    }
-    for Refusal { table, reason, message } in &unfit {
-        print::out(&format!("  cannot be copied: {table}: {message} ({reason})\n"));
-    }
-    let message = format!(
-        "{} cannot be copied to the target, see above, and the phase stays as it is; mend them, or \
-         name the tables in tables.exclude",
-        counted(unfit.len() as u64, "table")
-    );
-    Err(Refused(message).into())
+    Ok(())
 }
 
-/// A phase that copies is not entered while others could write to the target unseen.
-fn refuse_unseen(refused: usize) -> Result<()> {
-    if refused == 0 {
-        return Ok(());
-    }
-    let message = format!(
-        "{} of the target cannot be captured, see above, so that writes of others there would not \
-         be seen; mend them, or name the tables in tables.exclude",
-        counted(refused as u64, "table")
-    );
-    Err(Refused(message).into())
-}
-
-/// Answers how many tables were refused.
-async fn install(config: &Config, databases: &Databases) -> Result<usize> {
+async fn install(config: &Config, databases: &Databases) -> Result<()> {
     let report = setup::install_capture(config, databases, Side::Source).await?;
     let changed = report.captured.iter().filter(|it| it.changed).count() as u64;
     let all = counted(report.captured.len() as u64, "table");
@@ -191,17 +147,17 @@ async fn install(config: &Config, databases: &Databases) -> Result<usize> {
         let message = "a table of tables.map cannot be captured; see above".to_owned();
         return Err(Refused(message).into());
     }
-    Ok(report.refused.len())
+    Ok(())
 }
 
-/// The same on the target, where it notes what others write. Answers how many tables were refused.
-async fn install_on_target(config: &Config, databases: &Databases) -> Result<usize> {
-    let Some(report) = noting::install_on_target(config, databases).await? else { return Ok(0) };
+/// The same on the target, where it notes what others write.
+async fn install_on_target(config: &Config, databases: &Databases) -> Result<()> {
+    let Some(report) = noting::install_on_target(config, databases).await? else { return Ok(()) };
     let changed = report.captured.iter().filter(|it| it.changed).count() as u64;
     let all = counted(report.captured.len() as u64, "table");
     print::out(&format!("capture on the target: {all}, {} changed\n", print::count(changed)));
     tell_refused(&report.refused, "  ");
-    Ok(report.refused.len())
+    Ok(())
 }
 
 fn tell_refused(refused: &[Refusal], margin: &str) {

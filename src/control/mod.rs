@@ -39,7 +39,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::retries::Retries;
 
 pub use follow::Follower;
-pub use phase::{PhaseChange, set_phase};
+pub use phase::{FIRST_EPOCH, PhaseChange, begin, set_phase};
 
 /// How the control rows are followed.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Sets the phase by hand: `segue init --phase`.
+//! The first control row, and a phase that is set without gates, as an adoption needs it.
 
 use crate::control::change::{Change, bring_up, change, somebody_was_faster};
 use crate::control::decide;
@@ -6,6 +6,9 @@ use crate::domain::control::{ControlRow, ControlState, Percentage, Phase, ReadsO
 use crate::domain::fault::SqlFault;
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
+
+/// The epoch of a migration that has never left its first phase.
+pub const FIRST_EPOCH: u64 = 1;
 
 /// What to set, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +21,26 @@ pub struct PhaseChange {
     pub changed_by: String,
 }
 
+/// Where the migration stands, with a row on both sides. Where neither has one the first is written:
+/// `source_only`. A row that is there stays as it is.
+///
+/// *If we crash between the two*, the source's row counts, and the next call writes the other one.
+///
+/// # Errors
+///
+/// A fault where a row cannot be read or written, or none that counts is there.
+pub async fn begin(store: &dyn ControlStore, changed_by: &str) -> Result<ControlState, SqlFault> {
+    let wanted = PhaseChange {
+        phase: Phase::SourceOnly,
+        reason: "segue init".to_owned(),
+        changed_by: changed_by.to_owned(),
+    };
+    let present = present_or_first(store, &wanted).await?;
+    on_both(store, &present).await
+}
+
 /// Sets the phase on the row that counts, then on the other. A phase that stands already is
-/// left as it is.
+/// left as it is. Operators' steps have gates ([`crate::control::steps`]); this has none.
 ///
 /// *If we crash between the two*, the higher epoch counts, and the next call brings the other
 /// row up.
@@ -31,14 +52,26 @@ pub async fn set_phase(
     store: &dyn ControlStore,
     wanted: &PhaseChange,
 ) -> Result<ControlState, SqlFault> {
-    let present = match read(store).await? {
-        Some(row) => row,
-        None => first(store, wanted).await?,
-    };
+    let present = present_or_first(store, wanted).await?;
     if present.state.phase != wanted.phase {
         let PhaseChange { phase, reason, changed_by } = wanted;
         change(store, &present, Change::phase(*phase, changed_by, reason)).await?;
     }
+    on_both(store, &present).await
+}
+
+async fn present_or_first(
+    store: &dyn ControlStore,
+    wanted: &PhaseChange,
+) -> Result<ControlRow, SqlFault> {
+    match read(store).await? {
+        Some(row) => Ok(row),
+        None => first(store, wanted).await,
+    }
+}
+
+/// The row of the side that `present` names the primary, as it is now; the other one is brought up.
+async fn on_both(store: &dyn ControlStore, present: &ControlRow) -> Result<ControlState, SqlFault> {
     let side = present.state.phase.primary();
     let row = store.read(side).await?.ok_or_else(|| somebody_was_faster(side))?;
     bring_up(store, side.other(), &row).await?;
@@ -56,7 +89,7 @@ async fn read(store: &dyn ControlStore) -> Result<Option<ControlRow>, SqlFault> 
 /// The first row of all, on the source.
 async fn first(store: &dyn ControlStore, wanted: &PhaseChange) -> Result<ControlRow, SqlFault> {
     let to = ControlChange {
-        state: ControlState { epoch: 1, phase: wanted.phase },
+        state: ControlState { epoch: FIRST_EPOCH, phase: wanted.phase },
         revision: 1,
         target_percentage: Percentage::ZERO,
         held: false,
@@ -77,6 +110,20 @@ mod tests {
 
     fn to(phase: Phase) -> PhaseChange {
         PhaseChange { phase, reason: "a test".to_owned(), changed_by: "me".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn a_migration_begins_once_and_is_left_as_it_is_after_that() {
+        let rows = Rows::default();
+        let state = begin(&rows, "me").await.unwrap();
+        assert_eq!((state.phase, rows.epochs()), (Phase::SourceOnly, [Some(1), Some(1)]));
+        set_phase(&rows, &to(Phase::DualWrite)).await.unwrap();
+        rows.drop_row(Side::Target);
+        let state = begin(&rows, "me").await.unwrap();
+        assert_eq!((state.phase, rows.epochs()), (Phase::DualWrite, [Some(2), Some(2)]));
+        rows.drop_row(Side::Source);
+        let refused = begin(&rows, "me").await.unwrap_err();
+        assert_eq!(refused.reason, "control.primary_unreadable", "a copy does not count alone");
     }
 
     #[tokio::test]

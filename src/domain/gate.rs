@@ -209,7 +209,10 @@ fn fit(evidence: &Evidence) -> Gate {
     match &evidence.unfit {
         None => gate("tables", Mark::Inconclusive, "they could not be looked at".into(), wanted),
         Some(unfit) if unfit.is_empty() => gate("tables", Mark::Pass, "all of them".into(), wanted),
-        Some(unfit) => gate("tables", Mark::Fail, unfit.join("; "), wanted),
+        Some(unfit) => {
+            let found = format!("{}; mend them, or name them in tables.exclude", unfit.join("; "));
+            gate("tables", Mark::Fail, found, wanted)
+        }
     }
 }
 

@@ -28,6 +28,8 @@ enum Step {
     Source(&'static str),
     Target(&'static str),
     Segue(&'static [&'static str]),
+    /// Both sides set up, in a phase.
+    Phase(&'static str),
 }
 
 async fn take(step: Step, pair: &Pair, segue: &Segue) {
@@ -35,6 +37,7 @@ async fn take(step: Step, pair: &Pair, segue: &Segue) {
         Step::Source(sql) => pair.source.run(sql).await,
         Step::Target(sql) => pair.target.run(sql).await,
         Step::Segue(arguments) => drop(segue.succeed(arguments)),
+        Step::Phase(phase) => drop(segue.init_in(phase).await),
     }
 }
 

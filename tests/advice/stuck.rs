@@ -202,7 +202,7 @@ async fn a_right_that_is_missing_is_granted_by_what_init_prints() {
     };
     drop(first);
     pair.target.run(&grants()).await;
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     let printed = grants();
     segue.serve().await;
     pair.target.run(&format!("REVOKE INSERT ON t FROM {role}")).await;

@@ -50,7 +50,7 @@ async fn captured(key: &str) -> Pair {
     let on_target = key.split(" COLLATE").next().unwrap();
     let pair = Pair::fresh(&format!("{} {rows}", table(key)), &table(on_target)).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     pair
 }
 
@@ -450,8 +450,8 @@ async fn a_gap_in_capture_ends_the_copy() {
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
     let process = Process::of(&pair, 7, None).await;
     process.copy(&process.claim().await).await.unwrap();
-    segue.succeed(&["init", "--phase", "source_only"]);
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.set_phase("source_only").await;
+    segue.set_phase("dual_write").await;
     let ended = process.copier.copy(&process.claim().await, &Free).await.unwrap_err();
     assert!(
         matches!(&ended, CopyHalt::Void(reason) if reason.contains("capture was switched off"))

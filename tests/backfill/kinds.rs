@@ -83,7 +83,7 @@ async fn every_kind_of_key_is_cut_and_copied() {
     )
     .await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     // Once straight into the empty tables, then as if nothing had been: through staging.
     for staged in [false, true] {
         if staged {

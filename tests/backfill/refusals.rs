@@ -19,12 +19,14 @@ async fn only_under_capture_and_into_a_target_whose_rows_are_known() {
     let pair = world::pair(500).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
     let error = refused(&segue, &[]);
-    assert!(error.contains("segue init --phase dual_write, or use --source-is-idle"), "{error}");
-    segue.succeed(&["init", "--phase", "source_only"]);
+    assert!(error.contains("run `segue init`, start the sidecar"), "{error}");
+    assert!(error.contains("or use --source-is-idle"), "{error}");
+    segue.succeed(&["init"]);
     let error = refused(&segue, &[]);
     assert!(error.contains("the phase is source_only"), "{error}");
+    assert!(error.contains("run `segue phase advance` while a sidecar runs"), "{error}");
 
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.set_phase("dual_write").await;
     // A row of another time, which no outbox row tells of.
     pair.target
         .run_as_copy("INSERT INTO app.account OVERRIDING SYSTEM VALUE VALUES (7, 'stale', 1, 'new', NULL, now())")
@@ -44,13 +46,13 @@ async fn only_under_capture_and_into_a_target_whose_rows_are_known() {
     outbox_is_empty(&pair.source).await;
     assert_eq!(pair.target.rows("SELECT count(*) FROM app.account").await, ["20"]);
     // Nor in a later phase; nor what was captured a moment before the phase was set.
-    segue.succeed(&["init", "--phase", "shadow_read"]);
+    segue.set_phase("shadow_read").await;
     backfill(&segue, &[]);
     assert_equal(&pair).await;
 
     // What was copied before a gap in capture is worth nothing.
-    segue.succeed(&["init", "--phase", "source_only"]);
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.set_phase("source_only").await;
+    segue.set_phase("dual_write").await;
     let error = refused(&segue, &[]);
     assert!(error.contains("capture has been switched off since its copy was begun"), "{error}");
     backfill(&segue, &["--empty-target"]);
@@ -65,12 +67,12 @@ async fn only_under_capture_and_into_a_target_whose_rows_are_known() {
 async fn it_waits_for_writers_from_before_the_capture() {
     let pair = world::pair(500).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     let functions = "SELECT pg_get_functiondef(p.oid) FROM pg_proc AS p \
         WHERE p.pronamespace = 'segue'::regnamespace AND p.proname LIKE 'capture\\_%'";
     let functions = pair.source.rows(functions).await;
     // A member that is still in source_only: its triggers capture nothing yet.
-    segue.succeed(&["init", "--phase", "source_only"]);
+    segue.set_phase("source_only").await;
     let late = pair.source.client().await;
     late.batch_execute(
         "BEGIN; INSERT INTO app.account (id, code) VALUES (9001, 'late'); \
@@ -99,7 +101,7 @@ async fn it_waits_for_writers_from_before_the_capture() {
 async fn a_signal_ends_it_at_the_end_of_its_chunks() {
     let pair = world::pair(6000).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     let running = segue.running(&arguments(&["--max-rows-per-s", "2000", "--json"]));
     eventually("a chunk is done", ENDS, || async {
         running.output().contains("\"event\":\"chunk\"").then_some(())
@@ -138,7 +140,7 @@ async fn what_the_preflight_refuses_is_told_and_nothing_is_begun() {
     assert_eq!(code, Some(4), "{page}{error}");
     assert_eq!(pair.target.rows("SELECT to_regclass('segue.backfill')").await, ["NULL"]);
 
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     for more in [&[][..], &["--dry-run"], &["--empty-target"], &["--table", "t"]] {
         let (code, page, error) = out(&segue.run(&arguments(more)));
         assert_eq!(code, Some(4), "{more:?} {page}{error}");
@@ -208,11 +210,11 @@ async fn a_session_that_writes_under_an_older_epoch_is_waited_for_and_then_refus
     let pair = world::pair(500).await;
     let quick = FLEET.replace("90s", "1s");
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), &quick);
-    segue.succeed(&["init", "--phase", "source_only"]);
+    segue.succeed(&["init"]);
     let older = pair.source.client().await;
     let lock = format!("SELECT pg_advisory_lock_shared({CLASS}, {})", key_of(1));
     older.batch_execute(&lock).await.unwrap();
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.set_phase("dual_write").await;
     let error = refused(&segue, &[]);
     assert!(error.contains("the phase has not settled within"), "{error}");
     assert!(error.contains("writes under another epoch"), "{error}");

@@ -82,7 +82,7 @@ async fn every_type_comes_over_by_insert_as_it_is() {
 async fn come_over(more: &[&str]) {
     let pair = Pair::fresh(&format!("{SOURCE} {ROWS}"), TARGET).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     for staged in [false, true] {
         if staged {
             pair.target
@@ -147,7 +147,7 @@ async fn many_values_in_one_array_are_those_that_were_there() {
         .replace("price numeric(12,2)", "price numeric");
     let pair = Pair::fresh(&format!("{FLAT} {FLAT_ROWS}"), &target).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     backfill(&segue, &["--chunk-rows", "30", "--by-insert"]);
     let sql = "SELECT id::text, yes::text, raw::text, small::text, wide::text, ratio::text, \
         ratio8::text, day::text, clock::text, clocktz::text, stamp::text, moment::text, span::text, \
@@ -187,7 +187,7 @@ async fn do_not_fit(more: &[&str], expected: &[&str]) {
     )
     .await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     let accepted = ["--accept", "column.narrower", "--accept", "column.not_null"];
     let output = segue.run(&arguments(&[&["--chunk-rows", "250"], &accepted[..], more].concat()));
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -80,7 +80,7 @@ async fn two_roles_that_are_in_order_are_not_told_of() {
     let (document, code) = bench.check();
     let servers = &faults::OF_SERVERS[2..];
     assert_eq!((found(&document), code), (sorted_strings(servers), Some(0)), "{document:#}");
-    bench.segue.succeed(&["init", "--phase", "dual_write"]);
+    bench.segue.init_in("dual_write").await;
     let (document, code) = bench.check();
     assert_eq!((found(&document), code), (sorted_strings(servers), Some(0)), "{document:#}");
 }

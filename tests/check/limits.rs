@@ -76,7 +76,7 @@ async fn settings_of_the_role_are_named_and_segue_works_with_its_own() {
     assert!(isolation.contains("\"serializable\" for role limited_"), "{isolation}");
     assert!(isolation.ends_with("segue's sessions have \"read committed\""), "{isolation}");
     // And it is so: the copy is made and proven by a role that could not do it otherwise.
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     segue.succeed(&["backfill"]);
     segue.succeed(&["verify"]);
 }
@@ -142,7 +142,7 @@ async fn a_side_that_takes_its_time_costs_a_look_at_the_other_nothing() {
         .dsn_with(&format!(":{}/", shared(Major::V18).port()), &format!(":{}/", target.port()));
     let sections = "[control]\nlease = \"1s\"\npoll_interval = \"250ms\"\n";
     let segue = Segue::prepare(pair.source.dsn(), &dsn, sections);
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     target.delay(Duration::from_millis(20));
     let (checked, code) = document(&segue.run(&["check", "--json"]));
     assert_eq!((found(&checked), code), (found_of_servers(), Some(0)), "{checked:#}");

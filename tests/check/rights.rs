@@ -52,7 +52,7 @@ async fn the_grants_that_are_told_are_enough() {
     assert_eq!(found(&passed), sorted(&[&faults::OF_SERVERS, &unprotected]), "{passed:#}");
     assert_eq!(code, Some(0));
     // And what the check says can be done is done.
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -150,7 +150,7 @@ impl Fleet {
 
     async fn begun(self, members: usize, more: &str) -> Self {
         let mut fleet = self.prepared(members, more);
-        fleet.members[0].succeed(&["init", "--phase", "shadow_read"]);
+        fleet.members[0].init_in("shadow_read").await;
         for member in &mut fleet.members {
             member.serve().await;
         }

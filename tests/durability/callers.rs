@@ -55,7 +55,7 @@ impl Ailing {
         let by_proxy = target.dsn_by_port(pair.target.name(), proxy.port());
         let sections = "[outbox]\nbackoff_max = \"1s\"";
         let mut segue = Segue::prepare(pair.source.dsn(), &by_proxy, sections);
-        segue.succeed(&["init", "--phase", "shadow_read"]);
+        segue.init_in("shadow_read").await;
         segue.serve().await;
         let ledger = Arc::new(Ledger::default());
         let load = Load::statements(&ledger, &[segue.sql_address()]);

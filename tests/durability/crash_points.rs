@@ -21,7 +21,7 @@ async fn a_process_lost_at_any_crash_point_loses_nothing() {
     let mut dice = StdRng::seed_from_u64(seed);
     let world = World::start().await;
     let mut segue = Segue::prepare(world.pair.source.dsn(), world.pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "shadow_read"]);
+    segue.init_in("shadow_read").await;
     let ledger = Arc::new(Ledger::default());
     let auditor = Auditor::start(&ledger, &world.pair);
     for (place, generation) in OF_A_WRITE.into_iter().chain(OF_A_BATCH).zip(0..) {

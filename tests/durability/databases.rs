@@ -96,7 +96,7 @@ async fn suffers(side: &str) -> u64 {
         &dsn(&world.target, world.pair.target.name(), &target),
         SECTIONS,
     );
-    segue.succeed(&["init", "--phase", "shadow_read"]);
+    segue.init_in("shadow_read").await;
     segue.serve().await;
     let ill = match side {
         "source" => Ill { server: &world.source, proxy: &source, dsn: world.pair.source.dsn() },

@@ -39,7 +39,7 @@ impl Bench {
         );
         let target = format!("dsn = \"{}\"", pair.target.dsn());
         let mut segue = Segue::prepare_with(&source, &target, sections);
-        segue.succeed(&["init", "--phase", "shadow_read"]);
+        segue.init_in("shadow_read").await;
         segue.serve().await;
         Self { sql: client(&segue).await, segue, pair }
     }

@@ -75,7 +75,7 @@ async fn bench_with(more: &str) -> Bench {
     );
     let target = format!("dsn = \"{}\"", pair.target.dsn());
     let mut segue = Segue::prepare_with(&source, &target, "[transactions]\nopen_max = 1");
-    segue.succeed(&["init", "--phase", "shadow_read"]);
+    segue.init_in("shadow_read").await;
     segue.serve().await;
     Bench { sql: client(&segue).await, segue, pair }
 }

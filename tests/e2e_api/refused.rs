@@ -132,7 +132,7 @@ async fn a_batch_has_no_savepoints_and_is_all_or_none() {
 async fn a_transaction_pooler_is_refused_at_the_start() {
     let pair = Pair::fresh(SCHEMA, SCHEMA).await;
     let direct = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    direct.succeed(&["init", "--phase", "dual_write"]);
+    direct.init_in("dual_write").await;
     let through = |server: &Server, database: &Database| {
         let bouncer = Bouncer::start(server, PoolMode::Transaction);
         let dsn = server.dsn_by_port(database.name(), bouncer.port());

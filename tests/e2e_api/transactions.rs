@@ -218,7 +218,7 @@ async fn a_lost_commit_is_looked_up() {
     let proxy = Proxy::start(source.port());
     let dsn = source.dsn_by_port(pair.source.name(), proxy.port());
     let mut segue = Segue::prepare(&dsn, pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     segue.serve().await;
     let sql = client(&segue).await;
     let mut bench = Bench { sql, segue, pair };

@@ -17,7 +17,7 @@ const ROWS: &str = "SELECT id, version FROM item ORDER BY id";
 
 async fn set_up(pair: &Pair, phase: &str) -> Segue {
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), QUICK);
-    segue.succeed(&["init", "--phase", phase]);
+    segue.init_in(phase).await;
     segue
 }
 
@@ -71,9 +71,8 @@ async fn another_target_is_refused_and_nothing_is_written_there() {
     for id in 0..20 {
         write(&mut sql, id, 1).await.unwrap();
     }
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 5] = [
         &["init"],
-        &["init", "--phase", "dual_write"],
         &["backfill"],
         &["verify", "--repair"],
         &["capture", "install"],
@@ -97,7 +96,7 @@ async fn another_source_and_swapped_sides_are_refused() {
     set_up(&pair, "dual_write").await;
     let other = Database::create(shared(Major::V15), ITEMS).await;
     let (source, target) = (pair.source.dsn(), pair.target.dsn());
-    let commands: [&[&str]; 3] = [&["init", "--phase", "dual_write"], &["backfill"], &["verify"]];
+    let commands: [&[&str]; 3] = [&["init"], &["backfill"], &["verify"]];
     let said = refused(target, source, &commands).await;
     assert!(said.contains("source and target are swapped"), "{said}");
     let said = refused(other.dsn(), target, &commands[..1]).await;
@@ -132,7 +131,7 @@ async fn a_name_that_leads_to_another_target_gives_no_session_with_it() {
     let proxy = Proxy::start(right.port());
     let by_proxy = right.dsn_by_port(name, proxy.port());
     let mut member = Segue::prepare(pair.source.dsn(), &by_proxy, QUICK);
-    member.succeed(&["init", "--phase", "dual_write"]);
+    member.init_in("dual_write").await;
     member.serve().await;
     let mut sql = client(&member);
     write(&mut sql, 1, 1).await.unwrap();
@@ -141,7 +140,7 @@ async fn a_name_that_leads_to_another_target_gives_no_session_with_it() {
         if round == 1 {
             let apart = Database::create(shared(Major::V15), ITEMS).await;
             let other = Segue::prepare(apart.dsn(), &wrong.dsn(name), QUICK);
-            other.succeed(&["init", "--phase", "dual_write"]);
+            other.init_in("dual_write").await;
         }
         proxy.lead_to(wrong.port());
         proxy.reset();
@@ -170,7 +169,7 @@ async fn a_name_that_leads_to_another_source_takes_no_call() {
     let proxy = Proxy::start(right.port());
     let by_proxy = right.dsn_by_port(name, proxy.port());
     let mut member = Segue::prepare(&by_proxy, pair.target.dsn(), QUICK);
-    member.succeed(&["init", "--phase", "dual_write"]);
+    member.init_in("dual_write").await;
     member.serve().await;
     let mut sql = client(&member);
     write(&mut sql, 1, 1).await.unwrap();

@@ -25,7 +25,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 async fn migration() -> (Pair, Arc<ControlTable>) {
     let pair = Pair::fresh(ITEMS, ITEMS).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     let pool = |side, dsn: &str| {
         let connector = Connector::new(side, Dsn::parse(dsn, &|_: &str| None).unwrap()).unwrap();
         Pool::new(connector, pool::Params::new(Purpose::Own, 4, LIMIT)).unwrap()

@@ -98,7 +98,7 @@ async fn a_shadow_that_hangs_costs_nobody_a_lease() {
     let proxy = Proxy::start(target.port());
     let by_proxy = target.dsn_by_port(pair.target.name(), proxy.port());
     let mut member = Segue::prepare(pair.source.dsn(), &by_proxy, QUICK);
-    member.succeed(&["init", "--phase", "dual_write"]);
+    member.init_in("dual_write").await;
     member.serve().await;
     until(&member, "it has settled", settled).await;
     proxy.pause();

@@ -73,10 +73,52 @@ async fn a_fleet_of_one_goes_through_its_gates_and_everything_is_recorded() {
     let (kept, told) = code(segue, &["phase", "back"]);
     assert_eq!(kept, Some(4), "{told}");
     assert!(told.contains("--give-up-copy"), "{told}");
-    segue.succeed(&["phase", "back", "--give-up-copy"]);
+    let back = segue.succeed(&["phase", "back", "--give-up-copy"]);
+    assert!(back.contains("phase source_only") && back.contains("capture: off"), "{back}");
     assert_eq!(status(segue)["phase"], "source_only");
     pair.source.run("INSERT INTO item VALUES (2, 1)").await;
     assert_eq!(pair.source.rows(&keys.replace("{1}", "{2}")).await, Vec::<String>::new());
+}
+
+/// The step may be cut short when the row is changed and capture still stands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_discarded_again_stops_the_capture_that_was_left() {
+    let pair = Pair::fresh(ITEMS, ITEMS).await;
+    let fleet = serving(&pair, 1, "source_only", QUICK).await;
+    let segue = &fleet[0];
+    let keys = "SELECT key::text FROM segue.outbox WHERE table_id <> 0";
+    pair.source.run("INSERT INTO item VALUES (1, 1)").await;
+    assert_eq!(pair.source.rows(keys).await, ["{1}"], "capture stands from init on");
+    let before = status(segue)["epoch"].clone();
+    let back = segue.succeed(&["phase", "back", "--give-up-copy"]);
+    assert!(back.contains("capture: off"), "{back}");
+    pair.source.run("INSERT INTO item VALUES (2, 1)").await;
+    assert_eq!(pair.source.rows(keys).await, ["{1}"]);
+    assert_eq!(status(segue)["epoch"], before, "no other phase");
+}
+
+/// `shadow_read` compares reads: by then no table may be left out in silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_came_since_dual_write_is_captured_or_refused_by_the_next_step() {
+    let pair = Pair::fresh(ITEMS, ITEMS).await;
+    let fleet = serving(&pair, 1, "dual_write", QUICK).await;
+    let segue = &fleet[0];
+    until(segue, "dual_write has settled", settled).await;
+    let force = ["phase", "advance", "--force", "--reason", "a test"];
+    let tables = "CREATE TABLE log (line int NOT NULL); CREATE TABLE later (id int PRIMARY KEY)";
+    for side in [&pair.source, &pair.target] {
+        side.run(tables).await;
+    }
+    let (refused, told) = code(segue, &force);
+    assert_eq!(refused, Some(4), "{told}");
+    assert!(told.contains("public.log") && told.contains("tables.exclude"), "{told}");
+    assert_eq!(status(segue)["phase"], "dual_write");
+    pair.source.run("DROP TABLE log").await;
+    segue.succeed(&force);
+    let captured = "SELECT count(*) > 0 FROM pg_trigger WHERE tgrelid = 'later'::regclass";
+    for side in [&pair.source, &pair.target] {
+        assert_eq!(side.rows(captured).await, ["t"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

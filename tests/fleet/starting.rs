@@ -18,7 +18,7 @@ async fn a_target_that_is_frozen_does_not_delay_the_start() {
     let proxy = Proxy::start(upstream.parse().unwrap());
     let target = pair.target.dsn_with(&format!(":{upstream}/"), &format!(":{}/", proxy.port()));
     let mut segue = Segue::prepare(pair.source.dsn(), &target, "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     proxy.pause();
     let begun = Instant::now();
     segue.serve().await;
@@ -39,7 +39,7 @@ async fn calls_are_refused_until_they_are_answered() {
     let proxy = Proxy::start(upstream.parse().unwrap());
     let source = pair.source.dsn_with(&format!(":{upstream}/"), &format!(":{}/", proxy.port()));
     let mut segue = Segue::prepare(&source, pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     proxy.pause();
     segue.spawn_with(&[]);
     let begun = Instant::now();

@@ -26,7 +26,7 @@ pub async fn serving(pair: &Pair, members: usize, phase: &str, sections: &str) -
     let (source, target) = (pair.source.dsn(), pair.target.dsn());
     let mut fleet: Vec<Segue> =
         (0..members).map(|_| Segue::prepare(source, target, sections)).collect();
-    fleet[0].succeed(&["init", "--phase", phase]);
+    fleet[0].init_in(phase).await;
     for member in &mut fleet {
         member.serve().await;
     }

@@ -132,7 +132,8 @@ impl World {
     }
 
     pub async fn dual_write(&self) {
-        self.segue.succeed(&["init", "--phase", "dual_write"]);
+        self.until("source_only has settled", settled).await;
+        self.segue.succeed(&["phase", "advance", "--to", "dual_write"]);
         self.until("dual_write has settled", settled).await;
         self.segue.succeed(&["backfill"]);
     }

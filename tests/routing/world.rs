@@ -94,7 +94,7 @@ impl World {
     pub async fn over(pair: Pair, phase: &str, tables: &str) -> Self {
         let sections = format!("{SECTIONS}[tables]\n{tables}");
         let mut segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), &sections);
-        segue.succeed(&["init", "--phase", "dual_write"]);
+        segue.init_in("dual_write").await;
         segue.serve().await;
         until(&segue, "dual_write has settled", settled).await;
         segue.succeed(&["backfill"]);

@@ -50,7 +50,7 @@ impl Aside {
             &dsn(&world.target, &pair.target),
             &format!("{SECTIONS}{OPEN}"),
         );
-        segue.succeed(&["init", "--phase", "dual_write"]);
+        segue.init_in("dual_write").await;
         segue.serve().await;
         pair.target.run("DROP TABLE doomed; DROP TABLE left_out").await;
         pair.source.run(ROWS).await;

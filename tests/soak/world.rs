@@ -76,7 +76,7 @@ impl World {
                 &format!("{SECTIONS}{OPEN}{}{}", traps::EXCLUDED, shifted::ROUTING),
             );
             if number == 0 {
-                segue.succeed(&["init", "--phase", "shadow_read"]);
+                segue.init_in("shadow_read").await;
             }
             segue.serve().await;
             sidecars.push(segue);

@@ -3,6 +3,7 @@
 //! - [`server`]: PostgreSQL servers of their own in temporary folders
 //! - [`database`]: a fresh database for each test, alone or as a pair of source and target
 //! - [`segue`]: the command itself as a process
+//! - [`phase`]: a phase set without a sidecar
 //! - [`proxy`]: a TCP proxy that pauses, delays, cuts and refuses
 //! - [`bouncer`]: pgbouncer in front of a server
 //! - [`hogs`]: whoever takes all connections of a server
@@ -23,6 +24,7 @@ pub mod cockroach;
 pub mod database;
 pub mod guard;
 pub mod hogs;
+pub mod phase;
 pub mod proxy;
 pub mod seed;
 pub mod segue;

@@ -1,6 +1,6 @@
 //! The `segue` command as a process of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Segue {
     /// Prepares, initialises for `phase`, and serves.
     pub async fn serving(pair: &Pair, phase: &str, sections: &str) -> Self {
         let mut segue = Self::prepare(pair.source.dsn(), pair.target.dsn(), sections);
-        segue.succeed(&["init", "--phase", phase]);
+        segue.init_in(phase).await;
         segue.serve().await;
         segue
     }
@@ -262,13 +262,12 @@ impl Segue {
             // The guard finds it by its folder.
             .current_dir(self.guard.folder())
             .stdin(Stdio::null());
-        for (name, _) in std::env::vars() {
-            // What the developer's shell says must not change a test.
-            if name.starts_with("SEGUE_") || name.starts_with("PG") || name.starts_with("OTEL_") {
-                command.env_remove(name);
-            }
-        }
+        command.env_clear().envs(environment());
         command
+    }
+
+    pub(super) fn config_file(&self) -> &Path {
+        &self.config
     }
 
     fn log_file(&self) -> PathBuf {
@@ -283,6 +282,13 @@ impl Drop for Segue {
         }
         self.kill();
     }
+}
+
+/// The variables of this process, without those that the developer's shell may have set for segue or
+/// libpq: they must not change a test.
+pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
+    let ours = |name: &str| ["SEGUE_", "PG", "OTEL_"].iter().any(|it| name.starts_with(it));
+    std::env::vars().filter(move |(name, _)| !ours(name))
 }
 
 /// A subcommand that runs.

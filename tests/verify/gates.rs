@@ -83,7 +83,7 @@ async fn the_gate_of_verify_goes_by_proofs_that_stand() {
 async fn rows_that_the_backfill_has_not_come_to_are_told_apart_from_lost_ones() {
     let pair = Pair::fresh(&format!("{TABLES} {ROWS}"), TABLES).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     segue.succeed(&["backfill", "--chunk-rows", "100", "--workers", "1"]);
     // As it was in the middle: two chunks are not copied yet, and the last third is not cut.
     let of_item =
@@ -132,7 +132,7 @@ async fn who_leads_sweeps_and_hands_on() {
     let pair = Pair::fresh(&format!("{TABLES} {ROWS}"), TABLES).await;
     let sections = format!("{QUICK}[verify]\nsweep = true\nload = 1.0\n");
     let mut first = Segue::prepare(pair.source.dsn(), pair.target.dsn(), &sections);
-    first.succeed(&["init", "--phase", "dual_write"]);
+    first.init_in("dual_write").await;
     first.serve().await;
     let mut second = Segue::prepare(pair.source.dsn(), pair.target.dsn(), &sections);
     second.serve().await;

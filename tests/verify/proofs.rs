@@ -51,7 +51,7 @@ async fn open(verifier: &Verifier, table: &Table) -> Vec<String> {
 async fn set_up() -> (Pair, Segue, Verifier) {
     let pair = Pair::fresh(TABLE, TABLE).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     let params = Params { chunk_rows: 250, ..world::params() };
     let verifier = world::verifier(&pair, params);
     (pair, segue, verifier)

@@ -42,7 +42,7 @@ async fn large_rows_are_verified_and_repaired_in_little_memory() {
     );
     let pair = Pair::fresh(&rows, &rows).await;
     let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    segue.succeed(&["init", "--phase", "dual_write"]);
+    segue.init_in("dual_write").await;
     pair.target
         .run(
             "SET session_replication_role = replica; \

@@ -11,6 +11,7 @@ use crate::app::databases::Databases;
 use crate::app::identity;
 use crate::app::setup;
 use crate::config::Config;
+use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::Settled;
 use crate::domain::identity::{Asked, Identity, Standing};
@@ -115,19 +116,24 @@ async fn captured_now(source: &Pool, registry: bool) -> Result<Captured, AppErro
     let idle = "or use --source-is-idle if no one writes to the source until the copy has ended";
     if !registry {
         let message = "segue's tables are not on the source, or are of an older version";
-        let way_out = format!("run segue init --phase dual_write, {idle}");
+        let way_out =
+            format!("run `segue init`, start the sidecar and run `segue phase advance`, {idle}");
         return Err(refused("refused.not_set_up", message, &way_out));
     }
     let (phase, captured) = admit::state(source).await?;
     match phase {
         Some(phase) if admit::copies(phase) => Ok(captured),
+        Some(phase) if phase != Phase::SourceOnly => {
+            let message = format!("the phase is {phase}: the history is copied before the cutover");
+            Err(refused("refused.phase", message, "see `segue phase`"))
+        }
         phase => {
-            let phase = phase.map_or("not known", crate::domain::control::Phase::as_str);
+            let phase = phase.map_or("not known", Phase::as_str);
             let message = format!(
                 "the phase is {phase}, and what is written during the copy would be lost: the \
                  history is copied in dual_write"
             );
-            let way_out = format!("run segue init --phase dual_write, {idle}");
+            let way_out = format!("run `segue phase advance` while a sidecar runs, {idle}");
             Err(refused("refused.phase", message, &way_out))
         }
     }

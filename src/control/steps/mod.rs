@@ -181,6 +181,11 @@ impl Steps {
 
     async fn back(&self, give_up_copy: bool, asked: &Asked) -> Result<Stepped, SqlFault> {
         let row = self.row().await?;
+        if row.state.phase == Phase::SourceOnly && give_up_copy {
+            // A step that was cut short after the row may have left capture on.
+            self.parts.hooks.after(Phase::SourceOnly).await?;
+            return Ok(Stepped::Done(row));
+        }
         let before = before_by_hand(row.state.phase)?;
         if before == Phase::SourceOnly && !give_up_copy {
             let message = "back from dual_write the copy is given up: what changes from there on is \
