@@ -1,0 +1,163 @@
+"""Where the sidecar is and how it is talked to, from a URL or from options."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from segue.errors import InterfaceError
+
+DEFAULT_PORT = 7400
+DEFAULT_TIMEOUT_S = 30.0
+"""The sidecar's own default, `limits.deadline_default`."""
+DEFAULT_CONNECT_TIMEOUT_S = 10.0
+DEFAULT_KEEPALIVE_S = 30.0
+"""Shorter than the five minutes after which many balancers drop a silent connection."""
+
+
+def loads_exact(text: str) -> Any:
+    """Reads JSON; a number that a float would round comes as Decimal."""
+    return json.loads(text, parse_float=_exact_float)
+
+
+def _exact_float(text: str) -> Any:
+    from decimal import Decimal
+
+    number = float(text)
+    exact = Decimal(text)
+    if math.isinf(number) or Decimal(repr(number)) != exact:
+        return exact
+    return number
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a sidecar is reached and how calls are made."""
+
+    host: str = "127.0.0.1"
+    """Name or address."""
+    port: int = DEFAULT_PORT
+    """The port of `listen.sql`."""
+    socket: str = ""
+    """The path of a Unix socket; takes precedence over host and port."""
+    tls: bool = False
+    """Whether the connection is encrypted, by a proxy in front of the sidecar."""
+    ca_file: str = ""
+    """Certificates to trust (PEM); empty for those of the system."""
+    cert_file: str = ""
+    """This client's certificate (PEM)."""
+    key_file: str = ""
+    """Its key (PEM)."""
+    server_name: str = ""
+    """The name that the server's certificate must have, where it is not the host."""
+    timeout: float | None = DEFAULT_TIMEOUT_S
+    """Seconds that a call may take, retries included; None leaves it to the sidecar."""
+    connect_timeout: float = DEFAULT_CONNECT_TIMEOUT_S
+    """Seconds to wait for a sidecar that is not up yet; 0 does not ask, the first call does."""
+    keepalive: float = DEFAULT_KEEPALIVE_S
+    """Seconds without traffic after which a call asks whether the sidecar is there; 0: never."""
+    retry: bool = True
+    """Whether calls are repeated by themselves where that is safe."""
+    idempotency: bool = True
+    """Whether single writes get an idempotency key by themselves."""
+    routing_key: str = ""
+    """The routing key of reads that give none."""
+    application_name: str = ""
+    """Comes first in the user agent."""
+    json_loads: Callable[[str], Any] = loads_exact
+    """Reads JSON; `str` gives the text as it is."""
+
+    @classmethod
+    def parse(cls, url: str = "", **options: Any) -> Options:
+        """The options of a URL; keyword arguments take precedence."""
+        found = _of_url(url) if url else {}
+        names = {field.name for field in dataclasses.fields(cls)}
+        for name in options:
+            if name not in names:
+                raise InterfaceError(f"there is no option {name!r}; {_listed(names)}")
+        return cls(**{**found, **options})
+
+    @property
+    def target(self) -> str:
+        """The address as gRPC writes it."""
+        if self.socket:
+            return f"unix:{self.socket}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def pem(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Certificates to trust, key and certificate."""
+
+        def read(path: str) -> bytes | None:
+            return Path(path).read_bytes() if path else None
+
+        return read(self.ca_file), read(self.key_file), read(self.cert_file)
+
+
+_BOOLEANS: dict[str, bool] = {
+    "true": True,
+    "1": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "off": False,
+}
+_URL_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "ca_file": str,
+    "cert_file": str,
+    "key_file": str,
+    "server_name": str,
+    "routing_key": str,
+    "application_name": str,
+    "connect_timeout": float,
+    "keepalive": float,
+    "timeout": lambda text: None if text == "none" else float(text),
+    "retry": lambda text: _BOOLEANS[text],
+    "idempotency": lambda text: _BOOLEANS[text],
+}
+_SCHEMES = ("segue", "segue+tls", "segue+unix")
+
+
+def _listed(names: Any) -> str:
+    return "there are " + ", ".join(sorted(names))
+
+
+def _of_url(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        raise InterfaceError(
+            f"{url!r} is no URL of a sidecar: expected segue://host:port, segue+tls://host:port "
+            "or segue+unix:///path/of/socket"
+        )
+    if parts.username or parts.password:
+        raise InterfaceError("the URL has a user: a sidecar has none, its configuration names them")
+    found: dict[str, Any] = {}
+    if parts.scheme == "segue+unix":
+        if not parts.path or parts.netloc:
+            raise InterfaceError(f"{url!r} names no socket: expected segue+unix:///path/of/socket")
+        found["socket"] = unquote(parts.path)
+    else:
+        if parts.path not in ("", "/"):
+            raise InterfaceError(
+                f"{url!r} has the path {parts.path!r}: a sidecar serves one database, leave it out"
+            )
+        if parts.hostname:
+            found["host"] = parts.hostname
+        try:
+            found["port"] = parts.port or DEFAULT_PORT
+        except ValueError as error:
+            raise InterfaceError(f"{url!r} has no valid port: {error}") from None
+        found["tls"] = parts.scheme == "segue+tls"
+    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in _URL_OPTIONS:
+            raise InterfaceError(f"a URL has no option {name!r}; {_listed(_URL_OPTIONS)}")
+        try:
+            found[name] = _URL_OPTIONS[name](text)
+        except (ValueError, KeyError):
+            raise InterfaceError(f"the option {name} cannot be {text!r}") from None
+    return found
