@@ -56,6 +56,15 @@ def fresh(fresh_of: Any, client: str) -> Migration:
 # Of this client's own tests.
 MORE = [
     "CREATE TABLE notes (id bigint PRIMARY KEY, body text, at timestamptz, price numeric(12,2))",
+    "CREATE TABLE dbapi20test_booze (name varchar(20), id uuid PRIMARY KEY"
+    " DEFAULT gen_random_uuid())",
+    "CREATE TABLE dbapi20test_barflys (name varchar(20), drink varchar(30), id uuid PRIMARY KEY"
+    " DEFAULT gen_random_uuid())",
+    "CREATE TABLE customers (id uuid PRIMARY KEY, name text NOT NULL, mood mood, data jsonb,"
+    " tags text[], credit numeric(10,2), joined timestamptz, visits tstzrange, score float8,"
+    " active boolean, age interval, photo bytea)",
+    "CREATE TABLE purchases (id bigint PRIMARY KEY, customer uuid NOT NULL REFERENCES customers,"
+    " item text NOT NULL, price numeric(10,2) NOT NULL)",
 ]
 
 
