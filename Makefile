@@ -1,7 +1,7 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test docs pages fmt lint proto-lint proto-check doc audit alerts deploy-check image demo playground ci soak fuzz model \
+.PHONY: help setup test test-python clients-python docs pages fmt lint proto-lint proto-check doc audit alerts deploy-check image demo playground ci soak fuzz model \
   bench bench-figures bench-callers bench-backfill bench-verify bench-cutover bench-batch
 
 help: ## this list
@@ -12,6 +12,14 @@ setup: ## install what build and tests need (apt packages, PostgreSQL 18, a Pyth
 
 test: setup proto-lint ## lint of the protocol and all tests, on real PostgreSQL 15 and 18 servers of their own
 	cargo test --locked
+
+test-python: ## the Python client: generated modules, lint, types, tests on real databases
+	@scripts/setup
+	cargo build --locked
+	@clients/python/scripts/test
+
+clients-python: ## write the generated modules of the Python client
+	@clients/python/scripts/generate
 
 fmt: ## format the code
 	cargo fmt

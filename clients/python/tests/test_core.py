@@ -42,17 +42,18 @@ def test_what_the_caller_stopped_is_never_repeated(kind: type[segue.Error]) -> N
 
 def run(flow: Any, answers: list[Any]) -> Any:
     """Drives a flow with answers and errors; gives its value."""
-    left = iter(answers)
+    left = list(answers)
     try:
         step = next(flow)
         while True:
             if isinstance(step, core.Sleep):
                 step = flow.send(None)
                 continue
-            answer = next(left)
+            assert left, f"another call is made: {step}"
+            answer = left.pop(0)
             step = flow.throw(answer) if isinstance(answer, Exception) else flow.send([answer])
     except StopIteration as end:
-        assert next(left, None) is None
+        assert not left
         return end.value
 
 
@@ -83,9 +84,20 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_key() -> None:
 
 
 def test_a_write_of_unknown_outcome_stays_so_when_its_repeat_finds_nobody() -> None:
+    class Short(core.Deadline):
+        """Over after the second call."""
+
+        calls = 0
+
+        def left(self) -> float:
+            self.calls += 1
+            return 30.0 if self.calls <= 3 else 0.0
+
     away = error(retryable=True, answered=False, code="UNAVAILABLE")
+    flow = core.execute(session(), "UPDATE a SET b = 1", (), core.Asked(Short(30)))
     with pytest.raises(segue.Error) as caught:
-        run(write(session()), [error(**LOST), away])
+        run(flow, [error(**LOST), away])
+    assert caught.value is away
     assert caught.value.outcome is UNKNOWN
     assert caught.value.idempotency_key
 
@@ -150,3 +162,16 @@ def test_an_answer_without_a_footer_is_an_error() -> None:
 def test_an_isolation_level_that_is_none_is_refused() -> None:
     with pytest.raises(segue.InterfaceError, match="serializable"):
         core.transaction_options("chaos")
+
+
+def test_more_tokens_than_a_call_may_bring_are_folded_first() -> None:
+    made = session()
+    made.tokens.add(f"t{i}" for i in range(300))
+    flow = write(made)
+    step = next(flow)
+    assert step.method == "Query"
+    assert len(step.request.consistency_tokens) == core._TOKENS_MAX
+    footer = core.pb.Footer(consistency_token="all")
+    step = flow.send([core.pb.QueryResponse(header=core.pb.Header(), footer=footer)])
+    assert step.method == "Execute"
+    assert set(step.request.consistency_tokens) == {"all", *(f"t{i}" for i in range(256, 300))}

@@ -437,6 +437,7 @@ def open_query(
     effect = asked.commit and not read_only
 
     def attempt() -> Flow[tuple[Any, Reader, list[str]]]:
+        yield from folded(session, asked.deadline)
         selector = asked.selector()
         brought = session.tokens.brought()
         request = pb.QueryRequest(
@@ -459,6 +460,16 @@ def open_query(
         return answer, Reader(session), brought
 
     return (yield from repeated(session, asked.repeat_of_read(), asked.deadline, attempt))
+
+
+def folded(session: Session, deadline: Deadline) -> Flow[None]:
+    """Makes one token of many: after very many calls at the same time a call cannot bring all."""
+    while len(session.tokens.brought()) > _TOKENS_MAX:
+        some = session.tokens.brought()[:_TOKENS_MAX]
+        request = pb.QueryRequest(statement=pb.Statement(sql="SELECT 1"), consistency_tokens=some)
+        messages = yield Call("Query", request, deadline.timeout(), writes=False)
+        token = messages[-1].footer.consistency_token
+        session.tokens.replace(some, token)
 
 
 def note_failure(session: Session, brought: list[str], error: Error) -> None:
@@ -536,6 +547,7 @@ def _written(
         asked.idempotency_key = secrets.token_hex(16)
 
     def attempt() -> Flow[Any]:
+        yield from folded(session, asked.deadline)
         selector = asked.selector()
         brought = session.tokens.brought()
         request = request_of(selector, brought)
@@ -628,6 +640,7 @@ def commit(transaction: Transacted, deadline: Deadline) -> Flow[None]:
         transaction.closed = True
         return
     session = transaction.session
+    yield from folded(session, deadline)
     brought = session.tokens.brought()
     request = pb.CommitRequest(transaction_id=transaction.id, consistency_tokens=brought)
     writes = not transaction.options.read_only
