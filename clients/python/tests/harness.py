@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -191,12 +193,21 @@ class Migration:
 class Proxy:
     """Passes bytes between clients and the sidecar, or swallows its answers."""
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(
+        self,
+        upstream: int,
+        socket_file: Path | None = None,
+    ) -> None:
         self.upstream = upstream
         self.swallows = False
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        if socket_file is None:
+            self._listener = socket.create_server(("127.0.0.1", 0))
+            self.port: int = self._listener.getsockname()[1]
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(socket_file))
+            self._listener.listen()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -211,7 +222,8 @@ class Proxy:
                 client.close()
                 continue
             for side in (client, server):
-                side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if side.family == socket.AF_INET:
+                    side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._pairs.append((client, server))
             for source, sink, answers in ((client, server, False), (server, client, True)):
                 threading.Thread(
@@ -242,6 +254,27 @@ class Proxy:
         """Ends it."""
         self._listener.close()
         self.set("cut")
+
+
+def tls_proxy(upstream: int, context: ssl.SSLContext) -> int:
+    """Takes TLS off for as long as the process lives; gives its port."""
+    loop = asyncio.new_event_loop()
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", upstream)
+        await asyncio.gather(pump(reader, up_writer), pump(up_reader, writer))
+
+    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context))
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    port: int = server.sockets[0].getsockname()[1]
+    return port
 
 
 def _environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import segue
 import segue.aio
-from harness import Migration, eventually
+from harness import Migration, Proxy, eventually, tls_proxy
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -157,6 +158,46 @@ def test_a_call_is_a_span_and_the_sidecar_gets_its_context(db: segue.Connection)
     assert second.attributes["error.type"] == "22012"
     assert first.context is not None
     assert f"{first.context.span_id:016x}" in seen[0]["traceparent"]
+
+
+def test_a_unix_socket_leads_to_the_sidecar(migration: Migration, tmp_path: Path) -> None:
+    proxy = Proxy(migration.sql_port, socket_file=tmp_path / "sql.sock")
+    with segue.connect(f"segue+unix://{tmp_path}/sql.sock") as db:
+        assert db.query("SELECT 1::int4").value() == 1
+    proxy.close()
+
+
+def test_tls_is_checked_against_the_given_certificate(migration: Migration, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", cert,
+         "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    context.set_alpn_protocols(["h2"])
+    port = tls_proxy(migration.sql_port, context)
+    with segue.connect(f"segue+tls://localhost:{port}?ca_file={cert}") as db:
+        assert db.query("SELECT 1::int4").value() == 1
+    with pytest.raises(segue.Unavailable):
+        segue.connect(f"segue+tls://localhost:{port}", connect_timeout=2)
+
+
+def test_a_stream_that_nobody_holds_ends_its_statement(
+    db: segue.Connection, migration: Migration
+) -> None:
+    stream = db.stream(
+        "SELECT i, repeat('x', 1000) FROM generate_series(1, 900000) AS i /* lost */"
+    )
+    next(stream)
+    del stream
+    running = (
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
+        " AND query LIKE '%/* lost */%' AND pid <> pg_backend_pid()"
+    )
+    eventually("it has ended", lambda: migration.direct("source", running) == [(0,)])
 
 
 def test_the_example_runs(migration: Migration) -> None:

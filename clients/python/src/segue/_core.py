@@ -326,6 +326,8 @@ class Transacted:
         self.id = ""
         self.closed = False
         self.write_id = ""
+        self.wrote = False
+        """Whether a call was made that may write: Query never does."""
 
     def selector(self, commit: bool) -> pb.TransactionSelector:
         """What a call says of its transaction."""
@@ -407,6 +409,10 @@ class Asked:
         """What the request says of its transaction."""
         return self.transaction.selector(self.commit) if self.transaction else None
 
+    def commits_writes(self) -> bool:
+        """Whether a read that fails may have committed what stood before it."""
+        return self.commit and self.transaction is not None and self.transaction.wrote
+
     def repeat_of_read(self) -> Repeat:
         """A call that begins a transaction leaves none open when it fails."""
         if self.transaction is None:
@@ -433,8 +439,6 @@ def open_query(
 ) -> Flow[tuple[Any, Reader, list[str]]]:
     """Makes a Query; gives its messages, or the open stream, and what reads them."""
     made = statement_of(statement, params)
-    read_only = asked.transaction is None or asked.transaction.options.read_only
-    effect = asked.commit and not read_only
 
     def attempt() -> Flow[tuple[Any, Reader, list[str]]]:
         yield from folded(session, asked.deadline)
@@ -450,7 +454,11 @@ def open_query(
         )
         try:
             answer = yield Call(
-                "Query", request, asked.deadline.timeout(), writes=effect, stream=stream
+                "Query",
+                request,
+                asked.deadline.timeout(),
+                writes=asked.commits_writes(),
+                stream=stream,
             )
         except Error as error:
             note_failure(session, brought, error)
@@ -551,6 +559,8 @@ def _written(
         selector = asked.selector()
         brought = session.tokens.brought()
         request = request_of(selector, brought)
+        if asked.transaction is not None:
+            asked.transaction.wrote = not asked.transaction.options.read_only
         # What an open transaction did is undone unless it is committed.
         effect = selector is None or asked.commit
         try:
@@ -643,7 +653,7 @@ def commit(transaction: Transacted, deadline: Deadline) -> Flow[None]:
     yield from folded(session, deadline)
     brought = session.tokens.brought()
     request = pb.CommitRequest(transaction_id=transaction.id, consistency_tokens=brought)
-    writes = not transaction.options.read_only
+    writes = transaction.wrote
     try:
         (answer,) = yield Call("Commit", request, deadline.timeout(), writes=writes)
     except Error as error:

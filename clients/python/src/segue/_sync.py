@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -60,7 +61,8 @@ class _Transport:
             for name, response in RESPONSES.items()
         }
         self._lock = threading.Lock()
-        self._open: set[Any] = set()
+        # Weakly: a stream that nobody holds any more ends by itself.
+        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def perform(self, call: core.Call, metadata: Any) -> Any:
         """Makes a call: its messages, or the open stream."""
@@ -196,7 +198,7 @@ class Stream(Iterator[Row]):
             return None
         except grpc.RpcError as failed:
             self._forget()
-            error = of_rpc(failed, writes=asked.commit)
+            error = of_rpc(failed, writes=asked.commits_writes())
             core.note_failure(session, self._brought, error)
             if asked.transaction is not None:
                 asked.transaction.failed(error, asked.transaction.selector(asked.commit))

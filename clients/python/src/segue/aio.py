@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -64,7 +65,8 @@ class _Transport:
             )
             for name, response in RESPONSES.items()
         }
-        self._open: set[Any] = set()
+        # Weakly: a stream that nobody holds any more ends by itself.
+        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
         self._cancelled: set[Any] = set()
 
     async def perform(self, call: core.Call, metadata: Any) -> Any:
@@ -216,7 +218,7 @@ class Stream(AsyncIterator[Row]):
         """The rows of the next message; nothing at the end."""
         session, asked = self._caller._session, self._asked
         try:
-            message = await self._caller._transport.read(self._messages, asked.commit)
+            message = await self._caller._transport.read(self._messages, asked.commits_writes())
         except Error as error:
             self._forget()
             core.note_failure(session, self._brought, error)
