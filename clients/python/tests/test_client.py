@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import uuid
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,21 @@ def test_a_stream_asks_again_for_columns_that_it_does_not_read_packed(
 ) -> None:
     rows = list(db.stream("SELECT 'ok'::mood AS m, i FROM generate_series(1, 3000) AS i"))
     assert rows[-1] == ("ok", 3000)
+
+
+def test_a_transaction_reads_columns_that_it_does_not_read_packed(db: segue.Connection) -> None:
+    moody = "INSERT INTO customers (id, name, mood) VALUES ($1, 'moody', 'ok')"
+    key = uuid.uuid4()
+    db.execute(moody, key)
+    with db.transaction() as tx:
+        found = tx.query("SELECT mood, id FROM customers WHERE id = $1", key)
+        assert found.rows == [("ok", key)]
+        began = tx.id
+        assert tx.query("SELECT id, mood FROM customers WHERE id = $1", key).rows == [(key, "ok")]
+        assert tx.id == began
+    with db.transaction() as tx:
+        once = tx.query("SELECT mood, name FROM customers WHERE id = $1", key, commit=True)
+        assert once.rows == [("ok", "moody")]
 
 
 def test_a_cancelled_task_ends_its_statement(migration: Migration) -> None:

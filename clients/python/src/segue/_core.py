@@ -439,6 +439,10 @@ def open_query(
 ) -> Flow[tuple[Any, Reader, list[str]]]:
     """Makes a Query; gives its messages, or the open stream, and what reads them."""
     made = statement_of(statement, params)
+    # Packed rows that the client does not read are asked for again as typed ones. Inside a
+    # transaction that is done only where no function can be run twice, and not after a commit.
+    plain = isinstance(statement, str) and "(" not in statement
+    can_be_made_again = asked.transaction is None or (plain and not stream and not asked.commit)
 
     def attempt() -> Flow[tuple[Any, Reader, list[str]]]:
         yield from folded(session, asked.deadline)
@@ -447,8 +451,7 @@ def open_query(
         request = pb.QueryRequest(
             statement=made,
             transaction=selector,
-            # Outside transactions a read can be made again where its rows cannot be read.
-            encoding=_encoding(session, statement, unknown=selector is None),
+            encoding=_encoding(session, statement, unknown=can_be_made_again),
             routing_key=asked.routing_key or session.options.routing_key,
             consistency_tokens=brought,
         )
@@ -515,8 +518,10 @@ def query(
             for message in messages:
                 rows.extend(reader.feed(message))
         except NotPackable:
-            # Outside transactions only: see `open_query`.
+            # See `open_query`. The answer was read to its end: a transaction that it began is open.
             session.packable.learn(statement, False)
+            if asked.transaction is not None:
+                asked.transaction.began(reader.transaction_id)
             return (yield from attempt())
         note_header(session, statement, reader, asked)
         footer = note_footer(session, reader, brought, asked)
