@@ -146,6 +146,15 @@ def test_a_stream_gives_rows_as_they_come(connection: dbapi.Connection) -> None:
     assert sum(row[0] for row in rows) == 5000 * 5001 // 2
 
 
+def test_a_stream_of_what_writes_gives_its_rows(
+    notes: Migration, connection: dbapi.Connection
+) -> None:
+    connection.execute("INSERT INTO notes (id) VALUES (1)")
+    cursor = connection.cursor()
+    assert list(cursor.stream("SELECT id FROM notes WHERE id = %s FOR UPDATE", (1,))) == [(1,)]
+    assert list(cursor.stream("DELETE FROM notes RETURNING id")) == [(1,)]
+
+
 def test_an_error_keeps_the_transaction_until_rollback(
     notes: Migration, connection: dbapi.Connection
 ) -> None:

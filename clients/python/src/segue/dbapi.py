@@ -387,7 +387,18 @@ class Cursor:
     def open_stream(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Runs a read with $1, $2, …, whose rows the fetch methods take as they come."""
         self._forget()
-        self._stream = self.connection._where().stream(sql, *values)
+        writing = self.connection.native._session.writing
+        if not looks_like_read(sql) or writing.get(sql):
+            self._take(self.connection._run(sql, values))
+            return
+        try:
+            self._stream = self.connection._where().stream(sql, *values)
+        except Error as error:
+            if error.reason != "refused.write_in_query":
+                raise
+            # It has few rows as a rule: SELECT … FOR UPDATE, say.
+            self._take(self.connection._run(sql, values))
+            return
         self.description = [_described(column) for column in self._stream.columns]
 
     def _take(self, result: Result) -> None:

@@ -7,6 +7,7 @@ databases directly, by `segue` itself.
 
 from __future__ import annotations
 
+import datetime as dt
 import decimal
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ from sqlalchemy.dialects.postgresql import (
 from sqlalchemy.dialects.postgresql import REGCONFIG as PG_REGCONFIG
 from sqlalchemy.dialects.postgresql.base import PGDialect, PGExecutionContext
 from sqlalchemy.dialects.postgresql.json import JSONPathType
+from sqlalchemy.dialects.postgresql.pg_catalog import INT2VECTOR, OIDVECTOR, _SpaceVector
 from sqlalchemy.sql import sqltypes
 from sqlalchemy.util import concurrency
 
@@ -62,12 +64,26 @@ class _Boolean(sqltypes.Boolean):
     render_bind_cast = True
 
 
+def _midnight(value: Any) -> Any:
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        return dt.datetime.combine(value, dt.time())
+    return value
+
+
 class _DateTime(sqltypes.DateTime):
     render_bind_cast = True
+
+    def bind_processor(self, dialect: Any) -> Callable[[Any], Any]:
+        """A date is its midnight, as PostgreSQL casts it."""
+        return _midnight
 
 
 class _Date(sqltypes.Date):
     render_bind_cast = True
+
+    def bind_processor(self, dialect: Any) -> Callable[[Any], Any]:
+        """A datetime is its day, as PostgreSQL casts it."""
+        return lambda value: value.date() if isinstance(value, dt.datetime) else value
 
 
 class _Time(sqltypes.Time):
@@ -88,6 +104,14 @@ class _Enum(ENUM):
 
 class _Array(PG_ARRAY):  # type: ignore[type-arg]
     render_bind_cast = True
+
+
+class _Int2Vector(_SpaceVector, INT2VECTOR):
+    pass
+
+
+class _OidVector(_SpaceVector, OIDVECTOR):
+    pass
 
 
 class _Oid(OID):
@@ -280,6 +304,8 @@ class SegueDialect(PGDialect):
         sqltypes.JSON.JSONIntIndexType: _JsonIntIndex,
         sqltypes.JSON.JSONStrIndexType: _JsonStrIndex,
         OID: _Oid,
+        INT2VECTOR: _Int2Vector,
+        OIDVECTOR: _OidVector,
         REGCLASS: _RegClass,
         PG_REGCONFIG: _RegConfig,
         ranges.AbstractSingleRange: _SingleRange,
