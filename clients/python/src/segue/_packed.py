@@ -7,6 +7,7 @@ column of variable width: in pure Python the number of calls decides.
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import ipaddress
 import struct
@@ -16,13 +17,13 @@ from decimal import Decimal
 from typing import Any
 
 from segue._decode import (
+    MICROS_MAX,
+    MICROS_MIN,
     JsonLoads,
     array_of,
     date_of,
     interval_of,
     time_of,
-    timestamp_of,
-    timestamptz_of,
 )
 from segue.errors import InternalError
 from segue.types import MICROS_PER_DAY, Date, Interval, Range, Timestamp
@@ -39,16 +40,28 @@ _INT8_MIN, _INT8_MAX = -(2**63), 2**63 - 1
 _INT4_MIN, _INT4_MAX = -(2**31), 2**31 - 1
 
 
+_2000 = dt.datetime(2000, 1, 1)
+_2000_UTC = _2000.replace(tzinfo=dt.timezone.utc)
+# What datetime holds.
+_FIRST, _LAST = MICROS_MIN - _MICROS_TO_2000, MICROS_MAX - _MICROS_TO_2000
+
+
 def _timestamp(micros: int) -> Any:
-    if micros in (_INT8_MAX, _INT8_MIN):
-        return Timestamp(infinity=1 if micros > 0 else -1)
-    return timestamp_of(micros + _MICROS_TO_2000)
+    if _FIRST <= micros <= _LAST:
+        return _2000 + dt.timedelta(0, 0, micros)
+    return _wide_timestamp(micros, False)
 
 
 def _timestamptz(micros: int) -> Any:
+    if _FIRST <= micros <= _LAST:
+        return _2000_UTC + dt.timedelta(0, 0, micros)
+    return _wide_timestamp(micros, True)
+
+
+def _wide_timestamp(micros: int, zoned: bool) -> Timestamp:
     if micros in (_INT8_MAX, _INT8_MIN):
-        return Timestamp(zoned=True, infinity=1 if micros > 0 else -1)
-    return timestamptz_of(micros + _MICROS_TO_2000)
+        return Timestamp(zoned=zoned, infinity=1 if micros > 0 else -1)
+    return Timestamp(micros + _MICROS_TO_2000, zoned=zoned)
 
 
 def _date(days: int) -> Any:
@@ -73,22 +86,29 @@ _FIXED: dict[int, tuple[str, int, Callable[[Any], Any] | None]] = {
 }
 
 
+_NUMERIC_HEAD = struct.Struct(">HhHH").unpack_from
+# By the number of groups of four digits, for numbers of a usual length.
+_GROUPS = [struct.Struct(f">{count}H").unpack_from for count in range(32)]
+_FOUR_DIGITS = [f"{group:04d}" for group in range(10_000)]
+_SPECIAL = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
+_MINUS = {0: "", 0x4000: "-"}
+
+
 def _numeric(cell: bytes) -> Decimal:
-    count, weight, sign, scale = struct.unpack_from(">HhHH", cell)
-    if sign not in (0, 0x4000):
-        special = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}.get(sign)
-        if special is None:
+    count, weight, sign, scale = _NUMERIC_HEAD(cell)
+    minus = _MINUS.get(sign)
+    if minus is None:
+        if sign not in _SPECIAL:
             raise InternalError("a numeric has an unknown sign")
-        return Decimal(special)
-    minus = "-" if sign else ""
-    groups = struct.unpack_from(f">{count}H", cell, 8)
-    digits = "".join([f"{group:04d}" for group in groups])
-    # The place of the last digit, then that of the last digit shown.
-    exponent = (weight + 1 - count) * 4
-    if -exponent > scale:
-        digits = digits[: len(digits) + exponent + scale]
-    else:
-        digits += "0" * (exponent + scale)
+        return Decimal(_SPECIAL[sign])
+    unpack = _GROUPS[count] if count < len(_GROUPS) else struct.Struct(f">{count}H").unpack_from
+    digits = "".join([_FOUR_DIGITS[group] for group in unpack(cell, 8)])
+    # Places behind the point: those of the last group, and those that are shown.
+    surplus = (count - 1 - weight) * 4 - scale
+    if surplus > 0:
+        digits = digits[:-surplus]
+    elif surplus < 0:
+        digits += "0" * -surplus
     return Decimal(f"{minus}{digits or '0'}E-{scale}")
 
 
