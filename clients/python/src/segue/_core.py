@@ -67,13 +67,18 @@ def named(name: str) -> Named:
 
 @dataclasses.dataclass
 class Call:
-    """A call to make. The answer is the list of its messages, or an open stream."""
+    """A call to make. The answer is the list of its messages, or an open stream.
+
+    With `collect`, that function takes each message as it comes instead: while it reads the rows of
+    one, the sidecar makes the next.
+    """
 
     method: str
     request: Any
     timeout: float | None
     writes: bool
     stream: bool = False
+    collect: Callable[[Any], None] | None = None
     wait_for_ready: bool = False
 
 
@@ -277,7 +282,23 @@ class Reader:
         self.columns: tuple[Column, ...] = ()
         self.transaction_id = ""
         self.footer: pb.Footer | None = None
+        self.rows: list[Row] = []
+        """What `collect` has read."""
+        self.packable = True
+        """Whether `collect` could read the rows."""
         self._count = 0
+
+    def collect(self, message: pb.QueryResponse) -> None:
+        """Reads the rows of the next message, and goes on to the end if it cannot."""
+        try:
+            if self.packable:
+                self.rows.extend(self.feed(message))
+        except NotPackable:
+            self.packable = False
+        except Error as error:
+            # Another call would have the same rows.
+            error.answered = True
+            raise
 
     def feed(self, message: pb.QueryResponse) -> list[Row]:
         """The rows of the next message."""
@@ -437,7 +458,7 @@ def _encoding(session: Session, statement: Statement, unknown: bool) -> value_pb
 def open_query(
     session: Session, statement: Statement, params: Sequence[Any], asked: Asked, stream: bool
 ) -> Flow[tuple[Any, Reader, list[str]]]:
-    """Makes a Query; gives its messages, or the open stream, and what reads them."""
+    """Makes a Query; gives the open stream, if it is one, and what reads or has read the rows."""
     made = statement_of(statement, params)
     # Packed rows that the client does not read are asked for again as typed ones. Inside a
     # transaction that is done only where no function can be run twice, and not after a commit.
@@ -455,6 +476,7 @@ def open_query(
             routing_key=asked.routing_key or session.options.routing_key,
             consistency_tokens=brought,
         )
+        reader = Reader(session)
         try:
             answer = yield Call(
                 "Query",
@@ -462,13 +484,14 @@ def open_query(
                 asked.deadline.timeout(),
                 writes=asked.commits_writes(),
                 stream=stream,
+                collect=None if stream else reader.collect,
             )
         except Error as error:
             note_failure(session, brought, error)
             if asked.transaction is not None and selector is not None:
                 asked.transaction.failed(error, selector)
             raise
-        return answer, Reader(session), brought
+        return answer, reader, brought
 
     return (yield from repeated(session, asked.repeat_of_read(), asked.deadline, attempt))
 
@@ -512,12 +535,8 @@ def query(
     """A read, all rows at once."""
 
     def attempt() -> Flow[Result]:
-        messages, reader, brought = yield from open_query(session, statement, params, asked, False)
-        rows: list[Row] = []
-        try:
-            for message in messages:
-                rows.extend(reader.feed(message))
-        except NotPackable:
+        _, reader, brought = yield from open_query(session, statement, params, asked, False)
+        if not reader.packable:
             # See `open_query`. The answer was read to its end: a transaction that it began is open.
             session.packable.learn(statement, False)
             if asked.transaction is not None:
@@ -527,7 +546,7 @@ def query(
         footer = note_footer(session, reader, brought, asked)
         return Result(
             columns=reader.columns,
-            rows=rows,
+            rows=reader.rows,
             affected_rows=footer.row_count,
             side=side_of(footer.side),
             write_id=footer.write_id,

@@ -77,7 +77,11 @@ class _Transport:
         if call.stream:
             return handle
         try:
-            return list(handle)
+            if call.collect is None:
+                return list(handle)
+            for message in handle:
+                call.collect(message)
+            return None
         except grpc.RpcError as error:
             raise of_rpc(error, writes=call.writes) from None
         except BaseException:

@@ -80,11 +80,15 @@ class _Transport:
         self._open.add(handle)
         if call.stream:
             return handle
-        messages = []
+        messages: list[Any] = []
+        collect = call.collect or messages.append
         try:
             while (message := await self.read(handle, call.writes)) is not None:
-                messages.append(message)
+                collect(message)
             return messages
+        except Error:
+            handle.cancel()
+            raise
         finally:
             self.forget(handle)
 
