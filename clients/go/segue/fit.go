@@ -1,0 +1,140 @@
+package segue
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	seguev1 "segue.test/clients/go/segue/v1"
+)
+
+// exactMax is the largest integer up to which a float64 holds all of them.
+const exactMax = 1 << 53
+
+// fitAll makes parameters of the kinds that the types take, where that loses nothing. The sidecar takes a
+// value of its own kind only; Go's users give a string for a numeric, or bytes for a json.
+func fitAll(params []*seguev1.Value, types []string) []*seguev1.Value {
+	if types == nil {
+		return params
+	}
+	fitted := make([]*seguev1.Value, len(params))
+	for at, value := range params {
+		fitted[at] = value
+		if at < len(types) {
+			fitted[at] = fit(value, types[at])
+		}
+	}
+	return fitted
+}
+
+// fit gives the value itself where there is nothing to do, or where it does not fit: then the sidecar's
+// error says so.
+func fit(value *seguev1.Value, typeName string) *seguev1.Value {
+	if element, isArray := strings.CutPrefix(typeName, "_"); isArray {
+		array := value.GetArray()
+		if array == nil {
+			return value
+		}
+		made := &seguev1.Array{ElementType: element, Dimensions: array.GetDimensions()}
+		for _, given := range array.GetElements() {
+			made.Elements = append(made.Elements, fit(given, element))
+		}
+		return &seguev1.Value{Kind: &seguev1.Value_Array{Array: made}}
+	}
+	var made *seguev1.Value
+	switch typeName {
+	case "int2", "int4", "int8", "oid":
+		made = fitInteger(value)
+	case "numeric":
+		made = fitNumeric(value)
+	case "float4", "float8":
+		made = fitDouble(value)
+	case "bool":
+		if parsed, err := strconv.ParseBool(value.GetText()); err == nil {
+			made = &seguev1.Value{Kind: &seguev1.Value_Bool{Bool: parsed}}
+		}
+	case "json", "jsonb":
+		if data := value.GetBytes(); data != nil && utf8.Valid(data) {
+			made = jsonValue(string(data))
+		}
+	case "bytea":
+	default:
+		made = fitText(value)
+	}
+	if made == nil {
+		return value
+	}
+	return made
+}
+
+func fitInteger(value *seguev1.Value) *seguev1.Value {
+	switch kind := value.GetKind().(type) {
+	case *seguev1.Value_Text:
+		if number, err := strconv.ParseInt(kind.Text, 10, 64); err == nil {
+			return intValue(number)
+		}
+	case *seguev1.Value_Numeric:
+		if number, err := strconv.ParseInt(kind.Numeric, 10, 64); err == nil {
+			return intValue(number)
+		}
+	case *seguev1.Value_Double:
+		if number := kind.Double; number == math.Trunc(number) && math.Abs(number) <= exactMax {
+			return intValue(int64(number))
+		}
+	}
+	return nil
+}
+
+func fitNumeric(value *seguev1.Value) *seguev1.Value {
+	switch kind := value.GetKind().(type) {
+	case *seguev1.Value_Text:
+		return numericValue(kind.Text)
+	case *seguev1.Value_Double:
+		if math.IsNaN(kind.Double) || math.IsInf(kind.Double, 0) {
+			return numericValue(floatText(kind.Double, false))
+		}
+		return numericValue(strconv.FormatFloat(kind.Double, 'f', -1, 64))
+	}
+	return nil
+}
+
+func fitDouble(value *seguev1.Value) *seguev1.Value {
+	switch kind := value.GetKind().(type) {
+	case *seguev1.Value_Text:
+		if number, err := strconv.ParseFloat(kind.Text, 64); err == nil {
+			return doubleValue(number)
+		}
+	case *seguev1.Value_Int64:
+		if kind.Int64 >= -exactMax && kind.Int64 <= exactMax {
+			return doubleValue(float64(kind.Int64))
+		}
+	}
+	return nil
+}
+
+func fitText(value *seguev1.Value) *seguev1.Value {
+	switch kind := value.GetKind().(type) {
+	case *seguev1.Value_Bytes:
+		if utf8.Valid(kind.Bytes) {
+			return textValue(string(kind.Bytes))
+		}
+	case *seguev1.Value_Json:
+		return textValue(kind.Json)
+	case *seguev1.Value_Numeric:
+		return textValue(kind.Numeric)
+	case *seguev1.Value_Uuid:
+		return textValue(kind.Uuid)
+	case *seguev1.Value_Int64:
+		return textValue(strconv.FormatInt(kind.Int64, 10))
+	case *seguev1.Value_Double:
+		return textValue(floatText(kind.Double, false))
+	case *seguev1.Value_Bool:
+		return textValue(strconv.FormatBool(kind.Bool))
+	case *seguev1.Value_Array:
+		if form, ok := typedArray(kind.Array).(string); ok {
+			return textValue(form)
+		}
+	}
+	return nil
+}
