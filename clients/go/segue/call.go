@@ -52,7 +52,11 @@ func (c *Client) repeated(ctx context.Context, when repeating, attempt func(cont
 	until := time.Now().Add(c.config.retryTimeout())
 	pause := repeatMin
 	for {
-		failed := c.once(ctx, attempt)
+		if err := c.ready(ctx); err != nil {
+			// It has waited for as long as it may.
+			return fromStatus(ctx, err)
+		}
+		failed := once(ctx, attempt)
 		if failed == nil || ctx.Err() != nil || !failed.again(when) || c.closed.Load() || !time.Now().Before(until) {
 			return failed
 		}
@@ -63,10 +67,7 @@ func (c *Client) repeated(ctx context.Context, when repeating, attempt func(cont
 	}
 }
 
-func (c *Client) once(ctx context.Context, attempt func(context.Context) error) *Error {
-	if err := c.ready(ctx); err != nil {
-		return fromStatus(ctx, err)
-	}
+func once(ctx context.Context, attempt func(context.Context) error) *Error {
 	if err := attempt(ctx); err != nil {
 		return fromStatus(ctx, err)
 	}

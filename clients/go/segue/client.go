@@ -42,6 +42,7 @@ type Client struct {
 	stub       seguev1.SqlClient
 	tokens     Tokens
 	statements statements
+	pipes      pipes
 	closed     atomic.Bool
 	db         func() *sql.DB
 }
@@ -88,7 +89,7 @@ func NewClient(config Config) (*Client, error) {
 			MinConnectTimeout: dialTimeout,
 		}),
 	}
-	target := "passthrough:///" + config.Address
+	var target string
 	if strings.HasPrefix(config.Address, "/") {
 		path := config.Address
 		target = "passthrough:///localhost"

@@ -37,6 +37,8 @@ const (
 	oidTimestampTZ = 1184
 	oidInterval    = 1186
 	oidTimeTZ      = 1266
+	oidBit         = 1560
+	oidVarbit      = 1562
 	oidNumeric     = 1700
 	oidUUID        = 2950
 	oidJSONB       = 3802
@@ -393,10 +395,12 @@ func decodeArray(cell []byte, element uint32) (any, error) {
 	if count < 0 || count > dimensionsMax {
 		return nil, errors.New("the number of dimensions is out of range")
 	}
-	dimensions := make([]Dimension, count)
+	dimensions, product := make([]Dimension, count), 1
 	for at := range dimensions {
 		dimensions[at] = Dimension{Length: read.int32(), LowerBound: read.int32()}
-		if dimensions[at].Length < 0 || dimensions[at].Length > len(cell) {
+		product *= dimensions[at].Length
+		// Each element has a length of its own of four bytes.
+		if dimensions[at].Length <= 0 || product > len(cell)/4 {
 			return nil, errLength
 		}
 	}

@@ -120,7 +120,7 @@ var (
 
 // Ping runs a read: the sidecar answers, and a database behind it.
 func (c *Conn) Ping(ctx context.Context) error {
-	rows, err := c.client.query(ctx, nil, "SELECT 1", nil)
+	rows, err := c.client.Query(ctx, "SELECT 1")
 	if err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func plain(given []driver.NamedValue) []any {
 
 // QueryContext runs a statement that gives rows.
 func (c *Conn) QueryContext(ctx context.Context, query string, arguments []driver.NamedValue) (driver.Rows, error) {
-	rows, err := c.client.query(ctx, c.tx, query, plain(arguments))
+	rows, err := c.client.either(ctx, c.tx, query, plain(arguments))
 	if err != nil {
 		return nil, err
 	}
@@ -237,11 +237,11 @@ func (c *Conn) QueryContext(ctx context.Context, query string, arguments []drive
 
 // ExecContext runs a statement.
 func (c *Conn) ExecContext(ctx context.Context, query string, arguments []driver.NamedValue) (driver.Result, error) {
-	done, err := c.client.exec(ctx, c.tx, query, plain(arguments))
+	answer, err := c.client.execute(ctx, c.tx, query, plain(arguments))
 	if err != nil {
 		return nil, err
 	}
-	return driver.RowsAffected(done.RowsAffected), nil
+	return driver.RowsAffected(answer.GetResult().GetAffectedRows()), nil
 }
 
 // prepared is a statement's text.
@@ -345,6 +345,8 @@ func (r *driverRows) ColumnTypeLength(at int) (int64, bool) {
 			return math.MaxInt64, true
 		}
 		return int64(column.Modifier - modifierHead), true
+	case oidBit, oidVarbit:
+		return int64(max(column.Modifier, 0)), column.Modifier >= 0
 	default:
 		return 0, false
 	}

@@ -11,6 +11,8 @@ import (
 const (
 	reasonParameter    = "invalid.parameter"
 	reasonWriteInQuery = "refused.write_in_query"
+	// reasonTransactionSide: the transaction runs on one side, and a statement's tables are on the other.
+	reasonTransactionSide = "refused.transaction_side"
 )
 
 // withoutKey are reasons for which a write cannot have an idempotency key. It had no effect.
@@ -27,8 +29,8 @@ func (c *Client) fitting(
 		return err
 	}
 	types := c.statements.get(query).types
-	if types == nil && commit && len(params) > 0 && t != nil {
-		// What fails here takes the whole transaction with it: it is asked before.
+	if types == nil && commit && t != nil && slices.ContainsFunc(params, mayMisfit) {
+		// What fails here takes the whole transaction with it: it is asked before, once for the statement.
 		types = c.parameterTypes(ctx, query)
 	}
 	at, err := t.enter(commit)
@@ -76,7 +78,7 @@ func (c *Client) execute(ctx context.Context, t *transaction, query string, argu
 		return c.keyed(ctx, at, query, learned, &request.IdempotencyKey, describe("execute", query), func(ctx context.Context) error {
 			return c.bringing(ctx, func(tokens []string) (token string, err error) {
 				request.ConsistencyTokens = tokens
-				answer, err = c.stub.Execute(ctx, request)
+				answer, err = c.sendExecute(ctx, request)
 				return answer.GetConsistencyToken(), err
 			})
 		}, func() string { return answer.GetTransactionId() })
@@ -139,7 +141,7 @@ func (c *Client) batch(ctx context.Context, t *transaction, batch *Batch) (*segu
 		return c.keyed(ctx, at, "", known{}, &request.IdempotencyKey, Call{Method: "batch"}, func(ctx context.Context) error {
 			return c.bringing(ctx, func(tokens []string) (token string, err error) {
 				request.ConsistencyTokens = tokens
-				answer, err = c.stub.Batch(ctx, request)
+				answer, err = c.sendBatch(ctx, request)
 				return answer.GetConsistencyToken(), err
 			})
 		}, func() string { return answer.GetTransactionId() })

@@ -28,6 +28,16 @@ func fitAll(params []*seguev1.Value, types []string) []*seguev1.Value {
 	return fitted
 }
 
+// mayMisfit says whether values of the kind are often given for types that do not take them.
+func mayMisfit(value *seguev1.Value) bool {
+	switch value.GetKind().(type) {
+	case *seguev1.Value_Text, *seguev1.Value_Bytes, *seguev1.Value_Double, *seguev1.Value_Array:
+		return true
+	default:
+		return false
+	}
+}
+
 // fit gives the value itself where there is nothing to do, or where it does not fit: then the sidecar's
 // error says so.
 func fit(value *seguev1.Value, typeName string) *seguev1.Value {

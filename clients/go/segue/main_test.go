@@ -27,8 +27,8 @@ var setup = []string{
 }
 
 var queries = map[string]string{
-	"orders.sql": "-- name: account_by_id\nSELECT id, balance FROM account WHERE id = $1;\n\n" +
-		"-- name: deposit\nUPDATE account SET balance = balance + $2 WHERE id = $1;\n",
+	"orders.sql": "-- name: account_by_id :one\nSELECT id, balance FROM account WHERE id = $1;\n\n" +
+		"-- name: deposit :execrows\nUPDATE account SET balance = balance + $2 WHERE id = $1;\n",
 }
 
 var (

@@ -24,11 +24,18 @@ type Result struct {
 	// AlreadyApplied says that an earlier call with the same idempotency key made the write: this is its
 	// answer.
 	AlreadyApplied bool
+
+	result *seguev1.StatementResult
 }
 
-// Query runs a statement that gives rows.
+// Rows gives the rows of RETURNING, and of a read that was run as a write.
+func (r Result) Rows() (*Rows, error) { return resultRows(r.result) }
+
+// Query runs a read, whose rows come while they are read. A statement that would write is refused: run it
+// by Exec.
 func (c *Client) Query(ctx context.Context, query string, arguments ...any) (*Rows, error) {
-	return c.query(ctx, nil, query, arguments)
+	rows, _, err := c.read(ctx, nil, query, arguments, false)
+	return rows, err
 }
 
 // Exec runs a write. It commits by itself.
@@ -43,7 +50,7 @@ func (c *Client) exec(ctx context.Context, t *transaction, query string, argumen
 	}
 	return Result{
 		RowsAffected: int64(answer.GetResult().GetAffectedRows()), WriteID: answer.GetWriteId(),
-		AlreadyApplied: answer.GetAlreadyApplied(),
+		AlreadyApplied: answer.GetAlreadyApplied(), result: answer.GetResult(),
 	}, nil
 }
 
@@ -99,18 +106,22 @@ func batchResult(answer *seguev1.BatchResponse, err error) (*BatchResult, error)
 // Tx is a transaction. It begins with its first call.
 type Tx struct{ transaction *transaction }
 
-// Begin makes a transaction. Nothing is sent: its first call begins it.
+// Begin makes a transaction. Nothing is sent: its first call begins it, and where that fails, the next one
+// does.
 func (c *Client) Begin(options TxOptions) (*Tx, error) {
 	t, err := c.transaction(options)
 	if err != nil {
 		return nil, err
 	}
+	t.reopens = true
 	return &Tx{t}, nil
 }
 
-// Query runs a statement that gives rows. With [WithCommit] it is the last one.
+// Query runs a read, whose rows come while they are read. One that locks rows (FOR UPDATE) is a write: run it
+// by Exec. With [WithCommit] it is the last statement.
 func (t *Tx) Query(ctx context.Context, query string, arguments ...any) (*Rows, error) {
-	return t.transaction.client.query(ctx, t.transaction, query, arguments)
+	rows, _, err := t.transaction.client.read(ctx, t.transaction, query, arguments, commits(ctx))
+	return rows, err
 }
 
 // Exec runs a statement. With [WithCommit] it is the last one.
@@ -173,15 +184,23 @@ func retried(ctx context.Context, options TxOptions, attempt func() error) error
 	if attempts <= 0 {
 		attempts = defaultAttempts
 	}
-	pause := conflictMin
+	pause, moved := conflictMin, false
 	for {
 		err := attempt()
 		attempts--
-		if err == nil || attempts == 0 || !IsRetryable(err) {
+		if err == nil || attempts == 0 {
 			return err
 		}
 		var failed *Error
 		errors.As(err, &failed)
+		if !IsRetryable(err) {
+			// Where the primary changed after its first statement, a transaction is refused as one that
+			// needs both sides. Only a second run tells the two apart.
+			if moved || reasonOf(err) != reasonTransactionSide {
+				return err
+			}
+			moved = true
+		}
 		if !sleep(ctx, jittered(max(pause, failed.RetryDelay))) {
 			return err
 		}

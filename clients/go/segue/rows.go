@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	seguev1 "segue.test/clients/go/segue/v1"
@@ -41,13 +40,15 @@ type Rows struct {
 	brought []string
 	ctx     context.Context
 	cancel  context.CancelFunc
-	stream  grpc.ServerStreamingClient[seguev1.QueryResponse]
+	stream  parts
 
 	packed reader
 	left   int
 	typed  []*seguev1.Row
 	footer *seguev1.Footer
-	read   uint64
+	// streams: the first part was not the last one.
+	streams bool
+	read    uint64
 
 	values []any
 	err    error
@@ -77,12 +78,13 @@ func (c *Client) learnColumns(query string, columns []*seguev1.Column) {
 	}
 }
 
-// query runs a statement that gives rows: as a read where it is one.
-func (c *Client) query(ctx context.Context, t *transaction, query string, arguments []any) (*Rows, error) {
+// either runs a statement that gives rows for database/sql, which does not tell reads from writes: as a read
+// where it is one.
+func (c *Client) either(ctx context.Context, t *transaction, query string, arguments []any) (*Rows, error) {
 	// The last statement of a transaction must not fail for being taken for a read.
 	commit := t != nil && commits(ctx)
 	if !commit && mayRead(query) && !c.statements.get(query).writes {
-		rows, begins, err := c.read(ctx, t, query, arguments)
+		rows, begins, err := c.read(ctx, t, query, arguments, false)
 		if reasonOf(err) != reasonWriteInQuery {
 			return rows, err
 		}
@@ -106,18 +108,18 @@ func resultRows(result *seguev1.StatementResult) (*Rows, error) {
 }
 
 // read runs a read and waits for the first part of its answer.
-func (c *Client) read(ctx context.Context, t *transaction, query string, arguments []any) (*Rows, place, error) {
+func (c *Client) read(ctx context.Context, t *transaction, query string, arguments []any, commit bool) (*Rows, place, error) {
 	var rows *Rows
 	var last place
-	err := c.fitting(ctx, t, query, arguments, false, func(at place, params []*seguev1.Value) error {
+	err := c.fitting(ctx, t, query, arguments, commit, func(at place, params []*seguev1.Value) error {
 		last = at
 		var err error
 		rows, err = c.openRows(ctx, at, query, params)
-		id := ""
 		if err == nil {
-			id = rows.begun
+			// A commit comes behind the last row.
+			return at.opened(rows.begun, rows.footer != nil)
 		}
-		return at.leave(id, err)
+		return at.leave("", err)
 	})
 	if err != nil {
 		return nil, last, err
@@ -158,7 +160,7 @@ func (c *Client) openStream(ctx context.Context, at place, query string, request
 		request.ConsistencyTokens = tokens
 		opened := &Rows{client: c, at: at, jar: c.jar(ctx), brought: tokens}
 		opened.ctx, opened.cancel = context.WithCancel(ctx)
-		if err := opened.open(request); err != nil {
+		if err := opened.open(request, c.statements.get(query).short); err != nil {
 			opened.cancel()
 			failed := fromStatus(ctx, err)
 			c.jar(ctx).failed(tokens, failed)
@@ -167,11 +169,27 @@ func (c *Client) openStream(ctx context.Context, at place, query string, request
 		rows = opened
 		return nil
 	})
+	if err == nil {
+		c.learnLength(query, !rows.streams && len(rows.packed.rest) < shortBytesMax && len(rows.typed) < shortRowsMax)
+	}
 	return rows, err
 }
 
-func (r *Rows) open(request *seguev1.QueryRequest) error {
-	stream, err := r.client.stub.Query(r.ctx, request)
+const (
+	// Answers above these limits have streams of their own.
+	shortBytesMax = 64 << 10
+	shortRowsMax  = 1000
+)
+
+// learnLength notes whether a statement's answer was short.
+func (c *Client) learnLength(query string, short bool) {
+	if c.statements.get(query).short != short {
+		c.statements.learn(query, func(entry *known) { entry.short = short })
+	}
+}
+
+func (r *Rows) open(request *seguev1.QueryRequest, short bool) error {
+	stream, err := r.client.sendQuery(r.ctx, request, short)
 	if err != nil {
 		return err
 	}
@@ -182,7 +200,9 @@ func (r *Rows) open(request *seguev1.QueryRequest) error {
 	}
 	r.setColumns(part.GetHeader().GetColumns())
 	r.begun = part.GetHeader().GetTransactionId()
-	return r.accept(part)
+	err = r.accept(part)
+	r.streams = r.footer == nil
+	return err
 }
 
 func (r *Rows) receive() (*seguev1.QueryResponse, error) {
@@ -214,6 +234,11 @@ func (r *Rows) accept(part *seguev1.QueryResponse) error {
 		return nil
 	}
 	r.footer = footer
+	if t := r.at.transaction; t != nil && r.at.commits && r.streams {
+		t.mu.Lock()
+		t.state = txCommitted
+		t.mu.Unlock()
+	}
 	r.jar.replace(r.brought, footer.GetConsistencyToken())
 	// What is left is the stream's status, which a footer says to be good.
 	_, _ = r.stream.Recv()

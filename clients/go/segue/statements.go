@@ -14,6 +14,8 @@ type known struct {
 	writes bool
 	// encoding: whether its columns can be decoded from packed rows.
 	encoding encoding
+	// short: its last answer was one part.
+	short bool
 	// keyless: it cannot have an idempotency key.
 	keyless bool
 	// types are those of its parameters; nil where nobody had to ask.

@@ -59,6 +59,8 @@ type txState int
 const (
 	txNew txState = iota
 	txOpen
+	// txCommitting: the answer of the call that commits is being read.
+	txCommitting
 	txCommitted
 	txRolledBack
 )
@@ -67,6 +69,10 @@ const (
 type transaction struct {
 	client  *Client
 	options *seguev1.TransactionOptions
+
+	// reopens: where the first call fails, the next one begins the transaction. In database/sql, as with
+	// other drivers, a transaction has failed then.
+	reopens bool
 
 	// mu is held while a call is made: which of two would begin it is nothing a caller can mean.
 	mu    sync.Mutex
@@ -113,7 +119,7 @@ func (t *transaction) usable() error {
 			Message: "the transaction was rolled back by an earlier error: " + t.failed.Error(),
 			Hint:    "run the whole transaction again", Retryable: IsRetryable(t.failed), cause: t.failed,
 		}
-	case t.state == txCommitted || t.state == txRolledBack:
+	case t.state == txCommitting || t.state == txCommitted || t.state == txRolledBack:
 		return &Error{
 			Status: codes.FailedPrecondition, Reason: "client", Outcome: OutcomeNotApplied,
 			Message: "the transaction has ended", cause: sql.ErrTxDone,
@@ -161,6 +167,22 @@ func (p place) leave(id string, err error) error {
 	return p.noted(id, err)
 }
 
+// opened is leave for an answer that has begun; complete says that it has ended as well.
+func (p place) opened(id string, complete bool) error {
+	t := p.transaction
+	if t == nil {
+		return nil
+	}
+	defer t.mu.Unlock()
+	switch {
+	case !p.commits || complete:
+		return p.noted(id, nil)
+	default:
+		t.state = txCommitting
+		return nil
+	}
+}
+
 // noted is leave without giving the transaction back.
 func (p place) noted(id string, err error) error {
 	t := p.transaction
@@ -189,6 +211,9 @@ func (p place) noted(id string, err error) error {
 			go t.abandon(t.id)
 		}
 		t.state, t.failed = txRolledBack, err
+		if t.reopens && p.begins && failed.Outcome == OutcomeNotApplied {
+			t.state, t.failed = txNew, nil
+		}
 	}
 	return err
 }
@@ -208,7 +233,7 @@ func (t *transaction) abandon(id string) {
 	ctx, cancel := context.WithTimeout(context.Background(), rollbackTimeout)
 	defer cancel()
 	// It may be gone already: nothing is lost.
-	_, _ = t.client.stub.Rollback(ctx, &seguev1.RollbackRequest{TransactionId: id})
+	_ = t.client.sendRollback(ctx, id)
 }
 
 func (t *transaction) commit(ctx context.Context) error {
@@ -224,13 +249,13 @@ func (t *transaction) commit(ctx context.Context) error {
 		return nil
 	case txCommitted:
 		return nil
-	case txRolledBack:
+	case txCommitting, txRolledBack:
 		return t.usable()
 	}
 	err := t.client.repeat(ctx, Call{Method: "commit"}, never, func(ctx context.Context) error {
 		return t.client.bringing(ctx, func(tokens []string) (string, error) {
 			request := &seguev1.CommitRequest{TransactionId: t.id, ConsistencyTokens: tokens}
-			answer, err := t.client.stub.Commit(ctx, request)
+			answer, err := t.client.sendCommit(ctx, request)
 			return answer.GetConsistencyToken(), err
 		})
 	})
@@ -250,8 +275,7 @@ func (t *transaction) rollback(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
 	err := t.client.repeat(ctx, Call{Method: "rollback"}, safe, func(ctx context.Context) error {
-		_, err := t.client.stub.Rollback(ctx, &seguev1.RollbackRequest{TransactionId: t.id})
-		return err
+		return t.client.sendRollback(ctx, t.id)
 	})
 	if reasonOf(err) == "transaction.not_found" {
 		return nil

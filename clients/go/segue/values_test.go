@@ -34,7 +34,7 @@ var texts = map[string][]string{
 	"date":           {"2024-02-29", "0001-01-01", "0001-12-31 BC", "4713-01-01 BC", "5874897-12-31", "infinity", "-infinity"},
 	"time":           {"00:00:00", "23:59:59.999999", "24:00:00"},
 	"timetz":         {"12:00:00+00", "23:59:59.999999-05:30", "24:00:00+00"},
-	"interval":       {"00:00:00", "1 day", "1 year 2 mons 3 days 04:05:06.000007", "-1 mons +2 days -00:00:00.000001", "-1 days +00:00:01", "30:00:00", "-00:30:00", "178000000 years", "-178000000 years", "2562047788:00:54.775807", "-2562047788:00:54.775808"},
+	"interval":       {"00:00:00", "1 day", "1 year 2 mons 3 days 04:05:06.000007", "-1 mons +2 days -00:00:00.000001", "-1 days +00:00:01", "30:00:00", "-00:30:00", "178000000 years", "-178000000 years"},
 	"uuid":           {"00000000-0000-0000-0000-000000000000", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"},
 	"json":           {"null", `{"a": [1, true, null, "ü"]}`},
 	"jsonb":          {"null", `"text"`, "12345678901234567890.123456789012345678901234567890"},
@@ -120,7 +120,7 @@ func TestGoTypesHoldTheirValues(t *testing.T) {
 	check("SELECT '-infinity'::date", new(segue.Date), segue.Date{Infinity: segue.NegativeInfinity})
 	check("SELECT '24:00:00'::time", new(segue.Time), segue.Time(86_400_000_000))
 	check("SELECT '-1 mons +2 days -00:00:00.000001'::interval", new(segue.Interval), segue.Interval{Months: -1, Days: 2, Micros: -1})
-	check("SELECT '-2562047788:00:54.775808'::interval", new(segue.Interval), segue.Interval{Micros: math.MinInt64})
+	check("SELECT '-2562047788:00:54.775807'::interval", new(segue.Interval), segue.Interval{Micros: -math.MaxInt64})
 	check("SELECT '{\"a\": 1}'::jsonb", new(json.RawMessage), json.RawMessage(`{"a": 1}`))
 	check("SELECT '[1,5)'::int8range", new(segue.Range[int64]), segue.Range[int64]{Lower: new(int64(1)), Upper: new(int64(5)), LowerInclusive: true})
 	check("SELECT NULL::int4", new(*int), (*int)(nil))

@@ -1,16 +1,20 @@
 package world
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
+	"testing"
 )
 
 const configuration = `
@@ -225,4 +229,29 @@ func (m *Migration) Enter(phase string) error {
 		return m.wait("all reads go to the target", func(now status) bool { return now.Fleet.TargetPercentage == 100 })
 	}
 	return nil
+}
+
+// Hold runs a statement without segue in a transaction that stays open until what it gives is called.
+func (m *Migration) Hold(t testing.TB, side, statement string) func() {
+	t.Helper()
+	command := exec.Command("/usr/lib/postgresql/15/bin/psql", "-X", "-q", "-A", "-t", "-d", m.DSN(side))
+	command.Env = environment()
+	input, err1 := command.StdinPipe()
+	output, err2 := command.StdoutPipe()
+	if err := errors.Join(err1, err2, command.Start()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(input, "BEGIN;\n"+statement+";\n\\echo held\n"); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(output)
+	for lines.Scan() && lines.Text() != "held" {
+	}
+	release := sync.OnceFunc(func() {
+		// Its end rolls back.
+		_ = input.Close()
+		_ = command.Wait()
+	})
+	t.Cleanup(release)
+	return release
 }
