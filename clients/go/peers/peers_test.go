@@ -53,8 +53,8 @@ type connection struct{ *segue.Conn }
 
 var (
 	isDDL = regexp.MustCompile(`(?is)^\s*(create|drop)\s`)
-	// A temporary table is one of a session; here one that is made anew.
-	temporary = regexp.MustCompile(`(?i)create temporary table (\w+)`)
+	// A table of a session, or of a test before; here it is made anew.
+	temporary = regexp.MustCompile(`(?i)create (?:temporary )?table (\w+)`)
 )
 
 func (c *connection) ExecContext(ctx context.Context, query string, arguments []driver.NamedValue) (driver.Result, error) {

@@ -27,7 +27,8 @@
 // [ArrayOf], [Range], [Interval], [Time], [Timestamp] and [Date] read the texts into Go values, and go
 // back as parameters. Nothing is rounded: what a destination cannot hold is an error.
 //
-// As parameters go all kinds of numbers, strings, bool, []byte, time.Time, [16]byte (uuid),
+// As parameters go all kinds of numbers, strings, bool, []byte, time.Time, time.Duration
+// (an interval, or a number of nanoseconds), [16]byte (uuid),
 // json.RawMessage, [Numeric], big.Int, netip.Addr and netip.Prefix, slices of these (nested ones are
 // arrays of several dimensions), pointers to them (nil is NULL) and whatever is a driver.Valuer. A
 // time.Time is cut to the microseconds that PostgreSQL keeps; columns without a zone get its wall clock.

@@ -86,6 +86,13 @@ func encode(argument any) (*seguev1.Value, error) {
 	case time.Time:
 		// As a text it goes into timestamps with and without a zone and into dates alike.
 		return textValue(timestampText(given, true)), nil
+	case time.Duration:
+		if given%time.Microsecond != 0 {
+			// An interval has no nanoseconds: what it is then is a number of them.
+			return intValue(int64(given)), nil
+		}
+		span := &seguev1.Interval{Micros: given.Microseconds()}
+		return &seguev1.Value{Kind: &seguev1.Value_Interval{Interval: span}}, nil
 	case Numeric:
 		return numericValue(string(given)), nil
 	case Infinity:

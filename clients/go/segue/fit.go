@@ -31,7 +31,8 @@ func fitAll(params []*seguev1.Value, types []string) []*seguev1.Value {
 // mayMisfit says whether values of the kind are often given for types that do not take them.
 func mayMisfit(value *seguev1.Value) bool {
 	switch value.GetKind().(type) {
-	case *seguev1.Value_Text, *seguev1.Value_Bytes, *seguev1.Value_Double, *seguev1.Value_Array:
+	case *seguev1.Value_Text, *seguev1.Value_Bytes, *seguev1.Value_Double, *seguev1.Value_Array,
+		*seguev1.Value_Interval:
 		return true
 	default:
 		return false
@@ -69,8 +70,10 @@ func fit(value *seguev1.Value, typeName string) *seguev1.Value {
 			made = jsonValue(string(data))
 		}
 	case "bytea":
-	default:
+	case "text", "varchar", "bpchar", "name", "citext":
 		made = fitText(value)
+	default:
+		made = fitOther(value)
 	}
 	if made == nil {
 		return value
@@ -88,6 +91,9 @@ func fitInteger(value *seguev1.Value) *seguev1.Value {
 		if number, err := strconv.ParseInt(kind.Numeric, 10, 64); err == nil {
 			return intValue(number)
 		}
+	case *seguev1.Value_Interval:
+		// Only a time.Duration becomes one: it counts nanoseconds.
+		return intValue(kind.Interval.GetMicros() * 1000)
 	case *seguev1.Value_Double:
 		if number := kind.Double; number == math.Trunc(number) && math.Abs(number) <= exactMax {
 			return intValue(int64(number))
@@ -123,7 +129,9 @@ func fitDouble(value *seguev1.Value) *seguev1.Value {
 	return nil
 }
 
-func fitText(value *seguev1.Value) *seguev1.Value {
+// fitOther takes what is a text already for a type that PostgreSQL reads from its text. A number is none: as
+// a text it would be seconds of an interval, for example.
+func fitOther(value *seguev1.Value) *seguev1.Value {
 	switch kind := value.GetKind().(type) {
 	case *seguev1.Value_Bytes:
 		if utf8.Valid(kind.Bytes) {
@@ -131,6 +139,13 @@ func fitText(value *seguev1.Value) *seguev1.Value {
 		}
 	case *seguev1.Value_Json:
 		return textValue(kind.Json)
+	}
+	return nil
+}
+
+// fitText writes a value for a column of texts.
+func fitText(value *seguev1.Value) *seguev1.Value {
+	switch kind := value.GetKind().(type) {
 	case *seguev1.Value_Numeric:
 		return textValue(kind.Numeric)
 	case *seguev1.Value_Uuid:
@@ -145,6 +160,9 @@ func fitText(value *seguev1.Value) *seguev1.Value {
 		if form, ok := typedArray(kind.Array).(string); ok {
 			return textValue(form)
 		}
+	case *seguev1.Value_Interval:
+		form, _ := decodeTyped(value)
+		return textValue(form.(string))
 	}
-	return nil
+	return fitOther(value)
 }

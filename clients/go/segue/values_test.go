@@ -192,6 +192,7 @@ func TestGoValuesGoIntoColumnsOfEveryType(t *testing.T) {
 		{"timestamptz", segue.PositiveInfinity, "infinity"}, {"date", segue.Date{Infinity: segue.NegativeInfinity}, "-infinity"},
 		{"date", segue.Date{Time: at}, "2024-02-29"}, {"time", segue.Time(1), "00:00:00.000001"},
 		{"interval", segue.Interval{Months: 14, Days: -3, Micros: 1}, "1 year 2 mons -3 days +00:00:00.000001"},
+		{"interval", 32 * time.Second, "00:00:32"}, {"int8", 1500 * time.Millisecond, "1500000000"}, {"int8", time.Duration(7), "7"},
 		{"uuid", [16]byte{0xf8, 1}, "f8010000-0000-0000-0000-000000000000"}, {"uuid", "f81d4fae7dec11d0a76500a0c91e6bf6", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"},
 		{"inet", netip.MustParseAddr("10.0.0.1"), "10.0.0.1/32"}, {"cidr", netip.MustParsePrefix("10.0.0.0/8"), "10.0.0.0/8"},
 		{"int4[]", []int{1, 2}, "{1,2}"}, {"int8[]", [][]int64{{1, 2}, {3, 4}}, "{{1,2},{3,4}}"}, {"text[]", []string{}, "{}"},
@@ -228,6 +229,7 @@ func TestAParameterThatLosesIsAnError(t *testing.T) {
 		{"int2", 40_000}, {"int4", 1.5}, {"int4", "five"}, {"float8", int64(1)<<53 + 1}, {"numeric", "abc"},
 		{"text", struct{}{}}, {"text", "\xff"}, {"text", map[string]int{}}, {"int4[]", [][]int{{1}, {2, 3}}},
 		{"timestamptz", time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC)}, {"bool", "perhaps"}, {"bytea", "text"},
+		{"interval", 5}, {"interval", time.Duration(7)}, {"interval", 1.5}, {"date", 20240101}, {"inet", 7}, {"timestamptz", 1.5},
 	} {
 		rows, err := client.Query(deadline(t), fmt.Sprintf("SELECT ($1::%s)::text", given.typeName), given.value)
 		if err == nil {

@@ -34,8 +34,8 @@ func TestACallIsAChildOfTheCallersSpan(t *testing.T) {
 		"server.address": "db", "server.port": "7400", "db.response.status_code": "23505", "error.type": "23505",
 	} {
 		value, _ := found.Value(name)
-		if value.Emit() != expected {
-			t.Errorf("%s: found %q, expected %q", name, value.Emit(), expected)
+		if value.String() != expected {
+			t.Errorf("%s: found %q, expected %q", name, value.String(), expected)
 		}
 	}
 	if !strings.Contains(traceparent, spans[0].SpanContext().SpanID().String()) {
