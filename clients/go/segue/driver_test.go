@@ -201,6 +201,11 @@ func TestACanceledContextCancelsTheStatement(t *testing.T) {
 			if !errors.Is(err, cause) {
 				t.Errorf("%s: found %v", marker, err)
 			}
+			// The sidecar is asked what became of the write.
+			var failed *segue.Error
+			if write && (!errors.As(err, &failed) || failed.Outcome != segue.OutcomeNotApplied) {
+				t.Errorf("%s: found %#v", marker, err)
+			}
 			eventually(t, "the database has stopped", func() bool { return running(t, marker) == "0" })
 			cancel()
 		}

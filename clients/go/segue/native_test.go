@@ -222,6 +222,52 @@ func TestALargeAnswerTakesLittleMemory(t *testing.T) {
 	eventually(t, "the database has stopped", func() bool { return running(t, "left") == "0" })
 }
 
+// TestAnAnswerThatTurnsOutLargeHoldsNobodyUp: the statement was short before, so that it shares a stream.
+func TestAnAnswerThatTurnsOutLargeHoldsNobodyUp(t *testing.T) {
+	client, ctx := open(t), deadline(t)
+	const query, count, heapMax = "SELECT i, repeat('x', 1000) FROM generate_series(1, $1) i", 60_000, 32 << 20
+	read := func(wanted int, between func(at int)) {
+		rows, err := client.Query(ctx, query, wanted)
+		must(t, err)
+		found := 0
+		for rows.Next() {
+			if found++; between != nil && found%10_000 == 0 {
+				between(found)
+			}
+		}
+		must(t, rows.Err())
+		equal(t, "rows", found, wanted)
+	}
+	for range 3 {
+		read(3, nil)
+	}
+	runtime.GC()
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	read(count, func(at int) {
+		// Its reader makes other calls, and they are answered.
+		var number int
+		one(t, client, []any{&number}, "SELECT $1::int4", at)
+		equal(t, "answer", number, at)
+		_, err := client.Exec(ctx, "UPDATE account SET balance = balance WHERE id = 4")
+		must(t, err)
+		runtime.GC()
+		runtime.ReadMemStats(&now)
+		if now.HeapAlloc > before.HeapAlloc+heapMax {
+			t.Errorf("the heap grew by %d bytes", now.HeapAlloc-before.HeapAlloc)
+		}
+	})
+	read(3, nil)
+	// One that is left is cancelled, and the stream goes on.
+	for range 3 {
+		rows, err := client.Query(ctx, query, count)
+		must(t, err)
+		equal(t, "a row", rows.Next(), true)
+		must(t, rows.Close())
+		read(3, nil)
+	}
+}
+
 func TestALargeAnswerCanFailInItsMiddle(t *testing.T) {
 	client := open(t)
 	rows, err := client.Query(deadline(t), "SELECT 1 / (100000 - i), repeat('x', 100) FROM generate_series(1, 200000) i")
