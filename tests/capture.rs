@@ -6,6 +6,7 @@
 
 mod support;
 
+use segue::domain::reason::Reason;
 use segue::domain::side::Side;
 use segue::domain::table::{TableMapping, TableName};
 use segue::postgres::capture::{self, Params};
@@ -367,10 +368,10 @@ async fn tables_that_cannot_be_captured_are_refused_with_the_way_out() {
     assert_eq!(
         found,
         [
-            ("child", "refused.inheritance"),
-            ("keyless", "refused.no_primary_key"),
-            ("parent", "refused.inheritance"),
-            ("volatile", "refused.unlogged"),
+            ("child", Reason::RefusedInheritance),
+            ("keyless", Reason::RefusedNoPrimaryKey),
+            ("parent", Reason::RefusedInheritance),
+            ("volatile", Reason::RefusedUnlogged),
         ]
     );
     let mut client = c.database.client().await;
@@ -380,5 +381,5 @@ async fn tables_that_cannot_be_captured_are_refused_with_the_way_out() {
     };
     let report =
         capture::install(&mut client, &Params::new(Side::Source), &[view]).await.expect("ran");
-    assert_eq!(report.refused[0].reason, "refused.not_a_table");
+    assert_eq!(report.refused[0].reason, Reason::RefusedNotATable);
 }

@@ -19,6 +19,7 @@ use segue::compare::rules::Rules;
 use segue::compare::{compare, rewrite, with_evidence};
 use segue::domain::answer::{Answer, Observed, RowBatchBuilder};
 use segue::domain::fault::{FaultKind, SqlFault};
+use segue::domain::reason::Reason;
 use segue::domain::verdict::{Comparison, Verdict};
 use segue::postgres::cell::Raw;
 use segue::postgres::types;
@@ -74,7 +75,7 @@ async fn observe(client: &Client, sql: &str) -> Observed {
     match answer(client, sql).await {
         Ok(answer) => Observed::Answer(answer),
         Err(error) => {
-            let mut fault = SqlFault::new(FaultKind::Database, "", error.to_string());
+            let mut fault = SqlFault::new(FaultKind::Database, Reason::Database, error.to_string());
             if let Some(db) = error.as_db_error() {
                 db.code().code().clone_into(&mut fault.sqlstate);
                 db.message().clone_into(&mut fault.message);

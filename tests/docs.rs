@@ -1,4 +1,5 @@
-//! Links between the pages, and from the code to the pages, lead somewhere; the page of calls is that of the protocol.
+//! Links between the pages, and from the code to the pages, lead somewhere; the pages of calls and errors are
+//! those of the protocol and the code.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
@@ -8,6 +9,8 @@ mod protocol;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+
+use segue::domain::reason::Reason;
 
 /// What is not of the repository: built, fetched, or Git's own.
 const NOT_OURS: [&str; 3] = [".git", "target", ".build"];
@@ -228,6 +231,71 @@ fn the_page_of_calls_is_that_of_the_protocol() {
     }
     let found = fs::read_to_string(root().join(CALLS)).unwrap_or_default();
     assert!(found == page, "{CALLS} is stale: run make docs");
+}
+
+const ERRORS: &str = "docs/reference/errors.md";
+const ERRORS_HEAD: &str = "# Errors
+
+Generated from `src/domain/reason.rs` by `make docs`; a test fails when it is stale.
+
+A call that fails has a `google.rpc.Status` with these details, on the pipeline as well:
+
+- `google.rpc.ErrorInfo`: `domain` is `segue`; `reason` is a reason of the tables below in capitals with underscores
+  (`REFUSED_DDL` for `refused.ddl`), or `SQLSTATE_` and the code where the database refused.
+- `segue.v1.SqlError`: the reason as it stands below, the server's SQLSTATE, detail, hint, constraint and position, the
+  side that failed, whether a repeat may help (`retryable`), and what is known of the effect (`outcome`).
+- `google.rpc.RetryInfo`: only where nothing was applied and a repeat may help; so long to wait before it.
+
+Commands print the same message, and the way out. [Calls](api.md#errorproto) has the messages.
+
+| gRPC code | when |
+|---|---|
+| `INVALID_ARGUMENT` | the call itself is wrong, or SQLSTATE 22, 42, 0A and the like |
+| `NOT_FOUND` | what the call names does not exist |
+| `ALREADY_EXISTS` | SQLSTATE 23505 |
+| `FAILED_PRECONDITION` | segue refuses, a state forbids it, or SQLSTATE 23, 25, 55, P0 and the like |
+| `PERMISSION_DENIED` | SQLSTATE 42501 |
+| `UNAUTHENTICATED` | SQLSTATE 28, or no token on `listen.admin` |
+| `RESOURCE_EXHAUSTED` | a limit of segue, or SQLSTATE 53 |
+| `ABORTED` | a conflict (SQLSTATE 40001, 40P01, 55P03), or a lost connection of which it is known that nothing was applied |
+| `UNAVAILABLE` | the statement was surely not sent: a client library may repeat it by itself |
+| `DEADLINE_EXCEEDED`, `CANCELLED` | the call's time was over, or its caller went away; see `outcome` |
+| `UNKNOWN` | nobody can say whether it was applied: repeat with the same idempotency key, or look |
+| `INTERNAL` | a fault of segue or of the server |
+
+What to do about refusals of operators' commands, in more words: [runbook](../guides/runbook.md#every-refusal).
+";
+
+#[test]
+fn the_page_of_errors_is_that_of_the_code() {
+    let cell = |text: &str| text.replace('|', "\\|");
+    let mut page = ERRORS_HEAD.to_owned();
+    for reason in Reason::ALL {
+        if let Some(part) = reason.part() {
+            page += &format!("\n## {part}\n\n| reason | why | what to do |\n|---|---|---|\n");
+        }
+        let (why, way_out) = (cell(reason.why()), cell(reason.way_out()));
+        page += &format!("| `{reason}` | {why} | {way_out} |\n");
+    }
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(root().join(ERRORS), page).unwrap();
+        return;
+    }
+    let found = fs::read_to_string(root().join(ERRORS)).unwrap_or_default();
+    assert!(found == page, "{ERRORS} is stale: run make docs");
+}
+
+#[test]
+fn each_reason_is_given_somewhere() {
+    let mut code = String::new();
+    for (path, text) in texts() {
+        if path.starts_with("src") && !path.ends_with("domain/reason.rs") {
+            code += &text;
+        }
+    }
+    let unused = Reason::ALL.iter().filter(|it| !code.contains(&format!("Reason::{it:?}")));
+    let unused: Vec<_> = unused.collect();
+    assert!(unused.is_empty(), "nobody gives {unused:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Config};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::identity::Identity;
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::dsn::Dsn;
 use crate::ports::Database;
@@ -265,7 +266,7 @@ impl Pools {
         fence: &FenceControl,
     ) -> Result<Self, SqlFault> {
         let unusable = |message: String| {
-            SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
+            SqlFault::new(FaultKind::InvalidArgument, Reason::ConfigDsn, message).on(side)
         };
         let connector = |dsn: &Dsn| Connector::new(side, dsn.clone()).map_err(&unusable);
         let own = connector(&config.dsn)?;
@@ -319,7 +320,7 @@ pub fn check_certificates(config: &Config) -> Result<(), SqlFault> {
 }
 
 fn unusable(side: Side, message: String) -> SqlFault {
-    SqlFault::new(FaultKind::InvalidArgument, "config.dsn", message).on(side)
+    SqlFault::new(FaultKind::InvalidArgument, Reason::ConfigDsn, message).on(side)
 }
 
 fn executor(reads: &Pool, writes: &Pool, tasks: &TaskTracker) -> Arc<dyn Database> {

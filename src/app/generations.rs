@@ -14,10 +14,10 @@ use crate::config::Config;
 use crate::control::change::{Change, change};
 use crate::domain::control::Percentage;
 use crate::domain::fault::SqlFault;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::ports::ControlView;
 use crate::ports::control::ControlStore;
-use crate::postgres::identity::ANOTHER_DATABASE;
 use crate::postgres::identity::generation::{Generations, Looked, RAISE_EVERY};
 use crate::postgres::schema::Permission;
 use crate::telemetry::metrics::Metrics;
@@ -110,7 +110,7 @@ impl Watch {
             let looked = self.look(side, &mut behind).await;
             self.metrics.retries().note("generation", side.as_str(), &looked);
             if let Err(fault) = looked {
-                if fault.reason == ANOTHER_DATABASE {
+                if fault.reason == Reason::UnavailableIdentity {
                     self.metrics.fault("another_database");
                     tracing::error!(%side, %fault, "another database answers");
                     self.wrong.set(side, Some(format!("{fault}; {}", fault.hint)));

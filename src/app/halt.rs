@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::operation::Cancellation;
+use crate::domain::reason::Reason;
 
 /// Shared by who runs an operation and who may cancel it.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +83,7 @@ impl Halt {
             Some(Cancellation { actor, reason, .. }) => {
                 let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
                 let message = format!("cancelled by {actor}{why}");
-                Err(SqlFault::new(FaultKind::Cancelled, "operation.cancelled", message))
+                Err(SqlFault::new(FaultKind::Cancelled, Reason::OperationCancelled, message))
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::app::setup;
 use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::identity::{Asked, Identity, Seen, Standing, judge};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::postgres::identity;
 use crate::postgres::identity::adopt::{Told, note};
@@ -195,14 +196,14 @@ pub(crate) async fn establish(
 
 fn faster(side: Side) -> AppError {
     let message = "another segue set it up at the same time, and as a side of another migration";
-    SqlFault::new(FaultKind::Refused, "refused.identity", message)
+    SqlFault::new(FaultKind::Refused, Reason::RefusedIdentity, message)
         .with_hint("see which configuration names it as well")
         .on(side)
         .into()
 }
 
 pub(crate) fn refused(message: String, hint: String) -> AppError {
-    SqlFault::new(FaultKind::Refused, "refused.identity", message).with_hint(hint).into()
+    SqlFault::new(FaultKind::Refused, Reason::RefusedIdentity, message).with_hint(hint).into()
 }
 
 /// Asks both at once. The one that answers second may be away.
@@ -243,7 +244,7 @@ async fn within(
         Ok(second) => second,
         Err(_) => {
             let message = format!("no answer within {SECOND_WAIT:?}, and nothing waits for it now");
-            Err(SqlFault::new(FaultKind::Unavailable, "unavailable.shadow", message).on(side))
+            Err(SqlFault::new(FaultKind::Unavailable, Reason::UnavailableShadow, message).on(side))
         }
     }
 }

@@ -42,6 +42,7 @@ use crate::config::Config;
 use crate::control::member::Membership;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::grpc::health::Health;
 use crate::grpc::migration::{self, MigrationService};
@@ -316,7 +317,7 @@ fn watch_capture(
                 Err(AppError::Database(fault)) => return Err(fault),
                 Err(error) => {
                     let kind = crate::domain::fault::FaultKind::Internal;
-                    return Err(SqlFault::new(kind, "capture.check", error.to_string()));
+                    return Err(SqlFault::new(kind, Reason::CaptureCheck, error.to_string()));
                 }
             };
             for table in check.uncaptured.iter().chain(&check.strays) {

@@ -11,6 +11,7 @@ use crate::app::{noting, setup};
 use crate::config::Config;
 use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::ports::admin::PhaseHooks;
 use crate::postgres::capture::{Refusal, Report};
@@ -61,7 +62,7 @@ fn all_captured(report: &Report) -> Result<(), SqlFault> {
     }
     let tables = report.refused.iter().map(told).collect::<Vec<_>>().join("; ");
     let message = format!("not all tables can be captured: {tables}");
-    Err(SqlFault::new(FaultKind::Precondition, "refused.capture", message)
+    Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedCapture, message)
         .with_hint("mend them, or name them in tables.exclude"))
 }
 
@@ -97,6 +98,6 @@ pub(super) fn told(refusal: &Refusal) -> String {
 pub(super) fn fault(error: AppError) -> SqlFault {
     match error {
         AppError::Database(fault) => fault,
-        other => SqlFault::new(FaultKind::Precondition, "refused.setup", other.to_string()),
+        other => SqlFault::new(FaultKind::Precondition, Reason::RefusedSetup, other.to_string()),
     }
 }

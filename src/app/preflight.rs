@@ -4,6 +4,7 @@ use crate::app::databases::Databases;
 use crate::app::{AppError, setup};
 use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::capture::Refusal;
@@ -61,7 +62,7 @@ pub async fn check(
         && asked_both
     {
         let message = format!("table {name} is not of the migration");
-        let fault = SqlFault::new(FaultKind::NotFound, "check.table", message);
+        let fault = SqlFault::new(FaultKind::NotFound, Reason::CheckTable, message);
         let hint = "write schema.table as the source has it; see tables.map and tables.exclude";
         return Err(fault.with_hint(hint).into());
     }

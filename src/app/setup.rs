@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::control::{self, PhaseChange, set_phase};
 use crate::domain::control::{ControlState, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::capture::{self, Refusal};
@@ -340,7 +341,7 @@ pub async fn remove_capture(databases: &Databases) -> Result<u64, AppError> {
 
 fn in_use() -> AppError {
     let message = "the phase relies on capture: without it writes would be lost on the shadow";
-    SqlFault::new(FaultKind::Refused, "refused.capture_in_use", message)
+    SqlFault::new(FaultKind::Refused, Reason::RefusedCaptureInUse, message)
         .with_hint(
             "go back to source_only first, which needs a sidecar that runs: `segue phase back`, and \
              from dual_write `segue phase back --give-up-copy`",

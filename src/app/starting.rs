@@ -8,6 +8,7 @@ use crate::app::setup::{CaptureCheck, check_capture, check_side, phase_of};
 use crate::app::{AppError, callers};
 use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::postgres::pool::Lease;
 use crate::postgres::schema::{self, Permission, SetupError};
@@ -110,7 +111,7 @@ async fn other_session(
     let shadow = session.side().other();
     tokio::time::timeout(SHADOW_WAIT, other).await.unwrap_or_else(|_| {
         let message = format!("no answer within {SHADOW_WAIT:?}, and nothing waits for it now");
-        Err(SqlFault::new(FaultKind::Unavailable, "unavailable.shadow", message).on(shadow))
+        Err(SqlFault::new(FaultKind::Unavailable, Reason::UnavailableShadow, message).on(shadow))
     })
 }
 

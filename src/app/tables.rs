@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::domain::control::ControlRow;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::history::{Event, EventKind, Figures, Standing};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::ports::control::ControlStore;
@@ -114,18 +115,18 @@ pub async fn retire(
     let named = |it: &&Listed| it.mapping.on(side) == table || it.mapping.source == *table;
     let Some(found) = listed.iter().find(named) else {
         let message = format!("table {table} is not part of the migration, and never was");
-        return Err(refused("refused.table_unknown", message, "see `segue tables list`"));
+        return Err(refused(Reason::RefusedTableUnknown, message, "see `segue tables list`"));
     };
     if found.mapping.source.schema == "segue" {
         let message = format!("{table} is segue's own");
-        return Err(refused("refused.table_own", message, "see `segue tables list`"));
+        return Err(refused(Reason::RefusedTableOwn, message, "see `segue tables list`"));
     }
     if found.state == State::Migrated {
         let message =
             format!("table {table} is on the {side} and to be migrated: its writes would be lost");
         let hint =
             "name it in tables.exclude (or take it out of tables.map) at every sidecar first";
-        return Err(refused("refused.table_migrated", message, hint));
+        return Err(refused(Reason::RefusedTableMigrated, message, hint));
     }
     let mut done = Retirement::default();
     // The primary first: what it captures no more, the other side need not know.
@@ -165,12 +166,12 @@ pub async fn adopt(
     };
     let Some(found) = listed.iter().find(is_retired) else {
         let message = format!("table {table} is not retired");
-        return Err(refused("refused.table_not_retired", message, "see `segue tables list`"));
+        return Err(refused(Reason::RefusedTableNotRetired, message, "see `segue tables list`"));
     };
     if is_left_out(config, &found.mapping) {
         let message = format!("the configuration leaves table {table} out");
         let hint = "take it out of tables.exclude (or name it in tables.map) first";
-        return Err(refused("refused.table_excluded", message, hint));
+        return Err(refused(Reason::RefusedTableExcluded, message, hint));
     }
     for side in [side.other(), side] {
         let session = databases.own().of(side).get().await?;
@@ -204,7 +205,7 @@ async fn primary(databases: &Databases) -> Result<(Side, ControlRow), AppError> 
     let latest = rows.into_iter().flatten().max_by_key(|row| row.state.epoch);
     let row = latest.ok_or_else(|| {
         let message = "segue has not been set up in these databases".to_owned();
-        refused("refused.not_set_up", message, "run `segue init`")
+        refused(Reason::RefusedNotSetUp, message, "run `segue init`")
     })?;
     Ok((row.state.phase.primary(), row))
 }
@@ -231,6 +232,6 @@ async fn note(
     Ok(ControlTable::new(databases.own()).record(side, event, None).await?)
 }
 
-fn refused(reason: &'static str, message: String, hint: &str) -> AppError {
+fn refused(reason: Reason, message: String, hint: &str) -> AppError {
     SqlFault::new(FaultKind::Refused, reason, message).with_hint(hint).into()
 }

@@ -13,6 +13,7 @@ use crate::app::sweeping;
 use crate::config::Config;
 use crate::control;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::table::TableName;
 use crate::domain::verify::{Discrepancy, Finding};
 use crate::postgres::control::ControlTable;
@@ -303,7 +304,7 @@ pub(super) fn chosen(
             1 => continue,
             _ => format!("there is a table {name:?} in more than one schema; write SCHEMA.TABLE"),
         };
-        return Err(SqlFault::new(FaultKind::NotFound, "verify.table", message));
+        return Err(SqlFault::new(FaultKind::NotFound, Reason::VerifyTable, message));
     }
     let wanted = |(table, _): &verify::Verifiable| {
         names.is_empty() || names.iter().any(|name| named(table, name))

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::domain::control::{ControlRow, ControlState, Percentage, Phase, ReadsOff, Version};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::history::{Event, EventKind, Figures, Standing};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::ports::control::{ControlChange, ControlStore};
 
@@ -101,7 +102,7 @@ pub async fn change(
             "from {} to {} another database becomes the primary, which takes a cutover",
             present.state.phase, change.phase
         );
-        return Err(SqlFault::new(FaultKind::Refused, "refused.own_command", message)
+        return Err(SqlFault::new(FaultKind::Refused, Reason::RefusedOwnCommand, message)
             .with_hint("run `segue cutover` or `segue rollback`"));
     }
     let to = change.row_after(present);
@@ -165,7 +166,7 @@ pub(super) fn standing(row: &ControlRow) -> Standing {
 
 pub(super) fn somebody_was_faster(side: Side) -> SqlFault {
     let message = "someone else changed the control row at the same time";
-    SqlFault::new(FaultKind::Precondition, "control.changed", message)
+    SqlFault::new(FaultKind::Precondition, Reason::ControlChanged, message)
         .on(side)
         .with_hint("look at `segue status`, then try again")
 }

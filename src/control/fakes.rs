@@ -12,6 +12,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::{Fleet, Member, MemberId};
 use crate::domain::history::{Event, Recorded};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
 use crate::ports::fleet::{FleetStore, Renewal, Renewed};
@@ -79,7 +80,11 @@ impl Rows {
     ) -> BoxFuture<'static, Result<T, SqlFault>> {
         let mut state = self.0.lock().unwrap();
         let answer = if state.away {
-            Err(SqlFault::new(FaultKind::Unavailable, "away", "connection refused"))
+            Err(SqlFault::new(
+                FaultKind::Unavailable,
+                Reason::UnavailableConnect,
+                "connection refused",
+            ))
         } else {
             Ok(work(&mut state))
         };

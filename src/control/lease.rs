@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 
 /// What the member has.
@@ -41,7 +42,7 @@ impl Lease {
             "this sidecar ({name}) has no lease on the {primary}, which it could not renew within \
              {lease:?}{why}"
         );
-        SqlFault::new(FaultKind::Unavailable, "unavailable.lease", message)
+        SqlFault::new(FaultKind::Unavailable, Reason::UnavailableLease, message)
             .with_hint("nothing was applied; try again, here or at another sidecar")
             .on(primary)
             .retryable()

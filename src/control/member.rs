@@ -25,6 +25,7 @@ use crate::control::target_passes::TargetPasses;
 use crate::domain::control::{ControlState, Percentage, Version};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::MemberId;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::ports::fleet::{FleetStore, Renewal, Renewed};
 use crate::ports::relations::Relations;
@@ -208,7 +209,7 @@ impl Membership {
             Err(_) => {
                 let message = "the primary did not answer a lease's renewal in time";
                 let kind = FaultKind::DeadlineExceeded;
-                Err(SqlFault::new(kind, "lease.timeout", message).on(side))
+                Err(SqlFault::new(kind, Reason::LeaseTimeout, message).on(side))
             }
         };
         match renewed {
@@ -273,9 +274,13 @@ impl Membership {
             // The sender lives as long as this member: an error cannot come.
             if timeout_at(until, hold.changed()).await.is_err() {
                 let message = "writes are held for a change of the primary that takes too long";
-                return Err(SqlFault::new(FaultKind::Unavailable, "unavailable.held", message)
-                    .with_hint("nothing was applied; try again")
-                    .retryable());
+                return Err(SqlFault::new(
+                    FaultKind::Unavailable,
+                    Reason::UnavailableHeld,
+                    message,
+                )
+                .with_hint("nothing was applied; try again")
+                .retryable());
             }
         }
     }
@@ -439,7 +444,7 @@ mod tests {
         assert!(member.admit_read().is_ok());
         tokio::time::advance(Duration::from_millis(1)).await;
         let fault = write(&member).await.unwrap_err();
-        assert_eq!((fault.kind, fault.reason), (FaultKind::Unavailable, "unavailable.lease"));
+        assert_eq!((fault.kind, fault.reason), (FaultKind::Unavailable, Reason::UnavailableLease));
         assert!(fault.retryable && fault.outcome == Outcome::NotApplied);
         assert!(fault.message.contains("connection refused"), "{fault}");
         assert!(member.admit_write(Entering::Continuing, None).await.is_err());
@@ -478,7 +483,7 @@ mod tests {
         tokio::time::advance(LEASE).await;
         member.inner.control.offer(Side::Source, &row, Instant::now());
         let fault = member.admit_read().unwrap_err();
-        assert!(fault.reason == "unavailable.lease" && fault.retryable, "{fault}");
+        assert!(fault.reason == Reason::UnavailableLease && fault.retryable, "{fault}");
         member.renew().await.unwrap();
         assert!(member.admit_read().is_ok());
     }
@@ -590,7 +595,10 @@ mod tests {
         let deadline = std::time::Instant::now() + Duration::from_secs(1);
         for deadline in [None, Some(deadline)] {
             let fault = member.admit_write(Entering::New, deadline).await.unwrap_err();
-            assert_eq!((fault.kind, fault.reason), (FaultKind::Unavailable, "unavailable.held"));
+            assert_eq!(
+                (fault.kind, fault.reason),
+                (FaultKind::Unavailable, Reason::UnavailableHeld)
+            );
             assert!(fault.retryable && fault.outcome == Outcome::NotApplied);
         }
     }

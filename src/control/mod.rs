@@ -32,6 +32,7 @@ use tokio::time::Instant;
 
 use crate::domain::control::{ControlRow, ControlState};
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::ports::ControlView;
 use crate::ports::control::ControlStore;
@@ -205,7 +206,7 @@ async fn timed<T>(
 ) -> Result<T, SqlFault> {
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
         let message = format!("the control tables did not answer within {limit:?}");
-        Err(SqlFault::new(FaultKind::DeadlineExceeded, "control.timeout", message).on(side))
+        Err(SqlFault::new(FaultKind::DeadlineExceeded, Reason::ControlTimeout, message).on(side))
     })
 }
 
@@ -219,7 +220,7 @@ fn decide(readings: Readings) -> Result<ControlRow, SqlFault> {
         (Err(fault), _) | (_, Err(fault)) => Err(fault),
         (Ok(None), Ok(None)) => Err(SqlFault::new(
             FaultKind::Precondition,
-            "control.absent",
+            Reason::ControlAbsent,
             "segue.control has no row on either side",
         )
         .with_hint("run `segue init` first")),
@@ -243,7 +244,7 @@ fn alone(
         "the {side}'s control row says {}, so the {primary}'s counts, and it cannot be read: {why}",
         row.state.phase
     );
-    let fault = SqlFault::new(FaultKind::Unavailable, "control.primary_unreadable", message);
+    let fault = SqlFault::new(FaultKind::Unavailable, Reason::ControlPrimaryUnreadable, message);
     Err(fault.on(primary).with_hint(format!("make the {primary} reachable, then start again")))
 }
 
@@ -305,7 +306,7 @@ mod tests {
     }
 
     fn away() -> Result<Option<ControlRow>, SqlFault> {
-        Err(SqlFault::new(FaultKind::Unavailable, "away", "connection refused"))
+        Err(SqlFault::new(FaultKind::Unavailable, Reason::UnavailableConnect, "connection refused"))
     }
 
     #[test]

@@ -107,6 +107,7 @@ async fn first(store: &dyn ControlStore, wanted: &PhaseChange) -> Result<Control
 mod tests {
     use super::*;
     use crate::control::fakes::Rows;
+    use crate::domain::reason::Reason;
 
     fn to(phase: Phase) -> PhaseChange {
         PhaseChange { phase, reason: "a test".to_owned(), changed_by: "me".to_owned() }
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!((state.phase, rows.epochs()), (Phase::DualWrite, [Some(2), Some(2)]));
         rows.drop_row(Side::Source);
         let refused = begin(&rows, "me").await.unwrap_err();
-        assert_eq!(refused.reason, "control.primary_unreadable", "a copy does not count alone");
+        assert_eq!(refused.reason, Reason::ControlPrimaryUnreadable, "a copy does not count alone");
     }
 
     #[tokio::test]
@@ -159,7 +160,7 @@ mod tests {
             Change { percentage: Percentage::ALL, ..Change::phase(Phase::DualWrite, "two", "") };
         change(&rows, &row, one).await.unwrap();
         let refused = change(&rows, &row, other).await.unwrap_err();
-        assert_eq!(refused.reason, "control.changed");
+        assert_eq!(refused.reason, Reason::ControlChanged);
         // The percentage has no epoch of its own, and must be safe from this all the same.
         let row = rows.read(Side::Source).await.unwrap().unwrap();
         let set = |to| Change { percentage: to, ..Change::phase(Phase::ShadowRead, "me", "") };

@@ -16,6 +16,7 @@ use crate::control::{Control, timed};
 use crate::domain::control::{ControlRow, ReadsOff, Version};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::MemberId;
+use crate::domain::reason::Reason;
 use crate::ports::control::{ControlChange, ControlStore};
 use crate::ports::fleet::FleetStore;
 use crate::ports::target_reads::TargetReads;
@@ -83,7 +84,7 @@ impl FleetReads {
                     "reads of the target are not off yet: {}",
                     taken.waits_for().join("; ")
                 );
-                return Err(SqlFault::new(FaultKind::Unavailable, "shift.reads_off", message)
+                return Err(SqlFault::new(FaultKind::Unavailable, Reason::ShiftReadsOff, message)
                     .on(side)
                     .retryable());
             }

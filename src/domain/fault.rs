@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::domain::consistency::Token;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 
 /// Lost connections, resources, operators, the system underneath, and the server itself.
@@ -111,15 +112,11 @@ pub struct SqlFault {
     /// What is known of the effect.
     pub outcome: Outcome,
     /// A stable name of segue's own refusals, such as `refused.ddl`.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// What a later read must bring to be sure to see what became of the call.
     pub must_see: Option<Box<Token>>,
 }
 
-/// The reason of a fault that says that another call runs in the transaction.
-pub const IN_USE: &str = "transaction.in_use";
-/// The reason of a fault that says that the primary is on the other side by now.
-pub const NOT_PRIMARY: &str = "fence.not_primary";
 /// `read_only_sql_transaction`.
 const READ_ONLY: &str = "25006";
 
@@ -127,13 +124,13 @@ impl SqlFault {
     /// Whether a write was refused, with nothing applied, where the primary was thought to be:
     /// it is to be looked up again.
     pub fn says_look_again(&self) -> bool {
-        let refused = self.reason == NOT_PRIMARY || self.sqlstate == READ_ONLY;
+        let refused = self.reason == Reason::FenceNotPrimary || self.sqlstate == READ_ONLY;
         refused && self.outcome == Outcome::NotApplied
     }
 
     /// A fault of segue's own making: nothing was applied, and trying again as it is
     /// does not help.
-    pub fn new(kind: FaultKind, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(kind: FaultKind, reason: Reason, message: impl Into<String>) -> Self {
         Self {
             kind,
             sqlstate: String::new(),

@@ -29,6 +29,7 @@ pub mod pattern;
 pub mod pg_type;
 pub mod proof_age;
 pub mod reach;
+pub mod reason;
 pub mod relation;
 pub mod rounded;
 pub mod routing;

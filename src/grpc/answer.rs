@@ -14,6 +14,7 @@ use crate::domain::call::WriteItem;
 use crate::domain::consistency::Token;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pg_type::Column;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::grpc::encode::RowEncoder;
 use crate::grpc::proto::rows::Encoding as Encoded;
@@ -221,7 +222,11 @@ struct CellReader<'a> {
 impl<'a> CellReader<'a> {
     fn next_cell(&mut self) -> Result<Option<&'a [u8]>, SqlFault> {
         self.read().ok_or_else(|| {
-            SqlFault::new(FaultKind::Internal, "batch", "a batch of rows is shorter than it says")
+            SqlFault::new(
+                FaultKind::Internal,
+                Reason::Batch,
+                "a batch of rows is shorter than it says",
+            )
         })
     }
 
@@ -337,7 +342,7 @@ fn within(bytes: usize, bytes_max: usize) -> Result<(), SqlFault> {
         return Ok(());
     }
     let message = format!("a message of {bytes} bytes is larger than the {bytes_max} allowed");
-    Err(SqlFault::new(FaultKind::LimitExceeded, "limit.message_bytes", message).with_hint(
+    Err(SqlFault::new(FaultKind::LimitExceeded, Reason::LimitMessageBytes, message).with_hint(
         "select less at once, or raise limits.request_bytes_max and the client's own limit",
     ))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::cutover::{CutoverEnd, CutoverEvent, CutoverRequest, StepState};
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::grpc::operations::CutoverMessage;
 use crate::grpc::words::{self, lasting};
 use crate::grpc::{phases, proto, report};
@@ -23,7 +24,7 @@ pub(super) fn request(request: proto::StartCutoverRequest) -> Result<CutoverRequ
     Ok(CutoverRequest { to, rehearse, force, pause_max, by: actor, reason })
 }
 
-const INVALID: &str = "invalid.cutover";
+const INVALID: Reason = Reason::InvalidCutover;
 
 fn invalid(message: impl Into<String>) -> SqlFault {
     SqlFault::new(FaultKind::InvalidArgument, INVALID, message)

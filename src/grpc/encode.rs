@@ -5,6 +5,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pg_type::Column;
+use crate::domain::reason::Reason;
 use crate::domain::value::{Date, Interval, Timestamp};
 use crate::grpc::proto;
 use crate::grpc::rows::{EncodedRows, ROWS_TAG};
@@ -58,7 +59,7 @@ impl RowEncoder {
         };
         value::decode(&column.ty, cell, self).map_err(|error| {
             let message = format!("column {:?} cannot be decoded: {error}", column.name);
-            SqlFault::new(FaultKind::Internal, "decode", message)
+            SqlFault::new(FaultKind::Internal, Reason::Decode, message)
                 .with_hint("ask for ENCODING_PACKED, and report this")
         })
     }

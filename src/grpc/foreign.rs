@@ -2,6 +2,7 @@
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::foreign::{ForeignTable, ForeignWriter};
+use crate::domain::reason::Reason;
 use crate::grpc::proto;
 use crate::grpc::words::{self, at};
 
@@ -37,7 +38,11 @@ pub(super) fn resolution(
     for (name, given) in [("reason", &reason), ("actor", &actor)] {
         if given.trim().is_empty() {
             let message = format!("{name} is empty; what is resolved is kept on record");
-            return Err(SqlFault::new(FaultKind::InvalidArgument, "invalid.resolution", message));
+            return Err(SqlFault::new(
+                FaultKind::InvalidArgument,
+                Reason::InvalidResolution,
+                message,
+            ));
         }
     }
     Ok(((!id.is_empty()).then_some(id), actor, reason))
@@ -49,6 +54,6 @@ pub(super) fn unknown(id: Option<&str>) -> SqlFault {
         Some(id) => format!("no program that is to be resolved has the id {id:?}"),
         None => "there is no program to be resolved".to_owned(),
     };
-    SqlFault::new(FaultKind::NotFound, "unknown.writer", message)
+    SqlFault::new(FaultKind::NotFound, Reason::UnknownWriter, message)
         .with_hint("`segue drift` shows who wrote, with the id")
 }

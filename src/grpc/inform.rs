@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::grpc::call::Call;
 use crate::grpc::sql::SqlService;
 use crate::grpc::{answer, pipeline, proto, request, status};
@@ -82,5 +83,5 @@ fn duration(duration: Duration) -> prost_types::Duration {
 }
 
 fn deadline_passed() -> SqlFault {
-    SqlFault::new(FaultKind::DeadlineExceeded, "deadline", "the deadline passed")
+    SqlFault::new(FaultKind::DeadlineExceeded, Reason::Deadline, "the deadline passed")
 }

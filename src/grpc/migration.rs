@@ -12,6 +12,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::foreign::ForeignWriter;
 use crate::domain::mismatch::{Mismatch, Resolution};
 use crate::domain::operation::{Document, OperationId, OperationRequest};
+use crate::domain::reason::Reason;
 use crate::domain::step::Asked;
 use crate::domain::table::TableName;
 use crate::grpc::report::report;
@@ -178,7 +179,8 @@ impl proto::migration_server::Migration for MigrationService {
         &self,
         request: Request<proto::WatchStatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
-        let interval = words::given(request.into_inner().interval, "interval", "invalid.interval");
+        let interval =
+            words::given(request.into_inner().interval, "interval", Reason::InvalidInterval);
         let interval = interval.map_err(|fault| refuse(&fault))?.unwrap_or(WATCH_DEFAULT);
         let interval = interval.max(WATCH_MIN);
         let mut ticks = tokio::time::interval(interval);
@@ -222,7 +224,7 @@ impl proto::migration_server::Migration for MigrationService {
         let resolved = resolved.map_err(|fault| refuse(&fault))?;
         if resolved == 0 {
             let message = format!("no open entry of the list has the fingerprint {fingerprint:?}");
-            let fault = SqlFault::new(FaultKind::NotFound, "unknown.fingerprint", message)
+            let fault = SqlFault::new(FaultKind::NotFound, Reason::UnknownFingerprint, message)
                 .with_hint("`segue mismatches` shows it as the id");
             return Err(refuse(&fault));
         }
@@ -292,7 +294,7 @@ impl proto::migration_server::Migration for MigrationService {
         let rate = request.get_ref().rate;
         if !(0.0..=1.0).contains(&rate) {
             let message = format!("a rate of {rate} is not between 0 and 1");
-            let fault = SqlFault::new(FaultKind::InvalidArgument, "invalid.rate", message);
+            let fault = SqlFault::new(FaultKind::InvalidArgument, Reason::InvalidRate, message);
             return Err(refuse(&fault));
         }
         let previous_rate = self.parts.sampling.set_rate(rate);
@@ -347,14 +349,15 @@ fn table(given: &str) -> Result<Option<TableName>, SqlFault> {
     }
     let (schema, name) = given.split_once('.').ok_or_else(|| {
         let message = format!("{given:?} is not a table: write it as schema.table");
-        SqlFault::new(FaultKind::InvalidArgument, "invalid.table", message)
+        SqlFault::new(FaultKind::InvalidArgument, Reason::InvalidTable, message)
     })?;
     Ok(Some(TableName::new(schema, name)))
 }
 
 fn resolution(request: proto::ResolveMismatchRequest) -> Result<Resolution, SqlFault> {
-    let invalid =
-        |message: String| SqlFault::new(FaultKind::InvalidArgument, "invalid.resolution", message);
+    let invalid = |message: String| {
+        SqlFault::new(FaultKind::InvalidArgument, Reason::InvalidResolution, message)
+    };
     let verdict = request.verdict();
     let proto::ResolveMismatchRequest { fingerprint, actor, reason, .. } = request;
     for (name, given) in [("fingerprint", &fingerprint), ("reason", &reason), ("actor", &actor)] {

@@ -9,6 +9,7 @@ use crate::domain::cutover::CutoverEvent;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::MemberId;
 use crate::domain::operation::{Cancellation, Document, Followed, OperationId, OperationRequest};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::step::Asked;
 use crate::grpc::proto::operation::Request;
@@ -17,7 +18,7 @@ use crate::grpc::words::{self, at, word};
 use crate::grpc::{cutover, report};
 use crate::preflight::Code;
 
-const INVALID: &str = "invalid.operation";
+const INVALID: Reason = Reason::InvalidOperation;
 
 fn invalid(message: impl Into<String>) -> SqlFault {
     SqlFault::new(FaultKind::InvalidArgument, INVALID, message)
@@ -187,7 +188,7 @@ pub fn encoded(message: &impl Message) -> Document {
 pub fn decoded<M: Message + Default>(document: &Document) -> Result<M, SqlFault> {
     M::decode(document.0.as_slice()).map_err(|error| {
         let message = format!("an operation that is kept cannot be read: {error}");
-        SqlFault::new(FaultKind::Precondition, "operation.unreadable", message)
+        SqlFault::new(FaultKind::Precondition, Reason::OperationUnreadable, message)
             .with_hint("it may be of a newer segue; ask a sidecar of that version")
     })
 }

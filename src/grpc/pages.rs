@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::page::{Cursor, Page, PageRequest};
+use crate::domain::reason::Reason;
 
 /// Entries of a page whose request names no size.
 const SIZE_DEFAULT: u32 = 100;
@@ -60,7 +61,7 @@ fn decode(list: &str, token: &str) -> Result<Cursor, SqlFault> {
 /// A token that is not of this list.
 pub(super) fn refused() -> SqlFault {
     let message = "page_token was not made by segue for this list";
-    SqlFault::new(FaultKind::InvalidArgument, "invalid.page_token", message).with_hint(
+    SqlFault::new(FaultKind::InvalidArgument, Reason::InvalidPageToken, message).with_hint(
         "hand next_page_token back as it came, with the other fields of the request unchanged, or \
          begin again without a token",
     )
@@ -97,7 +98,7 @@ pub(super) fn unseen<T>(
         given.extend(page.items.iter().map(name));
         if given.len() > GIVEN_MAX {
             let message = format!("the list has more than {GIVEN_MAX} entries");
-            return Err(SqlFault::new(FaultKind::LimitExceeded, "list.too_long", message)
+            return Err(SqlFault::new(FaultKind::LimitExceeded, Reason::ListTooLong, message)
                 .with_hint("resolve entries, and list again"));
         }
         page.next = Some(Cursor(given));

@@ -7,6 +7,7 @@ use futures_util::stream::{Peekable, Stream, StreamExt};
 use prost::Message;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::grpc::answer::{COLUMNS_BYTES, Frame, Frames};
 use crate::grpc::proto;
 use crate::stack::call::ReadAnswer;
@@ -70,5 +71,5 @@ impl Parts {
 }
 
 fn no_footer() -> SqlFault {
-    SqlFault::new(FaultKind::Internal, "answer", "the answer ended before its end")
+    SqlFault::new(FaultKind::Internal, Reason::Answer, "the answer ended before its end")
 }

@@ -9,6 +9,7 @@ use crate::domain::fleet::Member;
 use crate::domain::gate::{Gate, Progress};
 use crate::domain::history::Recorded;
 use crate::domain::reach::Noted;
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::FleetStatus;
 use crate::domain::step::{Asked, PhaseReport, Step, Stepped};
@@ -42,7 +43,7 @@ pub(super) fn step(request: proto::ChangePhaseRequest) -> Result<(Step, Asked), 
 }
 
 fn invalid(message: impl Into<String>) -> SqlFault {
-    SqlFault::new(FaultKind::InvalidArgument, "invalid.step", message)
+    SqlFault::new(FaultKind::InvalidArgument, Reason::InvalidStep, message)
 }
 
 pub(super) fn stepped(stepped: Stepped) -> proto::ChangePhaseResponse {

@@ -12,6 +12,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::grpc::status;
 use crate::telemetry::metrics::{Method, Metrics};
 
@@ -82,12 +83,12 @@ fn fault(found: &Status, request_bytes_max: usize) -> Option<SqlFault> {
         Code::OutOfRange => {
             let message =
                 format!("the request is larger than the {request_bytes_max} bytes allowed");
-            SqlFault::new(FaultKind::LimitExceeded, "limit.request_bytes", message)
+            SqlFault::new(FaultKind::LimitExceeded, Reason::LimitRequestBytes, message)
                 .with_hint("send less at once, or raise limits.request_bytes_max")
         }
         Code::Internal => {
             let message = "the request is no message of the protocol";
-            SqlFault::new(FaultKind::InvalidArgument, "invalid.request", message)
+            SqlFault::new(FaultKind::InvalidArgument, Reason::InvalidRequest, message)
                 .with_hint("make the client's stubs from proto/segue/v1")
         }
         _ => return None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::domain::call::{InTransaction, Isolation, TransactionId, TransactionOptions, Which};
 use crate::domain::consistency::Token;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::value::{Array, Date, Interval, Timestamp, Value};
 use crate::grpc::proto;
 use crate::grpc::proto::transaction_selector::Selector;
@@ -31,7 +32,8 @@ pub(super) struct TransactionLimits {
 
 /// The statement of a call.
 pub(super) fn statement(given: Option<proto::Statement>) -> Result<CalledStatement, SqlFault> {
-    let absent = || invalid("invalid.statement", "the call has no statement: give sql or a name");
+    let absent =
+        || invalid(Reason::InvalidStatement, "the call has no statement: give sql or a name");
     let proto::Statement { text, params } = given.ok_or_else(absent)?;
     let text = match text.ok_or_else(absent)? {
         proto::statement::Text::Sql(sql) => Text::Sql(sql.into()),
@@ -39,7 +41,7 @@ pub(super) fn statement(given: Option<proto::Statement>) -> Result<CalledStateme
     };
     let params = params.into_iter().enumerate().map(|(index, given)| {
         value(given).map_err(|problem| {
-            invalid("invalid.parameter", format!("parameter ${}: {problem}", index + 1))
+            invalid(Reason::InvalidParameter, format!("parameter ${}: {problem}", index + 1))
         })
     });
     Ok(CalledStatement { text, params: params.collect::<Result<_, _>>()? })
@@ -57,7 +59,7 @@ pub(super) fn transaction(
         None => {
             let message = "the transaction selector has neither `id` nor `begin`: set one, or leave \
                            the selector out to run outside transactions";
-            return Err(invalid("invalid.transaction_selector", message));
+            return Err(invalid(Reason::InvalidTransactionSelector, message));
         }
     };
     Ok(Some(InTransaction { which, commits: given.commit }))
@@ -69,7 +71,7 @@ pub(super) fn transaction_required(given: &str) -> Result<TransactionId, SqlFaul
     let id = digits.then(|| u128::from_str_radix(given, 16).ok()).flatten();
     id.map(TransactionId).ok_or_else(|| {
         invalid(
-            "invalid.transaction_id",
+            Reason::InvalidTransactionId,
             "the transaction id is not 32 hexadecimal digits: pass the one that Begin gave",
         )
     })
@@ -94,13 +96,16 @@ pub(super) fn routing_key(given: &str) -> Result<Option<Arc<str>>, SqlFault> {
 pub(super) fn consistency_tokens(given: &[String]) -> Result<Token, SqlFault> {
     if given.len() > TOKENS_MAX {
         let message = format!("{} consistency tokens are more than {TOKENS_MAX}", given.len());
-        let fault = SqlFault::new(FaultKind::LimitExceeded, "limit.consistency_tokens", message);
+        let fault =
+            SqlFault::new(FaultKind::LimitExceeded, Reason::LimitConsistencyTokens, message);
         return Err(fault.with_hint("bring those of the answers since the last call"));
     }
     let mut all = Token::default();
     for text in given {
         let token = text.parse::<Token>();
-        all.absorb(token.map_err(|error| invalid("invalid.consistency_token", error.to_string()))?);
+        all.absorb(
+            token.map_err(|error| invalid(Reason::InvalidConsistencyToken, error.to_string()))?,
+        );
     }
     Ok(all)
 }
@@ -117,7 +122,7 @@ pub(super) fn transaction_options(
         Ok(proto::Isolation::Serializable) => Some(Isolation::Serializable),
         Err(_) => {
             let message = format!("there is no isolation level {}", given.isolation);
-            return Err(invalid("invalid.isolation", message));
+            return Err(invalid(Reason::InvalidIsolation, message));
         }
     };
     let within = |field: &str, given: Option<&prost_types::Duration>, max: Duration| {
@@ -139,7 +144,7 @@ pub(super) fn duration(
     let Some(given) = given else { return Ok(None) };
     let duration = Duration::try_from(*given).map_err(|_| {
         let message = format!("{field} must not be negative, found {given}");
-        invalid("invalid.duration", message)
+        invalid(Reason::InvalidDuration, message)
     })?;
     Ok((!duration.is_zero()).then_some(duration))
 }
@@ -153,7 +158,7 @@ pub(super) fn encoding(given: i32) -> Result<proto::Encoding, SqlFault> {
             let message = format!(
                 "there is no encoding {given}: ENCODING_TYPED is 1 and ENCODING_PACKED is 2"
             );
-            Err(invalid("invalid.encoding", message))
+            Err(invalid(Reason::InvalidEncoding, message))
         }
     }
 }
@@ -167,12 +172,12 @@ fn key(field: &str, given: &str, bytes_max: usize) -> Result<Option<Arc<str>>, S
             "the {field} has {} bytes; it may have 1 to {bytes_max}, none of them NUL",
             given.len()
         );
-        return Err(invalid("invalid.key", message));
+        return Err(invalid(Reason::InvalidKey, message));
     }
     Ok(Some(given.into()))
 }
 
-fn invalid(reason: &'static str, message: impl Into<String>) -> SqlFault {
+fn invalid(reason: Reason, message: impl Into<String>) -> SqlFault {
     SqlFault::new(FaultKind::InvalidArgument, reason, message)
 }
 

@@ -2,6 +2,7 @@
 
 use crate::domain::call::{InTransaction, ResultLimits};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::reason::Reason;
 use crate::grpc::call::Call;
 use crate::grpc::parts::Parts;
 use crate::grpc::request::TransactionLimits;
@@ -240,5 +241,5 @@ impl Told {
 }
 
 fn no_item() -> SqlFault {
-    SqlFault::new(FaultKind::Internal, "answer", "the answer does not belong to the call")
+    SqlFault::new(FaultKind::Internal, Reason::Answer, "the answer does not belong to the call")
 }

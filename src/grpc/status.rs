@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::pb;
 
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::grpc::proto;
 
@@ -61,9 +62,9 @@ pub(super) fn of_fault(fault: &SqlFault, deadline: Option<Instant>) -> (Code, pb
 /// By the rules of `google.rpc.ErrorInfo`: capitals, digits and underscores.
 fn info_reason(fault: &SqlFault) -> String {
     match (fault.reason, fault.sqlstate.as_str()) {
-        ("", "") => "UNKNOWN".to_owned(),
-        ("", sqlstate) => format!("SQLSTATE_{sqlstate}"),
-        (reason, _) => reason.to_ascii_uppercase().replace(['.', '-'], "_"),
+        (Reason::Database, "") => "UNKNOWN".to_owned(),
+        (Reason::Database, sqlstate) => format!("SQLSTATE_{sqlstate}"),
+        (reason, _) => reason.as_str().to_ascii_uppercase().replace('.', "_"),
     }
 }
 
@@ -87,7 +88,7 @@ pub(super) fn sql_error(fault: &SqlFault) -> proto::SqlError {
         side: fault.side.map_or(proto::Side::Unspecified, side).into(),
         retryable: fault.retryable,
         outcome: outcome.into(),
-        reason: fault.reason.to_owned(),
+        reason: fault.reason.as_str().to_owned(),
         consistency_token: fault.must_see.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
@@ -216,7 +217,8 @@ mod tests {
     use super::*;
 
     fn database(sqlstate: &str) -> SqlFault {
-        let mut fault = SqlFault::new(FaultKind::Database, "", "failed").on(Side::Source);
+        let mut fault =
+            SqlFault::new(FaultKind::Database, Reason::Database, "failed").on(Side::Source);
         fault.sqlstate = sqlstate.to_owned();
         fault
     }
@@ -280,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_lost_connection_is_never_unavailable() {
-        let lost = SqlFault::new(FaultKind::ConnectionLost, "lost", "lost");
+        let lost = SqlFault::new(FaultKind::ConnectionLost, Reason::ConnectionLost, "lost");
         let unknown = lost.clone().with_outcome(Outcome::Unknown).retryable();
         assert_eq!(from_fault(&unknown, None).code(), Code::Unknown);
         assert_eq!(detail(&from_fault(&unknown, None)).0.details.len(), 2, "no RetryInfo");
@@ -303,7 +305,7 @@ mod tests {
             assert_eq!(info.domain, "segue");
             info.reason
         };
-        let own = SqlFault::new(FaultKind::Refused, "refused.two_phase", "refused");
+        let own = SqlFault::new(FaultKind::Refused, Reason::RefusedTwoPhase, "refused");
         assert_eq!(info(&own), "REFUSED_TWO_PHASE");
         assert_eq!(info(&database("42501")), "SQLSTATE_42501");
         assert_eq!(info(&database("")), "UNKNOWN");

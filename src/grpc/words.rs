@@ -8,6 +8,7 @@ use crate::domain::cutover::{CutoverStep, StepState};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::gate::Mark;
 use crate::domain::history::EventKind;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::verdict::Verdict;
 use crate::grpc::proto;
@@ -146,7 +147,7 @@ pub fn of_millis(millis: f64) -> Option<prost_types::Duration> {
 pub(super) fn given(
     duration: Option<prost_types::Duration>,
     field: &str,
-    reason: &'static str,
+    reason: Reason,
 ) -> Result<Option<Duration>, SqlFault> {
     let Some(given) = duration else { return Ok(None) };
     match Duration::try_from(given) {

@@ -106,6 +106,7 @@ mod tests {
 
     use super::*;
     use crate::domain::fault::FaultKind;
+    use crate::domain::reason::Reason;
 
     #[derive(Default)]
     struct Fake {
@@ -116,7 +117,7 @@ mod tests {
     impl Upkeep for Fake {
         fn truncate_ring(&self) -> BoxFuture<'_, Result<u64, SqlFault>> {
             self.rings.fetch_add(1, Ordering::SeqCst);
-            Box::pin(async { Err(SqlFault::new(FaultKind::Unavailable, "test", "away")) })
+            Box::pin(async { Err(SqlFault::new(FaultKind::Unavailable, Reason::Internal, "away")) })
         }
 
         fn expire_idempotency(&self) -> BoxFuture<'_, Result<u64, SqlFault>> {
@@ -158,7 +159,7 @@ mod tests {
             let turn = counting.fetch_add(1, Ordering::SeqCst);
             Box::pin(async move {
                 match turn {
-                    0..12 => Err(SqlFault::new(FaultKind::Unavailable, "test", "away")),
+                    0..12 => Err(SqlFault::new(FaultKind::Unavailable, Reason::Internal, "away")),
                     _ => Ok(0),
                 }
             })

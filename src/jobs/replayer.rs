@@ -256,6 +256,7 @@ mod tests {
 
     use super::*;
     use crate::domain::fault::FaultKind;
+    use crate::domain::reason::Reason;
 
     /// So many batches of work, behind a door that may be shut.
     #[derive(Default)]
@@ -276,7 +277,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 self.at_once.fetch_sub(1, Ordering::SeqCst);
                 if self.shut.load(Ordering::SeqCst) {
-                    return Err(SqlFault::new(FaultKind::Unavailable, "test", "shut"));
+                    return Err(SqlFault::new(FaultKind::Unavailable, Reason::Internal, "shut"));
                 }
                 let left = self.batches.load(Ordering::SeqCst);
                 if left == 0 {

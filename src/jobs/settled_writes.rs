@@ -252,6 +252,7 @@ mod tests {
 
     use super::*;
     use crate::domain::fault::{FaultKind, SqlFault};
+    use crate::domain::reason::Reason;
     use crate::ports::settled::Waiting;
 
     struct Outbox {
@@ -271,7 +272,11 @@ mod tests {
             let writes = writes.iter().copied().filter(|write| known.contains(write)).collect();
             Box::pin(async move {
                 match away {
-                    true => Err(SqlFault::new(FaultKind::Unavailable, "away", "away")),
+                    true => Err(SqlFault::new(
+                        FaultKind::Unavailable,
+                        Reason::UnavailableConnect,
+                        "away",
+                    )),
                     false => Ok(Waiting { epoch: 4, writes }),
                 }
             })
@@ -282,7 +287,11 @@ mod tests {
             let since = self.waiting.lock().unwrap().first().map(|_| OutboxMark(50));
             Box::pin(async move {
                 match away {
-                    true => Err(SqlFault::new(FaultKind::Unavailable, "away", "away")),
+                    true => Err(SqlFault::new(
+                        FaultKind::Unavailable,
+                        Reason::UnavailableConnect,
+                        "away",
+                    )),
                     false => Ok(Oldest { epoch: 4, now: OutboxMark(100), since }),
                 }
             })

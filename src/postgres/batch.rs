@@ -19,6 +19,7 @@ use super::session::{ServerFacts, Session};
 use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
+use crate::domain::reason::Reason;
 use crate::ports::WriteRequest;
 
 /// A ROLLBACK that takes longer waits for a statement, which is then cancelled.
@@ -175,7 +176,7 @@ fn within_limits(items: &[WriteItem], request: &WriteRequest) -> Result<(), SqlF
         "the statements return {rows} rows and {bytes} bytes, more than {} rows or {} bytes",
         limits.rows_max, limits.bytes_max
     );
-    Err(SqlFault::new(FaultKind::LimitExceeded, "limit.answer", message)
+    Err(SqlFault::new(FaultKind::LimitExceeded, Reason::LimitAnswer, message)
         .with_hint("return less, or raise the limit"))
 }
 
@@ -236,7 +237,7 @@ pub(super) async fn rollback(session: &Session) -> Result<(), SqlFault> {
 async fn replay(flight: InFlight, request: &WriteRequest) -> Result<WriteAnswer, SqlFault> {
     let session = flight.session()?;
     let Some(idempotency) = &request.idempotency else {
-        return Err(SqlFault::new(FaultKind::Internal, "internal", "a key without a key"));
+        return Err(SqlFault::new(FaultKind::Internal, Reason::Internal, "a key without a key"));
     };
     let seen = idempotency::look_up(session, idempotency).await;
     flight.landed(seen.as_ref().err());
@@ -245,7 +246,7 @@ async fn replay(flight: InFlight, request: &WriteRequest) -> Result<WriteAnswer,
         // The janitor has just removed it.
         Seen::Nothing => Err(SqlFault::new(
             FaultKind::Precondition,
-            "idempotency.expired",
+            Reason::IdempotencyExpired,
             "the idempotency key expired while the call ran",
         )
         .retryable()),

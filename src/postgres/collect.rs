@@ -7,6 +7,7 @@ use super::fault;
 use crate::domain::answer::{RowBatch, RowBatchBuilder};
 use crate::domain::call::ResultLimits;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 
 /// A batch is closed when it has so many bytes or rows.
@@ -76,7 +77,7 @@ impl Collector {
     }
 
     fn exceeded(&self, message: String) -> SqlFault {
-        SqlFault::new(FaultKind::LimitExceeded, "limit.answer", message)
+        SqlFault::new(FaultKind::LimitExceeded, Reason::LimitAnswer, message)
             .with_hint("ask for less with LIMIT or a narrower condition, or raise the limit")
             .on(self.side)
     }

@@ -21,6 +21,7 @@ use super::settings::{Purpose, SessionLimits, session_sql};
 use super::{fault, password, pooler, socket, tls};
 use crate::dialect::Dialect;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::dsn::{ChannelBinding, Dsn, Host, SslMode, TargetSession};
 use crate::value::{MONEY_SAMPLE_SQL, MoneyStyle};
@@ -174,13 +175,13 @@ impl Connector {
             }
         }
         Err(last.unwrap_or_else(|| {
-            fault::unavailable(self.side, "unavailable.connect", "no host is named")
+            fault::unavailable(self.side, Reason::UnavailableConnect, "no host is named")
         }))
     }
 
     fn unwanted(&self, host: &Host, wanted: TargetSession) -> SqlFault {
         let message = format!("{host} is not the kind of session wanted ({wanted:?})");
-        fault::unavailable(self.side, "unavailable.target_session", message)
+        fault::unavailable(self.side, Reason::UnavailableTargetSession, message)
     }
 
     async fn open_host(&self, host: &Host, purpose: Purpose) -> Result<Opened, SqlFault> {
@@ -188,7 +189,7 @@ impl Connector {
         let failed = |reason: String| {
             fault::unavailable(
                 self.side,
-                "unavailable.connect",
+                Reason::UnavailableConnect,
                 format!("cannot connect to {place}: {reason}"),
             )
         };
@@ -213,7 +214,7 @@ impl Connector {
         fault.kind = FaultKind::Unavailable;
         fault.outcome = Outcome::NotApplied;
         fault.retryable = true;
-        fault.reason = "unavailable.connect";
+        fault.reason = Reason::UnavailableConnect;
         fault.message = format!("cannot connect to {place}: {}", fault.message);
         fault.on(self.side)
     }
@@ -226,7 +227,7 @@ impl Connector {
     ) -> Result<Opened, SqlFault> {
         let unavailable = |error: &io::Error| {
             let message = format!("error connecting to server: {error}");
-            fault::unavailable(self.side, "unavailable.connect", message)
+            fault::unavailable(self.side, Reason::UnavailableConnect, message)
         };
         let config = self.driver_config(host)?;
         let socket = socket::open(&address).await.map_err(|error| unavailable(&error))?;
@@ -300,7 +301,7 @@ impl Connector {
             config.options(options);
         }
         let password = password::of(dsn, host)
-            .map_err(|error| fault::unavailable(self.side, "unavailable.password", error))?;
+            .map_err(|error| fault::unavailable(self.side, Reason::UnavailablePassword, error))?;
         if let Some(password) = password {
             config.password(password.expose());
         }
@@ -330,7 +331,7 @@ impl Connector {
         }
         Err(SqlFault::new(
             FaultKind::Refused,
-            "refused.transaction_pooler",
+            Reason::RefusedTransactionPooler,
             format!("a transaction pooler stands between segue and {}", self.dsn),
         )
         .with_hint(

@@ -14,6 +14,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::MemberId;
 use crate::domain::history::{Event, Recorded};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::ports::control::{ControlChange, ControlStore};
 use crate::postgres::fence::{mark, promote};
@@ -110,7 +111,7 @@ impl ControlTable {
             changed.notify_one();
         }
         let message = "the session that listens for changes has ended";
-        Err(SqlFault::new(FaultKind::ConnectionLost, "control.listen", message).on(side))
+        Err(SqlFault::new(FaultKind::ConnectionLost, Reason::ControlListen, message).on(side))
     }
 
     async fn change(
@@ -284,14 +285,14 @@ impl ControlStore for ControlTable {
 pub(in crate::postgres) fn number(number: u64, side: Side) -> Result<i64, SqlFault> {
     i64::try_from(number).map_err(|_| {
         let message = format!("{number} is above what segue.control holds");
-        SqlFault::new(FaultKind::Internal, "control.epoch", message).on(side)
+        SqlFault::new(FaultKind::Internal, Reason::ControlEpoch, message).on(side)
     })
 }
 
 /// A row of [`READ`].
 pub(in crate::postgres) fn control_row(row: &Row, side: Side) -> Result<ControlRow, SqlFault> {
     let unreadable = |message: String| {
-        SqlFault::new(FaultKind::Precondition, "control.unreadable", message)
+        SqlFault::new(FaultKind::Precondition, Reason::ControlUnreadable, message)
             .on(side)
             .with_hint("the row may be of a newer segue; run the version that wrote it")
     };

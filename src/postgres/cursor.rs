@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 
 /// A moment, as microseconds since 1970: what a database keeps of it.
 pub(in crate::postgres) fn of_time(at: SystemTime) -> String {
@@ -18,6 +19,6 @@ pub(in crate::postgres) fn time(part: &str) -> Result<SystemTime, SqlFault> {
 /// A cursor that is not of the list.
 pub(in crate::postgres) fn unknown() -> SqlFault {
     let message = "page_token was not made by segue for this list";
-    SqlFault::new(FaultKind::InvalidArgument, "invalid.page_token", message)
+    SqlFault::new(FaultKind::InvalidArgument, Reason::InvalidPageToken, message)
         .with_hint("begin again without a token")
 }

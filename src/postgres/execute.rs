@@ -8,6 +8,7 @@ use crate::dialect::Dialect;
 use crate::domain::call::BoundStatement;
 use crate::domain::fault::{FaultKind, Routine, SqlFault};
 use crate::domain::pg_type::PgType;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::value::Value;
 use crate::statement::{StatementKind, analyse};
@@ -59,7 +60,7 @@ fn uncaptured(sql: &str) -> Option<SqlFault> {
     let truncates = analyse(sql).is_ok_and(|it| it.kind == StatementKind::Truncate);
     truncates.then(|| {
         let message = "TRUNCATE is not captured on CockroachDB";
-        SqlFault::new(FaultKind::Refused, "refused.truncate", message)
+        SqlFault::new(FaultKind::Refused, Reason::RefusedTruncate, message)
             .with_hint("use DELETE, in parts where the table is large")
     })
 }
@@ -79,9 +80,13 @@ fn bind(
     if count != values.len() {
         let message =
             format!("the statement has {count} parameters, but the call {}", values.len());
-        return Err(SqlFault::new(FaultKind::InvalidArgument, "invalid.parameter_count", message)
-            .with_hint("give one value for each of $1, $2, …")
-            .on(side));
+        return Err(SqlFault::new(
+            FaultKind::InvalidArgument,
+            Reason::InvalidParameterCount,
+            message,
+        )
+        .with_hint("give one value for each of $1, $2, …")
+        .on(side));
     }
     wanted
         .iter()
@@ -90,7 +95,8 @@ fn bind(
         .map(|(index, (ty, value))| {
             let refused = |message: &str| {
                 let message = format!("parameter ${}: {message}", index + 1);
-                SqlFault::new(FaultKind::InvalidArgument, "invalid.parameter", message).on(side)
+                SqlFault::new(FaultKind::InvalidArgument, Reason::InvalidParameter, message)
+                    .on(side)
             };
             let bound = value::bind(ty, value)
                 .map_err(|error| refused(&error.message).with_hint(error.suggestion))?;
@@ -208,7 +214,7 @@ mod tests {
             ("XX000", "getTypeOutputInfo", "cache lookup failed for type 16411", true),
             ("42601", "scanner_yyerror", "Syntaxfehler bei »SELEC«", false),
         ] {
-            let mut fault = SqlFault::new(FaultKind::Database, "", message);
+            let mut fault = SqlFault::new(FaultKind::Database, Reason::Database, message);
             sqlstate.clone_into(&mut fault.sqlstate);
             fault.routine = Routine::of_name(Some(routine));
             assert_eq!(is_stale(&fault), expected, "{sqlstate} {routine} {message}");

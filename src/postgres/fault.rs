@@ -6,6 +6,7 @@ use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
 use crate::dialect::CANCELED_WITHOUT_REASON;
 use crate::domain::fault::{FaultKind, Outcome, Routine, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 
 /// A write reached a read-only session or a standby.
@@ -33,7 +34,7 @@ pub fn from_error(error: tokio_postgres::Error, side: Side, sent: bool) -> SqlFa
 fn from_db_error(db: &DbError, side: Side, sent: bool) -> SqlFault {
     let code = db.code().code();
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-    let mut fault = SqlFault::new(kind_of(code, db, sent), "", db.message()).on(side);
+    let mut fault = SqlFault::new(kind_of(code, db, sent), Reason::Database, db.message()).on(side);
     code.clone_into(&mut fault.sqlstate);
     fault.routine = Routine::of_name(db.routine());
     fault.detail = text(db.detail());
@@ -98,18 +99,18 @@ fn from_driver(error: &tokio_postgres::Error, side: Side, sent: bool) -> SqlFaul
     if sent {
         SqlFault::new(
             FaultKind::ConnectionLost,
-            "connection.lost",
+            Reason::ConnectionLost,
             format!("the connection was lost after the statement had been sent: {message}"),
         )
         .with_outcome(Outcome::Unknown)
         .on(side)
     } else {
-        unavailable(side, "unavailable.connect", message)
+        unavailable(side, Reason::UnavailableConnect, message)
     }
 }
 
 /// The statement was surely not sent.
-pub fn unavailable(side: Side, reason: &'static str, message: impl Into<String>) -> SqlFault {
+pub fn unavailable(side: Side, reason: Reason, message: impl Into<String>) -> SqlFault {
     SqlFault::new(FaultKind::Unavailable, reason, message).on(side).retryable()
 }
 
@@ -123,7 +124,7 @@ pub fn ends_session(fault: &SqlFault) -> bool {
 pub fn as_refused_write(mut fault: SqlFault) -> SqlFault {
     if fault.sqlstate == READ_ONLY {
         fault.kind = FaultKind::Refused;
-        fault.reason = "refused.write_in_query";
+        fault.reason = Reason::RefusedWriteInQuery;
         fault.message = format!("a query would have written: {}", fault.message);
         "send statements that write through Execute, Batch or a transaction"
             .clone_into(&mut fault.hint);
@@ -135,7 +136,7 @@ pub fn as_refused_write(mut fault: SqlFault) -> SqlFault {
 pub fn deadline_exceeded(side: Side, place: &str) -> SqlFault {
     SqlFault::new(
         FaultKind::DeadlineExceeded,
-        "deadline",
+        Reason::Deadline,
         format!("the call's deadline passed {place}"),
     )
     .on(side)
@@ -143,5 +144,5 @@ pub fn deadline_exceeded(side: Side, place: &str) -> SqlFault {
 
 /// The caller went away.
 pub fn cancelled(side: Side) -> SqlFault {
-    SqlFault::new(FaultKind::Cancelled, "cancelled", "the caller cancelled the call").on(side)
+    SqlFault::new(FaultKind::Cancelled, Reason::Cancelled, "the caller cancelled the call").on(side)
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::{Fleet, Member, MemberId};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::ports::fleet::{FleetStore, Renewal, Renewed};
 use crate::postgres::control::{self, control_row, number};
@@ -175,7 +176,7 @@ impl FleetStore for FleetTable {
 fn member_id(text: &str, side: Side) -> Result<MemberId, SqlFault> {
     let id: Uuid = text.parse().map_err(|error| {
         let message = format!("the member id {text:?} cannot be read: {error}");
-        SqlFault::new(FaultKind::Internal, "member.id", message).on(side)
+        SqlFault::new(FaultKind::Internal, Reason::MemberId, message).on(side)
     })?;
     Ok(MemberId(id.as_u128()))
 }
@@ -183,7 +184,7 @@ fn member_id(text: &str, side: Side) -> Result<MemberId, SqlFault> {
 fn member(row: &Row, side: Side) -> Result<Member, SqlFault> {
     let failed = |error: tokio_postgres::Error| {
         let message = format!("segue.member cannot be read: {error}");
-        SqlFault::new(FaultKind::Precondition, "member.unreadable", message).on(side)
+        SqlFault::new(FaultKind::Precondition, Reason::MemberUnreadable, message).on(side)
     };
     let id: String = row.try_get(0).map_err(failed)?;
     Ok(Member {

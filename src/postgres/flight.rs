@@ -20,6 +20,7 @@ use super::shared::Ticket;
 use super::transactions::Held;
 use crate::domain::call::CallContext;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 
 /// A cancel request can overtake the statement that it is meant for; it is then repeated.
@@ -182,7 +183,11 @@ impl InFlight {
     /// The session; `None` only after it has been given back.
     pub(super) fn session(&self) -> Result<&Session, SqlFault> {
         self.holder.as_deref().ok_or_else(|| {
-            SqlFault::new(FaultKind::Internal, "internal", "the session was given back already")
+            SqlFault::new(
+                FaultKind::Internal,
+                Reason::Internal,
+                "the session was given back already",
+            )
         })
     }
 

@@ -10,6 +10,7 @@ use crate::domain::control::Percentage;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::history::{Event, Figures, Recorded, Standing};
 use crate::domain::page::{Cursor, Page, PageRequest};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::postgres::control::{number, told};
 use crate::postgres::cursor;
@@ -166,7 +167,7 @@ pub(in crate::postgres) async fn page(
 fn recorded(row: &Row, side: Side) -> Result<Recorded, SqlFault> {
     let unreadable = |why: String| {
         let message = format!("an event of segue.history cannot be read: {why}");
-        SqlFault::new(FaultKind::Precondition, "history.unreadable", message)
+        SqlFault::new(FaultKind::Precondition, Reason::HistoryUnreadable, message)
             .on(side)
             .with_hint("it may be of a newer segue; run the version that wrote it")
     };

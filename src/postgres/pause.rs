@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::domain::cutover::{Pause, Stage};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::MemberId;
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::postgres::control::number;
 use crate::postgres::fence::mark;
@@ -198,5 +199,5 @@ fn parsed(id: &str, side: Side) -> Result<u128, SqlFault> {
 }
 
 fn unreadable(message: String, side: Side) -> SqlFault {
-    SqlFault::new(FaultKind::Precondition, "pause.unreadable", message).on(side)
+    SqlFault::new(FaultKind::Precondition, Reason::PauseUnreadable, message).on(side)
 }

@@ -29,6 +29,7 @@ use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::pg_type::Column;
+use crate::domain::reason::Reason;
 
 /// For the answer to COMMIT, which is never cancelled.
 const COMMIT_LIMIT: Duration = Duration::from_secs(30);
@@ -260,7 +261,7 @@ pub(super) fn commit(session: &Session) -> Step<'_> {
             Err(_) => {
                 return Err(SqlFault::new(
                     FaultKind::ConnectionLost,
-                    "connection.lost",
+                    Reason::ConnectionLost,
                     format!("no answer to COMMIT within {} s", COMMIT_LIMIT.as_secs()),
                 )
                 .with_outcome(Outcome::Unknown)

@@ -24,6 +24,7 @@ use super::reset::Running;
 use super::session::Session;
 use super::settings::{Purpose, SessionLimits};
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use sessions::Sessions;
 
@@ -144,7 +145,7 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| {
-                SqlFault::new(FaultKind::Internal, "pool.build", error.to_string()).on(side)
+                SqlFault::new(FaultKind::Internal, Reason::PoolBuild, error.to_string()).on(side)
             })?;
         Ok(Self { inner, side, purpose, wait_max, crash: CrashPoints::default() })
     }
@@ -266,7 +267,7 @@ impl Pool {
             PoolError::Backend(fault) => fault,
             PoolError::Timeout(TimeoutType::Wait) => fault::unavailable(
                 self.side,
-                "unavailable.pool_wait",
+                Reason::UnavailablePoolWait,
                 format!(
                     "no {purpose} session was free within {} ms; all {} are in use",
                     self.wait_max.as_millis(),
@@ -274,9 +275,9 @@ impl Pool {
                 ),
             ),
             PoolError::Closed => {
-                fault::unavailable(self.side, "unavailable.shutdown", "segue is shutting down")
+                fault::unavailable(self.side, Reason::UnavailableShutdown, "segue is shutting down")
             }
-            other => fault::unavailable(self.side, "unavailable.pool", other.to_string()),
+            other => fault::unavailable(self.side, Reason::UnavailablePool, other.to_string()),
         }
     }
 }

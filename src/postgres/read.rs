@@ -27,6 +27,7 @@ use crate::domain::answer::RowBatch;
 use crate::domain::call::{BoundStatement, CallContext};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pg_type::Column;
+use crate::domain::reason::Reason;
 use crate::ports::{AnswerStream, ReadRequest, SessionSetting};
 
 /// Batches that wait for whoever takes them.
@@ -214,7 +215,7 @@ fn weight(slow: bool) -> Weight {
 }
 
 fn moved() -> SqlFault {
-    SqlFault::new(FaultKind::Internal, "internal", "a read was moved that has no other place")
+    SqlFault::new(FaultKind::Internal, Reason::Internal, "a read was moved that has no other place")
 }
 
 /// The answer: whole where it is short, and else read on in a task of its own.

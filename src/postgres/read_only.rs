@@ -7,6 +7,7 @@
 use std::time::SystemTime;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::table::quote_identifier;
 use crate::postgres::session::Session;
 
@@ -137,7 +138,7 @@ fn statement(role: &str, database: &str, read_only: bool) -> String {
 }
 
 fn refused(session: &Session, message: String) -> SqlFault {
-    SqlFault::new(FaultKind::Precondition, "refused.role", message).on(session.side())
+    SqlFault::new(FaultKind::Precondition, Reason::RefusedRole, message).on(session.side())
 }
 
 #[cfg(test)]

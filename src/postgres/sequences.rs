@@ -3,6 +3,7 @@
 use tokio_postgres::Row;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
 use crate::postgres::session::Session;
@@ -111,7 +112,9 @@ impl Sequence {
 
     fn refuse(&self, side: Side, message: &str, hint: String) -> SqlFault {
         let message = format!("sequence {} {message}", self.name);
-        SqlFault::new(FaultKind::Precondition, "refused.sequence", message).with_hint(hint).on(side)
+        SqlFault::new(FaultKind::Precondition, Reason::RefusedSequence, message)
+            .with_hint(hint)
+            .on(side)
     }
 }
 
@@ -317,7 +320,7 @@ mod tests {
     fn a_sequence_whose_numbers_are_kept_elsewhere_is_not_set() {
         let kept = Sequence { cached: 256, ..sequence(1, Some(1), true) };
         let refused = kept.can_be_set_to(7, Side::Target).unwrap_err();
-        assert_eq!(refused.reason, "refused.sequence");
+        assert_eq!(refused.reason, Reason::RefusedSequence);
         assert!(refused.hint.contains("ALTER SEQUENCE \"public\".\"s\" CACHE 1"), "{refused:?}");
         assert!(Sequence { cached: 1, ..kept }.can_be_set_to(7, Side::Target).is_ok());
     }

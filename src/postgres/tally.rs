@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::{Lease, Pool};
@@ -100,7 +101,7 @@ pub async fn counts(
                 one.side(),
                 other.side()
             );
-            let fault = SqlFault::new(FaultKind::Precondition, "refused.differs", message);
+            let fault = SqlFault::new(FaultKind::Precondition, Reason::RefusedDiffers, message);
             return Err(fault.with_hint("`segue verify --repair` finds and mends them"));
         }
         counted.tables += 1;

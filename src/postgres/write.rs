@@ -21,6 +21,7 @@ use super::{batch, crash, doubt, fault, guard, idempotency, merging};
 use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
+use crate::domain::reason::Reason;
 use crate::ports::WriteRequest;
 use crate::value::Parameter;
 
@@ -43,9 +44,13 @@ pub(super) async fn write(
     let pool = pool.clone();
     let work = tasks.spawn(async move { Box::pin(run(&pool, request)).await });
     work.await.unwrap_or_else(|error| {
-        Err(SqlFault::new(FaultKind::Internal, "internal", format!("a write broke off: {error}"))
-            .with_outcome(Outcome::Unknown)
-            .on(side))
+        Err(SqlFault::new(
+            FaultKind::Internal,
+            Reason::Internal,
+            format!("a write broke off: {error}"),
+        )
+        .with_outcome(Outcome::Unknown)
+        .on(side))
     })
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::dialect::Dialect;
 use crate::domain::pg_type::PgType;
+use crate::domain::reason::Reason;
 use crate::domain::relation::{Column, Table};
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
@@ -152,7 +153,7 @@ pub struct TableFacts {
     /// Columns, keys, indexes, foreign keys, triggers, rules, partitions.
     pub table: Table,
     /// Why it cannot be captured: a stable name and a sentence.
-    pub refused: Option<(&'static str, String)>,
+    pub refused: Option<(Reason, String)>,
     /// More of each column, by its name.
     pub columns: BTreeMap<String, ColumnFacts>,
     /// Check constraints.

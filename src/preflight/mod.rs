@@ -23,6 +23,7 @@ pub use finding::Finding;
 pub use limits::harmful_settings;
 pub use report::{Estimate, Pace, Report, TableSize};
 
+use crate::domain::reason::Reason;
 use crate::domain::table::TableName;
 use describe::World;
 
@@ -32,7 +33,7 @@ pub fn compared_settings() -> impl Iterator<Item = &'static str> {
 }
 
 /// A table of the source that cannot be captured, by the reason's stable name.
-pub fn refused(table: &TableName, reason: &str, message: &str) -> Finding {
+pub fn refused(table: &TableName, reason: Reason, message: &str) -> Finding {
     rules::refused(crate::domain::side::Side::Source, table, reason, message)
 }
 

@@ -10,9 +10,10 @@ use tower::{Service, ServiceExt};
 
 use crate::domain::call::{BoundStatement, CallContext, Idempotency, InTransaction, Which};
 use crate::domain::control::{ControlState, Percentage, Phase};
-use crate::domain::fault::{FaultKind, NOT_PRIMARY, SqlFault};
+use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reach::Route;
+use crate::domain::reason::Reason;
 use crate::ports::{ControlView, Entering, WritePass};
 use crate::stack::call::{Read, ReadAnswer, ReadCall, Write, WriteCall, Written};
 use crate::stack::content;
@@ -75,7 +76,7 @@ impl<S> Admission<S> {
         if call.transaction.is_some() && call.idempotency_key.is_some() {
             return Err(SqlFault::new(
                 FaultKind::InvalidArgument,
-                "invalid.idempotency_key",
+                Reason::InvalidIdempotencyKey,
                 "an idempotency key cannot be given inside a transaction",
             )
             .with_hint("leave it out; Commit tells whether the transaction took effect"));
@@ -124,12 +125,16 @@ impl<S> Admission<S> {
         let max = self.statements.params().batch_statements_max.max(1);
         if count == 0 {
             let message = "there is no statement to run";
-            return Err(SqlFault::new(FaultKind::InvalidArgument, "invalid.statement", message));
+            return Err(SqlFault::new(
+                FaultKind::InvalidArgument,
+                Reason::InvalidStatement,
+                message,
+            ));
         }
         if count > max {
             return Err(SqlFault::new(
                 FaultKind::LimitExceeded,
-                "limit.batch_statements",
+                Reason::LimitBatchStatements,
                 format!("{count} statements are more than the {max} that a batch may have"),
             )
             .with_hint("split the batch, or raise limits.batch_statements_max"));
@@ -175,7 +180,7 @@ where
                 let answered = inner.call(read.clone()).await;
                 let Err(fault) = &answered else { return answered };
                 // Its session has found another primary: nothing was sent.
-                if fault.reason != NOT_PRIMARY || attempt == ATTEMPTS_MAX {
+                if fault.reason != Reason::FenceNotPrimary || attempt == ATTEMPTS_MAX {
                     return answered;
                 }
                 if !has_moved_on(&*control, read.control.epoch, read.context.deadline).await {
@@ -282,7 +287,7 @@ fn may_lose_its_primary(control: ControlState) -> bool {
 fn not_over(context: &CallContext) -> Result<(), SqlFault> {
     if context.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         let message = "the deadline had passed before the statement was sent";
-        return Err(SqlFault::new(FaultKind::DeadlineExceeded, "deadline", message));
+        return Err(SqlFault::new(FaultKind::DeadlineExceeded, Reason::Deadline, message));
     }
     Ok(())
 }

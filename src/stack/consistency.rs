@@ -133,6 +133,7 @@ mod tests {
     use crate::domain::control::Phase;
     use crate::domain::fault::{FaultKind, Outcome};
     use crate::domain::key::OutboxMark;
+    use crate::domain::reason::Reason;
 
     const SHIFT: ControlState = ControlState { epoch: 1, phase: Phase::Shift };
 
@@ -241,8 +242,8 @@ mod tests {
     #[tokio::test]
     async fn a_fault_that_names_a_write_covers_what_its_call_brought() {
         let (_, consistency) = world();
-        let lost =
-            SqlFault::new(FaultKind::ConnectionLost, "lost", "lost").with_outcome(Outcome::Unknown);
+        let lost = SqlFault::new(FaultKind::ConnectionLost, Reason::ConnectionLost, "lost")
+            .with_outcome(Outcome::Unknown);
         let brought = Token::of(WriteId(1));
         let named = SqlFault { must_see: Some(Box::new(Token::of(WriteId(2)))), ..lost.clone() };
         let found = consistency.with(named, SHIFT, brought.clone()).await.must_see.unwrap();

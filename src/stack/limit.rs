@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::ports::AnswerStream;
 use crate::stack::call::{
     ReadAnswer, ReadCall, TransactionAnswer, TransactionCall, WriteCall, Written,
@@ -55,7 +56,7 @@ impl Permits {
     pub(super) fn take(&self) -> Result<OwnedSemaphorePermit, SqlFault> {
         Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
             let message = format!("{} calls are in progress already", self.calls_max);
-            SqlFault::new(FaultKind::LimitExceeded, "limit.calls", message)
+            SqlFault::new(FaultKind::LimitExceeded, Reason::LimitCalls, message)
                 .with_hint("try again later, or raise limits.calls_max")
                 .retryable()
         })

@@ -34,7 +34,8 @@ use tower::util::BoxCloneSyncService;
 use crate::domain::call::{CallContext, InTransaction, TransactionId, Which};
 use crate::domain::consistency::Token;
 use crate::domain::control::ControlState;
-use crate::domain::fault::{FaultKind, IN_USE, SqlFault};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Sides;
 use crate::ports::relations::{AllMigrated, Relations};
 use crate::ports::settled::SettledWrites;
@@ -270,9 +271,11 @@ impl Stack {
                 let must_see = self.inside.covering(brought, must_see, deadline).await;
                 Ok(Ended { write_id, must_see })
             }
-            Ok(_) => {
-                Err(SqlFault::new(FaultKind::Internal, "internal", "a commit's answer is not one"))
-            }
+            Ok(_) => Err(SqlFault::new(
+                FaultKind::Internal,
+                Reason::Internal,
+                "a commit's answer is not one",
+            )),
             Err(fault) => Err(self.inside.fault_with(fault, brought).await),
         }
     }
@@ -286,7 +289,7 @@ impl Stack {
     /// another call is in the transaction.
     pub async fn give_up(&self, within: Option<InTransaction>, fault: &SqlFault) {
         if let Some(InTransaction { which: Which::Open(id), commits: true }) = within
-            && fault.reason != IN_USE
+            && fault.reason != Reason::TransactionInUse
             && self.inside.knows(id)
         {
             self.inside.clone().abandon(id).await;

@@ -14,6 +14,7 @@ use tracing::Instrument;
 
 use crate::domain::consistency::Token;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::ports::{Database, WriteRequest};
 use crate::stack::call::{Write, Written};
@@ -90,7 +91,7 @@ fn no_idempotency(side: Side) -> SqlFault {
         "an idempotency key cannot be kept for a write on the {side}, which is not the primary: the \
          keys are kept with the primary's rows"
     );
-    SqlFault::new(FaultKind::Refused, "refused.idempotency_of_owner", message).with_hint(
+    SqlFault::new(FaultKind::Refused, Reason::RefusedIdempotencyOfOwner, message).with_hint(
         "leave the key out, and make the statement one that may run twice, such as INSERT … ON \
          CONFLICT DO NOTHING",
     )

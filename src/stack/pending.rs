@@ -5,8 +5,9 @@
 
 use crate::domain::call::{CallContext, TransactionId};
 use crate::domain::consistency::Token;
-use crate::domain::fault::{FaultKind, IN_USE, SqlFault};
+use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
+use crate::domain::reason::Reason;
 use crate::ports::WritePass;
 use crate::stack::transacted::TransactionControl;
 
@@ -57,7 +58,7 @@ impl Pending {
     /// The call failed. Where another call is in the transaction, it is that one's.
     pub(super) async fn failed(mut self, fault: &SqlFault) {
         let Some(room) = self.room.take() else { return };
-        if fault.reason != IN_USE {
+        if fault.reason != Reason::TransactionInUse {
             room.abandon(self.id).await;
         }
     }
@@ -99,12 +100,12 @@ impl Drop for Pending {
 }
 
 fn gone() -> SqlFault {
-    SqlFault::new(FaultKind::Internal, "internal", "the transaction was given up already")
+    SqlFault::new(FaultKind::Internal, Reason::Internal, "the transaction was given up already")
 }
 
 fn cancelled() -> SqlFault {
     let message = "the call was cancelled before COMMIT was sent; the transaction was rolled back";
-    SqlFault::new(FaultKind::Cancelled, "cancelled", message)
+    SqlFault::new(FaultKind::Cancelled, Reason::Cancelled, message)
 }
 
 // === impl AfterRead ===

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::call::BoundStatement;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::stack::call::{CalledStatement, Text};
 use crate::stack::queries::NamedStatements;
 use crate::statement::{Analysis, Cache, StatementKind};
@@ -68,7 +69,7 @@ impl Statements {
             let (given, max) = (params.len(), self.params.parameters_max);
             return Err(SqlFault::new(
                 FaultKind::LimitExceeded,
-                "limit.parameters",
+                Reason::LimitParameters,
                 format!("{given} parameters are more than the {max} that are allowed"),
             )
             .with_hint("pass an array, or raise limits.parameters_max"));
@@ -89,7 +90,7 @@ impl Statements {
     fn analyse(&self, sql: &str) -> Result<Arc<Analysis>, SqlFault> {
         if self.params.named_only {
             return Err(refused(
-                "refused.unnamed",
+                Reason::RefusedUnnamed,
                 "only named statements are run here",
                 "add the statement to a query file and call it by its name",
             ));
@@ -98,14 +99,14 @@ impl Statements {
             let (given, max) = (sql.len(), self.params.statement_bytes_max);
             return Err(SqlFault::new(
                 FaultKind::LimitExceeded,
-                "limit.statement_bytes",
+                Reason::LimitStatementBytes,
                 format!("a statement of {given} bytes is longer than the {max} that are allowed"),
             )
             .with_hint("pass values as parameters, or raise limits.request_bytes_max"));
         }
         if sql.contains('\0') {
             let message = "a statement cannot hold a NUL character";
-            return Err(SqlFault::new(FaultKind::InvalidArgument, "invalid.nul", message));
+            return Err(SqlFault::new(FaultKind::InvalidArgument, Reason::InvalidNul, message));
         }
         self.cache.get(sql)
     }
@@ -115,7 +116,7 @@ impl Statements {
             (Some(refusal), _) => Err(refusal.clone()),
             // Behind a failed statement it would let COMMIT keep what came before.
             (None, Scope::InBatch) if analysis.kind == StatementKind::Savepoint => Err(refused(
-                "refused.savepoint_in_batch",
+                Reason::RefusedSavepointInBatch,
                 format!("{} would undo a part of what is all or none", analysis.summary),
                 "use savepoints in a transaction opened with Begin",
             )),
@@ -130,7 +131,7 @@ impl Statements {
             return Ok(());
         }
         let fault = refused(
-            "refused.write_in_query",
+            Reason::RefusedWriteInQuery,
             format!("{} writes, and Query only reads", analysis.summary),
             "call Execute",
         );
@@ -151,12 +152,12 @@ impl std::fmt::Debug for Statements {
     }
 }
 
-fn refused(reason: &'static str, message: impl Into<String>, hint: &str) -> SqlFault {
+fn refused(reason: Reason, message: impl Into<String>, hint: &str) -> SqlFault {
     SqlFault::new(FaultKind::Refused, reason, message).with_hint(hint)
 }
 
 fn unknown_name(name: &str) -> SqlFault {
     let message = format!("there is no statement named {name:?} in the query files");
-    SqlFault::new(FaultKind::NotFound, "unknown.statement", message)
+    SqlFault::new(FaultKind::NotFound, Reason::UnknownStatement, message)
         .with_hint("add it to a query file and restart the sidecar")
 }

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Sides;
 use crate::ports::Database;
 use crate::stack::call::{Read, ReadAnswer};
@@ -49,7 +50,7 @@ impl Service<Read> for TargetRead {
             Some(side) => read_on(side, self.databases.of(side), &self.watch, read),
             None => Box::pin(async move {
                 let message = format!("no side follows in {}", read.control.phase);
-                Err(SqlFault::new(FaultKind::Internal, "shift.no_target", message))
+                Err(SqlFault::new(FaultKind::Internal, Reason::ShiftNoTarget, message))
             }),
         }
     }

@@ -25,9 +25,10 @@ use crate::domain::call::{
 };
 use crate::domain::consistency::Token;
 use crate::domain::control::{ControlState, Percentage, Phase};
-use crate::domain::fault::{FaultKind, NOT_PRIMARY, Outcome, SqlFault};
+use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reach::Route;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::ports::settled::{SettledWrites, Standing};
 use crate::ports::{AnswerStream, ControlView, Sample, ShadowReads};
@@ -107,7 +108,7 @@ fn answer(batches: Vec<Result<RowBatch, SqlFault>>) -> ReadAnswer {
 }
 
 fn fault() -> SqlFault {
-    let mut fault = SqlFault::new(FaultKind::Database, "", "division by zero");
+    let mut fault = SqlFault::new(FaultKind::Database, Reason::Database, "division by zero");
     fault.sqlstate = "22012".to_owned();
     fault
 }
@@ -133,7 +134,7 @@ async fn a_call_without_room_is_refused_and_never_reaches_what_is_behind() {
     let (_, answering) = handle.next_request().await.unwrap();
 
     let refused = limit.clone().oneshot(read_call("SELECT 2")).await.unwrap_err();
-    assert_eq!((refused.kind, refused.reason), (FaultKind::LimitExceeded, "limit.calls"));
+    assert_eq!((refused.kind, refused.reason), (FaultKind::LimitExceeded, Reason::LimitCalls));
     assert!(refused.retryable);
     nothing_came(&mut handle);
 
@@ -200,10 +201,10 @@ async fn what_is_refused_never_reaches_what_is_behind() {
     let (inner, mut handle) = mocked::<Write, Written>();
     let writes = admission(inner, Arc::<Rising>::default());
     for (sql, reason) in [
-        ("DROP TABLE t", "refused.ddl"),
-        ("PREPARE TRANSACTION 'x'", "refused.two_phase"),
-        ("SET LOCAL work_mem = '1MB'", "refused.outside_transaction"),
-        ("SELECT 1; SELECT 2", "refused.multiple"),
+        ("DROP TABLE t", Reason::RefusedDdl),
+        ("PREPARE TRANSACTION 'x'", Reason::RefusedTwoPhase),
+        ("SET LOCAL work_mem = '1MB'", Reason::RefusedOutsideTransaction),
+        ("SELECT 1; SELECT 2", Reason::RefusedMultiple),
     ] {
         let fault = writes.clone().oneshot(write_call(sql)).await.unwrap_err();
         assert_eq!(fault.reason, reason, "{sql}: {fault}");
@@ -214,7 +215,7 @@ async fn what_is_refused_never_reaches_what_is_behind() {
     let (inner, mut handle) = mocked::<Read, ReadAnswer>();
     let reads = admission(inner, Arc::<Rising>::default());
     let fault = reads.oneshot(read_call("DELETE FROM t")).await.unwrap_err();
-    assert_eq!(fault.reason, "refused.write_in_query");
+    assert_eq!(fault.reason, Reason::RefusedWriteInQuery);
     nothing_came(&mut handle);
 }
 
@@ -253,7 +254,8 @@ async fn a_read_whose_session_has_found_another_primary_is_admitted_again() {
         (first.route.side, first.context.admitted.map(|it| it.epoch)),
         (Side::Source, Some(1))
     );
-    let moved = SqlFault::new(FaultKind::Unavailable, NOT_PRIMARY, "the target is the primary");
+    let moved =
+        SqlFault::new(FaultKind::Unavailable, Reason::FenceNotPrimary, "the target is the primary");
     answering.send_error(moved.retryable());
     // It waits until the member has heard.
     tokio::task::yield_now().await;
@@ -385,7 +387,10 @@ async fn half_an_answer_is_not_compared() {
     let batches = vec![Ok(batch(1)), Ok(batch(2))];
     let (samples, _) = through(Phase::ShadowRead, Ok(answer(batches)), 1).await;
     assert_eq!(*samples.skipped.lock().unwrap(), ["abandoned"]);
-    let broken = vec![Ok(batch(1)), Err(SqlFault::new(FaultKind::ConnectionLost, "", "lost"))];
+    let broken = vec![
+        Ok(batch(1)),
+        Err(SqlFault::new(FaultKind::ConnectionLost, Reason::ConnectionLost, "lost")),
+    ];
     let (samples, _) = through(Phase::ShadowRead, Ok(answer(broken)), 9).await;
     assert_eq!(*samples.skipped.lock().unwrap(), ["primary_failed"]);
     assert!(samples.offered.lock().unwrap().is_empty());
@@ -504,7 +509,7 @@ impl Shifting {
 }
 
 fn away() -> SqlFault {
-    SqlFault::new(FaultKind::Unavailable, "unavailable.connect", "connection refused")
+    SqlFault::new(FaultKind::Unavailable, Reason::UnavailableConnect, "connection refused")
 }
 
 #[tokio::test]
@@ -569,7 +574,7 @@ async fn a_read_with_an_unsettled_token_goes_to_the_primary() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_fails_before_a_row_was_seen_costs_a_read_on_the_source() {
-    let lost = || SqlFault::new(FaultKind::ConnectionLost, "lost", "lost");
+    let lost = || SqlFault::new(FaultKind::ConnectionLost, Reason::ConnectionLost, "lost");
     for behind in
         [Err(away()), Ok(answer(vec![Err(lost())])), Ok(answer(vec![Ok(batch(1)), Err(lost())]))]
     {
@@ -591,7 +596,7 @@ async fn a_target_that_fails_before_a_row_was_seen_costs_a_read_on_the_source() 
 async fn a_row_that_was_seen_is_not_read_again() {
     let mut shifting = shifting();
     let call = shifting.start(shifted(100.0));
-    let lost = SqlFault::new(FaultKind::ConnectionLost, "lost", "lost");
+    let lost = SqlFault::new(FaultKind::ConnectionLost, Reason::ConnectionLost, "lost");
     let batches = vec![Ok(batch(1)), Ok(batch(2)), Err(lost.clone())];
     shifting.target.next_request().await.unwrap().1.send_response(answer(batches));
     let got = drained(call.await.unwrap().unwrap()).await;
@@ -642,7 +647,7 @@ async fn a_caller_who_has_gone_is_not_served_by_the_other_side() {
     let call = shifting.start(asked);
     let (_, answering) = shifting.target.next_request().await.unwrap();
     cancelled.cancel();
-    answering.send_error(SqlFault::new(FaultKind::Cancelled, "cancelled", "gone"));
+    answering.send_error(SqlFault::new(FaultKind::Cancelled, Reason::Cancelled, "gone"));
     assert_eq!(call.await.unwrap().unwrap_err().kind, FaultKind::Cancelled);
     nothing_came(&mut shifting.source);
 }
@@ -700,8 +705,8 @@ async fn what_met_no_row_has_no_token_unless_the_outbox_knows_better() {
 #[tokio::test]
 async fn a_write_in_doubt_brings_its_token_with_the_fault() {
     let awaiting = awaiting();
-    let lost =
-        SqlFault::new(FaultKind::ConnectionLost, "lost", "lost").with_outcome(Outcome::Unknown);
+    let lost = SqlFault::new(FaultKind::ConnectionLost, Reason::ConnectionLost, "lost")
+        .with_outcome(Outcome::Unknown);
     let of = |phase, fault: &SqlFault| {
         awaiting
             .in_doubt(ControlState { epoch: 1, phase }, WriteId(1), fault.clone())

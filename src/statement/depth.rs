@@ -8,6 +8,7 @@ use std::thread;
 use pg_query::protobuf::{ScanToken, Token};
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 
 /// Nesting up to which a caller's own stack is surely enough.
 const SHALLOW: usize = 100;
@@ -36,7 +37,7 @@ pub(crate) fn with_stack<T: Send>(
     if depth > DEPTH_MAX {
         return Err(SqlFault::new(
             FaultKind::LimitExceeded,
-            "refused.too_deep",
+            Reason::RefusedTooDeep,
             format!("the statement nests about {depth} levels deep, the limit is {DEPTH_MAX}"),
         )
         .with_hint("pass long lists as an array parameter, or split the statement"));
@@ -44,7 +45,7 @@ pub(crate) fn with_stack<T: Send>(
     if count > TOKENS_MAX {
         return Err(SqlFault::new(
             FaultKind::LimitExceeded,
-            "limit.statement_tokens",
+            Reason::LimitStatementTokens,
             format!("the statement has {count} words and signs, the limit is {TOKENS_MAX}"),
         )
         .with_hint("pass values as parameters or arrays, or split the statement"));
@@ -63,7 +64,7 @@ pub(crate) fn with_stack<T: Send>(
 }
 
 fn internal(message: &str) -> SqlFault {
-    SqlFault::new(FaultKind::Internal, "internal", message)
+    SqlFault::new(FaultKind::Internal, Reason::Internal, message)
 }
 
 /// One level of parentheses or `CASE`.

@@ -16,6 +16,7 @@ mod shape;
 mod syntax;
 mod tree;
 
+use crate::domain::reason::Reason;
 use crate::statement::tree::Value;
 
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -116,7 +117,7 @@ pub fn analyse(sql: &str) -> Result<Analysis, SqlFault> {
     if let Some(at) = sql.find('\0') {
         return Err(SqlFault::new(
             FaultKind::InvalidArgument,
-            "statement.nul",
+            Reason::StatementNul,
             format!("the statement holds a NUL character at byte {at}, which no text may"),
         ));
     }
@@ -156,7 +157,7 @@ fn analyse_here(sql: &str) -> Result<Analysis, SqlFault> {
 }
 
 fn internal(error: &impl std::fmt::Display) -> SqlFault {
-    SqlFault::new(FaultKind::Internal, "statement.tree", error.to_string())
+    SqlFault::new(FaultKind::Internal, Reason::StatementTree, error.to_string())
 }
 
 fn fingerprint(sql: &str) -> String {

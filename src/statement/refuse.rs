@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::domain::reason::Reason;
 use crate::statement::tree::Value;
 
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -15,17 +16,17 @@ const CURSOR_WITH_HOLD: i64 = 0x20;
 
 const POOLED: &str = "connections are shared, the next caller would get it as well";
 
-fn refused(reason: &'static str, message: impl Into<String>, way_out: &str) -> SqlFault {
+fn refused(reason: Reason, message: impl Into<String>, way_out: &str) -> SqlFault {
     SqlFault::new(FaultKind::Refused, reason, message).with_hint(way_out)
 }
 
 pub(super) fn empty() -> SqlFault {
-    refused("refused.empty", "the statement is empty", "send one SQL statement")
+    refused(Reason::RefusedEmpty, "the statement is empty", "send one SQL statement")
 }
 
 pub(super) fn multiple(sql: &str, second: &Value) -> SqlFault {
     let mut fault = refused(
-        "refused.multiple",
+        Reason::RefusedMultiple,
         "the text holds more than one statement",
         "send them as the statements of one Batch call, which is atomic as well",
     );
@@ -37,7 +38,7 @@ pub(super) fn multiple(sql: &str, second: &Value) -> SqlFault {
 
 pub(super) fn outside_transaction(summary: &str) -> SqlFault {
     refused(
-        "refused.outside_transaction",
+        Reason::RefusedOutsideTransaction,
         format!("{summary} has no effect outside a transaction"),
         "open one with the Begin call and send it there",
     )
@@ -59,7 +60,7 @@ pub(super) fn alone(root: &Value, called: &BTreeSet<String>) -> Option<SqlFault>
         .collect();
     let name = ["lastval", "currval"].into_iter().find(|name| elsewhere.contains(*name))?;
     Some(refused(
-        "refused.sequence_state",
+        Reason::RefusedSequenceState,
         format!("{name}() tells the last value of this session, and {POOLED}"),
         "take the value from the INSERT itself: INSERT … RETURNING id; or send both statements \
          in one Batch, or in a transaction opened with Begin",
@@ -79,7 +80,7 @@ pub(super) fn refusal(root: &Value, kind: StatementKind, sql: &str) -> Option<Sq
         StatementKind::Set => guarded_setting(tree::text(body, "name")),
         StatementKind::Cursor if tree::number(body, "options") & CURSOR_WITH_HOLD != 0 => {
             Some(refused(
-                "refused.cursor_hold",
+                Reason::RefusedCursorHold,
                 "a cursor WITH HOLD outlives its transaction, and connections are shared",
                 "declare it without WITH HOLD and read it inside the transaction",
             ))
@@ -114,21 +115,21 @@ fn function(call: &Value) -> Option<SqlFault> {
     let name = tree::function_name(call);
     if name == "pg_advisory_unlock_all" {
         return Some(refused(
-            "refused.advisory_lock",
+            Reason::RefusedAdvisoryLock,
             "pg_advisory_unlock_all() would also release the locks that fence this migration",
             "use pg_advisory_xact_lock, which needs no unlocking",
         ));
     }
     if functions::is_session_lock(&name) {
         return Some(refused(
-            "refused.advisory_lock",
+            Reason::RefusedAdvisoryLock,
             format!("{name}() works on a lock of the session, and {POOLED}"),
             "use pg_advisory_xact_lock inside a transaction; the lock ends with it",
         ));
     }
     if functions::is_large_object(&name) {
         return Some(refused(
-            "refused.large_object",
+            Reason::RefusedLargeObject,
             format!("{name}() changes large objects, which no trigger can capture"),
             "keep the contents in a bytea column",
         ));
@@ -146,7 +147,7 @@ fn set_config(call: &Value) -> Option<SqlFault> {
         }
         None => {
             return Some(refused(
-                "refused.set",
+                Reason::RefusedSet,
                 "set_config() with a computed name could change a setting that segue relies on",
                 "write the setting's name as a constant",
             ));
@@ -155,7 +156,7 @@ fn set_config(call: &Value) -> Option<SqlFault> {
     let is_local = arguments.get(2).and_then(is_true);
     (is_local != Some(true)).then(|| {
         refused(
-            "refused.set",
+            Reason::RefusedSet,
             format!("set_config() without is_local changes the session, and {POOLED}"),
             "pass true as its third argument, inside a transaction",
         )
@@ -177,7 +178,7 @@ fn guarded_setting(name: &str) -> Option<SqlFault> {
     let guarded = name == "session_replication_role" || name.starts_with("segue.");
     guarded.then(|| {
         refused(
-            "refused.capture",
+            Reason::RefusedCapture,
             format!("{name} steers how writes are captured; a caller may not change it"),
             "leave it out",
         )
@@ -203,7 +204,7 @@ fn do_block(name: &str, body: &Value) -> Option<SqlFault> {
             matches!(word.as_str(), "CREATE" | "ALTER" | "DROP" | "COMMIT" | "ROLLBACK" | "LISTEN")
         })?;
     Some(refused(
-        "refused.do",
+        Reason::RefusedDo,
         format!("the DO block holds the word {forbidden}, and what it does cannot be captured"),
         "send its statements through the calls, or make it a function",
     ))
@@ -211,7 +212,7 @@ fn do_block(name: &str, body: &Value) -> Option<SqlFault> {
 
 fn ddl(what: &str) -> SqlFault {
     refused(
-        "refused.ddl",
+        Reason::RefusedDdl,
         format!("{what} changes the schema, which segue does not carry to the other side"),
         "make the change on both databases by hand before dual_write begins; for temporary \
          results use a WITH query",
@@ -224,38 +225,38 @@ fn other(name: &str, body: &Value, root: &Value) -> SqlFault {
     match name {
         "TransactionStmt" => transaction(tree::number(body, "kind")),
         "VariableSetStmt" => refused(
-            "refused.set",
+            Reason::RefusedSet,
             format!("a plain SET or RESET changes the session, and {POOLED}"),
             "use SET LOCAL inside a transaction, or give the role a default with ALTER ROLE",
         ),
         "DiscardStmt" => refused(
-            "refused.discard",
+            Reason::RefusedDiscard,
             "DISCARD would throw away what segue keeps on the connection",
             "leave it out: segue resets connections itself",
         ),
         "ListenStmt" | "UnlistenStmt" | "NotifyStmt" => refused(
-            "refused.listen",
+            Reason::RefusedListen,
             format!("{words} belongs to one connection, and connections are shared"),
             "listen on a connection of your own; to notify, SELECT pg_notify(…) in the write",
         ),
         "PrepareStmt" | "ExecuteStmt" | "DeallocateStmt" => refused(
-            "refused.prepare",
+            Reason::RefusedPrepare,
             "PREPARE, EXECUTE and DEALLOCATE name statements of one connection, and connections are shared",
             "send the statement itself with parameters: segue prepares it once for all",
         ),
         "CopyStmt" => refused(
-            "refused.copy",
+            Reason::RefusedCopy,
             "COPY has a stream of its own that the calls do not carry",
             "use INSERT with array parameters and unnest(), or COPY on a connection of your own",
         ),
         "LoadStmt" => refused(
-            "refused.load",
+            Reason::RefusedLoad,
             "LOAD changes the session's server process",
             "set session_preload_libraries for the role",
         ),
         "VacuumStmt" | "ClusterStmt" | "ReindexStmt" | "CheckPointStmt" | "RefreshMatViewStmt"
         | "AlterSystemStmt" => refused(
-            "refused.maintenance",
+            Reason::RefusedMaintenance,
             format!("{words} is maintenance of one database"),
             "run it on that database directly",
         ),
@@ -269,13 +270,13 @@ fn transaction(kind: i64) -> SqlFault {
         [Kind::TransStmtPrepare, Kind::TransStmtCommitPrepared, Kind::TransStmtRollbackPrepared];
     if two_phase.iter().any(|phase| kind == i64::from(*phase as i32)) {
         return refused(
-            "refused.two_phase",
+            Reason::RefusedTwoPhase,
             "a prepared transaction can commit after the cutover, out of the fence's sight",
             "commit in one phase",
         );
     }
     refused(
-        "refused.transaction_control",
+        Reason::RefusedTransactionControl,
         "transactions are opened and ended by calls, not by SQL",
         "use the Begin, Commit and Rollback calls, or Batch",
     )

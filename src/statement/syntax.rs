@@ -1,6 +1,7 @@
 //! Faults of the text itself, with the position that the parser's binding does not hand on.
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 
 const SYNTAX_ERROR: &str = "42601";
 /// Where a server has that setting off, it takes such a text. Segue reads a statement once, for both
@@ -17,12 +18,12 @@ pub(crate) fn fault(sql: &str, error: &pg_query::Error) -> SqlFault {
         other => {
             return SqlFault::new(
                 FaultKind::Internal,
-                "internal",
+                Reason::Internal,
                 format!("the statement could not be analysed: {other}"),
             );
         }
     };
-    let mut fault = SqlFault::new(FaultKind::InvalidArgument, "statement.syntax", &*message);
+    let mut fault = SqlFault::new(FaultKind::InvalidArgument, Reason::StatementSyntax, &*message);
     SYNTAX_ERROR.clone_into(&mut fault.sqlstate);
     fault.position = position(sql, &message);
     if sql.contains("\\'") {

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 
 /// Failures alike in a row after which it is told. Fewer are what a restart of a server takes.
@@ -33,7 +34,7 @@ pub struct Retries {
 struct Cause {
     kind: FaultKind,
     sqlstate: String,
-    reason: &'static str,
+    reason: Reason,
     side: Option<Side>,
 }
 
@@ -199,13 +200,15 @@ mod tests {
     use super::*;
 
     fn locked(message: &str) -> SqlFault {
-        let mut fault = SqlFault::new(FaultKind::Database, "", message).on(Side::Target);
+        let mut fault =
+            SqlFault::new(FaultKind::Database, Reason::Database, message).on(Side::Target);
         "55P03".clone_into(&mut fault.sqlstate);
         fault
     }
 
     fn away() -> SqlFault {
-        SqlFault::new(FaultKind::Unavailable, "unavailable.connect", "refused").on(Side::Source)
+        SqlFault::new(FaultKind::Unavailable, Reason::UnavailableConnect, "refused")
+            .on(Side::Source)
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub fn note_name(span: &Span, name: Option<&str>) {
 pub fn note_fault(span: &Span, fault: &SqlFault) {
     span.record("otel.status_code", "ERROR");
     if fault.sqlstate.is_empty() {
-        span.record(names::ERROR_TYPE, fault.reason);
+        span.record(names::ERROR_TYPE, fault.reason.as_str());
     } else {
         span.record(names::DB_RESPONSE_STATUS_CODE, fault.sqlstate.as_str());
         span.record(names::ERROR_TYPE, fault.sqlstate.as_str());

@@ -19,6 +19,7 @@ use segue::domain::key::WriteId;
 use segue::domain::mismatch::{Mismatch, Resolution};
 use segue::domain::operation::{Document, Followed, OperationId, OperationRequest};
 use segue::domain::page::{Page, PageRequest};
+use segue::domain::reason::Reason;
 use segue::domain::side::{Side, Sides};
 use segue::domain::status::{
     CallStatus, FleetStatus, OutboxEntry, OutboxStatus, SamplingStatus, StatusReport,
@@ -122,7 +123,7 @@ impl MismatchStore for Fixed {
 }
 
 fn absent() -> SqlFault {
-    SqlFault::new(FaultKind::NotFound, "absent", "there is no fleet here")
+    SqlFault::new(FaultKind::NotFound, Reason::ControlAbsent, "there is no fleet here")
 }
 
 impl OperationAdmin for Fixed {

@@ -17,6 +17,7 @@ use segue::domain::control::{ControlState, Phase};
 use segue::domain::fault::{FaultKind, SqlFault};
 use segue::domain::key::WriteId;
 use segue::domain::pg_type::{Column, PgType, TypeKind};
+use segue::domain::reason::Reason;
 use segue::domain::side::{Side, Sides};
 use segue::grpc::health::Health;
 use segue::grpc::proto::sql_client::SqlClient;
@@ -160,7 +161,8 @@ impl Database for FakeDatabase {
             match side {
                 Side::Source => Ok(Description { parameters: Vec::new(), columns: columns() }),
                 Side::Target => {
-                    Err(SqlFault::new(FaultKind::Database, "", "no such function").on(side))
+                    Err(SqlFault::new(FaultKind::Database, Reason::Database, "no such function")
+                        .on(side))
                 }
             }
         }

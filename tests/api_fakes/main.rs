@@ -19,6 +19,7 @@ use prost::Message;
 use segue::domain::answer::{Observed, RowBatch};
 use segue::domain::control::{ControlState, Phase};
 use segue::domain::fault::{FaultKind, Outcome, SqlFault};
+use segue::domain::reason::Reason;
 use segue::grpc::proto::{self, value::Kind};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
@@ -135,7 +136,7 @@ async fn a_row_that_fits_no_message_fails_and_is_not_cut() {
 #[tokio::test]
 async fn a_fault_in_the_middle_fails_the_stream() {
     let server = Server::start(Options::default()).await;
-    let mut fault = SqlFault::new(FaultKind::Database, "", "division by zero");
+    let mut fault = SqlFault::new(FaultKind::Database, Reason::Database, "division by zero");
     fault.sqlstate = "22012".to_owned();
     *server.source.reads.lock().unwrap() = answers(vec![Ok(rows(1, 2)), Err(fault)]);
     let mut client = server.client().await;
@@ -243,7 +244,7 @@ async fn a_write_wakes_the_reconciler_where_it_is_captured() {
     assert_eq!(server.reconciler.0.load(Ordering::Relaxed), 1);
     client.execute(execute("SELECT 1")).await.unwrap();
     assert_eq!(server.reconciler.0.load(Ordering::Relaxed), 1, "a read wakes nobody");
-    let fault = SqlFault::new(FaultKind::Database, "", "refused");
+    let fault = SqlFault::new(FaultKind::Database, Reason::Database, "refused");
     *server.source.write_fault.lock().unwrap() = Some(fault.clone());
     client.execute(execute("UPDATE t SET a = 1")).await.unwrap_err();
     assert_eq!(server.reconciler.0.load(Ordering::Relaxed), 1, "nothing was written");

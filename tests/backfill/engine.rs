@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use segue::domain::backfill::{Chunk, Copied, Load, Way};
 use segue::domain::control::{ControlState, Percentage, Phase};
+use segue::domain::reason::Reason;
 use segue::domain::side::{Side, Sides};
 use segue::domain::table::{TableMapping, TableName};
 use segue::dsn::Dsn;
@@ -533,6 +534,6 @@ async fn a_target_that_became_the_primary_is_not_emptied() {
     let (registered, _) = plan::registered(&source, &[mapping]).await.unwrap();
     let plan = plan::plan(&source, &target, &registered, 1000, Load::Copy).await.unwrap();
     let fault = admit::empty_target(&target, &plan, true).await.unwrap_err();
-    assert_eq!(fault.reason, "fence.not_shadow", "{fault:?}");
+    assert_eq!(fault.reason, Reason::FenceNotShadow, "{fault:?}");
     assert_eq!(pair.target.rows(ROWS).await, ["12|new"]);
 }

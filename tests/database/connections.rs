@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use segue::domain::fault::FaultKind;
+use segue::domain::reason::Reason;
 use segue::domain::side::Side;
 use segue::dsn::Dsn;
 use segue::postgres::connect::Connector;
@@ -54,7 +55,7 @@ async fn a_transaction_pooler_is_refused_and_a_session_pooler_is_not() {
                 Err(fault) => {
                     assert!(refused, "{fault}");
                     assert_eq!(fault.kind, FaultKind::Refused);
-                    assert_eq!(fault.reason, "refused.transaction_pooler");
+                    assert_eq!(fault.reason, Reason::RefusedTransactionPooler);
                     assert!(fault.hint.contains("session"), "{}", fault.hint);
                 }
             }
@@ -72,7 +73,10 @@ async fn several_hosts_are_tried_in_order() {
     connector(&dsn).connect(Purpose::Read).await.unwrap();
     let dsn = format!("{dsn}?target_session_attrs=standby");
     let fault = connector(&dsn).connect(Purpose::Read).await.unwrap_err();
-    assert_eq!((fault.kind, fault.reason), (FaultKind::Unavailable, "unavailable.target_session"));
+    assert_eq!(
+        (fault.kind, fault.reason),
+        (FaultKind::Unavailable, Reason::UnavailableTargetSession)
+    );
     let dsn = dsn.replace("standby", "prefer-standby");
     connector(&dsn).connect(Purpose::Read).await.unwrap();
     let dsn = format!(

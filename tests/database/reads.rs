@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use segue::domain::call::{CallContext, ResultLimits};
 use segue::domain::fault::{FaultKind, Outcome};
+use segue::domain::reason::Reason;
 use segue::domain::value::Value;
 use segue::ports::{Database, ReadRequest};
 
@@ -39,7 +40,7 @@ async fn a_parameter_that_does_not_fit_is_named() {
     assert_eq!(fault.kind, FaultKind::InvalidArgument);
     assert!(fault.message.starts_with("parameter $2: "), "{fault}");
     let fault = rig.segue.read(query("SELECT $1::text", &[])).await.unwrap_err();
-    assert_eq!(fault.reason, "invalid.parameter_count");
+    assert_eq!(fault.reason, Reason::InvalidParameterCount);
     // Neither cost a session.
     assert_eq!(rig.reads.status().open, 1);
 }
@@ -52,7 +53,7 @@ async fn a_query_that_would_write_is_refused() {
         "WITH w AS (DELETE FROM item RETURNING id) SELECT * FROM w",
     ] {
         let fault = rig.segue.read(query(sql, &[])).await.unwrap_err();
-        assert_eq!((fault.kind, fault.reason), (FaultKind::Refused, "refused.write_in_query"));
+        assert_eq!((fault.kind, fault.reason), (FaultKind::Refused, Reason::RefusedWriteInQuery));
         assert_eq!(fault.sqlstate, "25006");
     }
 }
@@ -240,7 +241,7 @@ async fn an_exhausted_pool_says_that_nothing_was_sent() {
     assert_eq!(fault.kind, FaultKind::DeadlineExceeded);
     assert!(begun.elapsed() < Duration::from_secs(2));
     let fault = rig.segue.read(query("SELECT 1", &[])).await.unwrap_err();
-    assert_eq!((fault.kind, fault.reason), (FaultKind::Unavailable, "unavailable.pool_wait"));
+    assert_eq!((fault.kind, fault.reason), (FaultKind::Unavailable, Reason::UnavailablePoolWait));
     drop(held);
     rig.segue.read(query("SELECT 1", &[])).await.unwrap();
 }

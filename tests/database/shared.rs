@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use segue::domain::fault::{FaultKind, Outcome, SqlFault};
+use segue::domain::reason::Reason;
 use segue::domain::value::Value;
 use segue::ports::{Database, ReadRequest};
 
@@ -81,8 +82,8 @@ async fn one_callers_error_is_nobody_elses() {
         );
         assert_eq!((zero.sqlstate.as_str(), name.sqlstate.as_str()), ("22012", "42703"));
         assert_eq!((write.kind, write.sqlstate.as_str()), (FaultKind::Refused, "25006"));
-        assert_eq!(count.reason, "invalid.parameter_count");
-        assert_eq!(param.reason, "invalid.parameter");
+        assert_eq!(count.reason, Reason::InvalidParameterCount);
+        assert_eq!(param.reason, Reason::InvalidParameter);
     }
     assert_eq!(rig.database.rows("SELECT count(*) FROM item").await, ["0"]);
     at_rest(&rig).await;

@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use segue::domain::call::{Committed, Isolation, TransactionId, TransactionOptions};
 use segue::domain::fault::{FaultKind, Outcome};
 use segue::domain::key::WriteId;
+use segue::domain::reason::Reason;
 use segue::ports::{ReadRequest, Transactions};
 
 use crate::rig::{Rig, WAIT, context, query, row, rows, statement, within};
@@ -72,7 +73,7 @@ async fn a_failed_transaction_is_never_committed() {
         write(&rig, id, "INSERT INTO item VALUES (1)").await.unwrap();
         write(&rig, id, bad).await.unwrap_err();
         let fault = rig.transactions.commit(id, context()).await.unwrap_err();
-        assert_eq!((fault.reason, fault.outcome), ("transaction.failed", Outcome::NotApplied));
+        assert_eq!((fault.reason, fault.outcome), (Reason::TransactionFailed, Outcome::NotApplied));
     }
     // An error in the middle of a stream counts as well.
     let id = begin(&rig).await;
@@ -147,12 +148,12 @@ async fn one_call_at_a_time() {
     let mut answer = rig.transactions.read(id, long).await.unwrap();
     answer.batches.next().await.unwrap().unwrap();
     let fault = write(&rig, id, "INSERT INTO item VALUES (1)").await.unwrap_err();
-    assert_eq!((fault.kind, fault.reason), (FaultKind::Precondition, "transaction.in_use"));
+    assert_eq!((fault.kind, fault.reason), (FaultKind::Precondition, Reason::TransactionInUse));
     drop(answer);
     // Dropped, it is drained or cancelled, and the transaction goes on or has failed.
     eventually("the transaction is free", WAIT, async || {
         let written = write(&rig, id, "INSERT INTO item VALUES (1)").await;
-        (!matches!(&written, Err(fault) if fault.reason == "transaction.in_use")).then_some(())
+        (!matches!(&written, Err(fault) if fault.reason == Reason::TransactionInUse)).then_some(())
     })
     .await;
     rig.transactions.rollback(id).await.unwrap();
@@ -176,10 +177,10 @@ async fn a_deadline_fails_the_call_and_the_transaction() {
     for id in [id, id2] {
         let fault = eventually("the call has ended", WAIT, async || {
             let fault = rig.transactions.commit(id, context()).await.unwrap_err();
-            (fault.reason != "transaction.in_use").then_some(fault)
+            (fault.reason != Reason::TransactionInUse).then_some(fault)
         })
         .await;
-        assert_eq!(fault.reason, "transaction.failed");
+        assert_eq!(fault.reason, Reason::TransactionFailed);
     }
     assert_eq!(rig.writes.status().open, 2);
 }

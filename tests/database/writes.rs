@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use segue::domain::call::{CallContext, ResultLimits};
 use segue::domain::fault::{FaultKind, Outcome};
+use segue::domain::reason::Reason;
 use segue::ports::{Database, WriteRequest};
 
 use crate::rig::{Rig, WAIT, context, keyed, within, write};
@@ -146,7 +147,7 @@ async fn a_key_has_effect_once_and_gives_the_first_answer() {
     let fault = rig.segue.write(keyed(sql, "k", 2)).await.unwrap_err();
     assert_eq!(
         (fault.kind, fault.reason),
-        (FaultKind::Precondition, "idempotency.content_differs")
+        (FaultKind::Precondition, Reason::IdempotencyContentDiffers)
     );
     // A key whose write failed is free again.
     rig.segue.write(keyed(sql, "other", 1)).await.unwrap_err();

@@ -12,6 +12,7 @@ use segue::domain::call::{
 use segue::domain::control::Phase;
 use segue::domain::fault::{Outcome, SqlFault};
 use segue::domain::key::WriteId;
+use segue::domain::reason::Reason;
 use segue::domain::side::{Side, Sides};
 use segue::dsn::Dsn;
 use segue::ports::control::{ControlChange, ControlStore as _};
@@ -156,7 +157,7 @@ async fn a_truncate_is_refused() {
     member.write().await.unwrap();
     for sql in ["TRUNCATE item", "/* all */ truncate table item"] {
         let fault = member.write_by(sql).await.unwrap_err();
-        assert_eq!((fault.reason, fault.outcome), ("refused.truncate", Outcome::NotApplied));
+        assert_eq!((fault.reason, fault.outcome), (Reason::RefusedTruncate, Outcome::NotApplied));
     }
     assert_eq!(member.items().await, ["1"]);
     member.write_by("DELETE FROM item").await.unwrap();
@@ -242,7 +243,7 @@ async fn a_holder_that_slept_too_long_cannot_flip() {
     member.write().await.unwrap();
     assert_eq!(member.items().await, ["1"]);
     let fault = fence.outbox_rows().await.unwrap_err();
-    assert_eq!(fault.reason, "cutover.fence_lost");
+    assert_eq!(fault.reason, Reason::CutoverFenceLost);
     assert!(!member.flip(&fence).await);
     assert!(!fence.release().await.unwrap(), "what it would rehearse was not fenced");
     let row = member.database.rows("SELECT epoch, phase FROM segue.control").await;

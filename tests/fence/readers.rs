@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use segue::domain::call::{BoundStatement, CallContext, ResultLimits};
 use segue::domain::control::{ControlState, Phase};
-use segue::domain::fault::{NOT_PRIMARY, Outcome, SqlFault};
+use segue::domain::fault::{Outcome, SqlFault};
 use segue::domain::fleet::MemberId;
+use segue::domain::reason::Reason;
 use segue::domain::side::Side;
 use segue::ports::{Database as _, ReadRequest};
 use segue::postgres::control::read_on;
@@ -81,7 +82,7 @@ async fn a_session_for_reads_shows_whose_it_is_and_one_opened_after_a_flip_finds
     terminate(look.session(), second.pid).await.unwrap();
     let fault = eventually("a session is opened after the flip", LEASE, || async {
         let fault = read(&segue, ITEMS, old).await.expect_err("an answer of the old primary");
-        (fault.reason == NOT_PRIMARY).then_some(fault)
+        (fault.reason == Reason::FenceNotPrimary).then_some(fault)
     })
     .await;
     assert!(fault.retryable && fault.outcome == Outcome::NotApplied, "{fault:?}");

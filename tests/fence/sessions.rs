@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use segue::domain::control::{ControlState, Phase};
 use segue::domain::fault::Outcome;
+use segue::domain::reason::Reason;
 use segue::domain::side::Side;
 use segue::postgres::fence::{FenceControl, writers};
 use segue::postgres::pool::{self, Pool};
@@ -84,7 +85,7 @@ async fn a_member_that_is_behind_does_not_get_in() {
     let member = Member::new(Side::Source, &database, stale);
     let moved = set(&database, 3, Phase::Reversed).await;
     let fault = member.pool.get().await.unwrap_err();
-    assert_eq!((fault.reason, fault.outcome), ("unavailable.fenced", Outcome::NotApplied));
+    assert_eq!((fault.reason, fault.outcome), (Reason::UnavailableFenced, Outcome::NotApplied));
     assert!(fault.retryable && fault.message.contains("epoch 2"), "{fault}");
     // It was told to look.
     tokio::time::timeout(LEASE, member.control.fell_behind()).await.unwrap();
@@ -131,7 +132,7 @@ async fn nobody_gets_in_while_the_fence_is_held_and_all_do_after() {
     let fence = exclusive(Side::Source, &database).await;
     assert!(fence.acquire(2, ATTEMPT).await.unwrap());
     let fault = member.pool.get().await.unwrap_err();
-    assert_eq!((fault.reason, fault.outcome), ("unavailable.fenced", Outcome::NotApplied));
+    assert_eq!((fault.reason, fault.outcome), (Reason::UnavailableFenced, Outcome::NotApplied));
     fence.release().await.unwrap();
     member.pool.get().await.unwrap().batch_execute(WRITE).await.unwrap();
     // A member that pauses gives its locks up by itself.

@@ -12,6 +12,7 @@ use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use segue::domain::fault::{FaultKind, SqlFault};
 use segue::domain::key::WriteId;
+use segue::domain::reason::Reason;
 use segue::domain::side::Side;
 use segue::telemetry::setup::{Params, Tracing};
 use segue::telemetry::spans::{self, Peer, Writers};
@@ -80,7 +81,11 @@ fn a_call(dispatch: &Dispatch) {
             let fault = SqlFault {
                 sqlstate: "23505".to_owned(),
                 detail: format!("Key (id)=({MARKER}) already exists."),
-                ..SqlFault::new(FaultKind::Database, "", format!("duplicate key value {MARKER}"))
+                ..SqlFault::new(
+                    FaultKind::Database,
+                    Reason::Database,
+                    format!("duplicate key value {MARKER}"),
+                )
             };
             spans::note_fault(&statement, &fault);
         });

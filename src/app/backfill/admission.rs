@@ -15,6 +15,7 @@ use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::Settled;
 use crate::domain::identity::{Asked, Identity, Standing};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::domain::table::{TableMapping, TableName};
 use crate::jobs::backfill::checkpoint;
@@ -32,7 +33,7 @@ use crate::postgres::identity as identity_table;
 use crate::postgres::pool::Pool;
 use crate::postgres::schema::{self, Permission};
 
-fn refused(reason: &'static str, message: impl Into<String>, way_out: &str) -> AppError {
+fn refused(reason: Reason, message: impl Into<String>, way_out: &str) -> AppError {
     SqlFault::new(FaultKind::Refused, reason, message).with_hint(way_out).into()
 }
 
@@ -107,7 +108,7 @@ async fn identified(
     let Some(found) = found else { return Ok(None) };
     let names = identity::names(config);
     let message = format!("{} is {found}, and {} is of no migration", names.target, names.source);
-    Err(refused("refused.identity", message, "correct source.dsn or target.dsn"))
+    Err(refused(Reason::RefusedIdentity, message, "correct source.dsn or target.dsn"))
 }
 
 /// Capture must stand, and the phase rely on it: what is written while the history is copied
@@ -118,14 +119,14 @@ async fn captured_now(source: &Pool, registry: bool) -> Result<Captured, AppErro
         let message = "segue's tables are not on the source, or are of an older version";
         let way_out =
             format!("run `segue init`, start the sidecar and run `segue phase advance`, {idle}");
-        return Err(refused("refused.not_set_up", message, &way_out));
+        return Err(refused(Reason::RefusedNotSetUp, message, &way_out));
     }
     let (phase, captured) = admit::state(source).await?;
     match phase {
         Some(phase) if admit::copies(phase) => Ok(captured),
         Some(phase) if phase != Phase::SourceOnly => {
             let message = format!("the phase is {phase}: the history is copied before the cutover");
-            Err(refused("refused.phase", message, "see `segue phase`"))
+            Err(refused(Reason::RefusedPhase, message, "see `segue phase`"))
         }
         phase => {
             let phase = phase.map_or("not known", Phase::as_str);
@@ -134,7 +135,7 @@ async fn captured_now(source: &Pool, registry: bool) -> Result<Captured, AppErro
                  history is copied in dual_write"
             );
             let way_out = format!("run `segue phase advance` while a sidecar runs, {idle}");
-            Err(refused("refused.phase", message, &way_out))
+            Err(refused(Reason::RefusedPhase, message, &way_out))
         }
     }
 }
@@ -159,7 +160,7 @@ pub(super) async fn settled(
             Some(settled) => settled.waits_for().to_vec(),
             None => {
                 let message = "the phase was changed while the copy was being prepared";
-                return Err(refused("refused.phase", message, "see segue phase"));
+                return Err(refused(Reason::RefusedPhase, message, "see segue phase"));
             }
         };
         if Instant::now() >= until {
@@ -169,7 +170,7 @@ pub(super) async fn settled(
                 waits_for.join("; ")
             );
             let way_out = "stop the member that lags, or end its sessions on the source";
-            return Err(refused("refused.not_settled", message, way_out));
+            return Err(refused(Reason::RefusedNotSettled, message, way_out));
         }
         told(Waits::Members(waits_for));
         tokio::select! {
@@ -224,7 +225,7 @@ pub(super) async fn wanted_tables(
                 first.message
             );
             let way_out = "mend it, name it in tables.exclude, or name the others with --table";
-            return Err(refused("refused.table", message, way_out));
+            return Err(refused(Reason::RefusedTable, message, way_out));
         }
         return Ok(mappings);
     }
@@ -238,11 +239,15 @@ pub(super) async fn wanted_tables(
             [one] => chosen.push((*one).clone()),
             [] => {
                 let message = format!("table {wanted:?} is not part of the migration");
-                return Err(refused("refused.table", message, "see tables.map and tables.exclude"));
+                return Err(refused(
+                    Reason::RefusedTable,
+                    message,
+                    "see tables.map and tables.exclude",
+                ));
             }
             _ => {
                 let message = format!("table {wanted:?} is in several schemas");
-                return Err(refused("refused.table", message, "write it as schema.table"));
+                return Err(refused(Reason::RefusedTable, message, "write it as schema.table"));
             }
         }
     }
@@ -268,7 +273,7 @@ pub(super) async fn check_capture(
         first.table,
         first.what
     );
-    Err(refused("refused.not_captured", message, "run segue capture install"))
+    Err(refused(Reason::RefusedNotCaptured, message, "run segue capture install"))
 }
 
 pub(super) async fn plan(
@@ -292,7 +297,7 @@ pub(super) async fn plan(
     if let Some(table) = missing.first() {
         let message = format!("table {table} is not registered, or has no primary key");
         return Err(refused(
-            "refused.table",
+            Reason::RefusedTable,
             message,
             "run segue capture install, or leave it out",
         ));
@@ -304,7 +309,7 @@ pub(super) async fn plan(
     }
     let line = |(table, reason): &(TableName, String)| format!("{table}: {reason}");
     let message = plan.refused.iter().map(line).collect::<Vec<_>>().join("; ");
-    Err(refused("refused.table", message, "mend them, or leave them out by tables.exclude"))
+    Err(refused(Reason::RefusedTable, message, "mend them, or leave them out by tables.exclude"))
 }
 
 pub(super) async fn empty_target(
@@ -317,7 +322,7 @@ pub(super) async fn empty_target(
         if let Some(phase) = phase.filter(|phase| !admit::may_empty(*phase)) {
             let message = format!("callers are answered from the target in phase {phase}");
             let way_out = "its tables can be emptied up to shadow_read";
-            return Err(refused("refused.empty_target", message, way_out));
+            return Err(refused(Reason::RefusedEmptyTarget, message, way_out));
         }
     }
     if let Some(path) = &options.checkpoint
@@ -325,13 +330,17 @@ pub(super) async fn empty_target(
     {
         let message =
             format!("{} knows of a copy to the tables that are to be emptied", path.display());
-        return Err(refused("refused.empty_target", message, "remove it, or name another file"));
+        return Err(refused(
+            Reason::RefusedEmptyTarget,
+            message,
+            "remove it, or name another file",
+        ));
     }
     match admit::empty_target(&ground.target, plan, ground.claims).await? {
         None => Ok(()),
         Some(host) => {
             let message = format!("a backfill runs at {host}");
-            Err(refused("refused.empty_target", message, "stop it first"))
+            Err(refused(Reason::RefusedEmptyTarget, message, "stop it first"))
         }
     }
 }
@@ -353,7 +362,7 @@ pub(super) async fn refuse_what_is_there(
     }
     let way_out = "with --empty-target the target's tables of this copy are emptied first, and \
                    copied anew";
-    Err(refused("refused.target_not_empty", found.join("; "), way_out))
+    Err(refused(Reason::RefusedTargetNotEmpty, found.join("; "), way_out))
 }
 
 fn host() -> String {

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::domain::backfill::{Load, TablePlan};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pace::ThrottleLimits;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::jobs::backfill::checkpoint::{Checkpoint, CheckpointError};
 use crate::jobs::backfill::{self, BackfillError, Dice, Ending, Observer, Parts};
@@ -105,7 +106,7 @@ impl From<CheckpointError> for AppError {
             CheckpointError::File { .. } => FaultKind::Internal,
             CheckpointError::InUse { .. } | CheckpointError::Unfit { .. } => FaultKind::Refused,
         };
-        SqlFault::new(kind, "refused.checkpoint", error.to_string()).into()
+        SqlFault::new(kind, Reason::RefusedCheckpoint, error.to_string()).into()
     }
 }
 

@@ -9,6 +9,7 @@ use super::{CutoverStep, LOOK, Run, Stop, verify};
 use crate::domain::control::ControlRow;
 use crate::domain::cutover::Stage;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::ports::ReconcileWaker;
 use crate::postgres::drift::Look;
 use crate::postgres::fence::{Exclusive, writers};
@@ -114,7 +115,7 @@ impl Run<'_> {
                     true => "the primary has another epoch, or the fence of another cutover".into(),
                     false => format!("writers are left: {}", left.join("; ")),
                 };
-                return Err(SqlFault::new(FaultKind::Unavailable, "cutover.writers", message)
+                return Err(SqlFault::new(FaultKind::Unavailable, Reason::CutoverWriters, message)
                     .on(fence.side())
                     .with_hint(
                         "a transaction is not ended for a cutover: let it end, then try again",
@@ -133,7 +134,7 @@ impl Run<'_> {
             return Ok(ended);
         }
         let message = format!("prepared transactions are left: {}", prepared.join(", "));
-        Err(SqlFault::new(FaultKind::Precondition, "refused.prepared", message)
+        Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedPrepared, message)
             .on(fence.side())
             .with_hint("commit or roll them back, then try again"))
     }
@@ -164,7 +165,7 @@ impl Run<'_> {
             }
             if Instant::now() >= self.limit() {
                 let message = format!("{left} keys are not on the {} yet", self.request.to);
-                return Err(SqlFault::new(FaultKind::Unavailable, "cutover.drain", message)
+                return Err(SqlFault::new(FaultKind::Unavailable, Reason::CutoverDrain, message)
                     .with_hint("see `segue outbox`: is the shadow reachable, is a key stuck?"));
             }
             if looked.elapsed() >= SILENCE_MAX {
@@ -255,7 +256,7 @@ impl Run<'_> {
         let Some(begun) = self.begun_at else { return Ok(()) };
         let Some(voided) = self.parts.watch.voided_since(begun).await? else { return Ok(()) };
         let message = format!("capture may have missed writes of {voided}");
-        Err(SqlFault::new(FaultKind::Precondition, "refused.capture_off", message)
+        Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedCaptureOff, message)
             .with_hint("find out who did it, run `segue verify`, then try again"))
     }
 

@@ -11,6 +11,7 @@ use crate::domain::control::{ControlRow, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::history::{Event, EventKind, Figures, Standing};
 use crate::domain::proof_age;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
@@ -49,7 +50,7 @@ impl Run<'_> {
         if !flipped {
             let message =
                 "the control row was changed meanwhile, and the flip did not pass it over";
-            let fault = SqlFault::new(FaultKind::Precondition, "control.changed", message);
+            let fault = SqlFault::new(FaultKind::Precondition, Reason::ControlChanged, message);
             return Err(self.failed(CutoverStep::Flip, begun, fault.with_hint("try again")).await);
         }
         let row = self.row_after_flip(epoch).await?;
@@ -132,7 +133,8 @@ impl Run<'_> {
             }
             if Instant::now() >= until {
                 let message = "the flip was made, and the control row cannot be read";
-                let fault = SqlFault::new(FaultKind::Unavailable, "control.unreadable", message);
+                let fault =
+                    SqlFault::new(FaultKind::Unavailable, Reason::ControlUnreadable, message);
                 return Err(fault.with_hint("members follow it by themselves").into());
             }
             tokio::time::sleep(LOOK).await;

@@ -8,6 +8,7 @@ use super::Run;
 use crate::control::change::bring_up;
 use crate::domain::control::ControlRow;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::postgres::fence::{Exclusive, TRANSACTIONS};
 
@@ -37,13 +38,14 @@ impl Run<'_> {
         let found = self.parts.foreign.look(true).await?;
         if found.waiting {
             let message = "notes of writes on the target are still being gone through";
-            return Err(SqlFault::new(FaultKind::Unavailable, "cutover.notes", message)
+            return Err(SqlFault::new(FaultKind::Unavailable, Reason::CutoverNotes, message)
                 .with_hint("try again"));
         }
         let asked = !self.request.force && !self.request.rehearse;
         if let Some(writer) = found.open().next().filter(|_| asked) {
             let message = format!("a program writes past segue: {writer}");
-            let fault = SqlFault::new(FaultKind::Precondition, "refused.foreign_writes", message);
+            let fault =
+                SqlFault::new(FaultKind::Precondition, Reason::RefusedForeignWrites, message);
             return Err(fault.with_hint("see `segue drift`"));
         }
         Ok(())
@@ -62,7 +64,7 @@ impl Run<'_> {
                 );
                 return Err(SqlFault::new(
                     FaultKind::Precondition,
-                    "refused.foreign_transaction",
+                    Reason::RefusedForeignTransaction,
                     message,
                 )
                 .on(Side::Target)

@@ -43,6 +43,7 @@ use crate::domain::cutover::{
 };
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::operation::OperationId;
+use crate::domain::reason::Reason;
 use crate::domain::rounded::rounded;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::TableProven;
@@ -335,7 +336,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let message = format!("writes have been held for {}, longer than {limit:?}", rounded(held));
-        Err(SqlFault::new(FaultKind::DeadlineExceeded, "cutover.pause", message)
+        Err(SqlFault::new(FaultKind::DeadlineExceeded, Reason::CutoverPause, message)
             .with_hint("try again at a quieter time, or raise --max-pause"))
     }
 

@@ -11,6 +11,7 @@ use crate::domain::control::{ControlRow, Phase};
 use crate::domain::cutover::{CutoverEnd, Stage};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::gate::{Gate, Mark};
+use crate::domain::reason::Reason;
 use crate::domain::rounded::rounded;
 use crate::domain::side::Side;
 use crate::ports::control::ControlStore;
@@ -20,8 +21,6 @@ use crate::postgres::sequences;
 
 /// What the steps under the fence take beside waiting: round trips, and a margin.
 const ROUND_TRIPS: u32 = 40;
-/// Another one's pause stands.
-const BUSY: &str = "refused.busy";
 /// What one waiting key takes to be reconciled, as seen on a busy machine.
 const KEY_COST: Duration = Duration::from_micros(500);
 /// Gates without which there is no sound cutover. A rehearsal is held to these alone, since it
@@ -76,7 +75,7 @@ impl Run<'_> {
                 Side::Source => ("a rollback", "reversed"),
             };
             let message = format!("{command} begins in {wanted}, and this is {}", row.state.phase);
-            return Err(SqlFault::new(FaultKind::Precondition, "refused.phase_order", message)
+            return Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedPhaseOrder, message)
                 .with_hint("`segue phase` shows the way there"));
         }
         let mut gates = report.gates;
@@ -99,7 +98,7 @@ impl Run<'_> {
             }
             let tables: Vec<_> = refused.iter().map(phases::told).collect();
             let message = format!("rows cannot be copied from the {side}: {}", tables.join("; "));
-            return Err(SqlFault::new(FaultKind::Precondition, "refused.one_way", message)
+            return Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedOneWay, message)
                 .with_hint("mend them, or name them in tables.exclude"));
         }
         if self.request.to == Side::Target {
@@ -149,7 +148,7 @@ impl Run<'_> {
             let message = format!("a transaction may outlive the pause: {writer}");
             return Err(SqlFault::new(
                 FaultKind::Precondition,
-                "refused.long_transaction",
+                Reason::RefusedLongTransaction,
                 message,
             )
             .on(self.from())
@@ -166,7 +165,7 @@ impl Run<'_> {
                 "writes would be held for about {about}, longer than {limit:?}: {waiting} keys \
                  wait, a round trip takes {trip}{whole}"
             );
-            return Err(SqlFault::new(FaultKind::Precondition, "refused.pause", message)
+            return Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedPause, message)
                 .with_hint(
                     "wait until the outbox is smaller, name fewer tables in cutover.full_verify, \
                      or raise --max-pause",
@@ -202,7 +201,7 @@ impl Run<'_> {
         // One whose coordinator was lost is over with its lease.
         let lapsed = Instant::now() + self.parts.config.cutover.pause_lease * 2;
         while let Err(fault) = self.announce(Stage::Prepare).await {
-            if fault.reason != BUSY || Instant::now() >= lapsed.min(until) {
+            if fault.reason != Reason::RefusedBusy || Instant::now() >= lapsed.min(until) {
                 return Err(fault);
             }
             self.halt.unless_asked()?;
@@ -222,7 +221,7 @@ impl Run<'_> {
             return Ok(());
         }
         let message = "another cutover is under way";
-        Err(SqlFault::new(FaultKind::Precondition, BUSY, message)
+        Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedBusy, message)
             .with_hint("wait for its end, or for the end of its lease, and try again"))
     }
 
@@ -238,8 +237,12 @@ impl Run<'_> {
                         stage.as_str(),
                         waiting.join("; ")
                     );
-                    return Err(SqlFault::new(FaultKind::Unavailable, "cutover.members", message)
-                        .with_hint("see `segue status`: a call or transaction there may not end"));
+                    return Err(SqlFault::new(
+                        FaultKind::Unavailable,
+                        Reason::CutoverMembers,
+                        message,
+                    )
+                    .with_hint("see `segue status`: a call or transaction there may not end"));
                 }
                 Err(_) => {
                     self.halt.unless_asked()?;

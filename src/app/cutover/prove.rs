@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{CutoverStep, Run, Stop};
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::table::TableName;
 use crate::domain::verify::{Discrepancy, Finding};
 use crate::ports::admin::ProofStatus;
@@ -93,9 +94,10 @@ async fn one(
         done.findings.iter().find(unread)
     {
         let message = format!("a row of {name} cannot be read, key {key:?}: {reason}");
-        return Err(SqlFault::new(FaultKind::Precondition, "refused.unread", message).with_hint(
-            "whether it is equal is not known: mend the row, or delete it on both sides",
-        ));
+        return Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedUnread, message)
+            .with_hint(
+                "whether it is equal is not known: mend the row, or delete it on both sides",
+            ));
     }
     proved.pending += u64::from(!done.is_equal());
     Ok(())
@@ -112,14 +114,14 @@ pub(super) fn difference(name: &TableName, done: &ChunkDone) -> Option<SqlFault>
         _ => "differs".to_owned(),
     };
     let message = format!("a row of {name} {what}, key {key:?}");
-    let fault = SqlFault::new(FaultKind::Precondition, "refused.differs", message);
+    let fault = SqlFault::new(FaultKind::Precondition, Reason::RefusedDiffers, message);
     Some(fault.with_hint("`segue verify` tells more, `segue verify --repair` mends it"))
 }
 
 /// A table that cannot be compared at all.
 pub(super) fn unverifiable(name: &TableName, reason: &str) -> SqlFault {
     let message = format!("{name} cannot be verified: {reason}");
-    SqlFault::new(FaultKind::Precondition, "refused.unverifiable", message)
+    SqlFault::new(FaultKind::Precondition, Reason::RefusedUnverifiable, message)
         .with_hint("`segue check` says how to mend it; or name it in tables.exclude")
 }
 

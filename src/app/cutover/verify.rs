@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Reconciler;
 
@@ -41,5 +42,5 @@ pub(super) async fn last_written(
 }
 
 fn refused(message: String, hint: &str) -> SqlFault {
-    SqlFault::new(FaultKind::Precondition, "refused.differs", message).with_hint(hint)
+    SqlFault::new(FaultKind::Precondition, Reason::RefusedDiffers, message).with_hint(hint)
 }

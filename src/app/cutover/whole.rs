@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{Run, prove};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key_range::KeyRange;
+use crate::domain::reason::Reason;
 use crate::domain::rounded::rounded;
 use crate::domain::table::TableName;
 use crate::postgres::verify::{Params, Table, Verifier};
@@ -47,7 +48,7 @@ impl Whole {
             return Ok((at, done.rows));
         }
         let message = format!("not every row of {name} could be compared while writes were held");
-        Err(SqlFault::new(FaultKind::Precondition, "refused.differs", message)
+        Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedDiffers, message)
             .with_hint("see `segue verify` and `segue outbox`, then try again"))
     }
 
@@ -107,7 +108,7 @@ impl Run<'_> {
         if let Some(pattern) = without {
             let message =
                 format!("cutover.full_verify names {pattern}, and no such table is migrated");
-            return Err(SqlFault::new(FaultKind::Precondition, "refused.full_verify", message)
+            return Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedFullVerify, message)
                 .with_hint("correct the name, or take it out"));
         }
         let whole = Whole { verifier, tables };
@@ -144,7 +145,7 @@ impl Run<'_> {
                     );
                     return Err(SqlFault::new(
                         FaultKind::DeadlineExceeded,
-                        "cutover.full_verify",
+                        Reason::CutoverFullVerify,
                         message,
                     )
                     .with_hint("raise --max-pause, or name fewer tables"));

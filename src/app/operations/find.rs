@@ -10,6 +10,7 @@ use crate::app::operations::Operations;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::operation::{Document, FoundOperation, OperationId};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::grpc::operations::{self as messages, encoded};
 use crate::grpc::proto::operation::Request;
@@ -153,6 +154,6 @@ fn abandon(operation: &mut Operation, is_recorded: Option<bool>) {
 
 fn unknown(id: OperationId) -> SqlFault {
     let message = format!("there is no operation {id}");
-    SqlFault::new(FaultKind::NotFound, "unknown.operation", message)
+    SqlFault::new(FaultKind::NotFound, Reason::UnknownOperation, message)
         .with_hint("`segue operation list` shows those that are kept")
 }

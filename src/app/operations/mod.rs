@@ -28,6 +28,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::MemberId;
 use crate::domain::operation::{Cancellation, Document, Followed, OperationId, OperationRequest};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::reason::Reason;
 use crate::domain::step::Asked;
 use crate::grpc::operations::{self as messages, encoded};
 use crate::grpc::proto::operation::Result as Outcome;
@@ -141,7 +142,7 @@ impl Operations {
         let alone = !matches!(request, OperationRequest::Cutover(_));
         if let Some(other) = running.values().find(is_busy).filter(|_| alone) {
             let message = format!("operation {} of that kind runs in this sidecar", other.id);
-            return Err(SqlFault::new(FaultKind::Precondition, "operation.busy", message)
+            return Err(SqlFault::new(FaultKind::Precondition, Reason::OperationBusy, message)
                 .with_hint("follow it with `segue operation watch`, or cancel it"));
         }
         running.insert(live.id, Arc::clone(live));
@@ -228,7 +229,7 @@ async fn cut_over(parts: &Parts, live: &Live, request: CutoverRequest) {
 
 fn not_kept() -> SqlFault {
     let message = format!("the primary did not keep the operation within {CREATE_LIMIT:?}");
-    SqlFault::new(FaultKind::Unavailable, "operation.not_kept", message)
+    SqlFault::new(FaultKind::Unavailable, Reason::OperationNotKept, message)
         .with_hint("nothing was begun; try again with the same operation_id")
 }
 
@@ -239,14 +240,14 @@ fn ended(operation: &proto::Operation) -> Result<(), SqlFault> {
     }
     let word = messages::state_word(operation);
     let message = format!("operation {} has ended ({word}) and cannot be cancelled", operation.id);
-    Err(SqlFault::new(FaultKind::Precondition, "operation.ended", message)
+    Err(SqlFault::new(FaultKind::Precondition, Reason::OperationEnded, message)
         .with_hint("`segue operation watch` shows what became of it"))
 }
 
 fn too_late(id: OperationId) -> SqlFault {
     let message =
         format!("operation {id} cannot be cancelled any more: the switch has begun, or was made");
-    SqlFault::new(FaultKind::Precondition, "operation.too_late", message)
+    SqlFault::new(FaultKind::Precondition, Reason::OperationTooLate, message)
         .with_hint("wait for its end; `segue rollback` makes the source the primary again")
 }
 

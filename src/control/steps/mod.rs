@@ -22,6 +22,7 @@ use crate::domain::fleet::{Fleet, Settled};
 use crate::domain::gate::{self, Evidence, Gate, Limits, Mark, gates};
 use crate::domain::history::{Figures, Recorded};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::reason::Reason;
 use crate::domain::routing::{nothing_is_folded, nothing_old_waits};
 use crate::domain::side::Side;
 use crate::domain::status::FleetStatus;
@@ -147,12 +148,16 @@ impl Steps {
         let next = next_by_hand(row.state.phase, to)?;
         if let Some(to) = to.filter(|to| *to != next) {
             let message = format!("the phase after {} is {next}, not {to}", row.state.phase);
-            return Err(refused("refused.phase_order", message, "phases are taken one at a time"));
+            return Err(refused(
+                Reason::RefusedPhaseOrder,
+                message,
+                "phases are taken one at a time",
+            ));
         }
         if force && asked.reason.trim().is_empty() {
             let message = "a gate is forced without a reason";
             return Err(refused(
-                "refused.no_reason",
+                Reason::RefusedNoReason,
                 message,
                 "say why with --reason; it is recorded",
             ));
@@ -190,7 +195,7 @@ impl Steps {
         if before == Phase::SourceOnly && !give_up_copy {
             let message = "back from dual_write the copy is given up: what changes from there on is \
                            not captured, and a later dual_write begins with a new backfill";
-            return Err(refused("refused.gives_up_copy", message, "say so with --give-up-copy"));
+            return Err(refused(Reason::RefusedGivesUpCopy, message, "say so with --give-up-copy"));
         }
         let mut row = row;
         let (_, settled) = self.wait_until_settled(&row).await?;
@@ -222,7 +227,11 @@ impl Steps {
         let phase = row.state.phase;
         if phase != Phase::Shift {
             let message = format!("reads are shifted in the phase shift, and this is {phase}");
-            return Err(refused("refused.not_shift", message, "`segue phase` shows the way there"));
+            return Err(refused(
+                Reason::RefusedNotShift,
+                message,
+                "`segue phase` shows the way there",
+            ));
         }
         if row.settled_at.is_none() {
             let (_, settled) = self.fleet(&row).await?;
@@ -247,7 +256,11 @@ impl Steps {
         let outbox = timed(side, self.params.timeout, self.parts.outbox.status()).await?;
         let old = nothing_old_waits(row, Some(outbox.waiting()));
         nothing_is_folded(&outbox).and(old).map_err(|why| {
-            refused("refused.older_writes", why, "reads would miss it on the target; wait for it")
+            refused(
+                Reason::RefusedOlderWrites,
+                why,
+                "reads would miss it on the target; wait for it",
+            )
         })
     }
 
@@ -257,7 +270,7 @@ impl Steps {
         let row = self.row_of(side).await?;
         if row.version() < version {
             let message = "the control row does not show the change that was made";
-            return Err(SqlFault::new(FaultKind::Internal, "control.lost", message).on(side));
+            return Err(SqlFault::new(FaultKind::Internal, Reason::ControlLost, message).on(side));
         }
         Ok(row)
     }
@@ -271,7 +284,7 @@ impl Steps {
         let row = timed(side, self.params.timeout, self.parts.store.read(side)).await?;
         let row = row.ok_or_else(|| {
             let message = "segue.control has no row there";
-            SqlFault::new(FaultKind::Precondition, "control.absent", message).on(side)
+            SqlFault::new(FaultKind::Precondition, Reason::ControlAbsent, message).on(side)
         })?;
         self.parts.control.offer(side, &row, asked);
         Ok(row)

@@ -2,12 +2,13 @@
 
 use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 
 /// The phase that an operator goes on to.
 pub(super) fn next_by_hand(phase: Phase, to: Option<Phase>) -> Result<Phase, SqlFault> {
     let own = |what: &str| {
         let message = format!("{phase} is left by a command of its own");
-        Err(refused("refused.own_command", message, what))
+        Err(refused(Reason::RefusedOwnCommand, message, what))
     };
     match phase {
         Phase::SourceOnly => Ok(Phase::DualWrite),
@@ -19,7 +20,7 @@ pub(super) fn next_by_hand(phase: Phase, to: Option<Phase>) -> Result<Phase, Sql
         Phase::Reversed => own("run `segue complete`, or `segue rollback` to go back"),
         Phase::TargetOnly => {
             let message = "target_only is the last phase: the migration is done";
-            Err(refused("refused.last_phase", message, "segue can be taken out of the way"))
+            Err(refused(Reason::RefusedLastPhase, message, "segue can be taken out of the way"))
         }
     }
 }
@@ -29,23 +30,23 @@ pub(super) fn before_by_hand(phase: Phase) -> Result<Phase, SqlFault> {
     match phase {
         Phase::SourceOnly => {
             let message = "source_only is the first phase: there is nothing to go back to";
-            Err(refused("refused.first_phase", message, "`segue phase advance` goes on"))
+            Err(refused(Reason::RefusedFirstPhase, message, "`segue phase advance` goes on"))
         }
         Phase::DualWrite => Ok(Phase::SourceOnly),
         Phase::ShadowRead => Ok(Phase::DualWrite),
         Phase::Shift => Ok(Phase::ShadowRead),
         Phase::Cutover | Phase::Reversed => {
             let message = format!("the way back from {phase} is a cutover of its own");
-            Err(refused("refused.own_command", message, "run `segue rollback`"))
+            Err(refused(Reason::RefusedOwnCommand, message, "run `segue rollback`"))
         }
         Phase::TargetOnly => {
             let message = "target_only cannot be undone: the source is not kept current any more";
-            Err(refused("refused.last_phase", message, "a way back would be a new migration"))
+            Err(refused(Reason::RefusedLastPhase, message, "a way back would be a new migration"))
         }
     }
 }
 
 /// A step that will not be made, and the way out.
-pub(super) fn refused(reason: &'static str, message: impl Into<String>, hint: &str) -> SqlFault {
+pub(super) fn refused(reason: Reason, message: impl Into<String>, hint: &str) -> SqlFault {
     SqlFault::new(FaultKind::Precondition, reason, message).with_hint(hint)
 }

@@ -19,6 +19,7 @@ pub use policy::{Declared, Owner, Pattern, Policy};
 
 use crate::domain::control::{ControlState, Phase};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 
 /// Both catalogues; nothing for a side that has not been read yet.
@@ -250,7 +251,7 @@ impl Route {
 fn unread(primary: Side) -> SqlFault {
     let message = "which tables stay on the source is not known yet: the catalogue of the target, \
                    which is the primary, has not been read";
-    SqlFault::new(FaultKind::Unavailable, "unavailable.catalogue", message)
+    SqlFault::new(FaultKind::Unavailable, Reason::UnavailableCatalogue, message)
         .with_outcome(Outcome::NotApplied)
         .with_hint("nothing was applied; try again")
         .on(primary)
@@ -263,7 +264,7 @@ fn both_sides(primary: Side, own: &str, other: &str) -> SqlFault {
         "the statement needs both sides: {own} is on the {primary}, which is the primary, and \
          {other} stays on the {side}"
     );
-    SqlFault::new(FaultKind::Refused, "refused.both_sides", message).with_hint(format!(
+    SqlFault::new(FaultKind::Refused, Reason::RefusedBothSides, message).with_hint(format!(
         "split it into one statement for each side, or copy {other} to the {primary} yourself and \
          declare it: tables.stay = {{ \"{other}\" = \"primary\" }}"
     ))
@@ -287,7 +288,7 @@ fn unknown_function(function: &str, primary: Side) -> SqlFault {
          cannot be told from its definition",
         primary.other()
     );
-    SqlFault::new(FaultKind::Refused, "refused.unknown_function", message).with_hint(format!(
+    SqlFault::new(FaultKind::Refused, Reason::RefusedUnknownFunction, message).with_hint(format!(
         "declare what it touches: tables.functions = {{ \"{function}\" = \"migrated\" }}, or \
          \"source\", \"target\" or \"primary\""
     ))
@@ -299,7 +300,7 @@ pub fn other_side(transaction: Side, statement: Side) -> SqlFault {
         "the transaction runs on the {transaction}, which its first statement decided, and this \
          statement touches tables that are on the {statement}"
     );
-    SqlFault::new(FaultKind::Refused, "refused.transaction_side", message).with_hint(
+    SqlFault::new(FaultKind::Refused, Reason::RefusedTransactionSide, message).with_hint(
         "run it in a transaction of its own, or copy the tables to the primary yourself and \
          declare them \"primary\" in tables.stay",
     )

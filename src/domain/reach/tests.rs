@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::domain::reason::Reason;
 use crate::domain::table::TableName;
 use crate::statement::{analyse, names};
 
@@ -154,12 +155,15 @@ fn when_the_target_is_the_primary_the_owner_answers_and_both_are_refused() {
         assert_eq!(side(sql).unwrap(), Side::Target, "{sql}");
     }
     for (sql, reason) in [
-        ("SELECT * FROM of_both", "refused.both_sides"),
-        ("INSERT INTO good SELECT * FROM nokey", "refused.both_sides"),
-        ("INSERT INTO nokey SELECT nextval('ids')", "refused.both_sides"),
-        ("WITH nokey AS (SELECT 1) INSERT INTO nokey SELECT id FROM good", "refused.both_sides"),
-        ("SELECT made_up()", "refused.unknown_function"),
-        ("DO $$ BEGIN EXECUTE 'x'; END $$", "refused.unknown_function"),
+        ("SELECT * FROM of_both", Reason::RefusedBothSides),
+        ("INSERT INTO good SELECT * FROM nokey", Reason::RefusedBothSides),
+        ("INSERT INTO nokey SELECT nextval('ids')", Reason::RefusedBothSides),
+        (
+            "WITH nokey AS (SELECT 1) INSERT INTO nokey SELECT id FROM good",
+            Reason::RefusedBothSides,
+        ),
+        ("SELECT made_up()", Reason::RefusedUnknownFunction),
+        ("DO $$ BEGIN EXECUTE 'x'; END $$", Reason::RefusedUnknownFunction),
     ] {
         let refused = side(sql).unwrap_err();
         assert_eq!(refused.reason, reason, "{sql}");
@@ -177,7 +181,7 @@ fn nothing_is_guessed_before_a_catalogue_was_read() {
     assert_eq!((route.side, route.shifts), (Side::Source, false));
     let reach = Reach::of(&named, Phase::Reversed, &none, &Policy::default());
     let refused = reach.route(control(Phase::Reversed), true).unwrap_err();
-    assert_eq!((refused.reason, refused.retryable), ("unavailable.catalogue", true));
+    assert_eq!((refused.reason, refused.retryable), (Reason::UnavailableCatalogue, true));
 }
 
 #[test]
@@ -209,7 +213,7 @@ fn where_the_search_path_may_have_been_changed_a_name_counts_as_all_of_that_name
     };
     for ambiguous in ["SELECT * FROM good", "INSERT INTO good VALUES (1)", "SELECT in_sql()"] {
         let refused = reach(ambiguous).route(control, true).unwrap_err();
-        assert_eq!(refused.reason, "refused.both_sides", "{ambiguous}");
+        assert_eq!(refused.reason, Reason::RefusedBothSides, "{ambiguous}");
         assert!(refused.message.contains("side.good"), "{refused}");
         assert!(refused.hint.contains("with its schema"), "{}", refused.hint);
     }

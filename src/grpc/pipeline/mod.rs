@@ -20,6 +20,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, Streaming};
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::grpc::metadata::TraceParent;
 use crate::grpc::proto::pipeline_request::Call as Asked;
 use crate::grpc::proto::pipeline_response::Answer;
@@ -191,19 +192,20 @@ fn method(asked: &Asked) -> Method {
 
 /// Ends the stream: it cannot be told which call would have the answer.
 fn invalid(message: String) -> Status {
-    let fault = SqlFault::new(FaultKind::InvalidArgument, "invalid.pipeline_request", message);
+    let fault = SqlFault::new(FaultKind::InvalidArgument, Reason::InvalidPipelineRequest, message);
     status::from_fault(&fault, None)
 }
 
 fn shutting_down() -> Status {
     let message = "segue is shutting down; what was not answered was not begun";
-    let fault = SqlFault::new(FaultKind::Unavailable, "unavailable.shutdown", message).retryable();
+    let fault =
+        SqlFault::new(FaultKind::Unavailable, Reason::UnavailableShutdown, message).retryable();
     status::from_fault(&fault, None)
 }
 
 fn too_many() -> SqlFault {
     let message = format!("{CALLS_MAX} calls of this pipeline wait for their answers already");
-    SqlFault::new(FaultKind::LimitExceeded, "limit.pipeline_calls", message)
+    SqlFault::new(FaultKind::LimitExceeded, Reason::LimitPipelineCalls, message)
         .with_hint("wait for answers, or open a second pipeline")
         .retryable()
 }

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use tracing::Instrument;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::grpc::call::Call;
 use crate::grpc::parts::{Part, Parts};
 use crate::grpc::proto::pipeline_request::Call as Asked;
@@ -49,7 +50,7 @@ pub(super) fn run(
             Asked::Rollback(given) => service.run_rollback(&given).await.map(Answer::Rollback),
             Asked::Cancel(_) => {
                 let message = "a cancel is not a call";
-                Err(SqlFault::new(FaultKind::Internal, "internal", message))
+                Err(SqlFault::new(FaultKind::Internal, Reason::Internal, message))
             }
         };
         let answer = match answer {

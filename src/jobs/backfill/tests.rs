@@ -9,6 +9,7 @@ use crate::domain::backfill::{TablePlan, Way};
 use crate::domain::fault::FaultKind;
 use crate::domain::key::KeyValues;
 use crate::domain::key_range::KeyRange;
+use crate::domain::reason::Reason;
 use crate::domain::table::{TableMapping, TableName};
 use crate::ports::backfill::{ChunkStore, CopyHalt, KeySplitter, Meter, Next, SourceLook};
 
@@ -197,7 +198,7 @@ async fn a_second_start_goes_on_and_copies_no_finished_chunk_again() {
 
 #[tokio::test]
 async fn failures_are_tried_again_with_a_new_attempt_and_lost_chunks_are_left() {
-    let away = SqlFault::new(FaultKind::Unavailable, "test", "away");
+    let away = SqlFault::new(FaultKind::Unavailable, Reason::Internal, "away");
     let world = World::new([
         CopyHalt::Again("deadlock".to_owned()),
         CopyHalt::Away(Box::new(away)),

@@ -137,6 +137,7 @@ mod tests {
     use crate::domain::answer::RowBatchBuilder;
     use crate::domain::budget::ByteBudget;
     use crate::domain::call::{ResultLimits, WriteAnswer};
+    use crate::domain::reason::Reason;
     use crate::domain::side::Side;
     use crate::ports::{Description, WriteRequest};
 
@@ -168,11 +169,13 @@ mod tests {
         }
 
         fn write(&self, _: WriteRequest) -> BoxFuture<'_, Result<WriteAnswer, SqlFault>> {
-            async { Err(SqlFault::new(FaultKind::Internal, "", "nobody writes")) }.boxed()
+            async { Err(SqlFault::new(FaultKind::Internal, Reason::Internal, "nobody writes")) }
+                .boxed()
         }
 
         fn describe<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Description, SqlFault>> {
-            async { Err(SqlFault::new(FaultKind::Internal, "", "nobody asks")) }.boxed()
+            async { Err(SqlFault::new(FaultKind::Internal, Reason::Internal, "nobody asks")) }
+                .boxed()
         }
     }
 

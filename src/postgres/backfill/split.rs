@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::{KeyValues, OutboxMark};
 use crate::domain::key_range::KeyRange;
+use crate::domain::reason::Reason;
 use crate::ports::backfill::KeySplitter;
 use crate::postgres::backfill::begin_reading;
 use crate::postgres::backfill::plan::Tables;
@@ -73,7 +74,7 @@ impl KeySplitter for Splitter {
         async move {
             let table = self.tables.get(&table_id).ok_or_else(|| {
                 let message = format!("table id {table_id} is not part of this copy");
-                SqlFault::new(FaultKind::Internal, "backfill.table", message)
+                SqlFault::new(FaultKind::Internal, Reason::BackfillTable, message)
             })?;
             let key = KeySql::new(&table.shape, Role::Primary, Order::Own);
             self.cut(table_id, &key.next_bounds(range, rows, bounds_max)).await

@@ -7,13 +7,14 @@ use futures_util::{SinkExt, StreamExt, pin_mut};
 
 use crate::domain::backfill::{Chunk, Load, Way};
 use crate::domain::fault::SqlFault;
+use crate::domain::reason::Reason;
 use crate::ports::backfill::Meter;
 use crate::postgres::backfill::begin_writing;
 use crate::postgres::backfill::columns::{Columns, Format};
 use crate::postgres::backfill::held;
 use crate::postgres::backfill::insert::{self, NotLoaded, Reading, Refusals};
 use crate::postgres::chunk::{KeySql, Order};
-use crate::postgres::fence::{NOT_SHADOW, check_follows};
+use crate::postgres::fence::check_follows;
 use crate::postgres::memory::RowMemory;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::{Lease, Pool};
@@ -155,7 +156,7 @@ pub(super) async fn begin(
 /// to, however long that is waited for.
 async fn follows(target: &Lease) -> Result<(), Halt> {
     let halt = |fault: SqlFault| match fault.reason {
-        NOT_SHADOW => Halt::Table(fault.message),
+        Reason::FenceNotShadow => Halt::Table(fault.message),
         _ => Halt::Away(fault),
     };
     check_follows(target).await.map_err(halt)

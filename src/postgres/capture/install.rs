@@ -11,6 +11,7 @@ use super::retire::without_retired;
 use super::verify::{form_of, key_names, missing, row_form_of, writers_lacking};
 use super::{Captured, Params, Refusal, Report, on_side, registry, tables};
 use crate::domain::control::Phase;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName, quote_identifier, quote_literal};
 use crate::postgres::catalog::{self, Table};
@@ -126,7 +127,7 @@ async fn sort_out<'a>(
         match tables.iter().find(|table| table.name == name) {
             None => refused.push(Refusal {
                 message: format!("{name} is not there; make it, or take it out of the mapping"),
-                reason: "refused.no_table",
+                reason: Reason::RefusedNoTable,
                 table: name,
             }),
             Some(table) => match tables::refusal(table) {

@@ -2,6 +2,7 @@
 
 use tokio_postgres::{Error, GenericClient};
 
+use crate::domain::reason::Reason;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::catalog::{self, Persistence, Table, TableKind};
 
@@ -11,7 +12,7 @@ pub struct Refusal {
     /// The table.
     pub table: TableName,
     /// A stable name: `refused.no_primary_key`.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// Why, and what to do about it.
     pub message: String,
 }
@@ -54,26 +55,26 @@ pub(in crate::postgres) fn refusal(table: &Table) -> Option<Refusal> {
         TableKind::Ordinary | TableKind::Partitioned => {}
         TableKind::Foreign => {
             return refuse(
-                "refused.foreign_table",
+                Reason::RefusedForeignTable,
                 format!("{name} is a foreign table; migrate it where its rows are"),
             );
         }
         TableKind::View | TableKind::Other => {
             return refuse(
-                "refused.not_a_table",
+                Reason::RefusedNotATable,
                 format!("{name} holds no rows of its own; map the tables under it"),
             );
         }
     }
     if table.is_partition {
         return refuse(
-            "refused.partition",
+            Reason::RefusedPartition,
             format!("{name} is a partition; map the partitioned table that it belongs to"),
         );
     }
     if table.inherits {
         return refuse(
-            "refused.inheritance",
+            Reason::RefusedInheritance,
             format!(
                 "{name} is part of an inheritance tree; turn the tree into a partitioned table, or end it by ALTER TABLE … NO INHERIT"
             ),
@@ -81,7 +82,7 @@ pub(in crate::postgres) fn refusal(table: &Table) -> Option<Refusal> {
     }
     if table.persistence != Persistence::Permanent {
         return refuse(
-            "refused.unlogged",
+            Reason::RefusedUnlogged,
             format!(
                 "{name} loses its rows in a crash; run ALTER TABLE {} SET LOGGED",
                 name.quoted()
@@ -90,7 +91,7 @@ pub(in crate::postgres) fn refusal(table: &Table) -> Option<Refusal> {
     }
     if table.primary_key.is_none() {
         return refuse(
-            "refused.no_primary_key",
+            Reason::RefusedNoPrimaryKey,
             format!(
                 "{name} has no primary key; run ALTER TABLE {} ADD PRIMARY KEY (…), of a unique index on columns that are NOT NULL where there is one",
                 name.quoted()
@@ -99,7 +100,7 @@ pub(in crate::postgres) fn refusal(table: &Table) -> Option<Refusal> {
     }
     if table.subscribed {
         return refuse(
-            "refused.subscription",
+            Reason::RefusedSubscription,
             format!(
                 "{name} is filled by logical replication, whose writes fire no trigger; migrate it from its publisher, or end the subscription"
             ),
@@ -110,7 +111,7 @@ pub(in crate::postgres) fn refusal(table: &Table) -> Option<Refusal> {
     });
     if let Some(partition) = odd {
         return refuse(
-            "refused.partition_kind",
+            Reason::RefusedPartitionKind,
             format!(
                 "partition {} of {name} is foreign or unlogged; detach it, or make it an ordinary one",
                 partition.name

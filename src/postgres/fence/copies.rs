@@ -8,11 +8,9 @@
 use super::{CLASS, COPIES, COPYING};
 use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::postgres::session::{ServerFacts, Session};
-
-/// The reason of a fault: the side is the primary, or nobody can tell that it is not.
-pub const NOT_SHADOW: &str = "fence.not_shadow";
 
 /// What the control row of the side says.
 const LOOK: &str = "SELECT phase FROM segue.control WHERE id = 1";
@@ -59,7 +57,7 @@ pub async fn check_follows(session: &Session) -> Result<(), SqlFault> {
     }
     let message =
         format!("the {side} is no shadow in the phase {phase:?}: nothing is copied to it");
-    Err(SqlFault::new(FaultKind::Unavailable, NOT_SHADOW, message).on(side).retryable())
+    Err(SqlFault::new(FaultKind::Unavailable, Reason::FenceNotShadow, message).on(side).retryable())
 }
 
 /// Whether a side that has this phase in its own control row is still a shadow. A phase that

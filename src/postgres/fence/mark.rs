@@ -19,6 +19,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::postgres::control::number;
 use crate::postgres::session::Session;
@@ -144,7 +145,7 @@ pub(super) async fn lift(session: &Session, holder: Uuid) -> Result<bool, SqlFau
 /// The fault of a fence whose mark somebody has taken off.
 pub fn lost(side: Side) -> SqlFault {
     let message = "the fence was not renewed in time, and has been taken off";
-    SqlFault::new(FaultKind::Unavailable, "cutover.fence_lost", message)
+    SqlFault::new(FaultKind::Unavailable, Reason::CutoverFenceLost, message)
         .with_hint("nothing has changed; try again")
         .on(side)
 }

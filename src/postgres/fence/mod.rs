@@ -20,7 +20,7 @@ mod readers;
 mod session;
 pub mod writers;
 
-pub use copies::{NOT_SHADOW, check_follows, say_copying, share_copies, when_copying};
+pub use copies::{check_follows, say_copying, share_copies, when_copying};
 pub use exclusive::{Exclusive, Standbys};
 pub use mark::lost as fence_lost;
 pub(in crate::postgres) use promote::promote;

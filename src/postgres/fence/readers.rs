@@ -21,6 +21,7 @@ use super::session::{first, not_primary};
 use crate::domain::control::{ControlRow, ControlState, Phase};
 use crate::domain::fault::{Outcome, SqlFault};
 use crate::domain::fleet::MemberId;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::postgres::schema;
 use crate::postgres::session::Session;
@@ -192,7 +193,7 @@ pub async fn read_sessions(session: &Session) -> Result<Option<Vec<ReadSession>>
 
 fn unavailable(message: &str) -> SqlFault {
     use crate::domain::fault::FaultKind;
-    SqlFault::new(FaultKind::Unavailable, "unavailable.read_lock", message)
+    SqlFault::new(FaultKind::Unavailable, Reason::UnavailableReadLock, message)
         .with_hint("nothing was sent; try again")
         .retryable()
 }
@@ -216,7 +217,7 @@ mod tests {
         let found = Found { key: 1, state: Some(state(5, Phase::Reversed)) };
         let admits = |admitted| found.admits(Side::Source, admitted);
         let fault = admits(Some(state(4, Phase::Shift))).unwrap_err();
-        assert!(fault.reason == crate::domain::fault::NOT_PRIMARY && fault.retryable, "{fault}");
+        assert!(fault.reason == Reason::FenceNotPrimary && fault.retryable, "{fault}");
         // What stays on the old primary is read there under the new row, and under later ones.
         for admitted in [state(5, Phase::Reversed), state(6, Phase::Shift)] {
             assert!(admits(Some(admitted)).is_ok(), "{admitted:?}");

@@ -11,8 +11,9 @@ use tokio_postgres::SimpleQueryMessage;
 use super::readers::{Owner, Readers};
 use super::{CLASS, key_of, mark};
 use crate::domain::control::{ControlRow, ControlState, Phase};
-use crate::domain::fault::{FaultKind, NOT_PRIMARY, Outcome, SqlFault};
+use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::fleet::MemberId;
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::postgres::schema;
 use crate::postgres::session::Session;
@@ -215,7 +216,7 @@ impl Fence {
         let phase = first(&row, 1).and_then(|phase| phase.parse::<Phase>().ok());
         let (Some(epoch), Some(phase)) = (epoch, phase) else {
             let message = "segue.control has no row that this segue can read";
-            return Err(SqlFault::new(FaultKind::Unavailable, "fence.control", message)
+            return Err(SqlFault::new(FaultKind::Unavailable, Reason::FenceControl, message)
                 .with_hint("run `segue init`")
                 .on(self.side));
         };
@@ -242,7 +243,7 @@ impl Fence {
             ),
         };
         let message = format!("no session may write after {waited} ms of waiting: {why}");
-        SqlFault::new(FaultKind::Unavailable, "unavailable.fenced", message)
+        SqlFault::new(FaultKind::Unavailable, Reason::UnavailableFenced, message)
             .with_hint("nothing was applied; try again")
             .on(self.side)
             .retryable()
@@ -284,5 +285,5 @@ pub(super) fn first(answer: &[SimpleQueryMessage], column: usize) -> Option<Stri
 
 pub(super) fn not_primary(side: Side, known: ControlState) -> SqlFault {
     let message = format!("the {} is the primary since epoch {}", side.other(), known.epoch);
-    SqlFault::new(FaultKind::Unavailable, NOT_PRIMARY, message).on(side).retryable()
+    SqlFault::new(FaultKind::Unavailable, Reason::FenceNotPrimary, message).on(side).retryable()
 }

@@ -14,6 +14,7 @@ use super::session::Session;
 use crate::domain::call::{Idempotency, WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
+use crate::domain::reason::Reason;
 
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 255;
@@ -41,7 +42,7 @@ pub(super) fn check_key(idempotency: &Idempotency) -> Result<(), SqlFault> {
     let message = format!(
         "the idempotency key has {length} bytes, but must have 1 to {KEY_BYTES_MAX}, none of them zero"
     );
-    Err(SqlFault::new(FaultKind::InvalidArgument, "idempotency.key", message))
+    Err(SqlFault::new(FaultKind::InvalidArgument, Reason::IdempotencyKey, message))
 }
 
 /// Takes the key. A duplicate is an error, so that the statements after it in the pipeline
@@ -69,9 +70,13 @@ pub(super) fn keep<'a>(
             "the answer has {} bytes, but at most {RESPONSE_BYTES_MAX} are kept with an idempotency key",
             response.len()
         );
-        return Err(SqlFault::new(FaultKind::LimitExceeded, "idempotency.answer_bytes", message)
-            .with_hint("return less, or send the call without a key")
-            .on(session.side()));
+        return Err(SqlFault::new(
+            FaultKind::LimitExceeded,
+            Reason::IdempotencyAnswerBytes,
+            message,
+        )
+        .with_hint("return less, or send the call without a key")
+        .on(session.side()));
     }
     let sql = session.dialect().keep_answer();
     Ok(execute(session, StepKind::Response, sql, Type::BYTEA, &idempotency.key, response))
@@ -101,7 +106,7 @@ fn execute<'a>(
 fn without_schema(mut fault: SqlFault) -> SqlFault {
     if ABSENT.contains(&&*fault.sqlstate) {
         fault.kind = FaultKind::Precondition;
-        fault.reason = "idempotency.no_schema";
+        fault.reason = Reason::IdempotencyNoSchema;
         "run segue init, or send the call without a key".clone_into(&mut fault.hint);
     }
     schema::not_admitted(fault)
@@ -124,7 +129,7 @@ pub(super) async fn look_up(
         .map_err(|error| without_schema(session.fault(error, false)))?;
     let Some(row) = rows.first() else { return Ok(Seen::Nothing) };
     let broken = |what: String| {
-        SqlFault::new(FaultKind::Internal, "idempotency.response", what).on(session.side())
+        SqlFault::new(FaultKind::Internal, Reason::IdempotencyResponse, what).on(session.side())
     };
     let is_same: bool = row.try_get(0).map_err(|error| broken(error.to_string()))?;
     let response: Option<Vec<u8>> = row.try_get(1).map_err(|error| broken(error.to_string()))?;
@@ -133,9 +138,13 @@ pub(super) async fn look_up(
             "the idempotency key '{}' was used for another call less than a day ago",
             idempotency.key
         );
-        return Err(SqlFault::new(FaultKind::Precondition, "idempotency.content_differs", message)
-            .with_hint("use a new key for each new write")
-            .on(session.side()));
+        return Err(SqlFault::new(
+            FaultKind::Precondition,
+            Reason::IdempotencyContentDiffers,
+            message,
+        )
+        .with_hint("use a new key for each new write")
+        .on(session.side()));
     }
     let (write_id, items) = response
         .and_then(|response| encoding::decode(&response))

@@ -11,9 +11,10 @@ use tokio::task::AbortHandle;
 use tokio_postgres::SimpleQueryMessage;
 use uuid::Uuid;
 
-use super::{ANOTHER_DATABASE, UNDEFINED};
+use super::UNDEFINED;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::identity::{Identity, Place};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::dsn::Dsn;
 
@@ -136,7 +137,7 @@ fn gone_back(side: Side, dsn: &Dsn, generation: i64, floor: i64) -> SqlFault {
     let message = format!(
         "{dsn} went back in time: its generation is {generation}, and {floor} was seen of the {side}"
     );
-    SqlFault::new(FaultKind::Unavailable, "unavailable.went_back", message)
+    SqlFault::new(FaultKind::Unavailable, Reason::UnavailableWentBack, message)
         .with_hint("see docs/guides/runbook.md#a-database-went-back-in-time")
         .on(side)
         .retryable()
@@ -152,7 +153,7 @@ impl Wanted {
             "{dsn} is not the {side} of this migration: expected {own} of migration {migration}, \
              and {found}"
         );
-        SqlFault::new(FaultKind::Unavailable, ANOTHER_DATABASE, message)
+        SqlFault::new(FaultKind::Unavailable, Reason::UnavailableIdentity, message)
             .with_hint(format!(
                 "correct {side}.dsn, or what it leads to; see docs/guides/runbook.md#another-database"
             ))

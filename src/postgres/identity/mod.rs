@@ -13,14 +13,12 @@ use uuid::Uuid;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::identity::{Found, Identity, Place, Seen};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::postgres::schema;
 use crate::postgres::session::Session;
 
 pub use expected::Expectation;
-
-/// The reason of a session that is not had, since it would be with another database.
-pub const ANOTHER_DATABASE: &str = "unavailable.identity";
 
 /// No such table, schema or function: segue has not been set up in this database.
 const UNDEFINED: [&str; 3] = ["42P01", "3F000", "42883"];
@@ -149,7 +147,7 @@ pub(super) async fn here(session: &Session) -> Place {
 
 fn unreadable(side: Side, why: &str) -> SqlFault {
     let message = format!("whose side this database is cannot be read: {why}");
-    SqlFault::new(FaultKind::Precondition, "identity.unreadable", message)
+    SqlFault::new(FaultKind::Precondition, Reason::IdentityUnreadable, message)
         .on(side)
         .with_hint("segue.identity and segue.control may be of a newer segue")
 }

@@ -9,6 +9,7 @@ use tokio_postgres::types::ToSql;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::{Key, OutboxMark, RowsOfTable, WriteId};
 use crate::domain::page::{Cursor, Page, PageRequest};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::status::{OutboxEntry, OutboxStatus};
 use crate::domain::table::{TableName, TableRef};
@@ -227,7 +228,7 @@ impl Outbox {
                 let kind = crate::domain::fault::FaultKind::NotFound;
                 return Err(SqlFault::new(
                     kind,
-                    "outbox.table",
+                    Reason::OutboxTable,
                     format!("table {table} is not migrated; the outbox has no rows of it"),
                 ));
             };

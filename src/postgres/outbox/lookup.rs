@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::{OutboxMark, WriteId};
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::ports::ControlView;
 use crate::ports::settled::{Oldest, OutboxLookup, Waiting};
@@ -85,7 +86,7 @@ impl Lookup {
 fn known(epoch: Option<i64>, side: Side) -> Result<u64, SqlFault> {
     let epoch = epoch.ok_or_else(|| {
         let message = "segue.control has no row there";
-        SqlFault::new(FaultKind::Precondition, "control.absent", message).on(side)
+        SqlFault::new(FaultKind::Precondition, Reason::ControlAbsent, message).on(side)
     })?;
     Ok(epoch.unsigned_abs())
 }

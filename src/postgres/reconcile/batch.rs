@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use tracing::{Instrument, Span};
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::ports::reconcile::{BatchDone, OutboxWork};
 use crate::postgres::crash;
 use crate::postgres::outbox::backoff::Backoff;
@@ -324,7 +325,7 @@ impl OutboxWork for OutboxWorker {
                 Halt::Away(fault) => fault,
                 other => SqlFault::new(
                     FaultKind::Internal,
-                    "reconcile.batch",
+                    Reason::ReconcileBatch,
                     format!("a batch of the outbox was given back: {other:?}"),
                 ),
             })

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::table::quote_identifier;
 use crate::postgres::outbox::RowKey;
@@ -45,7 +46,7 @@ pub(super) async fn still_registered(
         return Ok(());
     }
     let message = "a table has another name or primary key in segue.migrated_table";
-    Err(Halt::Stale(SqlFault::new(FaultKind::Database, "reconcile.stale", message).on(side)))
+    Err(Halt::Stale(SqlFault::new(FaultKind::Database, Reason::ReconcileStale, message).on(side)))
 }
 
 /// Keys by table, parents before children, sorted within a table. Keys of a table that

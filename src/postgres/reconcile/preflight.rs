@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use tokio_postgres::error::SqlState;
 
 use crate::domain::fault::SqlFault;
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
 use crate::postgres::capture::Refusal;
@@ -99,7 +100,7 @@ fn unfit(
                 Side::Target => mapping.target.clone(),
             };
             let message = reason.clone();
-            refused.push(Refusal { table, reason: "refused.target_unfit", message });
+            refused.push(Refusal { table, reason: Reason::RefusedTargetUnfit, message });
         }
     }
     refused
@@ -128,14 +129,18 @@ async fn rights(
                 missing.join(", "),
                 table.quoted()
             );
-            refused.push(Refusal { table: table.clone(), reason: "refused.privilege", message });
+            refused.push(Refusal {
+                table: table.clone(),
+                reason: Reason::RefusedPrivilege,
+                message,
+            });
         }
         if secured {
             let message = format!(
                 "row security hides rows of it from segue's role on the {side}; run ALTER ROLE \
                  {role} BYPASSRLS"
             );
-            refused.push(Refusal { table, reason: "refused.row_security", message });
+            refused.push(Refusal { table, reason: Reason::RefusedRowSecurity, message });
         }
     }
     Ok(refused)
@@ -162,7 +167,7 @@ async fn as_replica(shadow: &Lease, tables: &[TableName]) -> Result<Option<Refus
     };
     Ok(Some(Refusal {
         table: table.clone(),
-        reason: "refused.replication_role",
+        reason: Reason::RefusedReplicationRole,
         message: format!(
             "segue's role may not set session_replication_role on the {side}, so that triggers \
              there would change what is copied; {way_out}"

@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::postgres::pool::Lease;
 use crate::postgres::reconcile::halt::{Halt, of_fault, of_reading, on};
@@ -140,5 +141,5 @@ fn changed_columns(client: &Lease, side: Side, table: &TableKeys, role: Role) ->
     client.forget_prepared();
     let message = format!("the columns of {} have changed", table.shape.quoted(role));
     let kind = crate::domain::fault::FaultKind::Database;
-    Halt::Stale(crate::domain::fault::SqlFault::new(kind, "reconcile.stale", message).on(side))
+    Halt::Stale(crate::domain::fault::SqlFault::new(kind, Reason::ReconcileStale, message).on(side))
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::dialect::Dialect;
+use crate::domain::reason::Reason;
 use crate::postgres::fence::{check_follows, share_copies};
 use crate::postgres::outbox::KEY_TEXTS;
 use crate::postgres::pool::{Lease, Pool};
@@ -66,7 +67,7 @@ impl Transaction {
             client.discard();
             let message = "the session is with a standby; name the primary's host, or set \
                 target_session_attrs = read-write";
-            let fault = SqlFault::new(FaultKind::Unavailable, "reconcile.standby", message);
+            let fault = SqlFault::new(FaultKind::Unavailable, Reason::ReconcileStandby, message);
             return Err(Halt::Away(fault.on(pool.side())));
         }
         let transaction = Self { client: Some(client), side: pool.side() };

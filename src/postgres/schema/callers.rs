@@ -8,12 +8,11 @@ use super::error::SetupError;
 use super::{Permission, SETUP_LOCK};
 use crate::dialect::Dialect;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 
 /// `insufficient_privilege`.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
-/// The reason of a fault: the role of callers' statements lacks what `segue init` grants.
-pub const NOT_ADMITTED: &str = "refused.not_admitted";
 
 /// Whether a role lacks some of it.
 ///
@@ -84,5 +83,10 @@ pub fn not_admitted(fault: SqlFault) -> SqlFault {
         return fault;
     }
     let hint = "the role of callers' statements may not call segue's functions: run `segue init`";
-    SqlFault { kind: FaultKind::Precondition, reason: NOT_ADMITTED, hint: hint.to_owned(), ..fault }
+    SqlFault {
+        kind: FaultKind::Precondition,
+        reason: Reason::RefusedNotAdmitted,
+        hint: hint.to_owned(),
+        ..fault
+    }
 }

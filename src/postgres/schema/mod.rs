@@ -11,7 +11,7 @@ use tokio_postgres::{Client, GenericClient};
 use crate::dialect::Dialect;
 use crate::domain::side::Side;
 
-pub use callers::{NOT_ADMITTED, admit_callers, callers_lack, not_admitted};
+pub use callers::{admit_callers, callers_lack, not_admitted};
 pub use error::SetupError;
 pub use grants::{GrantParams, always_for, grants, membership};
 use migrations::{FOUNDATION, MIGRATIONS, note};

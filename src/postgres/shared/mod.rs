@@ -37,6 +37,7 @@ use super::flight::unless_stopped;
 use super::pool::{Lease, Pool};
 use crate::domain::call::CallContext;
 use crate::domain::fault::SqlFault;
+use crate::domain::reason::Reason;
 
 use heavy::Heavy;
 pub(super) use heavy::Weight;
@@ -205,7 +206,7 @@ impl SharedSessions {
         let pool = &self.inner.pool;
         fault::unavailable(
             pool.side(),
-            "unavailable.pool_wait",
+            Reason::UnavailablePoolWait,
             format!(
                 "no read session had room within {} ms; all {} are in use",
                 pool.wait_max().as_millis(),

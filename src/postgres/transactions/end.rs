@@ -5,6 +5,7 @@ use tokio::sync::watch;
 use super::{Held, rollback};
 use crate::domain::call::{CallContext, Committed};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::reason::Reason;
 use crate::postgres::pipeline::{self, Progress, Ran, StepKind};
 use crate::postgres::pool::Pool;
 use crate::postgres::{crash, doubt, reset};
@@ -42,7 +43,7 @@ pub(super) async fn commit(
     if let Some(reason) = held.failed() {
         roll_back(held).await;
         let message = format!("the transaction had failed and was rolled back: {reason}");
-        return Err(SqlFault::new(FaultKind::Precondition, "transaction.failed", message)
+        return Err(SqlFault::new(FaultKind::Precondition, Reason::TransactionFailed, message)
             .with_hint("run the transaction again from its beginning")
             .on(side));
     }

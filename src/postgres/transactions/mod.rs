@@ -41,6 +41,7 @@ use crate::domain::call::{
 use crate::domain::consistency::Token;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
+use crate::domain::reason::Reason;
 use crate::ports::{AnswerStream, ReadRequest, Transactions};
 
 /// How exactly the limits of time are kept.
@@ -131,11 +132,11 @@ impl Shared {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => {
                 let message = "segue is shutting down";
-                Err(fault::unavailable(self.writes.side(), "unavailable.shutdown", message))
+                Err(fault::unavailable(self.writes.side(), Reason::UnavailableShutdown, message))
             }
             Err(_) => {
                 let message = format!("{} transactions are open, as many as may be", self.open_max);
-                Err(SqlFault::new(FaultKind::LimitExceeded, "limit.transactions", message)
+                Err(SqlFault::new(FaultKind::LimitExceeded, Reason::LimitTransactions, message)
                     .with_hint("end transactions sooner, or raise transactions.open_max")
                     .on(self.writes.side())
                     .retryable())
@@ -170,7 +171,11 @@ impl Shared {
             return Err(fault);
         }
         let Some(Holder::Pooled(lease)) = flight.into_holder() else {
-            return Err(SqlFault::new(FaultKind::Internal, "internal", "the session is gone"));
+            return Err(SqlFault::new(
+                FaultKind::Internal,
+                Reason::Internal,
+                "the session is gone",
+            ));
         };
         let id = TransactionId(rand::random());
         let TransactionOptions { idle_max, total_max, .. } = options;
@@ -195,7 +200,7 @@ impl Shared {
     ) -> Result<T, SqlFault> {
         self.tasks.spawn(work).await.unwrap_or_else(|error| {
             let message = format!("a call in a transaction broke off: {error}");
-            Err(SqlFault::new(FaultKind::Internal, "internal", message)
+            Err(SqlFault::new(FaultKind::Internal, Reason::Internal, message)
                 .with_outcome(Outcome::Unknown)
                 .on(self.writes.side()))
         })

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::held::{Held, Open};
 use crate::domain::call::TransactionId;
-use crate::domain::fault::{FaultKind, IN_USE, SqlFault};
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 
 /// Ends that are remembered, so that a late call hears what happened.
 const ENDED_MAX: usize = 4096;
@@ -36,7 +37,7 @@ impl Registry {
         Held::take(open).ok_or_else(|| {
             SqlFault::new(
                 FaultKind::Precondition,
-                IN_USE,
+                Reason::TransactionInUse,
                 "another call runs in this transaction, or its answer has not been read to its end",
             )
             .with_hint("make one call at a time in a transaction")
@@ -93,7 +94,7 @@ impl Registry {
                      ended long ago"
                 .to_owned(),
         };
-        SqlFault::new(FaultKind::NotFound, "transaction.not_found", message)
+        SqlFault::new(FaultKind::NotFound, Reason::TransactionNotFound, message)
             .with_hint("begin a new transaction")
     }
 

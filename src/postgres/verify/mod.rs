@@ -30,6 +30,7 @@ use futures_util::future::BoxFuture;
 
 use crate::dialect::Dialect;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
 use crate::postgres::chunk::{KeySql, Order};
@@ -225,7 +226,7 @@ impl Verifier {
 
 /// What ended a piece of work, for people.
 fn fault_of(halt: Halt) -> SqlFault {
-    let own = |message: String| SqlFault::new(FaultKind::Internal, "verify", message);
+    let own = |message: String| SqlFault::new(FaultKind::Internal, Reason::VerifyChunk, message);
     match halt {
         Halt::Away(fault)
         | Halt::Again(fault)

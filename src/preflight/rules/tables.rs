@@ -1,5 +1,6 @@
 //! Tables as a whole.
 
+use crate::domain::reason::Reason;
 use crate::domain::relation::{RowSecurity, TableKind};
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
@@ -20,7 +21,7 @@ pub(super) fn all(world: &World, found: &mut Vec<Finding>) {
     for (side, facts) in world.each() {
         let table = &facts.table.name;
         if let Some((reason, message)) = &facts.refused {
-            found.push(refused(side, table, reason, message));
+            found.push(refused(side, table, *reason, message));
         }
         for publication in &facts.publications {
             let text = format!("it is in publication {publication}");
@@ -44,23 +45,23 @@ pub(super) fn all(world: &World, found: &mut Vec<Finding>) {
 pub(in crate::preflight) fn refused(
     side: Side,
     table: &TableName,
-    reason: &str,
+    reason: Reason,
     message: &str,
 ) -> Finding {
     with_remedy(Finding::new(code_of(reason), side, message).table(table))
 }
 
 /// The names that capture gives its reasons.
-fn code_of(reason: &str) -> Code {
+fn code_of(reason: Reason) -> Code {
     match reason {
-        "refused.no_primary_key" => Code::NoPrimaryKey,
-        "refused.unlogged" => Code::Unlogged,
-        "refused.foreign_table" => Code::ForeignTable,
-        "refused.not_a_table" => Code::NotATable,
-        "refused.partition" => Code::OnlyPartition,
-        "refused.partition_kind" => Code::PartitionKind,
-        "refused.inheritance" => Code::Inheritance,
-        "refused.subscription" => Code::Subscribed,
+        Reason::RefusedNoPrimaryKey => Code::NoPrimaryKey,
+        Reason::RefusedUnlogged => Code::Unlogged,
+        Reason::RefusedForeignTable => Code::ForeignTable,
+        Reason::RefusedNotATable => Code::NotATable,
+        Reason::RefusedPartition => Code::OnlyPartition,
+        Reason::RefusedPartitionKind => Code::PartitionKind,
+        Reason::RefusedInheritance => Code::Inheritance,
+        Reason::RefusedSubscription => Code::Subscribed,
         _ => Code::Unfit,
     }
 }

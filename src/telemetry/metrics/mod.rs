@@ -23,6 +23,7 @@ use prometheus_client::registry::Registry;
 use crate::domain::backfill::BackfillProgress;
 use crate::domain::control::{ControlState, Percentage, Phase};
 use crate::domain::foreign::ForeignWrites;
+use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::VerifyStatus;
 use crate::domain::verdict::Verdict;
@@ -219,8 +220,8 @@ impl Metrics {
     }
 
     /// A statement was refused by a rule of segue: `refused.ddl`.
-    pub fn refused(&self, reason: &str) {
-        self.shared.counters.refused.at(&ReasonLabels::new(reason)).inc();
+    pub fn refused(&self, reason: Reason) {
+        self.shared.counters.refused.at(&ReasonLabels::new(reason.as_str())).inc();
     }
 
     /// Something of segue's own went wrong that no caller sees: one of `FAULTS`.
@@ -337,7 +338,7 @@ mod tests {
         metrics.sample_taken();
         metrics.sample_dropped("concurrency");
         metrics.verdict(Verdict::Data, "data");
-        metrics.refused("refused.ddl");
+        metrics.refused(Reason::RefusedDdl);
         metrics.outbox(OutboxState {
             pending: 7,
             stuck: 1,

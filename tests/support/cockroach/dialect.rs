@@ -126,7 +126,7 @@ impl Dialect {
             return None;
         }
         let number = self.transactions.fetch_add(1, Ordering::Relaxed) + 1;
-        let is_due = number % self.conflict_each == 0;
+        let is_due = number.is_multiple_of(self.conflict_each);
         is_due.then(|| said(CONFLICT, CONFLICT_MESSAGE.to_owned(), "ROLLBACK; "))
     }
 }

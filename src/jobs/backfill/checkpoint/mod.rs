@@ -18,6 +18,7 @@ use crate::domain::backfill::{Chunk, ChunkId, Copied, TablePlan, TableProgress, 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::OutboxMark;
 use crate::domain::key_range::KeyRange;
+use crate::domain::reason::Reason;
 use crate::jobs::backfill::Boxed;
 use crate::ports::backfill::{Beat, ChunkStore, KeySplitter, Next};
 pub use file::{CheckpointError, known};
@@ -114,7 +115,7 @@ impl Checkpoint {
         {
             inner.state = before;
             let message = format!("{} cannot be written: {error}", self.path.display());
-            return Err(SqlFault::new(FaultKind::Internal, "backfill.checkpoint", message));
+            return Err(SqlFault::new(FaultKind::Internal, Reason::BackfillCheckpoint, message));
         }
         Ok(answer)
     }

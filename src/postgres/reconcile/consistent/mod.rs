@@ -29,6 +29,7 @@ use tracing::Instrument;
 
 use crate::domain::control::ControlRow;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::ports::reconcile::{BatchDone, OutboxWork};
 use crate::ports::target_reads::TargetReads;
 use crate::postgres::crash;
@@ -130,7 +131,7 @@ impl ConsistentWorker {
         let tried = tried.unwrap_or_else(|_| {
             let message = format!("a batch of the outbox was not done within {limit:?}");
             let kind = FaultKind::DeadlineExceeded;
-            Err(Halt::Away(SqlFault::new(kind, "reconcile.late", message)))
+            Err(Halt::Away(SqlFault::new(kind, Reason::ReconcileLate, message)))
         });
         match tried? {
             Tried::Done(done) => Ok(done),
@@ -305,7 +306,7 @@ impl OutboxWork for ConsistentWorker {
                 }
                 Err(other) => Err(SqlFault::new(
                     FaultKind::Internal,
-                    "reconcile.batch",
+                    Reason::ReconcileBatch,
                     format!("a batch of the outbox was given back: {other:?}"),
                 )),
             }

@@ -1,13 +1,14 @@
 //! Tables and their keys.
 
 use super::Vector;
+use crate::domain::reason::Reason;
 use crate::domain::relation::{RowSecurity, TableKind};
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
 use crate::preflight::describe::World;
 use crate::preflight::tests::fixture::*;
 
-fn refuse(world: &mut World, reason: &'static str) {
+fn refuse(world: &mut World, reason: Reason) {
     on_source(world).refused = Some((reason, "it is refused".to_owned()));
 }
 
@@ -16,18 +17,22 @@ pub(super) fn tables() -> Vec<Vector> {
         ("missing", |w| w.tables[1].target = None, &["table.missing target public.child"]),
         (
             "no key",
-            |w| refuse(w, "refused.no_primary_key"),
+            |w| refuse(w, Reason::RefusedNoPrimaryKey),
             &["table.no_primary_key source public.parent"],
         ),
-        ("unlogged", |w| refuse(w, "refused.unlogged"), &["table.unlogged source public.parent"]),
+        (
+            "unlogged",
+            |w| refuse(w, Reason::RefusedUnlogged),
+            &["table.unlogged source public.parent"],
+        ),
         (
             "foreign",
-            |w| refuse(w, "refused.foreign_table"),
+            |w| refuse(w, Reason::RefusedForeignTable),
             &["table.foreign source public.parent"],
         ),
         (
             "a view",
-            |w| refuse(w, "refused.not_a_table"),
+            |w| refuse(w, Reason::RefusedNotATable),
             &["table.not_a_table source public.parent"],
         ),
         (
@@ -40,22 +45,22 @@ pub(super) fn tables() -> Vec<Vector> {
         ),
         (
             "a partition",
-            |w| refuse(w, "refused.partition"),
+            |w| refuse(w, Reason::RefusedPartition),
             &["table.partition source public.parent"],
         ),
         (
             "an odd partition",
-            |w| refuse(w, "refused.partition_kind"),
+            |w| refuse(w, Reason::RefusedPartitionKind),
             &["table.partition_kind source public.parent"],
         ),
         (
             "inheritance",
-            |w| refuse(w, "refused.inheritance"),
+            |w| refuse(w, Reason::RefusedInheritance),
             &["table.inheritance source public.parent"],
         ),
         (
             "subscribed",
-            |w| refuse(w, "refused.subscription"),
+            |w| refuse(w, Reason::RefusedSubscription),
             &["table.subscribed source public.parent"],
         ),
         (
@@ -101,7 +106,7 @@ pub(super) fn tables() -> Vec<Vector> {
             "what reconcile refuses and a rule has told",
             |w| {
                 w.tables[0].unfit.push((Side::Target, "no key".into()));
-                refuse(w, "refused.no_primary_key");
+                refuse(w, Reason::RefusedNoPrimaryKey);
             },
             &["table.no_primary_key source public.parent"],
         ),
