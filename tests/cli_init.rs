@@ -120,15 +120,15 @@ async fn refused(source: &str, target: &str, dsn_target: Option<(&str, &str)>) -
     let mut segue = Segue::prepare(pair.source.dsn(), &target, "");
     segue.succeed(&["init"]);
     segue.serve().await;
-    let output = segue.run(&["phase", "advance", "--json"]);
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(4), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
-    let gates = answer["gates"].as_array().unwrap();
-    let tables = gates.iter().find(|gate| gate["name"] == "tables").unwrap();
-    assert_eq!(tables["mark"], "fail", "{answer:#}");
-    assert_eq!(pair.source.rows(PHASE).await, ["source_only 1"], "{answer:#}");
-    tables["found"].as_str().unwrap().to_owned()
+    let output = segue.run(&["phase", "advance"]);
+    // Lines are broken where they would be too long.
+    let told = String::from_utf8_lossy(&output.stdout);
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{told}{error}");
+    assert!(told.contains("tables fail every table can be captured and copied"), "{told}");
+    assert_eq!(pair.source.rows(PHASE).await, ["source_only 1"], "{told}");
+    told
 }
 
 #[tokio::test(flavor = "multi_thread")]
