@@ -32,15 +32,15 @@ const USED: [&str; 7] = [
 const USED_AS: [&str; 7] = ["SELECT", "SELECT", "INSERT", "SELECT", "INSERT", "UPDATE", "SELECT"];
 
 const LACKS_FUNCTIONS: &str = "\
-    SELECT NOT pg_catalog.has_schema_privilege($1, 'segue', 'USAGE') OR EXISTS ( \
+    SELECT NOT pg_catalog.has_schema_privilege($1::text, 'segue', 'USAGE') OR EXISTS ( \
         SELECT FROM pg_catalog.unnest($2::text[]) AS f(name) \
         WHERE NOT coalesce(pg_catalog.has_function_privilege( \
-            $1, pg_catalog.to_regprocedure(f.name)::pg_catalog.oid, 'EXECUTE'), false))";
+            $1::text, pg_catalog.to_regprocedure(f.name)::pg_catalog.oid, 'EXECUTE'), false))";
 const LACKS_TABLES: &str = "\
-    SELECT NOT pg_catalog.has_schema_privilege($1, 'segue', 'USAGE') OR EXISTS ( \
+    SELECT NOT pg_catalog.has_schema_privilege($1::text, 'segue', 'USAGE') OR EXISTS ( \
         SELECT 1 FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) \
             AS t(name, privilege) \
-        WHERE NOT pg_catalog.has_table_privilege($1, t.name, t.privilege))";
+        WHERE NOT pg_catalog.has_table_privilege($1::text, t.name, t.privilege))";
 
 /// Behind the settings of a session, in the same round trip: a function that sessions of callers may
 /// call as well.
