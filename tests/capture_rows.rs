@@ -21,7 +21,7 @@ use segue::postgres::pool::{Params as PoolParams, Pool};
 use segue::postgres::schema::{self, Permission, SetupError};
 use segue::postgres::settings::Purpose;
 use support::stand_in::Cockroach;
-use support::{Database, Major, Proxy, shared};
+use support::{Database, Major, Proxy, connect, shared};
 use tokio_postgres::Client;
 
 const PARAMS_SIDE: Side = Side::Target;
@@ -39,7 +39,7 @@ struct Captured {
 impl Captured {
     async fn new(sql: &str) -> Self {
         let Cockroach { database, dsn, proxy } = Cockroach::create(shared(Major::V18), sql).await;
-        let mut owner = database.client().await;
+        let mut owner = connect(&dsn).await;
         let migrated = schema::migrate(&mut owner, PARAMS_SIDE, Permission::Change).await;
         assert_eq!(migrated.expect("schema is made").dialect, Dialect::COCKROACHDB);
         let (tables, _) = capture::default_tables(&owner).await.expect("tables are found");

@@ -12,6 +12,7 @@ fn sent(sql: &str) -> Sent {
         in_transaction: false,
         types: Vec::new(),
         sql: sql.to_owned(),
+        integers: Vec::new(),
     }
 }
 
@@ -24,7 +25,7 @@ fn broken(sent: &Sent, release: Release) -> Vec<String> {
 }
 
 /// What CockroachDB does not take or answers otherwise, the rule that says so, and what it takes.
-const VECTORS: [(&str, &str, &str); 34] = [
+const VECTORS: [(&str, &str, &str); 37] = [
     (
         "SELECT c.relname FROM pg_catalog.pg_index AS i \
             JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid",
@@ -86,6 +87,21 @@ const VECTORS: [(&str, &str, &str); 34] = [
     ("CREATE TEMP TABLE t (a int)", "temporary table", "CREATE TABLE t (a int)"),
     ("SELECT t.ctid FROM t", "system column", "SELECT t.a FROM t"),
     ("SELECT pg_catalog.length($1)", "untyped placeholder", "SELECT pg_catalog.length($1::text)"),
+    (
+        "SELECT a FROM t WHERE $1::int8 IS NULL OR a = $1",
+        "placeholder of several types",
+        "SELECT a FROM t WHERE $1::int8 IS NULL OR a = $1::int4",
+    ),
+    (
+        "SELECT a FROM t WHERE a = ANY ($1) AND $1::int8[] IS NOT NULL",
+        "placeholder of several types",
+        "SELECT a FROM t WHERE a = ANY ($1::int8[]) AND $1::int8[] IS NOT NULL",
+    ),
+    (
+        "SELECT pg_catalog.has_table_privilege($1, 'segue.control', 'SELECT')",
+        "untyped placeholder",
+        "SELECT pg_catalog.has_table_privilege($1::text, 'segue.control', 'SELECT')",
+    ),
     (
         "SELECT $1 * '1 second'::interval",
         "untyped placeholder",
@@ -180,6 +196,11 @@ fn what_is_said_beside_the_text_counts() {
     let text_oid = 25;
     let typed = Sent { types: vec![text_oid], ..sent("SELECT pg_catalog.length($1)") };
     assert_eq!(broken(&typed, Release::LATEST), [""; 0]);
+    let result = |sql: &str| Sent { integers: vec![1], ..sent(sql) };
+    let sums = result("SELECT a, a + b FROM t UNION SELECT 1, 2");
+    assert_eq!(broken(&sums, Release::LATEST), ["integer of less than eight bytes"]);
+    assert_eq!(broken(&result("SELECT t.*, a + b FROM t"), Release::LATEST), [""; 0]);
+    assert_eq!(broken(&result("SELECT a, (a + b)::int4 FROM t"), Release::LATEST), [""; 0]);
     let within = Sent { in_transaction: true, ..sent("TRUNCATE t") };
     assert_eq!(broken(&within, Release::LATEST), ["DDL in a transaction"]);
 }

@@ -21,6 +21,8 @@ mod known;
 mod pass;
 mod places;
 mod refusing;
+mod served;
+mod stand_in;
 
 use std::collections::{BTreeMap, BTreeSet};
 

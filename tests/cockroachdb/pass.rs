@@ -88,15 +88,21 @@ pub async fn sent() -> &'static [Sent] {
     SENT.get_or_init(run).await
 }
 
+/// Those on the source and on the target, besides the fleet's own.
+pub fn tables() -> (String, String) {
+    let coarser = COARSER.iter().fold(KINDS.to_owned(), |sql, (from, to)| sql.replace(from, to));
+    (KINDS.to_owned(), coarser)
+}
+
 async fn run() -> Vec<Sent> {
     let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     let rules = Rules {
         recorder: Some(Recorder::to(file.path())),
-        judge: Some(Box::new(Dialect::latest())),
+        judge: Some(Box::new(Dialect::asked_for())),
         ..Rules::default()
     };
-    let of_target = COARSER.iter().fold(KINDS.to_owned(), |sql, (from, to)| sql.replace(from, to));
-    let fleet = Fleet::before_stand_in((KINDS, &of_target), rules, SECTIONS).await;
+    let (on_source, on_target) = tables();
+    let fleet = Fleet::before_stand_in((&on_source, &on_target), rules, SECTIONS).await;
     migrate(fleet).await;
     Recorder::read(file.path())
 }

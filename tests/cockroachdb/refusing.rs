@@ -17,8 +17,8 @@ impl Judge for Word {
         Judged::Refused(Refusal {
             sqlstate: CODE.to_owned(),
             message: "not here".to_owned(),
-            at,
-            first: "",
+            before: asked.sql[..at].to_owned(),
+            first: None,
         })
     }
 }
@@ -107,7 +107,11 @@ async fn what_is_sent_is_written_down_once() {
         client.query(&sql, &[&"a"]).await.unwrap();
     }
     client.batch_execute("COMMIT").await.unwrap();
-    let found = Recorder::read(file.path());
+    let (columns, found): (Vec<_>, Vec<_>) =
+        Recorder::read(file.path()).into_iter().partition(|it| !it.integers.is_empty());
+    // What is told of its columns is written down once more.
+    let columns: Vec<_> = columns.iter().map(|it| (&*it.sql, &*it.integers)).collect();
+    assert_eq!(columns, [("SELECT $1::text, 0", &[1][..])]);
     let texts: Vec<_> = found.iter().map(|it| it.sql.as_str()).collect();
     assert_eq!(texts, [long.as_str(), "BEGIN", "SELECT $1::text, 0", "COMMIT"]);
     let told: Vec<_> = found.iter().map(|it: &Sent| (it.extended, it.in_transaction)).collect();

@@ -18,6 +18,15 @@ async fn to_cockroach_and_back_and_there_again_under_load() {
     there_and_back(Fleet::onto_cockroach(3).await).await;
 }
 
+/// A transaction of segue's meets another one more often than a stand-in without contention between
+/// ranges shows: one of so many commits fails, and now and then a statement before.
+const CONFLICT_ONE_OF: u64 = 40;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn to_cockroach_and_back_where_transactions_meet_one_another() {
+    there_and_back(Fleet::onto_cockroach_in_conflict(3, CONFLICT_ONE_OF).await).await;
+}
+
 async fn reversed() -> Fleet {
     let fleet = Fleet::onto_cockroach(3).await;
     fleet.changed("cutover").await;

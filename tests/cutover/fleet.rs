@@ -56,6 +56,9 @@ INSERT INTO ticket (id, note) SELECT i, 'old' FROM generate_series(1, 25) AS i;
 CREATE SEQUENCE numbers START 1000;
 CREATE TABLE coupon (id bigint PRIMARY KEY DEFAULT nextval('numbers'), note text);";
 
+/// There texts are in the order of their bytes, and no column says so.
+const COLLATED: &str = " COLLATE \"C\"";
+
 pub struct Fleet {
     pub members: Vec<Segue>,
     pub pair: Pair,
@@ -73,36 +76,45 @@ impl Fleet {
 
     /// The same with more in the last section of the configuration.
     pub async fn in_shift_with(members: usize, more: &str) -> Self {
-        let fleet = Self::of_servers(false, TARGET_EXTRA).await;
+        let fleet = Self::of_servers(None, TARGET_EXTRA).await;
         fleet.begun(members, more).await
     }
 
     /// The same with more on both sides, and in the configuration.
     pub async fn in_shift_of(members: usize, on_both: &str, more: &str) -> Self {
         let there = format!("{TARGET_EXTRA}{on_both}");
-        let fleet = Self::on_servers(false, (&format!("{SOURCE_EXTRA}{on_both}"), &there)).await;
+        let fleet = Self::on_servers(None, (&format!("{SOURCE_EXTRA}{on_both}"), &there)).await;
         fleet.begun(members, more).await
     }
 
     /// The same with a target that passes for CockroachDB.
     pub async fn onto_cockroach(members: usize) -> Self {
-        let fleet = Self::of_servers(true, COCKROACH_EXTRA).await;
+        Self::onto_cockroach_in_conflict(members, 0).await
+    }
+
+    /// The same, where one of so many commits has met another transaction.
+    pub async fn onto_cockroach_in_conflict(members: usize, one_of: u64) -> Self {
+        let fleet = Self::of_servers(Some(one_of), COCKROACH_EXTRA).await;
         fleet.begun(members, "").await
     }
 
-    async fn of_servers(cockroach: bool, target_extra: &str) -> Self {
+    async fn of_servers(cockroach: Option<u64>, target_extra: &str) -> Self {
         Self::on_servers(cockroach, (SOURCE_EXTRA, target_extra)).await
     }
 
-    async fn on_servers(cockroach: bool, (source_extra, target_extra): (&str, &str)) -> Self {
+    async fn on_servers(
+        cockroach: Option<u64>,
+        (source_extra, target_extra): (&str, &str),
+    ) -> Self {
         let durable = Options { durability: Durability::Fsync, ..Options::default() };
         let source = Server::start(Major::V15, &durable);
         let target = Server::start(Major::V18, &durable);
         let (here, there) =
             (format!("{SOURCE_SCHEMA}{source_extra}"), format!("{TARGET_SCHEMA}{target_extra}"));
-        if cockroach {
+        if let Some(one_of) = cockroach {
+            let there = there.replace(COLLATED, "");
             let of_source = Database::create(&source, &here).await;
-            let of_target = Cockroach::create(&target, &there).await;
+            let of_target = Cockroach::in_conflict(&target, &there, one_of).await;
             return Self::onto((source, target), of_source, of_target);
         }
         let pair = Pair::within(&source, &target, &here, &there).await;
@@ -124,8 +136,7 @@ impl Fleet {
     ) -> Self {
         let options = Options::default();
         let servers = (Server::start(Major::V15, &options), Server::start(Major::V18, &options));
-        let here = format!("{SOURCE_SCHEMA}{SOURCE_EXTRA}{source_extra}");
-        let there = format!("{TARGET_SCHEMA}{COCKROACH_EXTRA}{target_extra}");
+        let (here, there) = schemas(source_extra, target_extra);
         let of_source = Database::create(&servers.0, &here).await;
         let of_target = Cockroach::stand_in(&servers.1, &there, rules).await;
         Self::onto(servers, of_source, of_target).prepared(1, more)
@@ -133,7 +144,7 @@ impl Fleet {
 
     /// One member with such a target that has begun nothing yet.
     pub async fn before_cockroach() -> Self {
-        Self::of_servers(true, COCKROACH_EXTRA).await.prepared(1, "")
+        Self::of_servers(Some(0), COCKROACH_EXTRA).await.prepared(1, "")
     }
 
     fn prepared(mut self, members: usize, more: &str) -> Self {
@@ -231,6 +242,20 @@ impl Fleet {
         said(&output).split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
+    /// A rehearsal of a cutover by a member, given again as [`Fleet::changed`] does.
+    pub async fn rehearsed(&self, member: usize) {
+        eventually("a rehearsal succeeds", LIMIT, || async {
+            let output = self.change(member, "cutover", &["--rehearse"]);
+            let is_done = output.status.success();
+            assert!(is_done || self.cockroach.is_some(), "{}", said(&output));
+            if !is_done {
+                println!("given again: {}", said(&output));
+            }
+            is_done.then_some(())
+        })
+        .await;
+    }
+
     /// Runs a cutover or a rollback by a member that stops at `place`, until it has; gives the command.
     pub async fn stopped_within(&self, member: usize, command: &str, place: &str) -> Child {
         let member = &self.members[member];
@@ -308,6 +333,14 @@ impl Fleet {
         let primary = if phase == "reversed" { &self.pair.target } else { &self.pair.source };
         agree_under(ledger, &self.pair, primary).await;
     }
+}
+
+/// The tables of a source and of a target that is CockroachDB, with more on both sides.
+pub fn schemas(source_extra: &str, target_extra: &str) -> (String, String) {
+    (
+        format!("{SOURCE_SCHEMA}{SOURCE_EXTRA}{source_extra}"),
+        format!("{TARGET_SCHEMA}{COCKROACH_EXTRA}{target_extra}").replace(COLLATED, ""),
+    )
 }
 
 /// The arguments of a cutover or a rollback.

@@ -16,8 +16,7 @@ pub async fn there_and_back(fleet: Fleet) {
     let clients = load(&ledger, &fleet.addresses(), 0);
     clients.acknowledged(200).await;
 
-    let rehearsed = fleet.change(1, "cutover", &["--rehearse"]);
-    assert!(rehearsed.status.success(), "{}", said(&rehearsed));
+    fleet.rehearsed(1).await;
     assert_eq!(fleet.phase().await, "shift");
     clients.acknowledged(100).await;
 

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::support::stand_in::Cockroach;
-use crate::support::{Database, Major, Proxy, eventually, shared};
+use crate::support::{Database, Major, Proxy, connect, eventually, shared};
 use crate::{ATTEMPT, LEASE, set};
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ impl Member {
         let side = Side::Target;
         let item = "CREATE TABLE item (id int PRIMARY KEY)";
         let Cockroach { database, dsn, proxy } = Cockroach::create(shared(Major::V15), item).await;
-        let mut owner = database.client().await;
+        let mut owner = connect(&dsn).await;
         schema::migrate(&mut owner, side, Permission::Change).await.unwrap();
         let (tables, _) = capture::default_tables(&owner).await.unwrap();
         capture::install(&mut owner, &Params::new(side), &tables).await.unwrap();

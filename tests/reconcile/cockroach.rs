@@ -21,6 +21,13 @@ async fn three_members_and_four_writers_converge() {
     converge_by(&pair, &way, world::params(), 6).await;
 }
 
+/// Each that fails is made again, and none is lost or made twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn members_and_writers_converge_where_transactions_meet_one_another() {
+    let (pair, _proxy, way) = world::onto_cockroach_in_conflict(20).await;
+    converge_by(&pair, &way, world::params(), 3).await;
+}
+
 /// There no INSERT can override what is always generated: it was once said in words that
 /// CockroachDB does not know, and every inserting reconcile would have been stuck.
 #[tokio::test]

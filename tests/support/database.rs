@@ -8,7 +8,7 @@ use tokio_postgres::{Client, NoTls};
 use super::server::{Major, Server, shared};
 
 /// Names the CockroachDB that takes the target's place, where one is at hand.
-const COCKROACH_URL: &str = "COCKROACH_URL";
+pub(super) const COCKROACH_URL: &str = "COCKROACH_URL";
 const DROP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Opens a connection and drives it in the background.

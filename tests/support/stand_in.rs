@@ -1,14 +1,16 @@
-//! A stand-in for CockroachDB. Where `COCKROACH_URL` names one, that is used. The other is PostgreSQL that says it is one, whose
-//! transactions are serializable, and which lacks what CockroachDB lacks, as far as that can be
+//! A stand-in for CockroachDB. Where `COCKROACH_URL` names one, that is used. The other is
+//! PostgreSQL that says it is one, whose transactions are serializable, and which lacks what CockroachDB lacks, as far as that can be
 //! taken away. What CockroachDB's parser or its public texts refuse is refused on the way there
 //! ([`Dialect`]). What runs is run by PostgreSQL: what passes here may still be wrong about that.
 
+use std::time::Duration;
+
 use super::cockroach::{Dialect, Recorder, Rules, Wire, catalog};
-use super::database::cockroach;
-use super::{Database, Proxy, Server};
+use super::database::{COCKROACH_URL, cockroach, connect};
+use super::{Database, Major, Options, Proxy, Server, eventually};
 
 /// Functions that CockroachDB does not have, of those that segue calls on PostgreSQL.
-const ABSENT: [&str; 11] = [
+const ABSENT: [&str; 10] = [
     "pg_notify",
     "pg_partition_tree",
     "pg_terminate_backend",
@@ -18,9 +20,11 @@ const ABSENT: [&str; 11] = [
     "pg_current_wal_insert_lsn",
     "pg_walfile_name",
     "record_image_ne",
-    "pg_sequence_last_value",
     "make_interval",
 ];
+
+/// What it says of itself.
+const VERSION: &str = "a stand-in for CockroachDB";
 
 /// A database of one, and the way of segue to it.
 #[derive(Debug)]
@@ -36,12 +40,21 @@ pub struct Cockroach {
 impl Cockroach {
     /// Makes a database, on CockroachDB or in this server, and runs `sql` in it.
     pub async fn create(server: &Server, sql: &str) -> Self {
+        Self::in_conflict(server, sql, 0).await
+    }
+
+    /// The same, where the stand-in fails one of so many commits, and now and then a statement
+    /// before, since the transaction had met another one; none for 0.
+    pub async fn in_conflict(server: &Server, sql: &str, one_of: u64) -> Self {
         if let Some(database) = cockroach(sql).await {
             let dsn = database.dsn().to_owned();
             return Self { database, dsn, proxy: None };
         }
-        let judge = Some(Box::new(Dialect::latest()) as _);
-        let rules = Rules { recorder: Recorder::asked_for(), judge, ..Rules::default() };
+        let rules = Rules {
+            recorder: Recorder::asked_for(),
+            judge: Some(Box::new(Dialect::asked_for().with_conflicts(one_of))),
+            ..Rules::default()
+        };
         Self::stand_in(server, sql, rules).await
     }
 
@@ -50,10 +63,56 @@ impl Cockroach {
         let database = Database::create(server, sql).await;
         database.run(&catalog::made()).await;
         database.run(&made_of(database.name())).await;
-        let reported = Some(("crdb_version", "a stand-in for CockroachDB"));
+        let reported = Some(("crdb_version", VERSION));
         let proxy = Proxy::before(Wire::start(server.port(), Rules { reported, ..rules }));
         let dsn = server.dsn_by_port(database.name(), proxy.port());
         Self { database, dsn, proxy: Some(proxy) }
+    }
+}
+
+/// A stand-in as a server that is named by its URL: all of its databases pass for CockroachDB's, and
+/// all that anyone sends there is judged.
+#[derive(Debug)]
+pub struct Served {
+    _server: Server,
+    wire: Wire,
+}
+
+const SERVED_WITHIN: Duration = Duration::from_secs(10);
+
+impl Served {
+    pub async fn start() -> Self {
+        let server = Server::start(Major::V18, &Options::default());
+        let template = connect(&server.dsn("template1")).await;
+        let made = [
+            catalog::made(),
+            made_of("template1"),
+            "ALTER SYSTEM SET default_transaction_isolation = 'serializable'".to_owned(),
+            "SELECT pg_reload_conf()".to_owned(),
+        ];
+        for sql in made {
+            let run = template.batch_execute(&sql).await;
+            run.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        }
+        drop(template);
+        let admin = connect(&server.dsn("postgres")).await;
+        // Nobody may be connected to what it is copied from.
+        eventually("the template is left alone", SERVED_WITHIN, || async {
+            admin.batch_execute("CREATE DATABASE defaultdb").await.ok()
+        })
+        .await;
+        let rules = Rules {
+            reported: Some(("crdb_version", VERSION)),
+            judge: Some(Box::new(Dialect::asked_for())),
+            ..Rules::default()
+        };
+        let wire = Wire::start(server.port(), rules);
+        Self { _server: server, wire }
+    }
+
+    /// The variable that names it to the tests, with its value.
+    pub fn url(&self) -> (&'static str, String) {
+        (COCKROACH_URL, format!("postgres://postgres@127.0.0.1:{}/defaultdb", self.wire.port()))
     }
 }
 

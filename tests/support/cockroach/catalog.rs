@@ -69,7 +69,13 @@ fn quoted(sql: &str) -> String {
     format!("'{}'", sql.replace('\'', "''"))
 }
 
-/// A text that reads the views, where it names their tables. A name in quotes is left alone.
+/// Whether a table of the catalogue has a view in its place.
+pub fn is_view(facts: &Facts, table: &str) -> bool {
+    tables(facts).any(|(name, _)| name == table)
+}
+
+/// A function's body that reads the views, where it names their tables with their schema. A name
+/// in quotes is left alone.
 pub fn pointed(facts: &Facts, sql: &str) -> String {
     let names: Vec<&str> = tables(facts).map(|(name, _)| name).collect();
     let mut out = String::with_capacity(sql.len());

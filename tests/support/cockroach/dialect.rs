@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::catalog;
 use super::facts::{Facts, Release};
+use super::instead;
 use super::parser::Parser;
 use super::record::Sent;
 use super::refuse::{Asked, Judge, Judged, Refusal};
-use super::walk::{self, DDL, Violation};
+use super::walk::{self, Violation};
 
-/// Rules whose violation is refused, each with the SQLSTATE.
-const REFUSED: [(&str, &str); 17] = [
+/// Rules whose violation is refused, each with the SQLSTATE. Those that are not here change what a
+/// statement does, or are for the test of the facts to say.
+const REFUSED: [(&str, &str); 18] = [
     ("gated schema", "42501"),
     ("no such table", "42P01"),
     ("no such column", "42703"),
@@ -25,36 +26,55 @@ const REFUSED: [(&str, &str); 17] = [
     ("no such setting", "42704"),
     ("setting not known", "42704"),
     ("untyped placeholder", "42P18"),
-    ("WITH part without a result", "42601"),
-    ("temporary table", "0A000"),
+    // It is text there: a client that knows better cannot send it.
+    ("placeholder of several types", "42804"),
+    ("WITH part without a result", "0A000"),
+    ("temporary table", "XCEXF"),
     ("COPY FROM", "0A000"),
     ("trigger", "0A000"),
     ("PL/pgSQL", "0A000"),
 ];
-/// Of these, the ones that an application's own names may look like.
-const OF_SEGUE_ALONE: [&str; 4] =
-    ["function not known", "type not known", "no such arguments", "setting not known"];
+/// The same where the detail says more than the rule.
+const REFUSED_OTHERWISE: [(&str, &str); 3] = [
+    // What the protocol's own errors have that were given no code.
+    ("by the extended protocol", "XXUUU"),
+    // The text of a number is no interval.
+    ("* interval", "22023"),
+    ("/ interval", "22023"),
+];
+/// Of these, the ones that an application's statements may look like and be right.
+const OF_SEGUE_ALONE: [&str; 5] = [
+    "function not known",
+    "type not known",
+    "no such arguments",
+    "setting not known",
+    // Its place may be asked for its type first where it is not cast.
+    "placeholder of several types",
+];
 /// Settings that the PostgreSQL which plays CockroachDB has, so that sessions set them again.
 const OF_THE_PLAYER: [&str; 1] = ["client_connection_check_interval"];
-const SYNTAX: &str = "42601";
 /// What CockroachDB says where a transaction has to be made again.
 const CONFLICT: &str = "40001";
 const CONFLICT_MESSAGE: &str = "restart transaction: TransactionRetryWithProtoRefreshError";
-/// Locks nothing in a serializable transaction.
-const SHARED: [&str; 2] = [" FOR SHARE", " FOR KEY SHARE"];
-/// Has no effect on a function of a trigger.
-const DEFINER: &str = "SECURITY DEFINER";
+/// A transaction has fewer statements, so that one that is made again comes to its end.
+const STATEMENTS_FOR_EACH_COMMIT: u64 = 50;
+/// The release that the stand-in plays, as `25.3`; the latest where it is not named.
+const RELEASE: &str = "SEGUE_COCKROACH_RELEASE";
 
 /// A judge of one release.
 pub struct Dialect {
     facts: Facts,
     release: Release,
     parser: Mutex<Parser>,
-    known: Mutex<HashMap<(String, bool, bool), Judged>>,
+    known: Mutex<HashMap<Question, Judged>>,
     /// Each transaction of so many meets another one as it commits, or before; 0 for none.
     conflict_each: u64,
-    transactions: AtomicU64,
+    commits: AtomicU64,
+    statements: AtomicU64,
 }
+
+/// All of an [`Asked`]: SQL, extended, own, in a transaction, types.
+type Question = (String, bool, bool, bool, Vec<u32>);
 
 impl Dialect {
     pub fn of(release: Release) -> Self {
@@ -64,15 +84,23 @@ impl Dialect {
             parser: Mutex::new(Parser::start()),
             known: Mutex::default(),
             conflict_each: 0,
-            transactions: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            statements: AtomicU64::new(0),
         }
     }
 
-    pub fn latest() -> Self {
-        Self::of(Release::LATEST)
+    /// Of the release that the environment names, or of the latest.
+    pub fn asked_for() -> Self {
+        let asked = std::env::var(RELEASE).ok();
+        Self::of(asked.map_or(Release::LATEST, |it| Release::parse(&it)))
     }
 
-    /// The same, in which one of so many commits fails since it met another transaction.
+    pub fn release(&self) -> Release {
+        self.release
+    }
+
+    /// The same, in which one of so many commits fails since it met another transaction, and one of
+    /// many times as many statements within a transaction.
     #[must_use]
     pub fn with_conflicts(self, one_of: u64) -> Self {
         Self { conflict_each: one_of, ..self }
@@ -80,8 +108,9 @@ impl Dialect {
 
     fn dialect(&self, asked: Asked<'_>) -> Judged {
         let parsed = self.parser.lock().unwrap_or_else(PoisonError::into_inner).parse(asked.sql);
-        if let Some(refusal) = parsed.refusals.first() {
-            return said(SYNTAX, refusal.message.clone(), "");
+        if let Some(it) = parsed.refusals.first() {
+            // What does not parse is refused whole.
+            return refusal(&it.code, it.message.clone(), String::new());
         }
         let sent = Sent {
             application: String::new(),
@@ -90,44 +119,55 @@ impl Dialect {
             in_transaction: asked.in_transaction,
             types: asked.types.to_vec(),
             sql: asked.sql.to_owned(),
+            integers: Vec::new(),
         };
-        let found = walk::violations(&self.facts, self.release, &sent, &parsed);
-        let refused = found.into_iter().flatten().find_map(|it| refused(&it, asked.own));
-        if let Some((sqlstate, it)) = refused {
-            let message = format!("{}: {}", it.rule, it.detail);
-            return said(sqlstate, message, "");
+        let found = walk::violations_by_statement(&self.facts, self.release, &sent, &parsed);
+        for (at, violations) in found.unwrap_or_default() {
+            let refused = violations.iter().find_map(|it| Some((refused(it, asked.own)?, it)));
+            if let Some((sqlstate, it)) = refused {
+                return refusal(
+                    sqlstate,
+                    format!("{}: {}", it.rule, it.detail),
+                    self.instead(asked, at),
+                );
+            }
         }
-        match self.instead(asked) {
+        match self.instead(asked, asked.sql.len()) {
             text if text == asked.sql => Judged::Same,
             text => Judged::Instead(text),
         }
     }
 
-    /// What PostgreSQL is given, so that it does the same.
-    fn instead(&self, asked: Asked<'_>) -> String {
-        let mut text = catalog::pointed(&self.facts, asked.sql);
-        for lock in SHARED {
-            text = text.replace(lock, "");
-        }
-        if text.contains("RETURNS trigger") {
-            text = text.replace(DEFINER, "");
-        }
-        if asked.in_transaction && is_ddl(asked.sql) {
-            assert!(!asked.extended, "the stand-in cannot commit before {}", asked.sql);
-            text = format!("COMMIT; {text}");
-        }
-        text
+    /// What PostgreSQL is given for the text up to there.
+    fn instead(&self, asked: Asked<'_>, to: usize) -> String {
+        let in_transaction = asked.in_transaction && !asked.extended;
+        instead::instead(&self.facts, &asked.sql[..to], in_transaction)
     }
 
-    /// A commit that comes to nothing, now and then.
+    /// Now and then a transaction has met another one, at its end or in its midst.
     fn conflict(&self, asked: Asked<'_>) -> Option<Judged> {
-        let is_commit = asked.in_transaction && !asked.extended && asked.sql.trim() == "COMMIT";
-        if !is_commit || self.conflict_each == 0 {
+        if self.conflict_each == 0 {
             return None;
         }
-        let number = self.transactions.fetch_add(1, Ordering::Relaxed) + 1;
-        let is_due = number.is_multiple_of(self.conflict_each);
-        is_due.then(|| said(CONFLICT, CONFLICT_MESSAGE.to_owned(), "ROLLBACK; "))
+        let is_due = |counter: &AtomicU64, each| {
+            (counter.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(each)
+        };
+        let refused = |at, first| {
+            let (sqlstate, message) = (CONFLICT.to_owned(), CONFLICT_MESSAGE.to_owned());
+            let before = self.instead(asked, at);
+            Some(Judged::Refused(Refusal { sqlstate, message, before, first }))
+        };
+        match instead::end_of_transaction(asked.sql, asked.in_transaction) {
+            Some(instead::End::Commit(at)) if is_due(&self.commits, self.conflict_each) => {
+                refused(at, Some("ROLLBACK"))
+            }
+            None if asked.in_transaction
+                && is_due(&self.statements, self.conflict_each * STATEMENTS_FOR_EACH_COMMIT) =>
+            {
+                refused(0, None)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -139,7 +179,8 @@ impl Judge for Dialect {
         if asked.sql.trim().is_empty() {
             return Judged::Same;
         }
-        let key = (asked.sql.to_owned(), asked.own, asked.in_transaction);
+        let Asked { sql, extended, own, in_transaction, types } = asked;
+        let key = (sql.to_owned(), extended, own, in_transaction, types.to_vec());
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         known.unwrap_or_else(|| {
             let judged = self.dialect(asked);
@@ -151,24 +192,24 @@ impl Judge for Dialect {
             judged
         })
     }
+
+    fn commits_first(&self, sql: &str) -> bool {
+        instead::commits_first(sql)
+    }
 }
 
-fn said(sqlstate: &str, message: String, first: &'static str) -> Judged {
-    Judged::Refused(Refusal { sqlstate: sqlstate.to_owned(), message, at: 0, first })
+fn refusal(sqlstate: &str, message: String, before: String) -> Judged {
+    Judged::Refused(Refusal { sqlstate: sqlstate.to_owned(), message, before, first: None })
 }
 
-fn refused(violation: &Violation, own: bool) -> Option<(&'static str, Violation)> {
+/// The SQLSTATE with which it is refused.
+fn refused(violation: &Violation, own: bool) -> Option<&'static str> {
     if !own && OF_SEGUE_ALONE.contains(&violation.rule)
         || OF_THE_PLAYER.contains(&violation.detail.as_str())
     {
         return None;
     }
     let (_, sqlstate) = REFUSED.iter().find(|(rule, _)| *rule == violation.rule)?;
-    Some((sqlstate, violation.clone()))
-}
-
-fn is_ddl(sql: &str) -> bool {
-    let Some(tree) = walk::tree_of(sql) else { return false };
-    let mut kinds = walk::statements(&tree).filter_map(|it| Some(walk::node(it)?.0.to_owned()));
-    kinds.next().is_some_and(|kind| DDL.contains(&kind.as_str()))
+    let otherwise = REFUSED_OTHERWISE.iter().find(|(detail, _)| *detail == violation.detail);
+    Some(otherwise.map_or(*sqlstate, |(_, sqlstate)| *sqlstate))
 }

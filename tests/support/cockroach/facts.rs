@@ -119,6 +119,14 @@ fn schema_of(schema: &str) -> &str {
     if schema.is_empty() { "pg_catalog" } else { schema }
 }
 
+impl Function {
+    /// Whether it gives an integer, which has eight bytes there.
+    pub fn gives_integer(&self) -> bool {
+        let gives = |it: &String| it.rsplit_once(')').is_some_and(|(_, it)| it.trim() == "int");
+        !self.signatures.is_empty() && self.signatures.iter().all(gives)
+    }
+}
+
 /// The types of one way to call a function.
 pub struct Signature<'a>(Vec<&'a str>);
 

@@ -5,11 +5,13 @@
 //! - [`refuse`]: answers a statement as CockroachDB does where it refuses it
 //! - [`dialect`]: what CockroachDB refuses and does otherwise, by its own parser ([`parser`]) and by
 //!   what its public texts say ([`facts`]), which a statement's parse tree is held against ([`walk`])
+//! - [`instead`]: a statement put so that PostgreSQL does with it what CockroachDB does
 //! - [`catalog`]: its catalogue, where it has other values than PostgreSQL's
 
 pub mod catalog;
 pub mod dialect;
 pub mod facts;
+pub mod instead;
 pub mod parser;
 pub mod record;
 pub mod refuse;

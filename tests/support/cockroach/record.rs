@@ -25,6 +25,10 @@ pub struct Sent {
     /// The types that `Parse` gives its parameters; 0 leaves one to the server.
     pub types: Vec<u32>,
     pub sql: String,
+    /// Columns of its result, from 0, that PostgreSQL gives as integers of less than eight bytes,
+    /// and which are no table's.
+    #[serde(default)]
+    pub integers: Vec<usize>,
 }
 
 impl Sent {

@@ -19,11 +19,11 @@ const POSITION: u8 = b'P';
 pub struct Refusal {
     pub sqlstate: String,
     pub message: String,
-    /// Where in the text the refused statement begins: what stands before it runs. A text that
-    /// does not parse is refused whole, at 0.
-    pub at: usize,
-    /// What is done first, such as to give a transaction up.
-    pub first: &'static str,
+    /// What stands before the refused statement in its text, which runs. A text that does not parse
+    /// is refused whole.
+    pub before: String,
+    /// A statement that is run in its place first, such as one that gives the transaction up.
+    pub first: Option<&'static str>,
 }
 
 /// A text as it came.
@@ -53,6 +53,12 @@ pub enum Judged {
 /// Decides what is refused or done otherwise.
 pub trait Judge: Send + Sync {
     fn judge(&self, asked: Asked<'_>) -> Judged;
+
+    /// Whether it commits the transaction that is open before it does anything. Asked of what comes
+    /// by `Parse`; in the other protocol the text says it.
+    fn commits_first(&self, _sql: &str) -> bool {
+        false
+    }
 }
 
 /// The refusals of one connection.
@@ -60,12 +66,10 @@ pub trait Judge: Send + Sync {
 pub(super) struct Refused(Vec<Refusal>);
 
 impl Refused {
-    /// What the server is given in the place of `sql`.
-    pub(super) fn in_place_of(&mut self, sql: &str, refusal: Refusal) -> String {
-        let text = {
-            let (first, before) = (refusal.first, &sql[..refusal.at]);
-            format!("{first}{before}SELECT \"{MARK}{}\"", self.0.len())
-        };
+    /// What the server is given in the place of the statement.
+    pub(super) fn in_its_place(&mut self, refusal: Refusal) -> String {
+        let first = refusal.first.map(|it| format!("{it}; ")).unwrap_or_default();
+        let text = format!("{}{first}SELECT \"{MARK}{}\"", refusal.before, self.0.len());
         self.0.push(refusal);
         text
     }

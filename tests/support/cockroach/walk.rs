@@ -25,15 +25,32 @@ pub fn violations(
     sent: &Sent,
     parsed: &Parsed,
 ) -> Option<BTreeSet<Violation>> {
+    let by_statement = violations_by_statement(facts, release, sent, parsed)?;
+    Some(by_statement.into_iter().flat_map(|(_, found)| found).collect())
+}
+
+/// The same for each statement of the text, with where it begins. What is said against the bodies
+/// of functions stands with the last.
+pub fn violations_by_statement(
+    facts: &Facts,
+    release: Release,
+    sent: &Sent,
+    parsed: &Parsed,
+) -> Option<Vec<(usize, BTreeSet<Violation>)>> {
     let tree = tree_of(&sent.sql)?;
     let mut walk = Walk { facts, release, sent, found: BTreeSet::new() };
-    let mut in_transaction = sent.in_transaction;
-    for statement in statements(&tree) {
+    let (mut in_transaction, mut all) = (sent.in_transaction, Vec::new());
+    let mut rest = located(&tree).peekable();
+    while let Some((at, statement)) = rest.next() {
         walk.transaction(statement, &mut in_transaction);
         walk.statement(statement);
+        walk.results(statement);
+        if rest.peek().is_none() {
+            walk.bodies(parsed);
+        }
+        all.push((at, std::mem::take(&mut walk.found)));
     }
-    walk.bodies(parsed);
-    Some(walk.found)
+    Some(all)
 }
 
 pub fn tree_of(sql: &str) -> Option<Value> {
@@ -43,6 +60,13 @@ pub fn tree_of(sql: &str) -> Option<Value> {
 
 pub fn statements(tree: &Value) -> impl Iterator<Item = &Value> {
     tree["stmts"].as_array().into_iter().flatten().map(|it| &it["stmt"])
+}
+
+/// The same, each with where it begins.
+pub fn located(tree: &Value) -> impl Iterator<Item = (usize, &Value)> {
+    let begins = |it: &Value| it["stmt_location"].as_u64().unwrap_or_default();
+    let all = tree["stmts"].as_array().into_iter().flatten();
+    all.map(move |it| (usize::try_from(begins(it)).expect("it fits"), &it["stmt"]))
 }
 
 struct Walk<'a> {
@@ -55,8 +79,34 @@ struct Walk<'a> {
 /// A shorter wait is over before a writer that is well has committed.
 const LOCK_TIMEOUT_MIN_MS: i64 = 1000;
 
-/// Statements that change the schema, which commit a transaction that is open.
-pub const DDL: [&str; 11] = [
+/// How CockroachDB writes what PostgreSQL's parser reads in another form only.
+const WRITTEN_OTHERWISE: [(&str, &str); 4] = [
+    ("extract('", "date_part('"),
+    ("current_user()", "current_user"),
+    ("session_user()", "session_user"),
+    ("current_catalog()", "current_catalog"),
+];
+
+/// Statements that change the schema, which commit a transaction that is open. CockroachDB counts
+/// GRANT and its like among them.
+pub const DDL: [&str; 28] = [
+    "AlterEnumStmt",
+    "AlterFunctionStmt",
+    "AlterObjectSchemaStmt",
+    "AlterOwnerStmt",
+    "AlterRoleSetStmt",
+    "AlterRoleStmt",
+    "AlterSeqStmt",
+    "CommentStmt",
+    "CreateEnumStmt",
+    "CreateRoleStmt",
+    "CreateSeqStmt",
+    "CreatedbStmt",
+    "DropRoleStmt",
+    "DropdbStmt",
+    "GrantRoleStmt",
+    "GrantStmt",
+    "RefreshMatViewStmt",
     "CreateStmt",
     "CreateTableAsStmt",
     "CreateSchemaStmt",
@@ -79,9 +129,9 @@ impl Walk<'_> {
     fn transaction(&mut self, statement: &Value, in_transaction: &mut bool) {
         let Some((kind, body)) = node(statement) else { return };
         if kind == "TransactionStmt" {
-            match kind_of(body, "kind", &TRANSACTION_KINDS) {
+            match transaction_kind(body) {
                 "begin" => *in_transaction = true,
-                "end" => *in_transaction = false,
+                "commit" | "rollback" => *in_transaction = false,
                 _ => {}
             }
         } else if DDL.contains(&kind) && *in_transaction {
@@ -93,6 +143,7 @@ impl Walk<'_> {
 
     fn statement(&mut self, statement: &Value) {
         self.hidden(statement);
+        self.placeholders(statement);
         let tables = tables(statement);
         for (_, (schema, name)) in &tables {
             self.table(schema, name);
@@ -260,6 +311,76 @@ impl Walk<'_> {
         let number = body["number"].as_u64().unwrap_or_default();
         let at = usize::try_from(number).expect("it is small").checked_sub(1);
         at.is_some_and(|at| self.sent.types.get(at).is_none_or(|oid| *oid == 0))
+    }
+
+    /// One that is cast in one place, and in another not so or to another type, becomes a string
+    /// (`CastExpr.TypeCheck`), whatever PostgreSQL makes of it.
+    fn placeholders(&mut self, statement: &Value) {
+        let mut seen: BTreeMap<u64, (BTreeSet<String>, usize)> = BTreeMap::new();
+        let number = |value: &Value| match node(value) {
+            Some(("ParamRef", body)) => body["number"].as_u64(),
+            _ => None,
+        };
+        visit(statement, &mut |kind, body| match kind {
+            "TypeCast" => {
+                if let Some(number) = number(&body["arg"]) {
+                    let (casts, bare) = seen.entry(number).or_default();
+                    casts.insert(family(&body["type_name"]));
+                    // It is met below once more.
+                    *bare = bare.wrapping_sub(1);
+                }
+            }
+            "ParamRef" => {
+                let number = body["number"].as_u64().unwrap_or_default();
+                let (_, bare) = seen.entry(number).or_default();
+                *bare = bare.wrapping_add(1);
+            }
+            _ => {}
+        });
+        for (number, (casts, bare)) in seen {
+            let at = usize::try_from(number).expect("it is small").checked_sub(1);
+            let untyped = at.is_some_and(|at| self.sent.types.get(at).is_none_or(|oid| *oid == 0));
+            if untyped && (casts.len() > 1 || bare > 0 && !casts.is_empty()) {
+                let casts: Vec<_> = casts.into_iter().collect();
+                let beside = if bare > 0 { " and without a cast" } else { "" };
+                self.say("placeholder of several types", format!("{}{beside}", casts.join(", ")));
+            }
+        }
+    }
+
+    /// What is computed is an integer of eight bytes there, unless it is cast.
+    fn results(&mut self, statement: &Value) {
+        let mut targets = Vec::new();
+        if let Some((_, mut body)) = node(statement) {
+            // Of a UNION the first part says it.
+            while !body["larg"].is_null() {
+                body = &body["larg"];
+            }
+            let of = [&body["target_list"], &body["returning_clause"]["exprs"]];
+            let lists = of.into_iter().filter_map(Value::as_array);
+            targets.extend(lists.flatten().filter_map(|it| Some(&node(it)?.1["val"])));
+        }
+        // With all columns of a table nobody knows which is which.
+        let is_star = |it: &&Value| match node(it) {
+            Some(("ColumnRef", body)) => body["fields"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|it| node(it).is_some_and(|(kind, _)| kind == "AStar")),
+            _ => false,
+        };
+        if targets.iter().any(is_star) {
+            return;
+        }
+        let computed = self.sent.integers.iter().filter(|column| {
+            let value = targets.get(**column).and_then(|it| node(it));
+            !value.is_some_and(|(kind, _)| kind == "TypeCast")
+        });
+        for column in computed {
+            let value = targets.get(*column).and_then(|it| node(it));
+            let what = value.map_or("", |(kind, _)| kind);
+            self.say("integer of less than eight bytes", format!("column {column}: {what}"));
+        }
     }
 
     fn operator(&mut self, body: &Value) {
@@ -438,9 +559,14 @@ impl Walk<'_> {
             }
         }
         for part in &parsed.parts {
-            // CockroachDB writes the standard's form of `date_part` as no parser reads it.
-            let part = part.replace("extract('", "date_part('");
-            let Some(tree) = tree_of(&part) else { panic!("not PostgreSQL's: {part}") };
+            // CockroachDB writes some of the standard's words as functions.
+            let part = WRITTEN_OTHERWISE
+                .iter()
+                .fold(part.clone(), |part, (written, meant)| part.replace(written, meant));
+            let Some(tree) = tree_of(&part) else {
+                self.say("body not read", part);
+                continue;
+            };
             for statement in statements(&tree) {
                 visit(statement, &mut |kind, body| {
                     let name = strings(&body["fields"]).join(".").to_lowercase();
@@ -483,28 +609,47 @@ fn columns_directly_in(body: &Value, into: &mut BTreeSet<String>) {
     }
 }
 
-/// TRANS_STMT_BEGIN, START and so on, in the order of the protocol buffer.
-const TRANSACTION_KINDS: [(i64, &str); 4] = [(1, "begin"), (2, "begin"), (3, "end"), (4, "end")];
-
-fn kind_of<'a>(body: &Value, field: &str, kinds: &[(i64, &'a str)]) -> &'a str {
-    let number = body[field].as_i64();
-    kinds.iter().find(|(of, _)| Some(*of) == number).map_or("", |(_, name)| name)
+/// What a statement does to the transaction: `begin`, `commit`, `rollback`, or nothing of these.
+pub fn transaction_kind(body: &Value) -> &'static str {
+    // TRANS_STMT_BEGIN and START, COMMIT, ROLLBACK.
+    match body["kind"].as_i64() {
+        Some(1 | 2) => "begin",
+        Some(3) => "commit",
+        Some(4) => "rollback",
+        _ => "",
+    }
 }
 
-/// What a value is cast to, in CockroachDB's words.
+/// What a value is cast to, in CockroachDB's words; none where that is an array.
 fn cast_to(value: &Value) -> Option<&str> {
     let ("TypeCast", body) = node(value)? else { return None };
-    if body["type_name"]["array_bounds"].as_array().is_some_and(|it| !it.is_empty()) {
+    if is_array(&body["type_name"]) {
         return None;
     }
-    Some(match strings(&body["type_name"]["names"]).last().copied()? {
+    strings(&body["type_name"]["names"]).last().copied().map(family_of)
+}
+
+fn is_array(type_name: &Value) -> bool {
+    type_name["array_bounds"].as_array().is_some_and(|it| !it.is_empty())
+}
+
+/// What types are equivalent to one another, in CockroachDB's words.
+fn family_of(name: &str) -> &str {
+    match name {
         "text" | "varchar" | "bpchar" => "string",
         "int2" | "int4" | "int8" => "int",
         "float4" | "float8" => "float",
         "numeric" => "decimal",
         "bytea" => "bytes",
         other => other,
-    })
+    }
+}
+
+fn family(type_name: &Value) -> String {
+    let names = strings(&type_name["names"]);
+    let name = family_of(names.last().copied().unwrap_or_default());
+    let array = if is_array(type_name) { "[]" } else { "" };
+    format!("{name}{array}")
 }
 
 /// A text constant, cast or not.
@@ -536,7 +681,7 @@ pub fn node(value: &Value) -> Option<(&str, &Value)> {
 }
 
 /// Every node under a value, parents first.
-fn visit<'a>(value: &'a Value, to: &mut impl FnMut(&'a str, &'a Value)) {
+pub fn visit<'a>(value: &'a Value, to: &mut impl FnMut(&'a str, &'a Value)) {
     let body = match node(value) {
         Some((kind, body)) => {
             to(kind, body);
@@ -551,12 +696,12 @@ fn visit<'a>(value: &'a Value, to: &mut impl FnMut(&'a str, &'a Value)) {
     }
 }
 
-fn text<'a>(body: &'a Value, field: &str) -> &'a str {
+pub fn text<'a>(body: &'a Value, field: &str) -> &'a str {
     body[field].as_str().unwrap_or_default()
 }
 
 /// The texts of a list of names.
-fn strings(list: &Value) -> Vec<&str> {
+pub fn strings(list: &Value) -> Vec<&str> {
     let items = list.as_array().into_iter().flatten();
     items.filter_map(|it| node(it)?.1["sval"].as_str()).collect()
 }

@@ -4,6 +4,7 @@
 //! What it need not understand it passes on as it comes. There is no TLS behind it; requests to
 //! cancel are passed on.
 
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -130,13 +131,16 @@ async fn carry(mut client: TcpStream, upstream: SocketAddr, rules: &Rules) -> st
         application: application(&login[4..]),
         refused: Mutex::default(),
         own: Mutex::default(),
+        committing: Mutex::default(),
+        awaited: Mutex::default(),
+        described: Mutex::default(),
         state: AtomicU8::new(b'I'),
     };
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     tokio::select! {
-        end = pump(&mut from_client, &mut to_server, b"QP", |tag, body, out| session.asked(tag, body, out)) => end,
-        end = pump(&mut from_server, &mut to_client, b"REZ", |tag, body, out| session.told(tag, body, out)) => end,
+        end = pump(&mut from_client, &mut to_server, b"QPBS", |tag, body, out| session.asked(tag, body, out)) => end,
+        end = pump(&mut from_server, &mut to_client, b"RECNTZ1", |tag, body, out| session.told(tag, body, out)) => end,
     }
 }
 
@@ -157,16 +161,117 @@ struct Session<'a> {
     refused: Mutex<Refused>,
     /// Whether it has been seen to be segue's own.
     own: Mutex<bool>,
+    /// Names of prepared statements that commit what is open before they do anything.
+    committing: Mutex<HashSet<Vec<u8>>>,
+    /// What answers are to come, in their order.
+    awaited: Mutex<VecDeque<Awaited>>,
+    /// What the server has prepared, until its columns are told.
+    described: Mutex<Option<Sent>>,
     /// The state of its transaction, as `ReadyForQuery` said last.
     state: AtomicU8,
+}
+
+/// An answer that is to come.
+#[derive(Debug, PartialEq, Eq)]
+enum Awaited {
+    /// `ParseComplete` of this.
+    Prepared(Sent),
+    /// `ReadyForQuery` for the client.
+    Theirs,
+    /// The same for the proxy itself.
+    Ours,
 }
 
 /// What CockroachDB calls the states.
 const STATUS: &str = "SHOW TRANSACTION STATUS";
 
 impl Session<'_> {
-    /// A `Query` or a `Parse` on its way to the server.
+    /// A message on its way to the server.
     fn asked(&self, tag: u8, body: &[u8], out: &mut Vec<u8>) {
+        match tag {
+            b'Q' | b'P' => self.text(tag, body, out),
+            b'B' => {
+                // The statement's name comes after the portal's.
+                let from = end_of_text(body, 0);
+                let name = &body[from..end_of_text(body, from)];
+                if self.committing.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
+                    self.in_between("COMMIT", out);
+                }
+                frame(tag, &[body], out);
+            }
+            _ => frame(tag, &[body], out),
+        }
+        if matches!(tag, b'Q' | b'S') {
+            self.await_answer(Awaited::Theirs);
+        }
+    }
+
+    /// A statement of the proxy's own, whose answer the client does not see; nothing where no
+    /// transaction is open.
+    fn in_between(&self, sql: &str, out: &mut Vec<u8>) {
+        if self.state.load(Ordering::SeqCst) == b'T' {
+            frame(b'Q', &[sql.as_bytes(), b"\0"], out);
+            self.await_answer(Awaited::Ours);
+        }
+    }
+
+    fn await_answer(&self, answer: Awaited) {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).push_back(answer);
+    }
+
+    fn prepares(&self, sent: Option<Sent>) {
+        if let Some(sent) = sent {
+            self.await_answer(Awaited::Prepared(sent));
+        }
+    }
+
+    /// Whether what the server says now answers the proxy.
+    fn is_ours(&self) -> bool {
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.front() == Some(&Awaited::Ours)
+    }
+
+    /// An answer has come: nothing that was to come before it will.
+    fn answered(&self, tag: u8) {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        if tag == b'1' && matches!(awaited.front(), Some(Awaited::Prepared(_))) {
+            *described = match awaited.pop_front() {
+                Some(Awaited::Prepared(sent)) => Some(sent),
+                _ => None,
+            };
+        } else if tag == b'Z' {
+            // What an error has passed over was not prepared.
+            while let Some(Awaited::Prepared(_)) = awaited.pop_front() {}
+        }
+    }
+
+    /// The columns of what was prepared.
+    fn columns(&self, body: &[u8]) {
+        let described = self.described.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let integers = integers(body);
+        if let (Some(recorder), Some(sent)) = (&self.rules.recorder, described)
+            && !integers.is_empty()
+        {
+            recorder.note(&Sent { integers, ..sent });
+        }
+    }
+
+    /// A prepared statement that commits first does so when it is bound; one without a name, which
+    /// the proxy's own statement would take away, before it is prepared.
+    fn prepared(&self, name: &[u8], sql: &str, out: &mut Vec<u8>) {
+        let commits = self.rules.judge.as_ref().is_some_and(|it| it.commits_first(sql));
+        let mut committing = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        committing.remove(name);
+        if commits && name == b"\0" {
+            self.in_between("COMMIT", out);
+        } else if commits {
+            committing.insert(name.to_vec());
+        }
+    }
+
+    /// A `Query` or a `Parse`.
+    fn text(&self, tag: u8, body: &[u8], out: &mut Vec<u8>) {
         let extended = tag == b'P';
         // The name of the statement comes before its text.
         let from = if extended { end_of_text(body, 0) } else { 0 };
@@ -178,17 +283,21 @@ impl Session<'_> {
             *own |= sql.contains(OWN);
             *own
         };
+        let mut awaited = None;
         if let Some(recorder) = &self.rules.recorder
             && !sql.trim().is_empty()
         {
-            recorder.note(&Sent {
+            let sent = Sent {
                 application: self.application.clone(),
                 own,
                 extended,
                 in_transaction: self.state.load(Ordering::SeqCst) != b'I',
                 types: types.clone(),
                 sql: sql.to_owned(),
-            });
+                integers: Vec::new(),
+            };
+            recorder.note(&sent);
+            awaited = Some(sent).filter(|_| extended);
         }
         // PostgreSQL cannot be asked for it.
         if sql == STATUS {
@@ -204,21 +313,42 @@ impl Session<'_> {
             let in_transaction = self.state.load(Ordering::SeqCst) == b'T';
             judge.judge(Asked { sql, extended, own, in_transaction, types: &types })
         });
+        if extended && !matches!(judged, Judged::Refused(_)) {
+            self.prepared(&body[..from], sql, out);
+        }
         let text = match judged {
-            Judged::Same => return frame(tag, &[body], out),
+            Judged::Same => {
+                self.prepares(awaited);
+                return frame(tag, &[body], out);
+            }
             Judged::Instead(text) => text,
-            Judged::Refused(refusal) => {
+            Judged::Refused(mut refusal) => {
+                if let Some(first) = refusal.first.take_if(|_| extended) {
+                    self.in_between(first, out);
+                }
                 let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-                refused.in_place_of(sql, refusal)
+                awaited = None;
+                refused.in_its_place(refusal)
             }
         };
+        self.prepares(awaited);
         frame(tag, &[&body[..from], text.as_bytes(), b"\0", &body[to..]], out);
     }
 
-    /// An answer to the login, an error, or `ReadyForQuery`, on its way to the client.
+    /// An answer to the login, the end of a command, an error, a notice or `ReadyForQuery`, on its
+    /// way to the client.
     fn told(&self, tag: u8, body: &[u8], out: &mut Vec<u8>) {
+        let is_ours = self.is_ours();
         if tag == b'Z' {
             self.state.store(body[0], Ordering::SeqCst);
+        }
+        self.answered(tag);
+        // An error goes on to the client: it is what the client's own statement has come to.
+        if is_ours && tag != b'E' {
+            return;
+        }
+        if tag == b'T' {
+            self.columns(body);
         }
         if tag == b'E' {
             let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -231,11 +361,36 @@ impl Session<'_> {
         frame(tag, &[body], out);
         // `AuthenticationOk`.
         if let Some((name, value)) = self.rules.reported
+            && tag == b'R'
             && body == [0; 4]
         {
             frame(b'S', &[name.as_bytes(), b"\0", value.as_bytes(), b"\0"], out);
         }
     }
+}
+
+/// Columns of a `RowDescription` that are integers of less than eight bytes, or arrays of them, and
+/// no table's.
+fn integers(body: &[u8]) -> Vec<usize> {
+    const INT2: u32 = 21;
+    const INT4: u32 = 23;
+    const INT2S: u32 = 1005;
+    const INT4S: u32 = 1007;
+    let (mut found, mut at) = (Vec::new(), 2);
+    let count = body.first_chunk().map_or(0, |it| u16::from_be_bytes(*it));
+    for column in 0..usize::from(count) {
+        // The table, the column's number in it, the type, its length, its modifier, the format.
+        let from = end_of_text(body, at);
+        let Some(fields) = body.get(from..from + 18) else { break };
+        let number = |at: usize| {
+            u32::from_be_bytes([fields[at], fields[at + 1], fields[at + 2], fields[at + 3]])
+        };
+        if number(0) == 0 && [INT2, INT4, INT2S, INT4S].contains(&number(6)) {
+            found.push(column);
+        }
+        at = from + 18;
+    }
+    found
 }
 
 /// Just after the zero byte that ends a text.
