@@ -63,8 +63,9 @@ class Load:
 
     def transactions(self) -> None:
         def both(tx: segue.Transaction) -> None:
-            tx.execute(WRITE, 4)
+            # By a read: one that waits while the primary changes must not stay on the old one.
             value = tx.query(READ, 5).value()
+            tx.execute(WRITE, 4)
             tx.execute("UPDATE accounts SET balance = $1 WHERE id = 5", value + 1)
 
         with segue.connect(self.url) as db:
