@@ -60,6 +60,7 @@ impl<S> Admission<S> {
             statement,
             analysis,
             control,
+            pass: None,
             shifted,
             route: Route::to_primary(control),
             transaction: call.transaction,
@@ -167,6 +168,11 @@ where
             Ok(read) => read,
             Err(fault) => return Box::pin(async move { Err(fault) }),
         };
+        if begins_to_write(&read) {
+            let clone = self.inner.clone();
+            let inner = std::mem::replace(&mut self.inner, clone);
+            return Box::pin(begun_by_read(inner, Arc::clone(&self.control), read));
+        }
         if read.transaction.is_some() || !may_lose_its_primary(read.control) {
             return Box::pin(self.inner.call(read));
         }
@@ -270,6 +276,39 @@ impl Judged {
             write_id: self.write_id,
             context: self.context,
         }
+    }
+}
+
+/// Whether a read begins a transaction in which writes may follow.
+fn begins_to_write(read: &Read) -> bool {
+    let begins = read.transaction.map(|within| within.which);
+    matches!(begins, Some(Which::New(options)) if !options.read_only)
+}
+
+/// Such a read waits for leave as a write does, and goes where the primary is when it has it.
+async fn begun_by_read<S>(
+    mut inner: S,
+    control: Arc<dyn ControlView>,
+    read: Read,
+) -> Result<ReadAnswer, SqlFault>
+where
+    S: Service<Read, Response = ReadAnswer, Error = SqlFault>,
+{
+    let mut attempt = 1;
+    loop {
+        let pass = control.admit_write(Entering::New, read.context.deadline).await?;
+        let under = pass.control;
+        let begun = admitted(read.clone(), (under, read.shifted));
+        let answered = inner.call(Read { pass: Some(pass), ..begun }).await;
+        let Err(fault) = &answered else { return answered };
+        if !fault.says_look_again()
+            || attempt == ATTEMPTS_MAX
+            || !has_moved_on(&*control, under.epoch, read.context.deadline).await
+        {
+            return answered;
+        }
+        attempt += 1;
+        inner.ready().await?;
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Read {
     pub analysis: Arc<Analysis>,
     /// The state of the migration that it was admitted under.
     pub control: ControlState,
+    /// The member's leave to write, where the read begins a transaction that may.
+    pub pass: Option<WritePass>,
     /// The share of reads that the target answers.
     pub shifted: Percentage,
     /// Where it goes, by what it touches.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -21,7 +21,8 @@ use super::shift::{self, Shift};
 use crate::domain::answer::{Observed, RowBatch, RowBatchBuilder};
 use crate::domain::budget::ByteBudget;
 use crate::domain::call::{
-    BoundStatement, CallContext, InTransaction, ResultLimits, TransactionId, WriteAnswer,
+    BoundStatement, CallContext, InTransaction, ResultLimits, TransactionId, TransactionOptions,
+    Which, WriteAnswer,
 };
 use crate::domain::consistency::Token;
 use crate::domain::control::{ControlState, Percentage, Phase};
@@ -31,7 +32,7 @@ use crate::domain::reach::Route;
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::ports::settled::{SettledWrites, Standing};
-use crate::ports::{AnswerStream, ControlView, Sample, ShadowReads};
+use crate::ports::{AnswerStream, ControlView, Entering, Sample, ShadowReads, WritePass};
 use crate::statement;
 use crate::telemetry::metrics::Metrics;
 
@@ -86,6 +87,7 @@ fn read(phase: Phase) -> Read {
         statement: BoundStatement { sql: sql.into(), name: None, params: Arc::from([]) },
         analysis: Arc::new(statement::analyse(sql).unwrap()),
         control: ControlState { epoch: 1, phase },
+        pass: None,
         shifted: Percentage::ZERO,
         route: Route::to_primary(ControlState { epoch: 1, phase }),
         transaction: None,
@@ -240,6 +242,46 @@ struct Known(Mutex<ControlState>);
 impl ControlView for Known {
     fn current(&self) -> ControlState {
         *self.0.lock().unwrap()
+    }
+}
+
+/// The primary is changed while a write waits for leave.
+struct Changing;
+
+impl ControlView for Changing {
+    fn current(&self) -> ControlState {
+        ControlState { epoch: 1, phase: Phase::Shift }
+    }
+
+    fn admit_write(
+        &self,
+        _: Entering,
+        _: Option<Instant>,
+    ) -> BoxFuture<'_, Result<WritePass, SqlFault>> {
+        let pass = WritePass::free(ControlState { epoch: 2, phase: Phase::Reversed });
+        Box::pin(async move { Ok(pass) })
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_begins_a_transaction_goes_where_the_primary_is_when_it_may_begin() {
+    for (read_only, epoch, side) in [(false, 2, Side::Target), (true, 1, Side::Source)] {
+        let (inner, mut handle) = mocked::<Read, ReadAnswer>();
+        let options = TransactionOptions {
+            isolation: None,
+            read_only,
+            idle_max: Duration::from_secs(1),
+            total_max: Duration::from_secs(1),
+        };
+        let transaction = Some(InTransaction { which: Which::New(options), commits: false });
+        let call = ReadCall { transaction, ..read_call("SELECT 1") };
+        let call = tokio::spawn(admission(inner, Arc::new(Changing)).oneshot(call));
+        let (read, answering) = handle.next_request().await.unwrap();
+        assert_eq!((read.control.epoch, read.route.side), (epoch, side), "{read_only}");
+        assert_eq!(read.context.admitted.map(|it| it.epoch), Some(epoch));
+        assert_eq!(read.pass.map(|it| it.control.epoch), (!read_only).then_some(2));
+        answering.send_response(answer(vec![Ok(batch(1))]));
+        assert!(call.await.unwrap().is_ok());
     }
 }
 

@@ -160,21 +160,24 @@ impl TransactionControl {
     }
 
     /// A read that begins its transaction, or commits it when its answer has ended.
-    async fn read_pending(self, within: InTransaction, read: Read) -> Result<ReadAnswer, SqlFault> {
-        let (context, brought, mut control) =
-            (read.context.clone(), read.must_see.clone(), read.control);
+    async fn read_pending(
+        self,
+        within: InTransaction,
+        mut read: Read,
+    ) -> Result<ReadAnswer, SqlFault> {
+        let (context, brought) = (read.context.clone(), read.must_see.clone());
         let pending = match within.which {
             Which::Open(id) => Pending::new(id, self.clone()),
             Which::New(options) => {
-                let pass = self.enter(options, &context).await?;
-                control = pass.control;
+                // The state that its route is of; given back when the transaction is open.
+                let pass = read.pass.take().unwrap_or_else(|| WritePass::free(read.control));
                 self.open(&pass, options, &context).await?
             }
         };
         if read.route.sets_path {
             self.parts.sides.path_may_change(pending.id());
         }
-        match self.read(pending.id(), control, read).await {
+        match self.read(pending.id(), read.control, read).await {
             Ok(answer) => {
                 let commits = within.commits;
                 let after = Some(AfterRead { pending, commits, context, brought });

@@ -181,7 +181,7 @@ pub const OPEN: TransactionId = TransactionId(7);
 impl FakeTransactions {
     fn note(&self, call: &'static str, id: TransactionId) -> Result<(), SqlFault> {
         self.calls.lock().unwrap().push(call);
-        let absent = || SqlFault::new(FaultKind::NotFound, "unknown.transaction", "not open");
+        let absent = || SqlFault::new(FaultKind::NotFound, Reason::TransactionNotFound, "not open");
         (id == OPEN).then_some(()).ok_or_else(absent)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use segue::control::{Control, Params};
 use segue::domain::control::Percentage;
+use segue::domain::reason::Reason;
 use segue::domain::side::{Side, Sides};
 use segue::dsn::Dsn;
 use segue::ports::control::{ControlChange, ControlStore};
@@ -95,6 +96,6 @@ async fn a_lost_session_is_told_and_what_was_missed_is_read() {
         let (fault, ()) = tokio::time::timeout(LIMIT, async { tokio::join!(listening, ended) })
             .await
             .expect("the end of the session is noticed");
-        assert_eq!(fault.unwrap_err().reason, "control.listen", "attempt {attempt}");
+        assert_eq!(fault.unwrap_err().reason, Reason::ControlListen, "attempt {attempt}");
     }
 }

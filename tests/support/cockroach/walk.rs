@@ -374,7 +374,7 @@ impl Walk<'_> {
         }
         let computed = self.sent.integers.iter().filter(|column| {
             let value = targets.get(**column).and_then(|it| node(it));
-            !value.is_some_and(|(kind, _)| kind == "TypeCast")
+            value.is_none_or(|(kind, _)| kind != "TypeCast")
         });
         for column in computed {
             let value = targets.get(*column).and_then(|it| node(it));
