@@ -1689,7 +1689,7 @@ type SamplingStatus struct {
 	// Samples taken since this sidecar started.
 	SampledTotal uint64 `protobuf:"varint,2,opt,name=sampled_total,json=sampledTotal,proto3" json:"sampled_total,omitempty"`
 	// Samples that were not compared, by reason: "concurrency", "too_large", "deadline" and others;
-	// docs/metrics.md has all of them at segue_samples_dropped.
+	// docs/reference/metrics.md has all of them at segue_samples_dropped.
 	Dropped       map[string]uint64 `protobuf:"bytes,3,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
