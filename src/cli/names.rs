@@ -7,11 +7,14 @@ use clap::CommandFactory;
 
 use crate::cli::args::Cli;
 use crate::config::keys;
+use crate::domain::reason::Reason;
 
 /// What stands in the place of a value.
 const IN_PLACE_OF_VALUES: [&str; 2] = ["…", "..."];
 /// A message that a page quotes, which begins with segue's name.
 const NO_COMMANDS: [&str; 1] = ["segue connects as "];
+/// The page that lists reasons, whose names may look like settings.
+const ERRORS: &str = "docs/reference/errors.md";
 /// Names with a dot that are files.
 const FILES: [&str; 2] = [".md", ".rs"];
 
@@ -137,7 +140,8 @@ fn every_setting_that_is_named_exists() {
         for name in settings(&text) {
             let is_section = sections.contains(name.as_str());
             let is_file = FILES.iter().any(|ending| name.ends_with(ending));
-            if !known.contains(&name) && !is_section && !is_file {
+            let is_reason = place == ERRORS && Reason::ALL.iter().any(|it| it.as_str() == name);
+            if !known.contains(&name) && !is_section && !is_file && !is_reason {
                 unknown.push(format!("{place}: {name}"));
             }
         }

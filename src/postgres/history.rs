@@ -47,8 +47,8 @@ const PAGE: &str = "
 SELECT event_id::text, at, kind, epoch, from_phase, to_phase, from_percentage, to_percentage,
     forced, changed_by, reason, figures
 FROM segue.history
-WHERE $2::timestamptz IS NULL OR at < $2
-    OR at = $2 AND (epoch < $3 OR epoch = $3 AND event_id > $4::text::uuid)
+WHERE $2::timestamptz IS NULL OR at < $2::timestamptz
+    OR at = $2::timestamptz AND (epoch < $3 OR epoch = $3 AND event_id > $4::text::uuid)
 ORDER BY at DESC, epoch DESC, event_id LIMIT $1";
 
 /// An event as its columns, in the order of [`RECORD`]; all NULL where there is none.

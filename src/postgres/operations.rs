@@ -46,8 +46,8 @@ FROM segue.operation AS o";
 const ONE: &str = "WHERE o.operation_id = $1::text::uuid";
 
 const PAGE: &str = "
-WHERE $2::timestamptz IS NULL OR o.created_at < $2
-    OR o.created_at = $2 AND o.operation_id > $3::text::uuid
+WHERE $2::timestamptz IS NULL OR o.created_at < $2::timestamptz
+    OR o.created_at = $2::timestamptz AND o.operation_id > $3::text::uuid
 ORDER BY o.created_at DESC, o.operation_id LIMIT $1";
 
 const EVENTS: &str = "

@@ -30,7 +30,8 @@ const LIST: &str = "\
     FROM segue.outbox AS o LEFT JOIN segue.migrated_table AS t USING (table_id) \
     LEFT JOIN segue.key_range AS r ON r.range_id = o.write_id AND o.key IS NULL \
     WHERE o.forgotten_at IS NULL AND o.attempts >= $1 AND ($3::timestamptz IS NULL \
-        OR o.created_at > $3 OR o.created_at = $3 AND {order} > ($4::int4, $5::text, $6::text)) \
+        OR o.created_at > $3::timestamptz \
+        OR o.created_at = $3::timestamptz AND {order} > ($4::int4, $5::text, $6::text)) \
     ORDER BY o.created_at, {ordered} LIMIT $2";
 
 /// What rows of one moment are told apart by; none of it changes while a row is pending.
