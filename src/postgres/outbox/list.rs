@@ -26,7 +26,7 @@ const LIST: &str = "\
             '(', coalesce(pg_catalog.array_to_string(r.after_key, ' '), '…'), ', ', \
             coalesce(pg_catalog.array_to_string(r.until_key, ' '), '…'), ']')] END, \
         o.write_id::text, o.created_at, o.attempts, o.next_attempt_at, o.last_error, o.table_id, \
-        coalesce(o.key::text, ''), coalesce(o.write_id::text, '') \
+        pg_catalog.md5(coalesce(o.key::text, '')), coalesce(o.write_id::text, '') \
     FROM segue.outbox AS o LEFT JOIN segue.migrated_table AS t USING (table_id) \
     LEFT JOIN segue.key_range AS r ON r.range_id = o.write_id AND o.key IS NULL \
     WHERE o.forgotten_at IS NULL AND o.attempts >= $1 AND ($3::timestamptz IS NULL \
@@ -35,7 +35,10 @@ const LIST: &str = "\
     ORDER BY o.created_at, {ordered} LIMIT $2";
 
 /// What rows of one moment are told apart by; none of it changes while a row is pending.
-const ORDER: &str = "o.table_id, coalesce(o.key::text, ''), coalesce(o.write_id::text, '')";
+///
+/// Of the key its digest: a key may have bytes that are no text, and be long.
+const ORDER: &str = "o.table_id, pg_catalog.md5(coalesce(o.key::text, '')), \
+    coalesce(o.write_id::text, '')";
 
 /// Rows that a member holds are on their way already, and are passed over.
 const RETRY: &str = "\
@@ -196,7 +199,9 @@ impl Outbox {
         let after = page.after.as_ref().map(Listed::parse).transpose()?;
         let (at, table_id, key, write_id) = match &after {
             None => (None, 0, "", ""),
-            Some(it) => (Some(it.created_at), it.table_id, it.key.as_str(), it.write_id.as_str()),
+            Some(it) => {
+                (Some(it.created_at), it.table_id, it.key_digest.as_str(), it.write_id.as_str())
+            }
         };
         let params: [&(dyn ToSql + Sync); 6] = [&least, &limit, &at, &table_id, &key, &write_id];
         let rows = client.query(&sql, &params).await.map_err(said(&client))?;
@@ -244,7 +249,7 @@ impl Outbox {
 struct Listed {
     created_at: SystemTime,
     table_id: i32,
-    key: String,
+    key_digest: String,
     write_id: String,
 }
 
@@ -255,7 +260,7 @@ impl Listed {
         Ok(Self {
             created_at: row.try_get(6)?,
             table_id: row.try_get(10)?,
-            key: row.try_get(11)?,
+            key_digest: row.try_get(11)?,
             write_id: row.try_get(12)?,
         })
     }
@@ -264,19 +269,19 @@ impl Listed {
         Cursor(vec![
             cursor::of_time(self.created_at),
             self.table_id.to_string(),
-            self.key.clone(),
+            self.key_digest.clone(),
             self.write_id.clone(),
         ])
     }
 
     fn parse(cursor: &Cursor) -> Result<Self, SqlFault> {
-        let [at, table_id, key, write_id] = cursor.0.as_slice() else {
+        let [at, table_id, key_digest, write_id] = cursor.0.as_slice() else {
             return Err(cursor::unknown());
         };
         Ok(Self {
             created_at: cursor::time(at)?,
             table_id: table_id.parse().map_err(|_| cursor::unknown())?,
-            key: key.clone(),
+            key_digest: key_digest.clone(),
             write_id: write_id.clone(),
         })
     }
