@@ -46,13 +46,13 @@ pub enum Became {
 }
 
 /// Reads the outcome from a status: only segue's own word, a refused connection, or a request
-/// that never left says that nothing was applied.
+/// that never left or was not taken says that nothing was applied.
 pub fn told(status: &Status) -> Told {
     match sql_error(status).map(|error| error.outcome()) {
         Some(proto::Outcome::NotApplied) => Told::NotApplied,
         Some(proto::Outcome::Applied) => Told::Applied,
         None if status.code() == Code::Unavailable && never_connected(status) => Told::NotApplied,
-        None if never_left(status) => Told::NotApplied,
+        None if never_left(status) || was_not_taken(status) => Told::NotApplied,
         Some(_) | None => Told::Unknown,
     }
 }
@@ -69,6 +69,19 @@ fn never_left(status: &Status) -> bool {
         if let Some(error) = error.downcast_ref::<hyper::Error>() {
             let why = std::error::Error::source(error).map(ToString::to_string);
             return error.is_canceled() && why.as_deref() == Some("connection closed");
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Whether the server was going away in good order when the request came: it finishes those up to
+/// the last one that it names, and does not look at those behind it (RFC 9113, 6.8).
+fn was_not_taken(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return format!("{error:?}").contains("GoAway(b\"\", NO_ERROR, Remote)");
         }
         cause = error.source();
     }
