@@ -260,7 +260,7 @@ Commands print the same message, and the way out. [Calls](api.md#errorproto) has
 | `ABORTED` | a conflict (SQLSTATE 40001, 40P01, 55P03), or a lost connection of which it is known that nothing was applied |
 | `UNAVAILABLE` | the statement was surely not sent: a client library may repeat it by itself |
 | `DEADLINE_EXCEEDED`, `CANCELLED` | the call's time was over, or its caller went away; see `outcome` |
-| `UNKNOWN` | nobody can say whether it was applied: repeat with the same idempotency key, or look |
+| `UNKNOWN` | no one can say whether it was applied: repeat with the same idempotency key, or look |
 | `INTERNAL` | a fault of segue or of the server |
 
 What to do about refusals of operators' commands, in more words: [runbook](../guides/runbook.md#every-refusal).

@@ -28,7 +28,7 @@ const (
 	never repeating = iota
 	// unapplied: where the sidecar says that it had no effect.
 	unapplied
-	// safe: also where nobody knows, since a repeat changes nothing or has an idempotency key.
+	// safe: also where no one knows, since a repeat changes nothing or has an idempotency key.
 	safe
 )
 

@@ -18,7 +18,7 @@ import (
 type Outcome int
 
 const (
-	// OutcomeUnknown says that nobody can tell. Look before you repeat the call.
+	// OutcomeUnknown says that no one can tell. Look before you repeat the call.
 	OutcomeUnknown Outcome = iota
 	// OutcomeNotApplied says that nothing was changed.
 	OutcomeNotApplied

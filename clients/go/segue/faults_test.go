@@ -122,7 +122,7 @@ func TestACommitWhoseAnswerWasLostHasAnUnknownOutcome(t *testing.T) {
 	wait()
 	unknown(t, err)
 	if err := tx.Commit(); err == nil {
-		t.Error("nobody knows whether it committed")
+		t.Error("no one knows whether it committed")
 	}
 }
 

@@ -142,7 +142,7 @@ func (t *Tx) Rollback(ctx context.Context) error { return t.transaction.rollback
 
 // InTx runs a function in a transaction and commits. Where anything fails with an error that is
 // [IsRetryable], all of it is rolled back and run again, after a pause that grows and is never the same
-// for two; where nobody knows whether the commit took effect, it is not.
+// for two; where no one knows whether the commit took effect, it is not.
 func (c *Client) InTx(ctx context.Context, options TxOptions, run func(*Tx) error) error {
 	return retried(ctx, options, func() error {
 		tx, err := c.Begin(options)

@@ -166,7 +166,7 @@ reasons! {
         "connect to the server itself, or set the pooler to session mode";
     FenceNotPrimary "fence.not_primary" "the other side is the primary by now"
         "nothing was applied; the call is repeated there by segue itself where that is safe";
-    FenceNotShadow "fence.not_shadow" "the side is the primary, or nobody can tell that it is not, so that nothing is copied to it"
+    FenceNotShadow "fence.not_shadow" "the side is the primary, or no one can tell that it is not, so that nothing is copied to it"
         "wait until the change of the primary is done";
     FenceControl "fence.control" "segue's control row is not there" "run segue init";
     ReconcileStandby "reconcile.standby" "the side is a standby, which cannot be written" "name the primary's host";
@@ -174,11 +174,11 @@ reasons! {
     Deadline "deadline" "the call's deadline passed" "see outcome; give it more time";
     #! "Control of the migration"
     ControlAbsent "control.absent" "there is no control row" "run segue init";
-    ControlChanged "control.changed" "somebody else changed the phase at the same moment" "look at segue phase, then try again";
+    ControlChanged "control.changed" "someone else changed the phase at the same moment" "look at segue phase, then try again";
     ControlEpoch "control.epoch" "the control row has an epoch that is out of range" "report it";
     ControlListen "control.listen" "the session that hears of changes was lost" "none: it is opened again";
     ControlLost "control.lost" "the control row has gone" "find out who removed it; segue init makes one";
-    ControlPrimaryUnreadable "control.primary_unreadable" "the side that may be the primary cannot be read, so that nobody can tell which side is"
+    ControlPrimaryUnreadable "control.primary_unreadable" "the side that may be the primary cannot be read, so that no one can tell which side is"
         "make it reachable, then start again";
     ControlTimeout "control.timeout" "the control row was not read in time" "see whether the side answers";
     ControlUnreadable "control.unreadable" "the control row cannot be read"

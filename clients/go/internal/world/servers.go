@@ -197,7 +197,7 @@ func environment() []string {
 	return kept
 }
 
-// FreePort gives a port on which nobody listens.
+// FreePort gives a port on which no one listens.
 func FreePort() int {
 	for {
 		port := portMin + rand.IntN(portMax-portMin)

@@ -43,7 +43,7 @@ def of_rpc(error: Any, *, writes: bool) -> Error:
         "CANCELLED": "the call was cancelled",
     }.get(code, f"the sidecar did not answer: {text}")
     if unknown:
-        message += "; nobody can tell whether the write was made"
+        message += "; no one can tell whether the write was made"
     return kind(
         message,
         code=code,
