@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::postgres::schema::{self, Permission};
-use crate::postgres::settings::Purpose;
+use crate::postgres::session::settings::Purpose;
 
 /// A role that callers' statements run as on one side.
 #[derive(Debug, Clone, PartialEq, Eq)]

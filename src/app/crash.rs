@@ -1,7 +1,7 @@
 //! Where a test wants the process to end.
 
 use crate::app::cutover::{CRASH_POINTS, MEMBER_CRASH_POINTS};
-use crate::postgres::crash::CrashPoints;
+use crate::postgres::failpoints::crash::CrashPoints;
 
 /// A place of `postgres::crash`, or `place:7` for the seventh time that it is passed.
 const CRASH_AT: &str = "SEGUE_CRASH_AT";

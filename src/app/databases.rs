@@ -12,14 +12,15 @@ use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::dsn::Dsn;
 use crate::ports::Database;
-use crate::postgres::connect::Connector;
-use crate::postgres::crash::CrashPoints;
-use crate::postgres::database::{self, PostgresDatabase};
-use crate::postgres::fence::{Exclusive, FenceControl};
+use crate::postgres::cutover::Exclusive;
+use crate::postgres::failpoints::crash::CrashPoints;
+use crate::postgres::fence::FenceControl;
 use crate::postgres::memory::RowMemory;
 use crate::postgres::pool::{self, Pool};
-use crate::postgres::read::ReadConnections;
-use crate::postgres::settings::{Purpose, SessionLimits};
+use crate::postgres::session::connect::Connector;
+use crate::postgres::session::settings::{Purpose, SessionLimits};
+use crate::postgres::statements::database::{self, PostgresDatabase};
+use crate::postgres::statements::read::ReadConnections;
 use crate::telemetry::metrics::{Metrics, PoolState};
 
 /// Sessions on the primary for looking at a difference again.

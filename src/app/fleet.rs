@@ -18,11 +18,11 @@ use crate::ports::admin::OutboxAdmin;
 use crate::ports::control::ControlStore;
 use crate::ports::target_reads::TargetReads;
 use crate::postgres::control::ControlTable;
+use crate::postgres::control::members::FleetTable;
+use crate::postgres::control::mismatches::MismatchTable;
 use crate::postgres::evidence::CopyEvidence;
 use crate::postgres::fence::writers::FenceTable;
-use crate::postgres::fleet::FleetTable;
-use crate::postgres::foreign::ForeignNotes;
-use crate::postgres::mismatch::MismatchTable;
+use crate::postgres::foreign_writes::ForeignNotes;
 use crate::telemetry::metrics::Metrics;
 
 /// For one reading of a control row out of its turn.

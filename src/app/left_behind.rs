@@ -8,7 +8,7 @@ use crate::app::databases::Databases;
 use crate::config::Config;
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
-use crate::postgres::own::end_silent;
+use crate::postgres::own_transactions::end_silent;
 use crate::telemetry::metrics::Metrics;
 
 /// So often in a lease.

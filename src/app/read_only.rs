@@ -13,8 +13,8 @@ use crate::control::member::Membership;
 use crate::domain::control::{ControlRow, Phase};
 use crate::domain::fault::SqlFault;
 use crate::jobs::janitor;
+use crate::postgres::cutover::read_only::{self, Made};
 use crate::postgres::pool::Pool;
-use crate::postgres::read_only::{self, Made};
 use crate::telemetry::metrics::Metrics;
 
 /// Between two looks of the leader.

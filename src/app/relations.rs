@@ -13,7 +13,7 @@ use crate::domain::control::Phase;
 use crate::domain::reach::{Pattern, Policy};
 use crate::domain::side::{Side, Sides};
 use crate::postgres::relations::{KnownRelations, Pools};
-use crate::postgres::transactions::{self, PostgresTransactions};
+use crate::postgres::statements::transactions::{self, PostgresTransactions};
 use crate::stack::Owners;
 use crate::telemetry::metrics::Metrics;
 

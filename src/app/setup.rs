@@ -11,9 +11,9 @@ use crate::domain::side::{Side, Sides};
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::capture::{self, Refusal};
 use crate::postgres::control::ControlTable;
+use crate::postgres::mapping::load::IgnoredColumns;
 use crate::postgres::outbox::servers;
 use crate::postgres::pool::Lease;
-use crate::postgres::reconcile::catalog::IgnoredColumns;
 use crate::postgres::reconcile::preflight;
 use crate::postgres::schema::{self, Migrated, Permission};
 

@@ -1,63 +1,49 @@
 //! Everything that speaks to a database; the only place that knows tokio-postgres.
+//!
+//! # Layout
+//!
+//! Imports point down this list; folders on one line do not import each other.
+//!
+//! - [`evidence`]: what the databases say of the copy and of its proof, for the gates
+//! - [`backfill`], [`cutover`], [`verify`]: the copy of the rows that were there before; the switch
+//!   of the primary; the comparison of the stored rows
+//! - [`reconcile`]: rows of the shadow made equal to the primary's
+//! - [`chunk`], [`survey`]: ranges of a table's key as SQL; what `segue check` asks
+//! - [`drift`], [`mapping`]: writes that capture did not see; how the tables of both sides correspond
+//! - [`capture`], [`foreign_writes`], [`identity`]: triggers that record keys; writes of others on
+//!   the side that follows; whose database it is
+//! - [`outbox`]: pending keys
+//! - [`control`], [`relations`], [`statements`]: the control row, the fleet and what is recorded;
+//!   which relations each side has; callers' statements and transactions
+//! - [`own_transactions`], [`pool`]: what segue's own transactions hold and what ends them; sessions
+//!   kept open
+//! - [`fence`]: the locks and looks of sessions, by which writers are kept out
+//! - [`catalog`]: what a catalogue says of tables
+//! - [`schema`]: segue's own tables
+//! - [`session`]: one session with a server
+//! - [`failpoints`], [`memory`]: where tests end the process; how much memory rows may take
 
 pub mod backfill;
-mod batch;
-pub mod cancel;
 pub mod capture;
 pub mod catalog;
-pub mod cell;
 pub mod chunk;
-mod collect;
-pub mod connect;
 pub mod control;
-pub mod crash;
-mod cursor;
-pub mod database;
-mod describe;
-mod doubt;
+pub mod cutover;
 pub mod drift;
-mod driver;
 pub mod evidence;
-mod execute;
-pub mod fault;
+pub mod failpoints;
 pub mod fence;
-pub mod fleet;
-mod flight;
-pub mod foreign;
-mod guard;
-mod history;
-pub mod idempotency;
+pub mod foreign_writes;
 pub mod identity;
+pub mod mapping;
 pub mod memory;
-mod merging;
-pub mod mismatch;
-pub mod operations;
 pub mod outbox;
-pub mod own;
-pub mod param;
-pub mod password;
-pub mod pause;
-mod pipeline;
-pub mod places;
+pub mod own_transactions;
 pub mod pool;
-mod pooler;
-pub mod read;
-pub mod read_only;
-mod reader;
 pub mod reconcile;
 pub mod relations;
-mod reset;
 pub mod schema;
-pub mod sequences;
 pub mod session;
-pub mod settings;
-mod shared;
-mod socket;
-mod statements;
+pub mod statements;
 pub mod survey;
-pub mod tally;
-pub mod tls;
-pub mod transactions;
-pub mod types;
 pub mod verify;
-mod write;

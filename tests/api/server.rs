@@ -35,12 +35,12 @@ use segue::ports::admin::{ForeignAdmin, OutboxAdmin, PhaseAdmin, SamplingControl
 use segue::ports::operations::OperationAdmin;
 use segue::ports::settled::{SettledWrites, Standing};
 use segue::ports::{ControlView, MismatchStore, ReconcileWaker, Sample, ShadowReads};
-use segue::postgres::connect::Connector;
-use segue::postgres::database::{self, PostgresDatabase};
 use segue::postgres::pool::{self, Pool};
-use segue::postgres::read::ReadConnections;
-use segue::postgres::settings::Purpose;
-use segue::postgres::transactions::{self, PostgresTransactions};
+use segue::postgres::session::connect::Connector;
+use segue::postgres::session::settings::Purpose;
+use segue::postgres::statements::database::{self, PostgresDatabase};
+use segue::postgres::statements::read::ReadConnections;
+use segue::postgres::statements::transactions::{self, PostgresTransactions};
 use segue::stack::queries::NamedStatements;
 use segue::stack::watch::Watch;
 use segue::stack::{self, Stack, admission, awaiting, breaker, shift};

@@ -23,7 +23,6 @@ use segue::postgres::backfill::copier::{
 use segue::postgres::backfill::plan;
 use segue::postgres::backfill::split::Splitter;
 use segue::postgres::backfill::watch::Watch;
-use segue::postgres::connect::Connector;
 use segue::postgres::control::ControlTable;
 use segue::postgres::fence::{CLASS, COPIES};
 use segue::postgres::outbox::Outbox;
@@ -32,7 +31,8 @@ use segue::postgres::pool::{Params as PoolParams, Pool};
 use segue::postgres::reconcile::batch::{BatchParams, OutboxWorker};
 use segue::postgres::reconcile::session::ForeignKeys;
 use segue::postgres::reconcile::{self, Reconciler};
-use segue::postgres::settings::Purpose;
+use segue::postgres::session::connect::Connector;
+use segue::postgres::session::settings::Purpose;
 use tokio::sync::Notify;
 
 use crate::support::{Pair, Segue, eventually};

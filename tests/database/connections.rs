@@ -7,9 +7,9 @@ use segue::domain::fault::FaultKind;
 use segue::domain::reason::Reason;
 use segue::domain::side::Side;
 use segue::dsn::Dsn;
-use segue::postgres::connect::Connector;
 use segue::postgres::pool::{Params, Pool};
-use segue::postgres::settings::Purpose;
+use segue::postgres::session::connect::Connector;
+use segue::postgres::session::settings::Purpose;
 
 use crate::rig::{SCHEMA, connector};
 use crate::support::{Bouncer, Database, Major, Options, PoolMode, Server, free_port, shared};

@@ -11,12 +11,12 @@ use segue::domain::side::Side;
 use segue::domain::value::Value;
 use segue::dsn::Dsn;
 use segue::ports::{AnswerStream, ReadRequest, WriteRequest};
-use segue::postgres::connect::Connector;
-use segue::postgres::database::{Params, PostgresDatabase};
 use segue::postgres::pool::{self, Pool};
-use segue::postgres::read::ReadConnections;
-use segue::postgres::settings::Purpose;
-use segue::postgres::transactions::{self, PostgresTransactions};
+use segue::postgres::session::connect::Connector;
+use segue::postgres::session::settings::Purpose;
+use segue::postgres::statements::database::{Params, PostgresDatabase};
+use segue::postgres::statements::read::ReadConnections;
+use segue::postgres::statements::transactions::{self, PostgresTransactions};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 

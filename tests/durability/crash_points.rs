@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use segue::postgres::crash::{OF_A_BATCH, OF_A_WRITE};
+use segue::postgres::failpoints::crash::{OF_A_BATCH, OF_A_WRITE};
 
 use crate::World;
 use crate::ledger::{Auditor, Ledger, Load, Mix, agree};

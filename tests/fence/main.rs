@@ -16,9 +16,9 @@ use segue::domain::control::{ControlState, Phase};
 use segue::domain::side::Side;
 use segue::dsn::Dsn;
 use segue::postgres::capture::{self, Params};
-use segue::postgres::connect::Connector;
-use segue::postgres::fence::Exclusive;
+use segue::postgres::cutover::Exclusive;
 use segue::postgres::schema::{self, Permission};
+use segue::postgres::session::connect::Connector;
 use std::time::Duration;
 use support::{Database, Major, shared};
 

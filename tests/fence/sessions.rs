@@ -8,7 +8,7 @@ use segue::domain::reason::Reason;
 use segue::domain::side::Side;
 use segue::postgres::fence::{FenceControl, writers};
 use segue::postgres::pool::{self, Pool};
-use segue::postgres::settings::Purpose;
+use segue::postgres::session::settings::Purpose;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Database, eventually};

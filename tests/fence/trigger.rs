@@ -152,7 +152,7 @@ async fn a_holder_that_is_not_heard_of_loses_the_fence() {
     set(&database, 2, Phase::Shift).await;
     let lease = std::time::Duration::from_millis(500);
     let connector = crate::connector(Side::Source, &database);
-    let fence = segue::postgres::fence::Exclusive::open(&connector, lease).await.unwrap();
+    let fence = segue::postgres::cutover::Exclusive::open(&connector, lease).await.unwrap();
     assert!(fence.acquire(2, ATTEMPT).await.unwrap());
     // It waits for the fence, and for nothing else: that the server lifts it.
     database.run(WRITE).await;
@@ -172,7 +172,7 @@ mod old_snapshots {
     use segue::ports::control::{ControlChange, ControlStore};
     use segue::postgres::control::ControlTable;
     use segue::postgres::pool::{self, Pool};
-    use segue::postgres::settings::{Purpose, SessionLimits};
+    use segue::postgres::session::settings::{Purpose, SessionLimits};
 
     use super::WRITE;
     use crate::support::{Database, eventually};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use segue::domain::side::Side;
 use segue::ports::reconcile::{OutboxSize, Upkeep};
-use segue::postgres::crash::{AFTER_READ, CrashPoints};
+use segue::postgres::failpoints::crash::{AFTER_READ, CrashPoints};
 use segue::postgres::outbox::RowKey;
 use segue::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use segue::postgres::reconcile::{Params, Report};

@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use segue::jobs::replayer::{Params as ReplayerParams, Replayer, Running};
 use segue::ports::ReconcileWaker;
-use segue::postgres::crash::{self, CrashPoints};
+use segue::postgres::failpoints::crash::{self, CrashPoints};
 use segue::postgres::reconcile::Params;
 use segue::postgres::reconcile::session::ForeignKeys;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use segue::domain::side::Side;
 use segue::ports::reconcile::OutboxWork;
-use segue::postgres::crash::{AFTER_SHADOW_COMMIT, CrashPoints};
+use segue::postgres::failpoints::crash::{AFTER_SHADOW_COMMIT, CrashPoints};
 use segue::postgres::outbox::servers::Servers;
 
 use crate::support::{Database, connect};

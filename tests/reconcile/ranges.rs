@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use segue::ports::reconcile::{OutboxWork, Upkeep};
-use segue::postgres::crash::{self, CrashPoints};
+use segue::postgres::failpoints::crash::{self, CrashPoints};
 use segue::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use segue::postgres::reconcile::Params;
 use segue::postgres::reconcile::batch::BatchParams;

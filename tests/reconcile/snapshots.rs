@@ -240,7 +240,7 @@ async fn a_turn_ends_at_the_server_though_nothing_is_heard_of_its_holder() {
     let (pair, reads) = in_shift().await;
     pair.source.run("INSERT INTO app.parent VALUES (1, 'one')").await;
     // It stands between its snapshot and its commit, and never goes on.
-    let hang = segue::postgres::crash::CrashPoints::armed(Arc::new(|place| {
+    let hang = segue::postgres::failpoints::crash::CrashPoints::armed(Arc::new(|place| {
         if place == "after_claim" {
             std::thread::sleep(Duration::from_secs(4));
         }

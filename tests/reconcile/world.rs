@@ -9,14 +9,14 @@ use segue::domain::side::Side;
 use segue::domain::table::TableName;
 use segue::dsn::Dsn;
 use segue::ports::reconcile::{BatchDone, OutboxWork};
-use segue::postgres::connect::Connector;
 use segue::postgres::outbox::Outbox;
 use segue::postgres::outbox::backoff::Backoff;
 use segue::postgres::pool::{Params as PoolParams, Pool};
 use segue::postgres::reconcile::batch::{BatchParams, OutboxWorker};
 use segue::postgres::reconcile::{Params, Reconciler};
 use segue::postgres::schema::script;
-use segue::postgres::settings::Purpose;
+use segue::postgres::session::connect::Connector;
+use segue::postgres::session::settings::Purpose;
 
 use crate::support::stand_in::Cockroach;
 use crate::support::{Database, Major, Pair, Proxy, shared};

@@ -9,13 +9,13 @@ use segue::domain::side::Side;
 use segue::domain::verify::{Discrepancy, Finding};
 use segue::dsn::Dsn;
 use segue::ports::reconcile::OutboxWork;
-use segue::postgres::connect::Connector;
 use segue::postgres::outbox::Outbox;
 use segue::postgres::pool::{Params as PoolParams, Pool};
 use segue::postgres::reconcile::batch::{BatchParams, OutboxWorker};
 use segue::postgres::reconcile::{Params as ReconcileParams, Reconciler};
 use segue::postgres::schema::script;
-use segue::postgres::settings::Purpose;
+use segue::postgres::session::connect::Connector;
+use segue::postgres::session::settings::Purpose;
 use segue::postgres::verify::chunk::ChunkDone;
 use segue::postgres::verify::{Params, Verifier};
 

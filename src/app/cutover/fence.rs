@@ -11,10 +11,11 @@ use crate::domain::cutover::Stage;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::ports::ReconcileWaker;
+use crate::postgres::cutover::Exclusive;
+use crate::postgres::cutover::figures;
 use crate::postgres::drift::Look;
-use crate::postgres::fence::{Exclusive, writers};
-use crate::postgres::places as crash;
-use crate::postgres::tally;
+use crate::postgres::failpoints::cutover as crash;
+use crate::postgres::fence::writers;
 
 /// One attempt at the exclusive lock: shorter than the time after which PostgreSQL looks for
 /// deadlocks, so that writers that wait for each other behind it get through.
@@ -59,7 +60,7 @@ impl Run<'_> {
     /// Members hold what is new and let end what is open.
     pub(super) async fn hold(&mut self, fence: &Exclusive) -> Result<(), Stop> {
         let begun = self.begin(CutoverStep::Pause).await;
-        self.written_last = tally::pending(fence.session()).await?;
+        self.written_last = figures::pending(fence.session()).await?;
         self.held = Some(Instant::now());
         self.announce(Stage::Hold).await?;
         crash::pass("cutover_after_announcing");
@@ -78,7 +79,7 @@ impl Run<'_> {
         let begun = self.begin(CutoverStep::Fence).await;
         match self.raise_fence(fence, row.state.epoch).await {
             Ok(ended) => {
-                self.written_last.extend(tally::pending(fence.session()).await?);
+                self.written_last.extend(figures::pending(fence.session()).await?);
                 let detail = match ended {
                     0 => "no writer is left".to_owned(),
                     ended => format!("{ended} sessions of lost members were ended"),
@@ -187,7 +188,7 @@ impl Run<'_> {
     /// member. Under the fence nothing comes after it, so that what is left in the outbox then says
     /// nothing new. Answers whether that was all.
     async fn copy_claimed(&self, fence: &Exclusive) -> Result<bool, SqlFault> {
-        let Some(keys) = tally::all_pending(fence.session()).await? else { return Ok(false) };
+        let Some(keys) = figures::all_pending(fence.session()).await? else { return Ok(false) };
         let reconciler = self.parts.reconcilers.of(self.from());
         let keys: Vec<_> = keys.into_iter().collect();
         tracing::warn!(keys = keys.len(), "keys that make no progress are copied by the cutover");
@@ -231,7 +232,7 @@ impl Run<'_> {
             let whole = self.verify_whole().await?;
             let (primary, shadow) = (own.of(self.from()), own.of(self.request.to));
             let rows_max = self.parts.config.cutover.count_rows_max;
-            let counted = tally::counts(primary, shadow, &self.tables, rows_max).await?;
+            let counted = figures::counts(primary, shadow, &self.tables, rows_max).await?;
             // It is still ours: a lost fence is not found out by the flip alone.
             fence.outbox_rows().await?;
             Ok::<_, SqlFault>(format!(

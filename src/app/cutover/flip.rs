@@ -16,9 +16,9 @@ use crate::domain::side::Side;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
 use crate::postgres::control::read_on;
-use crate::postgres::fence::{Exclusive, Standbys};
-use crate::postgres::places as crash;
-use crate::postgres::read_only::Made;
+use crate::postgres::cutover::read_only::Made;
+use crate::postgres::cutover::{Exclusive, Standbys};
+use crate::postgres::failpoints::cutover as crash;
 
 /// For the flip's fate to be found out, and for members to follow it.
 const AFTER_FLIP: Duration = Duration::from_secs(10);

@@ -10,7 +10,8 @@ use crate::domain::control::ControlRow;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
-use crate::postgres::fence::{Exclusive, TRANSACTIONS};
+use crate::postgres::cutover::Exclusive;
+use crate::postgres::fence::TRANSACTIONS;
 
 /// One attempt at the lock, as short as those of the fence.
 const ATTEMPT: Duration = Duration::from_millis(150);

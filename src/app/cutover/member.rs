@@ -23,10 +23,10 @@ use crate::domain::side::Sides;
 use crate::ports::ControlView;
 use crate::ports::control::{ControlChange, ControlStore};
 use crate::postgres::control::ControlTable;
-use crate::postgres::own::end_silent;
-use crate::postgres::pause::PauseTable;
-use crate::postgres::places as crash;
-use crate::postgres::transactions::PostgresTransactions;
+use crate::postgres::control::pause::PauseTable;
+use crate::postgres::failpoints::cutover as crash;
+use crate::postgres::own_transactions::end_silent;
+use crate::postgres::statements::transactions::PostgresTransactions;
 use crate::telemetry::metrics::Metrics;
 
 /// The name under which attempts at taking up the new primary are noted.

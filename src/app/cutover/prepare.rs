@@ -16,8 +16,8 @@ use crate::domain::rounded::rounded;
 use crate::domain::side::Side;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
+use crate::postgres::cutover::sequences;
 use crate::postgres::fence::writers;
-use crate::postgres::sequences;
 
 /// What the steps under the fence take beside waiting: round trips, and a margin.
 const ROUND_TRIPS: u32 = 40;

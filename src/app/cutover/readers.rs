@@ -28,9 +28,9 @@ use crate::domain::fault::SqlFault;
 use crate::domain::fleet::{Fleet, MemberId};
 use crate::domain::side::{Side, Sides};
 use crate::ports::fleet::FleetStore;
+use crate::postgres::control::members::FleetTable;
 use crate::postgres::fence::writers::terminate;
 use crate::postgres::fence::{ReadSession, key_of_member, read_sessions};
-use crate::postgres::fleet::FleetTable;
 use crate::postgres::pool::Pool;
 
 /// Between two looks.

@@ -11,9 +11,9 @@ use crate::domain::fault::SqlFault;
 use crate::postgres::backfill::plan::Plan;
 use crate::postgres::backfill::snapshot::Captured;
 use crate::postgres::fence::{check_follows, say_copying, share_copies};
+use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::said;
 use crate::postgres::pool::Pool;
-use crate::postgres::reconcile::shape::Role;
 
 /// Whether the history may be copied in a phase: writes are captured on the source.
 pub fn copies(phase: Phase) -> bool {

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::domain::table::quote_identifier;
 use crate::postgres::backfill::columns::{Columns, Given};
-use crate::postgres::param::RawParam;
-use crate::postgres::reconcile::shape::TableShape;
+use crate::postgres::mapping::table::TableShape;
+use crate::postgres::session::param::RawParam;
 use crate::value::{self, Parameter};
 
 /// What a binary stream begins with, before two fields of four bytes.
@@ -206,7 +206,7 @@ fn of_each(columns: &Columns, rows: usize) -> String {
 mod tests {
     use super::*;
     use crate::domain::backfill::Load;
-    use crate::postgres::reconcile::shape::tests::shape;
+    use crate::postgres::mapping::table::tests::shape;
 
     fn stream(rows: &[[Option<&str>; 2]]) -> Vec<u8> {
         let mut out = [SIGNATURE, &[0; 8]].concat();

@@ -10,13 +10,13 @@ use crate::domain::key_range::KeyRange;
 use crate::postgres::backfill::held::keys_of;
 use crate::postgres::backfill::{begin_reading, write::CopyTable};
 use crate::postgres::chunk::{KeySql, Order};
+use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::settle::note_failed;
 use crate::postgres::outbox::{RowKey, servers};
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::shape::Role;
 use crate::postgres::reconcile::{Reconciler, Stopped};
 
 /// Keys of one page, and of one call to reconcile.

@@ -7,11 +7,11 @@ use crate::domain::backfill::Chunk;
 use crate::postgres::backfill::begin_looking;
 use crate::postgres::backfill::snapshot::{Captured, Seen, check_captured};
 use crate::postgres::chunk::{KeySql, Order};
+use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
 /// The outbox, looked at again after the chunk was committed.

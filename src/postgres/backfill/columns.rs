@@ -3,7 +3,7 @@
 use crate::domain::backfill::Load;
 use crate::domain::pg_type::{PgType, TypeKind};
 use crate::domain::table::quote_identifier;
-use crate::postgres::reconcile::shape::{Pair, TableShape};
+use crate::postgres::mapping::table::{Pair, TableShape};
 use crate::value;
 
 /// The format of a `COPY` stream.

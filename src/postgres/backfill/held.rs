@@ -7,8 +7,8 @@ use tokio_postgres::Row;
 
 use crate::domain::table::quote_identifier;
 use crate::postgres::backfill::write::CopyTable;
+use crate::postgres::mapping::table::{ForeignKey, UniqueIndex};
 use crate::postgres::outbox::RowKey;
-use crate::postgres::reconcile::shape::{ForeignKey, UniqueIndex};
 
 /// A staging table: a temporary one that stays with its session, and is empty after each
 /// transaction.

@@ -10,10 +10,10 @@ use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::backfill::columns::Columns;
 use crate::postgres::backfill::write::CopyTable;
 use crate::postgres::catalog as tables_catalog;
+use crate::postgres::mapping::load::{self, IgnoredColumns, Registered};
 use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
-use crate::postgres::reconcile::catalog::{self, IgnoredColumns, Registered};
-use crate::postgres::settings::BEGIN_LOOK;
+use crate::postgres::session::settings::BEGIN_LOOK;
 
 /// The tables of a copy, by their small ids.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +55,7 @@ pub async fn registered(
     mappings: &[TableMapping],
 ) -> Result<(Vec<Registered>, Vec<TableName>), SqlFault> {
     let client = source.get().await?;
-    let known = catalog::registered(&client).await.map_err(said(&client))?;
+    let known = load::registered(&client).await.map_err(said(&client))?;
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for mapping in mappings {
         match known.iter().find(|known| known.mapping == *mapping) {
@@ -136,7 +136,7 @@ pub async fn plan(
     let load = if dialect.takes_copy() { load } else { Load::Insert };
     let ignored = IgnoredColumns::new();
     let copied = dialect.has_replication_role();
-    let loaded = catalog::load_these(&from, &to, Side::Source, registered, &ignored, copied).await;
+    let loaded = load::load_these(&from, &to, Side::Source, registered, &ignored, copied).await;
     let mut shapes = loaded.map_err(|(side, error)| {
         let client = if side == Side::Source { &from } else { &to };
         client.fault(error, true)

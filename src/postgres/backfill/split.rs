@@ -15,9 +15,9 @@ use crate::postgres::backfill::begin_reading;
 use crate::postgres::backfill::plan::Tables;
 use crate::postgres::backfill::write::CopyTable;
 use crate::postgres::chunk::{KeySql, Order};
+use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
-use crate::postgres::reconcile::shape::Role;
 
 const NOW: &str = "\
     SELECT (pg_catalog.date_part('epoch', pg_catalog.statement_timestamp() \

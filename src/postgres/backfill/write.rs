@@ -15,13 +15,13 @@ use crate::postgres::backfill::held;
 use crate::postgres::backfill::insert::{self, NotLoaded, Reading, Refusals};
 use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::fence::check_follows;
+use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::memory::RowMemory;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::{ForeignKeys, Transaction};
-use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::weight::{self, Care};
 
 /// Rows are gathered to so much before they go on: PostgreSQL sends each by itself.

@@ -2,7 +2,7 @@
 //!
 //! From `dual_write` until `shift` the target takes them, and must not keep them. The trigger notes
 //! their keys and who wrote, in the writer's own transaction: the note is there with the write or
-//! not at all. [`crate::postgres::foreign`] takes the notes from there. From `shift` on such writes
+//! not at all. [`crate::postgres::foreign_writes`] takes the notes from there. From `shift` on such writes
 //! are refused.
 
 use super::form::Event;

@@ -12,7 +12,7 @@
 
 use crate::domain::key_range::KeyRange;
 use crate::domain::table::quote_literal;
-use crate::postgres::reconcile::shape::{KeyColumn, Role, Sort, TableShape};
+use crate::postgres::mapping::table::{KeyColumn, Role, Sort, TableShape};
 
 /// Rows that are gone through for bounds, at most: what fits an int8.
 const READ_MAX: u64 = i64::MAX.unsigned_abs();

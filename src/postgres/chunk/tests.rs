@@ -1,5 +1,5 @@
 use super::*;
-use crate::postgres::reconcile::shape::tests::shape;
+use crate::postgres::mapping::table::tests::shape;
 
 fn range(after: Option<&[&str]>, until: Option<&[&str]>) -> KeyRange {
     let key = |key: &[&str]| key.iter().map(|text| (*text).to_owned()).collect();

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
-use crate::postgres::control::number;
+use crate::postgres::control::row::number;
 use crate::postgres::session::Session;
 
 /// Before it counts as the fence, it must be followed by a look at the whole outbox.
@@ -84,7 +84,7 @@ pub(in crate::postgres) fn under(changing: &str, holder: Uuid) -> String {
 /// # Errors
 ///
 /// What the database reports.
-pub(super) async fn raise(
+pub(in crate::postgres) async fn raise(
     session: &Session,
     holder: Uuid,
     epoch: u64,
@@ -104,7 +104,10 @@ pub(super) async fn raise(
 ///
 /// What the database reports, or that the mark is gone.
 // Modelled as `Action::Read` in tests/model_cutover/mark.rs, as what stands beside it is.
-pub(super) async fn read_outbox(session: &Session, holder: Uuid) -> Result<u64, SqlFault> {
+pub(in crate::postgres) async fn read_outbox(
+    session: &Session,
+    holder: Uuid,
+) -> Result<u64, SqlFault> {
     let prepared = session.prepared(READ_OUTBOX).await?;
     let row = session.query_one(&prepared.statement, &[&holder.to_string()]).await;
     let failed = |error| session.fault(error, true);
@@ -120,7 +123,7 @@ pub(super) async fn read_outbox(session: &Session, holder: Uuid) -> Result<u64, 
 /// # Errors
 ///
 /// What the database reports.
-pub(super) async fn renew(
+pub(in crate::postgres) async fn renew(
     session: &Session,
     holder: Uuid,
     lease: Duration,
@@ -136,7 +139,7 @@ pub(super) async fn renew(
 /// # Errors
 ///
 /// What the database reports; it has an end.
-pub(super) async fn lift(session: &Session, holder: Uuid) -> Result<bool, SqlFault> {
+pub(in crate::postgres) async fn lift(session: &Session, holder: Uuid) -> Result<bool, SqlFault> {
     let prepared = session.prepared(LIFT).await?;
     let lifted = session.execute(&prepared.statement, &[&holder.to_string()]).await;
     lifted.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
@@ -163,7 +166,7 @@ pub(in crate::postgres) async fn lift_if_lapsed(session: &Session) {
 }
 
 /// Takes a mark off that is past its end.
-pub(super) async fn lift_lapsed(session: &Session) {
+pub(in crate::postgres) async fn lift_lapsed(session: &Session) {
     // A session's own guard refuses what does not say that it writes.
     let sql = format!("BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; {LIFT_LAPSED}; COMMIT");
     match session.batch_execute(&sql).await {

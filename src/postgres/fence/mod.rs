@@ -13,17 +13,13 @@
 //! [`Readers`] are of another kind: their lock keeps nobody out, and shows whose a session is.
 
 mod copies;
-mod exclusive;
 pub(in crate::postgres) mod mark;
-mod promote;
 mod readers;
 mod session;
 pub mod writers;
 
 pub use copies::{check_follows, say_copying, share_copies, when_copying};
-pub use exclusive::{Exclusive, Standbys};
 pub use mark::lost as fence_lost;
-pub(in crate::postgres) use promote::promote;
 pub(in crate::postgres) use readers::Found;
 pub use readers::{ReadSession, Readers, key_of_member, read_sessions};
 pub use session::{Fence, FenceControl};

@@ -1,11 +1,9 @@
 //! `segue.identity`: which migration a database belongs to, and which side of it.
 //!
-//! - `expected`: what every new session is held against
 //! - [`generation`]: a counter that rises, by which a backup that was restored is noticed
 //! - [`adopt`]: another target, or a primary that went back, by an operator's command
 
 pub mod adopt;
-mod expected;
 pub mod generation;
 
 use tokio_postgres::types::ToSql;
@@ -18,10 +16,8 @@ use crate::domain::side::{Side, Sides};
 use crate::postgres::schema;
 use crate::postgres::session::Session;
 
-pub use expected::Expectation;
-
 /// No such table, schema or function: segue has not been set up in this database.
-const UNDEFINED: [&str; 3] = ["42P01", "3F000", "42883"];
+pub(in crate::postgres) const UNDEFINED: [&str; 3] = ["42P01", "3F000", "42883"];
 
 const READ: &str = "\
     SELECT migration_id::text, side, own_id::text, other_id::text, paired, place, generation, \

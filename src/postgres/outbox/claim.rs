@@ -7,9 +7,9 @@ use tokio_postgres::types::ToSql;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
-use crate::postgres::cell::Raw;
 use crate::postgres::outbox::{RowKey, place_of, said};
 use crate::postgres::pool::Lease;
+use crate::postgres::session::cell::Raw;
 
 /// Where an outbox row is, as long as the claim holds its lock.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -15,7 +15,7 @@ use crate::domain::status::{OutboxEntry, OutboxStatus};
 use crate::domain::table::{TableName, TableRef};
 use crate::ports::PendingKeys;
 use crate::ports::admin::OutboxAdmin;
-use crate::postgres::cursor;
+use crate::postgres::control::cursor;
 use crate::postgres::outbox::unreadable::readable;
 use crate::postgres::outbox::{Outbox, place_of, said};
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};

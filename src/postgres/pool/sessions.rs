@@ -6,12 +6,12 @@ use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 
 use super::{RECYCLE_LIMIT, REST_MAX};
 use crate::domain::fault::SqlFault;
-use crate::postgres::connect::Connector;
 use crate::postgres::fence::{self, Fence, Readers};
-use crate::postgres::guard::is_in_transaction;
-use crate::postgres::reset::{self, Resets};
+use crate::postgres::pool::reset::{self, Resets};
 use crate::postgres::session::Session;
-use crate::postgres::settings::{Purpose, SessionLimits};
+use crate::postgres::session::connect::Connector;
+use crate::postgres::session::guard::is_in_transaction;
+use crate::postgres::session::settings::{Purpose, SessionLimits};
 
 /// Opens and checks the sessions of a pool.
 pub(super) struct Sessions {

@@ -7,13 +7,13 @@ use futures_util::future::join_all;
 use tokio_postgres::types::ToSql;
 
 use crate::domain::side::Side;
+use crate::postgres::mapping::cells::{carry_from, keep};
+use crate::postgres::mapping::image::Image;
 use crate::postgres::outbox::RowKey;
-use crate::postgres::param::RawParam;
-use crate::postgres::reconcile::cells::{carry_from, keep};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
-use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::plan::TablePlan;
 use crate::postgres::reconcile::read::TableKeys;
+use crate::postgres::session::param::RawParam;
 use crate::value::Parameter;
 
 /// Rows of one INSERT, largest first: few texts, so that few statements are prepared.

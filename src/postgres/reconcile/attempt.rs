@@ -4,27 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::table::TableName;
-use crate::postgres::crash;
+use crate::postgres::failpoints::crash;
+use crate::postgres::mapping::cells::equal;
+use crate::postgres::mapping::image::Image;
+use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::apply::{Planned, apply};
-use crate::postgres::reconcile::cells::equal;
 use crate::postgres::reconcile::conflict;
 use crate::postgres::reconcile::generated;
 use crate::postgres::reconcile::group::{group, still_registered};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
-use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::lock::{
     LOCK_KEYS, SHARE_TABLES, SHARE_TABLES_BY_ROW, TABLE_LOCK_CLASS, slot, slot_of_table,
 };
+use crate::postgres::reconcile::mappings::ShapeMap;
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::plan::{Removal, plan};
 use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::{ForeignKeys, Transaction};
 use crate::postgres::reconcile::settle::Learned;
-use crate::postgres::reconcile::shape::{Role, TableShape};
-use crate::postgres::reconcile::shapes::ShapeMap;
 use crate::postgres::reconcile::sizes::Room;
 use crate::postgres::reconcile::turn;
 

@@ -13,7 +13,7 @@ use tracing::{Instrument, Span};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::ports::reconcile::{BatchDone, OutboxWork};
-use crate::postgres::crash;
+use crate::postgres::failpoints::crash;
 use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::claim::{Claim, ClaimLimits, ClaimedRows, claim};
 use crate::postgres::outbox::fold::note_done;

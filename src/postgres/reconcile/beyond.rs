@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 
+use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::select::{presence, presence_of_bytes};
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::{Reconciler, Report};
 
 const RETIRED: &str = "SELECT table_id FROM segue.retired_table WHERE table_id = ANY ($1)";

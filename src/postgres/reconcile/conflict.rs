@@ -6,12 +6,12 @@ use crate::postgres::pool::Lease;
 use tokio_postgres::types::ToSql;
 
 use crate::domain::side::Side;
+use crate::postgres::mapping::cells::{carry_from, keep, text};
+use crate::postgres::mapping::table::{ForeignKey, Role, TableShape, UniqueIndex};
 use crate::postgres::outbox::RowKey;
-use crate::postgres::param::RawParam;
 use crate::postgres::reconcile::apply::Planned;
-use crate::postgres::reconcile::cells::{carry_from, keep, text};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
-use crate::postgres::reconcile::shape::{ForeignKey, Role, TableShape, UniqueIndex};
+use crate::postgres::session::param::RawParam;
 
 /// Keys of the shadow's rows that hold a unique value which a row of the plan is to get.
 /// `constraint` is what the violation named; a partition's index has a name of its own, and

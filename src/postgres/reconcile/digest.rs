@@ -3,9 +3,9 @@
 use crate::dialect::Dialect;
 use crate::domain::pg_type::{Column, PgType, TypeKind};
 use crate::domain::table::quote_identifier;
-use crate::postgres::reconcile::form;
+use crate::postgres::mapping::form;
+use crate::postgres::mapping::table::{Pair, Role, TableShape};
 use crate::postgres::reconcile::select::Wanted;
-use crate::postgres::reconcile::shape::{Pair, Role, TableShape};
 
 /// Bytes from which a value is compared by its digest.
 const LARGE_BYTES: usize = 1 << 20;
@@ -148,7 +148,7 @@ fn digest(bytes: &str, nonce: &str, words: Words) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::reconcile::shape::tests::shape;
+    use crate::postgres::mapping::table::tests::shape;
 
     /// CockroachDB has no functions that send a value, and its `sha256` gives text.
     #[test]

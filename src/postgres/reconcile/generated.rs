@@ -1,16 +1,16 @@
 //! Columns that the shadow generates: nobody can write them, so that what came out of the other
 //! columns is held against the primary's row once these are written.
 
+use crate::postgres::mapping::cells::equal;
+use crate::postgres::mapping::image::Image;
+use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::apply::Planned;
-use crate::postgres::reconcile::cells::equal;
 use crate::postgres::reconcile::halt::Halt;
-use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::shape::Role;
 
 /// Keys whose rows differ in such a column, after the plan was written. The rest of their rows
 /// is equal and stays so: what is told here keeps the keys in the outbox, with the reason.

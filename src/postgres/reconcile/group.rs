@@ -9,9 +9,9 @@ use crate::domain::side::Side;
 use crate::domain::table::quote_identifier;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::mappings::ShapeMap;
 use crate::postgres::reconcile::read::TableKeys;
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::shapes::ShapeMap;
 
 /// The tables' names and keys, read in the snapshot in which the rows are read.
 const REGISTRY: &str = "\

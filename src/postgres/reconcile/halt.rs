@@ -6,9 +6,9 @@ use tokio_postgres::Error;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
-use crate::postgres::crash::Crashed;
-use crate::postgres::fault;
+use crate::postgres::failpoints::crash::Crashed;
 use crate::postgres::outbox::RowKey;
+use crate::postgres::session::fault;
 
 /// An attempt's end.
 #[derive(Debug, Clone, PartialEq, Eq)]

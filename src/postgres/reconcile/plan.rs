@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::postgres::reconcile::image::Image;
-use crate::postgres::reconcile::shape::{Pair, TableShape};
+use crate::postgres::mapping::image::Image;
+use crate::postgres::mapping::table::{Pair, TableShape};
 
 /// A row whose columns differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +100,7 @@ fn must_reinsert(shape: &TableShape, pairs: &[usize], removal: Removal<'_>) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::reconcile::shape::tests::shape;
+    use crate::postgres::mapping::table::tests::shape;
 
     fn row(cells: &[&str]) -> Option<Image> {
         let cells: Vec<_> = cells.iter().map(|cell| Some(cell.as_bytes())).collect();

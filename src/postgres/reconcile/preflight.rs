@@ -9,10 +9,10 @@ use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
 use crate::postgres::capture::Refusal;
+use crate::postgres::mapping::load::{self, IgnoredColumns, Shape};
 use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
-use crate::postgres::reconcile::catalog::{self, IgnoredColumns, Shape};
-use crate::postgres::settings::{BEGIN_LOOK, LOOK_SILENCE};
+use crate::postgres::session::settings::{BEGIN_LOOK, LOOK_SILENCE};
 
 const AS_REPLICA: &str = "SET LOCAL session_replication_role = replica";
 
@@ -52,7 +52,7 @@ pub async fn refusals(
     for client in [&primary, &shadow] {
         client.batch_execute(BEGIN_LOOK).await.map_err(said(client))?;
     }
-    let loaded = catalog::load(&primary, &shadow, primary_side, ignored, copied).await;
+    let loaded = load::load(&primary, &shadow, primary_side, ignored, copied).await;
     let shapes = loaded.map_err(|(side, error)| {
         let client = if side == primary_side { &primary } else { &shadow };
         client.fault(error, true)

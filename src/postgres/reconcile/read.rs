@@ -9,12 +9,12 @@ use tokio_postgres::types::ToSql;
 
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::postgres::mapping::image::Image;
+use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::pool::Lease;
 use crate::postgres::reconcile::halt::{Halt, of_fault, of_reading, on};
-use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::select::{Wanted, by_keys, counts_columns, is_guarded};
-use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::session::Prepared;
 
 /// The keys of one table in a set.

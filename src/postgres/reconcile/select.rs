@@ -1,8 +1,8 @@
 //! Reading the rows of many keys, as SQL.
 
 use crate::domain::table::{quote_identifier, quote_literal};
-use crate::postgres::reconcile::form;
-use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::mapping::form;
+use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::reconcile::weight::{self, Care};
 
 /// What a reading asks for.
@@ -121,7 +121,7 @@ fn count(shape: &TableShape, role: Role) -> String {
 mod tests {
     use super::*;
     use crate::compare::common::Form;
-    use crate::postgres::reconcile::shape::tests::shape;
+    use crate::postgres::mapping::table::tests::shape;
 
     #[test]
     fn plain_columns_are_their_own_image_and_large_ones_are_guarded() {

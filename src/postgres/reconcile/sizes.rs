@@ -13,16 +13,16 @@ use tokio_postgres::types::ToSql;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::key::KeyValues;
+use crate::postgres::mapping::image::Image;
+use crate::postgres::mapping::table::Role;
 use crate::postgres::memory::HeldRows;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::group::group;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
-use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::read::TableKeys;
 use crate::postgres::reconcile::select;
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::shape::Role;
 
 /// Bytes that the rows of one set may have on one side.
 pub(super) const SET_BYTES: u64 = 4 << 20;
@@ -384,7 +384,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::postgres::reconcile::shape::tests::shape;
+    use crate::postgres::mapping::table::tests::shape;
 
     fn key(number: u32) -> RowKey {
         RowKey { table_id: 1, values: vec![format!("{number:04}")] }

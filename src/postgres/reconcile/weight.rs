@@ -2,9 +2,9 @@
 
 use crate::domain::pg_type::{Column, PgType, TypeKind};
 use crate::domain::table::quote_identifier;
-use crate::postgres::reconcile::form;
+use crate::postgres::mapping::form;
+use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::reconcile::select::Wanted;
-use crate::postgres::reconcile::shape::{Role, TableShape};
 
 /// Types of which no value is worth counting.
 const SMALL: [&str; 27] = [
@@ -129,7 +129,7 @@ fn is_plain(ty: &PgType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::reconcile::shape::tests::shape;
+    use crate::postgres::mapping::table::tests::shape;
 
     #[test]
     fn rows_of_small_columns_are_not_asked_for_their_size() {

@@ -8,6 +8,7 @@ use tokio_postgres::types::ToSql;
 use crate::domain::key::KeyValues;
 use crate::domain::key_range::KeyRange;
 use crate::postgres::chunk::{KeySql, Order};
+use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::outbox::ranges::{NotedRange, form};
 use crate::postgres::pool::Pool;
@@ -17,7 +18,6 @@ use crate::postgres::reconcile::lock::{
 };
 use crate::postgres::reconcile::session::{Transaction, begin_listing};
 use crate::postgres::reconcile::sets::Large;
-use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
 use crate::postgres::session::ServerFacts;
 

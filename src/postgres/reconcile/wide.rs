@@ -13,7 +13,9 @@ use std::collections::BTreeSet;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::postgres::crash;
+use crate::postgres::failpoints::crash;
+use crate::postgres::mapping::image::Image;
+use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::apply::{Planned, Writes};
@@ -22,15 +24,13 @@ use crate::postgres::reconcile::digest::select;
 use crate::postgres::reconcile::generated;
 use crate::postgres::reconcile::group::still_registered;
 use crate::postgres::reconcile::halt::{Halt, of_fault, of_reading};
-use crate::postgres::reconcile::image::Image;
+use crate::postgres::reconcile::mappings::ShapeMap;
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::plan::TablePlan;
 use crate::postgres::reconcile::read::{TableKeys, prepare_rows, read_all};
 use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::settle::Learned;
-use crate::postgres::reconcile::shape::Role;
-use crate::postgres::reconcile::shapes::ShapeMap;
 use crate::postgres::reconcile::sizes::Room;
 use crate::postgres::reconcile::turn;
 

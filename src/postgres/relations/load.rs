@@ -14,7 +14,7 @@ use crate::domain::reach::{
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
 use crate::postgres::pool::{Lease, Pool};
-use crate::postgres::settings::LOOK_SILENCE;
+use crate::postgres::session::settings::LOOK_SILENCE;
 use crate::statement::names;
 
 /// Segue's tables are not there yet: nothing is of the migration.
@@ -63,7 +63,8 @@ pub(super) async fn load(
         transaction.commit().await?;
         Ok(catalogue)
     };
-    read.await.map_err(|error: Error| crate::postgres::fault::from_error(error, side, true))
+    read.await
+        .map_err(|error: Error| crate::postgres::session::fault::from_error(error, side, true))
 }
 
 /// What tells two states of a side's catalogue apart; nothing where it must be read to tell.

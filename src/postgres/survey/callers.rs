@@ -10,7 +10,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::table::TableName;
 use crate::postgres::pool::Pool;
 use crate::postgres::schema;
-use crate::postgres::settings::{BEGIN_LOOK_AT_ONE_STATE, Purpose};
+use crate::postgres::session::settings::{BEGIN_LOOK_AT_ONE_STATE, Purpose};
 use crate::preflight::compared_settings;
 use crate::preflight::describe::{Callers, Catalogue, TableFacts};
 

@@ -4,9 +4,9 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::domain::key::KeyValues;
 use crate::domain::key_range::KeyRange;
+use crate::postgres::mapping::table::Role;
 use crate::postgres::reconcile::halt::{Halt, is_of_values, on};
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::shape::Role;
 use crate::postgres::verify::{Table, Verifier};
 
 /// A scan of a part should not take the machine's other processors, and is not worth a compiler.

@@ -3,9 +3,9 @@
 use crate::domain::key::KeyValues;
 use crate::domain::table::quote_identifier;
 use crate::domain::verify::{CellDifference, Discrepancy};
-use crate::postgres::reconcile::cells;
-use crate::postgres::reconcile::image::Image;
-use crate::postgres::reconcile::shape::{Role, TableShape};
+use crate::postgres::mapping::cells;
+use crate::postgres::mapping::image::Image;
+use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::verify::rows::Reading;
 
 /// Characters of a value in a report.

@@ -34,9 +34,9 @@ use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
 use crate::postgres::chunk::{KeySql, Order};
+use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::halt::Halt;
-use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::wide;
 use crate::postgres::verify::sums::Hash;
 

@@ -1,8 +1,8 @@
 //! From a range whose sums differ to the few rows that make the difference.
 
 use crate::domain::key_range::KeyRange;
+use crate::postgres::mapping::table::Role;
 use crate::postgres::reconcile::halt::Halt;
-use crate::postgres::reconcile::shape::Role;
 use crate::postgres::verify::ask::Failed;
 use crate::postgres::verify::{Table, Verifier};
 

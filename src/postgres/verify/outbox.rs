@@ -3,9 +3,9 @@
 use tokio_postgres::types::ToSql;
 
 use crate::domain::key::KeyValues;
+use crate::postgres::mapping::table::TableShape;
 use crate::postgres::pool::Lease;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
-use crate::postgres::reconcile::shape::TableShape;
 
 /// What stands in the outbox for a key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -13,9 +13,9 @@ use tokio_postgres::types::ToSql;
 use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
 use crate::domain::key_range::KeyRange;
+use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::{said, servers};
 use crate::postgres::pool::Lease;
-use crate::postgres::reconcile::shape::Role;
 use crate::postgres::verify::chunk::ChunkDone;
 use crate::postgres::verify::{Table, Verifier};
 

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use crate::domain::key::KeyValues;
+use crate::postgres::mapping::image::Image;
+use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::reconcile::halt::{Halt, is_of_values, of_fault, on};
-use crate::postgres::reconcile::image::Image;
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::select::{Wanted, presence};
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::shape::{Role, TableShape};
 use crate::postgres::reconcile::sizes::Room;
 use crate::postgres::reconcile::wide::digested;
 use crate::postgres::verify::judge::fits;

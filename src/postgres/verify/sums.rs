@@ -9,8 +9,8 @@ use crate::dialect::Dialect;
 use crate::domain::key_range::KeyRange;
 use crate::domain::table::quote_identifier;
 use crate::postgres::chunk::{KeySql, Order};
-use crate::postgres::reconcile::form;
-use crate::postgres::reconcile::shape::{Pair, Role, TableShape};
+use crate::postgres::mapping::form;
+use crate::postgres::mapping::table::{Pair, Role, TableShape};
 
 /// How rows are hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::reconcile::shape::tests::shape;
+    use crate::postgres::mapping::table::tests::shape;
 
     #[test]
     fn a_row_is_hashed_whole_and_once() {

@@ -8,8 +8,8 @@ use tracing::Instrument;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::key_range::KeyRange;
+use crate::postgres::mapping::table::Role;
 use crate::postgres::reconcile::halt::Halt;
-use crate::postgres::reconcile::shape::Role;
 use crate::postgres::verify::chunk::ChunkDone;
 use crate::postgres::verify::{Table, Verifier, fault_of};
 use crate::telemetry::{names, spans};

@@ -6,9 +6,9 @@ use crate::domain::key_range::KeyRange;
 use crate::domain::side::Side;
 use crate::domain::verify::{Discrepancy, Finding};
 use crate::postgres::chunk::{KeySql, Order};
+use crate::postgres::mapping::table::Role;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::shape::Role;
 use crate::postgres::verify::{Table, Verifier};
 
 /// Chunks that are not done, and what is not cut yet.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::postgres::crash;
+use crate::postgres::failpoints::crash;
+use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::apply::apply;
 use crate::postgres::reconcile::attempt::Readings;
@@ -13,7 +14,6 @@ use crate::postgres::reconcile::read::read_all;
 use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::settle::Learned;
-use crate::postgres::reconcile::shape::Role;
 use crate::postgres::reconcile::{Reconciler, generated};
 
 /// Back to before anything was written, with the turn and the snapshot as they are.

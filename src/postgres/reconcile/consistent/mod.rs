@@ -32,7 +32,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::ports::reconcile::{BatchDone, OutboxWork};
 use crate::ports::target_reads::TargetReads;
-use crate::postgres::crash;
+use crate::postgres::failpoints::crash;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::batch::OutboxWorker;
 use crate::postgres::reconcile::halt::Halt;

@@ -9,13 +9,13 @@ use tokio_postgres::types::ToSql;
 use crate::domain::control::ControlRow;
 use crate::domain::key::WriteId;
 use crate::domain::side::Side;
-use crate::postgres::cell::Raw;
-use crate::postgres::control::{READ, control_row};
+use crate::postgres::control::row::{READ, control_row};
 use crate::postgres::outbox::servers::seen;
 use crate::postgres::outbox::{KEY_TEXTS, RowKey};
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
 use crate::postgres::reconcile::session::Transaction;
+use crate::postgres::session::cell::Raw;
 
 /// Whatever their time of trying again. A part of the ring that fills up has no statistics yet:
 /// see `batch`.

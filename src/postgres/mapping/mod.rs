@@ -1,0 +1,9 @@
+//! How the tables of both sides correspond, column by column, and what that means for a cell.
+
+pub mod cells;
+pub mod form;
+pub mod image;
+mod key_column;
+pub mod load;
+mod queries;
+pub mod table;

@@ -1,0 +1,16 @@
+//! Callers' statements: reads, writes, and transactions that span calls.
+
+mod batch;
+mod collect;
+mod commit_outcome;
+pub mod database;
+mod describe;
+mod execute;
+pub mod idempotency;
+mod in_flight;
+mod pipeline;
+pub mod read;
+mod reader;
+mod shared_reads;
+pub mod transactions;
+mod write;
