@@ -12,10 +12,11 @@ use segue::domain::side::Side;
 use segue::domain::table::{TableMapping, TableName};
 use segue::postgres::capture::{self, Params};
 use segue::postgres::schema::{self, GrantParams, Permission, SetupError};
-use support::{Database, Major, shared};
+use support::{Database, Major, eventually, shared};
 use tokio_postgres::Client;
 
 const SIDE: Side = Side::Source;
+const LIMIT: Duration = Duration::from_secs(30);
 
 async fn migrated(sql: &str) -> (Database, Client) {
     let database = Database::create(shared(Major::V15), sql).await;
@@ -163,6 +164,48 @@ async fn a_long_writer_is_not_queued_behind() {
     assert!(slowest < Duration::from_secs(1), "a writer waited for {slowest:?}");
     writer.batch_execute("COMMIT").await.expect("ends");
     capture::install(&mut client, &params, &table).await.expect("installed");
+}
+
+/// An older schema is brought up to date beside writers: who queues behind the migration waits for
+/// less than the time after which a server looks for one to end. Given up on, it names who is in
+/// its way.
+#[tokio::test]
+async fn a_migration_gives_way_to_writers_and_names_who_does_not_end() {
+    let (database, mut client) = migrated("").await;
+    database.run("DELETE FROM segue.schema_version WHERE version >= 15").await;
+    let holder = database.client().await;
+    let hold = "BEGIN; UPDATE segue.control SET reason = 'held' WHERE id = 1";
+    holder.batch_execute(hold).await.expect("held");
+    let migration = tokio::spawn(async move {
+        schema::migrate(&mut client, SIDE, Permission::Change).await.map(|it| it.to)
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+        AND datname = current_database()";
+    eventually("the migration waits", LIMIT, || async {
+        (database.rows(waits).await == ["1"]).then_some(())
+    })
+    .await;
+    let mut longest = Duration::ZERO;
+    while !migration.is_finished() {
+        let begun = Instant::now();
+        database.run("UPDATE segue.control SET held = held WHERE id = 2").await;
+        longest = longest.max(begun.elapsed());
+    }
+    let refused = migration.await.expect("it ran");
+    let Err(SetupError::InUse { waited_ms, holders, .. }) = refused else { panic!("{refused:?}") };
+    assert!(waited_ms >= 30_000 && holders.contains("idle in transaction"), "{holders}");
+    assert!(longest < Duration::from_secs(3), "a writer waited for {longest:?}");
+
+    let mut client = database.client().await;
+    let migration = tokio::spawn(async move {
+        schema::migrate(&mut client, SIDE, Permission::Change).await.map(|it| it.to)
+    });
+    eventually("the next one waits", LIMIT, || async {
+        (database.rows(waits).await == ["1"]).then_some(())
+    })
+    .await;
+    holder.batch_execute("COMMIT").await.expect("it is still there");
+    assert_eq!(migration.await.expect("it ran").expect("done"), schema::version_needed());
 }
 
 #[tokio::test]

@@ -141,9 +141,10 @@ impl AppError {
                 let privilege = fault.sqlstate == "42501" || fault.sqlstate.starts_with("28");
                 privilege || fault.kind == FaultKind::Refused
             }
-            Self::Setup(error) => {
-                !matches!(error, SetupError::Database { .. } | SetupError::Locked { .. })
-            }
+            Self::Setup(error) => !matches!(
+                error,
+                SetupError::Database { .. } | SetupError::Locked { .. } | SetupError::InUse { .. }
+            ),
             Self::NotSetUp { .. } | Self::NotCaptured { .. } => true,
             Self::Token { .. } | Self::Queries(_) | Self::Listen(_) => false,
         }

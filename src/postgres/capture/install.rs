@@ -309,7 +309,7 @@ pub(super) async fn under_lock(
                 side: params.side,
                 table: relation.to_string(),
                 waited_ms: begun.elapsed().as_millis(),
-                holders: holders(client, params.side, oid).await?,
+                holders: schema::holders(client, params.side, Some(oid)).await?,
             });
         }
         tokio::time::sleep(PAUSE).await;
@@ -332,22 +332,6 @@ async fn attempt(
 pub(super) async fn lock_setup(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction.query_one("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[&SETUP_LOCK]).await?;
     Ok(())
-}
-
-async fn holders(client: &Client, side: Side, oid: u32) -> Result<String, SetupError> {
-    let row = client
-        .query_one(
-            "SELECT coalesce(pg_catalog.string_agg(pg_catalog.format('process %s (%s, %s, since %s)',
-                    l.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
-                    a.xact_start), ', '), 'nobody any more')
-             FROM (SELECT DISTINCT pid FROM pg_catalog.pg_locks
-                WHERE relation = $1 AND granted AND pid <> pg_catalog.pg_backend_pid()
-                    AND mode NOT IN ('AccessShareLock', 'RowShareLock')) AS l
-             JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid",
-            &[&oid],
-        )
-        .await;
-    row.and_then(|row| row.try_get(0)).map_err(SetupError::database(side))
 }
 
 pub(super) async fn current_user(client: &Client, side: Side) -> Result<String, SetupError> {

@@ -63,6 +63,18 @@ pub enum SetupError {
         /// Processes that hold it and what they do.
         holders: String,
     },
+    /// Segue's own tables could not be locked in time.
+    #[error(
+        "{side}: segue's tables were in use for {waited_ms} ms, so that they could not be changed without holding up writers; held by {holders}; end those, or try again later"
+    )]
+    InUse {
+        /// Where.
+        side: Side,
+        /// How long it was tried.
+        waited_ms: u128,
+        /// Processes that hold them and what they do.
+        holders: String,
+    },
     /// This kind of server can be moved to, and come back from, but not be left.
     #[error(
         "{side}: CockroachDB can be the target of a migration, and not its source: capture there cannot be switched off as the source's must be"

@@ -5,8 +5,11 @@ mod error;
 mod grants;
 mod migrations;
 
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, GenericClient};
+use tokio_postgres::{Client, GenericClient, Transaction};
 
 use crate::dialect::Dialect;
 use crate::domain::side::Side;
@@ -29,8 +32,17 @@ pub(in crate::postgres) const RETIRED_SINCE: i32 = 17;
 /// The version that has `segue.identity`.
 pub const IDENTITY_SINCE: i32 = 20;
 
-/// Attempts where the server asks to try again, as CockroachDB does.
-const ATTEMPTS_MAX: u32 = 5;
+/// For a lock on one of segue's tables at the first attempt: writers queue behind who waits for it.
+/// Twice as long at each later attempt, and never longer than half the server's `deadlock_timeout`,
+/// after which a caller's write may be chosen to give way.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long it is tried again where a lock is not to be had or the server asks for it, as
+/// CockroachDB does.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Before the second attempt; twice as long before each later one, and never longer than
+/// [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Whether the schema may be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +85,9 @@ fn statements(from: i32, dialect: Dialect) -> String {
 
 /// Brings segue's schema up to date, in one transaction.
 ///
+/// Writers go on meanwhile: a table that one of them is at is waited for for a moment, then all of
+/// it is rolled back, and tried again a little later.
+///
 /// If we crash here, the transaction is rolled back and the next start begins again. Two
 /// sidecars that start at once wait for one another, and the second finds it done.
 ///
@@ -84,14 +99,25 @@ pub async fn migrate(
     side: Side,
     permission: Permission,
 ) -> Result<Migrated, SetupError> {
-    let mut attempt = 1;
+    let (begun, mut pause, mut lock) = (Instant::now(), PAUSE, LOCK_TIMEOUT);
     loop {
-        match migrate_once(client, side, permission).await {
-            Err(error) if attempt < ATTEMPTS_MAX && may_retry(&error) => attempt += 1,
+        match migrate_once(client, side, permission, lock).await {
+            Err(error) if begun.elapsed() < PATIENCE && may_retry(&error) => {
+                sleep(rand::random_range(pause / 2..=pause)).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+                lock = (lock * 2).min(PATIENCE);
+            }
             Err(SetupError::Database { source, .. })
                 if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
             {
                 return Err(privilege(client, side, &source).await);
+            }
+            Err(SetupError::Database { source, .. })
+                if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) =>
+            {
+                let waited_ms = begun.elapsed().as_millis();
+                let holders = holders(client, side, None).await?;
+                return Err(SetupError::InUse { side, waited_ms, holders });
             }
             result => return result,
         }
@@ -102,6 +128,7 @@ async fn migrate_once(
     client: &mut Client,
     side: Side,
     permission: Permission,
+    lock: Duration,
 ) -> Result<Migrated, SetupError> {
     let failed = SetupError::database(side);
     let dialect = dialect(client).await.map_err(&failed)?;
@@ -133,10 +160,27 @@ async fn migrate_once(
         } else {
             statements(from, dialect)
         };
+        if dialect.has_advisory_locks() {
+            give_way(&transaction, lock).await.map_err(&failed)?;
+        }
         transaction.batch_execute(&sql).await.map_err(&failed)?;
     }
     transaction.commit().await.map_err(&failed)?;
     Ok(Migrated { dialect, from, to: needed })
+}
+
+/// Has a lock given up on in time, wherever one is waited for.
+async fn give_way(
+    transaction: &Transaction<'_>,
+    wait: Duration,
+) -> Result<(), tokio_postgres::Error> {
+    let limit = format!(
+        "SELECT pg_catalog.set_config('lock_timeout', \
+            greatest(1, least({}, setting::int8 / 2))::text, true) \
+         FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'",
+        wait.as_millis()
+    );
+    transaction.batch_execute(&limit).await
 }
 
 fn check_known(side: Side, found: i32) -> Result<(), SetupError> {
@@ -203,6 +247,34 @@ fn may_retry(error: &SetupError) -> bool {
         SqlState::DUPLICATE_OBJECT,
     ];
     error.sqlstate().is_some_and(|state| retryable.contains(state))
+}
+
+/// Who changes a table, or any of segue's where none is given: processes and what they do.
+///
+/// # Errors
+///
+/// What the database says.
+pub(in crate::postgres) async fn holders(
+    client: &Client,
+    side: Side,
+    table: Option<u32>,
+) -> Result<String, SetupError> {
+    let row = client
+        .query_one(
+            "SELECT coalesce(pg_catalog.string_agg(pg_catalog.format('process %s (%s, %s, since %s)',
+                    l.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
+                    a.xact_start), ', '), 'no one any more')
+             FROM (SELECT DISTINCT l.pid FROM pg_catalog.pg_locks AS l
+                JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
+                WHERE (c.oid = $1 OR $1::oid IS NULL
+                        AND c.relnamespace = pg_catalog.to_regnamespace('segue'))
+                    AND l.granted AND l.pid <> pg_catalog.pg_backend_pid()
+                    AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')) AS l
+             JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid",
+            &[&table],
+        )
+        .await;
+    row.and_then(|row| row.try_get(0)).map_err(SetupError::database(side))
 }
 
 async fn privilege(client: &Client, side: Side, source: &tokio_postgres::Error) -> SetupError {
