@@ -74,6 +74,16 @@ impl Fleet {
         Self::in_shift_with(members, "").await
     }
 
+    /// Members in a phase in which the source answers.
+    pub async fn in_phase(members: usize, phase: &str) -> Self {
+        let mut fleet = Self::of_servers(None, TARGET_EXTRA).await.prepared(members, "");
+        fleet.members[0].init_in(phase).await;
+        for member in &mut fleet.members {
+            member.serve().await;
+        }
+        fleet
+    }
+
     /// The same with more in the last section of the configuration.
     pub async fn in_shift_with(members: usize, more: &str) -> Self {
         let fleet = Self::of_servers(None, TARGET_EXTRA).await;
@@ -327,11 +337,14 @@ impl Fleet {
         .await
     }
 
+    /// The side that takes writes.
+    pub async fn primary(&self) -> &Database {
+        if self.phase().await == "reversed" { &self.pair.target } else { &self.pair.source }
+    }
+
     /// Ledger, source and target agree.
     pub async fn everything_agrees(&self, ledger: &Ledger) {
-        let phase = self.phase().await;
-        let primary = if phase == "reversed" { &self.pair.target } else { &self.pair.source };
-        agree_under(ledger, &self.pair, primary).await;
+        agree_under(ledger, &self.pair, self.primary().await).await;
     }
 }
 

@@ -10,6 +10,7 @@ mod ledger;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod awaits;
 mod cockroach;
 mod crashes;
 mod ending;

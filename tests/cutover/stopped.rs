@@ -127,7 +127,7 @@ async fn lost_for_a_while(loss: Loss, places: &[&str]) {
 }
 
 /// Writes of clients at the other members are acknowledged again in time.
-async fn goes_on(clients: &Load, place: &str) {
+pub async fn goes_on(clients: &Load, place: &str) {
     let begun = Instant::now();
     // One of each client: what was under way at that moment may have had its answer already.
     clients.acknowledged(16).await;

@@ -19,6 +19,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 pub mod account;
+pub mod awaits;
 pub mod bouncer;
 pub mod cockroach;
 pub mod database;

@@ -123,6 +123,11 @@ impl Segue {
     /// The same with variables in its environment.
     pub async fn serve_with(&mut self, variables: &[(&str, &str)]) {
         self.spawn_with(variables);
+        self.serves().await;
+    }
+
+    /// Waits until the sidecar's health says that it serves.
+    pub async fn serves(&mut self) {
         if let Err(status) = self.serves_or_ends().await {
             panic!("segue ended with {status}:\n{}", self.logs());
         }

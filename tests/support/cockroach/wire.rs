@@ -394,7 +394,7 @@ fn integers(body: &[u8]) -> Vec<usize> {
 }
 
 /// Just after the zero byte that ends a text.
-fn end_of_text(body: &[u8], from: usize) -> usize {
+pub fn end_of_text(body: &[u8], from: usize) -> usize {
     let zero = body[from..].iter().position(|byte| *byte == 0);
     zero.map_or(body.len(), |zero| from + zero + 1)
 }
@@ -405,7 +405,8 @@ fn types(body: &[u8]) -> Vec<u32> {
     types.map(|oid| u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]])).collect()
 }
 
-fn frame(tag: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
+/// A message of these parts.
+pub fn frame(tag: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let length = u32::try_from(length + 4).expect("a message is not as long");
     out.push(tag);
@@ -414,7 +415,7 @@ fn frame(tag: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
 }
 
 /// Passes messages on, those of `tags` by way of `each`, which writes what goes in their place.
-async fn pump(
+pub async fn pump(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
     tags: &[u8],
