@@ -18,12 +18,40 @@ export type Row = Record<string, unknown>;
 /** A statement of a batch: SQL with its parameters. */
 export type BatchStatement = Statement | readonly [statement: Statement, params: readonly unknown[]];
 
-/** How a function is run in a transaction. */
-export interface RunOptions extends TransactionOptions {
+/** How often something is run. */
+export interface RetryOptions {
   /** How often it is run at most; 10 by default. */
   attempts?: number | undefined;
   /** Ends the waiting between two runs. */
   signal?: AbortSignal | undefined;
+}
+
+/** How a function is run in a transaction. */
+export interface RunOptions extends TransactionOptions, RetryOptions {}
+
+/**
+ * Runs what makes a whole transaction, and runs it again where it failed with an error that `isRetryable`, after a
+ * pause that grows and is never the same for two. Where no one knows whether it took effect, it is not run again.
+ */
+export async function retried<T>(run: () => Promise<T>, options: RetryOptions = {}): Promise<T> {
+  const { attempts = ATTEMPTS, signal } = options;
+  const patience = new Patience(null, signal);
+  let moved = false;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await run();
+    } catch (error) {
+      let again = isRetryable(error);
+      // Where the primary changed after its first statement, a transaction is refused as one that needs both
+      // sides. Only a second run tells the two apart.
+      if (!again && !moved && error instanceof SegueError && error.reason === "refused.transaction_side") {
+        again = moved = true;
+      }
+      if (!again || attempt >= attempts) throw error;
+      await patience.sleep(backoff(attempt, (error as SegueError).retryDelayMs));
+      if (patience.over(false) !== undefined) throw error;
+    }
+  }
 }
 
 /** What takes statements: a client, or a transaction. */
@@ -155,33 +183,25 @@ export class Client extends Queryable {
   }
 
   /**
-   * Runs a function in a transaction and commits, unless the function has done that. Where anything fails with an
-   * error that `isRetryable`, all of it is rolled back and run again, after a pause that grows and is never the
-   * same for two; where no one knows whether the commit took effect, it is not.
+   * Runs a function in a transaction and commits, unless the function has done that. What fails is rolled back and
+   * run again as `retried` says.
    */
   async transaction<T>(run: (transaction: Transaction) => Promise<T>, options: RunOptions = {}): Promise<T> {
-    const { attempts = ATTEMPTS, signal, ...begin } = options;
-    let moved = false;
-    for (let attempt = 1; ; attempt++) {
-      const transaction = this.begin(begin);
-      try {
-        const made = await run(transaction);
-        await transaction.commit({ signal });
-        return made;
-      } catch (error) {
-        await transaction.rollback().catch(() => undefined);
-        let again = isRetryable(error);
-        // Where the primary changed after its first statement, a transaction is refused as one that needs both
-        // sides. Only a second run tells the two apart.
-        if (!again && !moved && error instanceof SegueError && error.reason === "refused.transaction_side") {
-          again = moved = true;
+    const { attempts, signal, ...begin } = options;
+    return retried(
+      async () => {
+        const transaction = this.begin(begin);
+        try {
+          const made = await run(transaction);
+          await transaction.commit({ signal });
+          return made;
+        } catch (error) {
+          await transaction.rollback().catch(() => undefined);
+          throw error;
         }
-        if (!again || attempt >= attempts) throw error;
-        const patience = new Patience(null, signal);
-        await patience.sleep(backoff(attempt, (error as SegueError).retryDelayMs));
-        if (patience.over(false) !== undefined) throw error;
-      }
-    }
+      },
+      { attempts, signal },
+    );
   }
 
   /** Tells what the sidecar is, and where the migration stands. */

@@ -11,8 +11,10 @@ export {
   type Description,
   type Info,
   Queryable,
+  type RetryOptions,
   type Row,
   type RunOptions,
+  retried,
   Transaction,
 } from "./client.js";
 export type { Column, RowMode } from "./decode.js";

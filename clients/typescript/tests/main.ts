@@ -2,6 +2,7 @@
 
 import { after, before } from "node:test";
 import { conformanceTests } from "./conformance.js";
+import { migrationTests } from "./migration_load.js";
 import { Servers } from "./servers.js";
 
 let servers: Servers | undefined;
@@ -15,6 +16,7 @@ after(async () => {
 
 const groups: Readonly<Record<string, (servers: () => Servers) => void>> = {
   conformance: conformanceTests,
+  migration: migrationTests,
 };
 const asked = process.argv.slice(2);
 for (const [name, tests] of Object.entries(groups)) {
