@@ -1,6 +1,7 @@
 /** All tests, on two servers that they share. Arguments name the groups to run. */
 
 import { after, before } from "node:test";
+import { applicationTests } from "./application.js";
 import { conformanceTests } from "./conformance.js";
 import { migrationTests } from "./migration_load.js";
 import { Servers } from "./servers.js";
@@ -17,6 +18,7 @@ after(async () => {
 const groups: Readonly<Record<string, (servers: () => Servers) => void>> = {
   conformance: conformanceTests,
   migration: migrationTests,
+  application: applicationTests,
 };
 const asked = process.argv.slice(2);
 for (const [name, tests] of Object.entries(groups)) {

@@ -39,15 +39,17 @@ export class Migration {
 
   /**
    * Makes both databases and starts a sidecar in phase source_only. Statements that begin with INSERT are run on the
-   * source only; queries are files of named statements.
+   * source only, those of `emptying` on the target only; queries are files of named statements.
    */
   static async start(
     servers: Servers,
     setup: readonly string[],
     queries: Readonly<Record<string, string>> = {},
+    emptying: readonly string[] = [],
   ): Promise<Migration> {
     const migration = new Migration(servers, await freePort());
     await migration.#prepare(setup, queries);
+    for (const statement of emptying) await migration.direct("target", statement);
     await migration.run("init");
     migration.#proxy = await TcpProxy.start(migration.port);
     await migration.serve();

@@ -49,7 +49,10 @@ function callers(client: Client, kysely: Kysely<Database>): Caller[] {
       return 1;
     },
     async (round) => {
-      await client.batch([[WRITE, [1]], [WRITE, [2]]]);
+      await client.batch([
+        [WRITE, [1]],
+        [WRITE, [2]],
+      ]);
       await seen(client, 2, round);
       return 2;
     },
@@ -82,7 +85,10 @@ function callers(client: Client, kysely: Kysely<Database>): Caller[] {
     },
     async (round) => {
       const db = drizzle(proxy(client));
-      await db.update(item).set({ n: drizzleSql`${item.n} + 1` }).where(eq(item.id, 7n));
+      await db
+        .update(item)
+        .set({ n: drizzleSql`${item.n} + 1` })
+        .where(eq(item.id, 7n));
       const [found] = await db.select().from(item).where(eq(item.id, 7n));
       assert.equal(found?.n, BigInt(round));
       return 1;
