@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { status as Codes } from "@grpc/grpc-js";
 import type { SegueError } from "./errors.js";
 import { lost } from "./status.js";
@@ -40,6 +41,8 @@ export class Patience {
   constructor(timeoutMs: number | null, signal: AbortSignal | undefined) {
     this.#until = timeoutMs === null ? Infinity : performance.now() + timeoutMs;
     this.signal = signal;
+    // Any number of calls may have the same signal.
+    if (signal !== undefined) setMaxListeners(0, signal);
   }
 
   /** Milliseconds that are left; Infinity where the sidecar decides. */

@@ -44,9 +44,9 @@ export function parseJson(text: string): unknown {
 export function stringifyJson(value: unknown): string | undefined {
   let marks = false;
   const text = JSON.stringify(value, (_, inner: unknown) => {
-    if (typeof inner === "bigint" || inner instanceof JsonNumber) {
+    if (typeof inner === "bigint" || inner instanceof JsonNumber || Object.is(inner, -0)) {
       marks = true;
-      return `${MARK}${inner}`;
+      return `${MARK}${inner === 0 ? "-0" : inner}`;
     }
     if (typeof inner === "number" && !Number.isFinite(inner)) throw new TypeError(`JSON has no ${inner}`);
     return inner;

@@ -56,6 +56,8 @@ export interface CallOptions {
   rowMode?: RowMode | undefined;
   /** Parsers for this call, in place of the client's. */
   parsers?: Parsers | undefined;
+  /** Tokens that the call brings and replaces in place of the client's: those of one user's session, for example. */
+  tokens?: Tokens | undefined;
   /** The W3C trace context, where OpenTelemetry gives none. */
   traceparent?: string | undefined;
 }
@@ -86,6 +88,7 @@ export interface BatchResult {
 interface Asked {
   readonly patience: Patience;
   readonly options: CallOptions;
+  readonly tokens: Tokens;
   readonly transaction: TransactionState | undefined;
   readonly commit: boolean;
 }
@@ -102,6 +105,8 @@ interface Collected extends Answered {
   rows: unknown[];
   footer: Footer;
   packable: boolean;
+  /** Why the rows could not be read. The answer itself was. */
+  failure: unknown;
 }
 
 /** The state of one client: what its calls have in common. */
@@ -128,7 +133,13 @@ export class Session {
         hint: "use Client.transaction, which repeats the whole transaction",
       });
     }
-    return { patience: new Patience(timeoutMs, options.signal), options, transaction, commit: options.commit === true };
+    return {
+      patience: new Patience(timeoutMs, options.signal),
+      options,
+      tokens: options.tokens ?? this.tokens,
+      transaction,
+      commit: options.commit === true,
+    };
   }
 
   /** Makes a call, and makes it again while that is safe. */
@@ -152,6 +163,7 @@ export class Session {
         } catch (caught) {
           if (!(caught instanceof SegueError)) throw caught;
           const error = caught;
+          const passing = mayRepeat(error, when);
           const settled = error.answered && error.code !== "" && error.outcome !== "unknown";
           unknown ||= error.outcome === "unknown";
           // What the last attempt says of itself is not true of the first.
@@ -159,7 +171,7 @@ export class Session {
           if (error.status === "ABORTED") conflicts++;
           const wait = backoff(count, error.retryDelayMs);
           const left = Math.min(asked.patience.leftMs(), until - performance.now());
-          const again = sent && mayRepeat(error, when) && conflicts < CONFLICTS_MAX && wait < left;
+          const again = sent && passing && conflicts < CONFLICTS_MAX && wait < left;
           if (!again || asked.patience.over(false) !== undefined) throw error;
           await asked.patience.sleep(wait);
         }
@@ -173,27 +185,23 @@ export class Session {
     send: (selector: TransactionSelector | undefined, tokens: string[]) => Promise<A>,
   ): Promise<A> {
     await this.#fold(asked);
-    const brought = this.tokens.list();
+    const brought = asked.tokens.list();
     const place = asked.transaction?.enter(asked.commit);
     try {
       const answer = await send(place?.selector, brought);
-      this.tokens.replace(brought, answer.consistencyToken);
+      asked.tokens.replace(brought, answer.consistencyToken);
       if (place !== undefined) asked.transaction?.done(place, answer.transactionId, answer.writeId);
       return answer;
     } catch (error) {
-      this.#failed(asked.transaction, place, brought, error);
+      this.#failed(asked, place, brought, error);
       throw error;
     }
   }
 
-  #failed(
-    transaction: TransactionState | undefined,
-    place: Place | undefined,
-    brought: string[],
-    error: unknown,
-  ): void {
+  #failed(asked: Asked, place: Place | undefined, brought: string[], error: unknown): void {
     if (!(error instanceof SegueError)) return;
-    if (error.consistencyToken !== "") this.tokens.replace(brought, error.consistencyToken);
+    if (error.consistencyToken !== "") asked.tokens.replace(brought, error.consistencyToken);
+    const transaction = asked.transaction;
     if (transaction === undefined || place === undefined) return;
     const open = transaction.open ? transaction.id : "";
     transaction.failed(place, error);
@@ -212,7 +220,7 @@ export class Session {
 
   /** Makes one token of many: after very many calls at the same time a call cannot bring all. */
   async #fold(asked: Asked): Promise<void> {
-    for (let held = this.tokens.list(); held.length > TOKENS_MAX; held = this.tokens.list()) {
+    for (let held = asked.tokens.list(); held.length > TOKENS_MAX; held = asked.tokens.list()) {
       const some = held.slice(0, TOKENS_MAX);
       const statement: StatementRequest = { text: { $case: "sql", value: "SELECT 1" }, params: [] };
       const request = {
@@ -224,7 +232,7 @@ export class Session {
       };
       const answers = await this.connection.ask({ $case: "query", value: request }, asked.patience, "", false);
       const last = answers[answers.length - 1];
-      this.tokens.replace(some, (last?.$case === "query" && last.value.footer?.consistencyToken) || "");
+      asked.tokens.replace(some, (last?.$case === "query" && last.value.footer?.consistencyToken) || "");
     }
   }
 
@@ -330,6 +338,7 @@ export class Session {
         let found = await collect();
         // A column of a type that is not known here: the sidecar decodes it.
         if (!found.packable) found = await collect();
+        if (found.failure !== undefined) throw found.failure;
         return {
           rows: found.rows as T[],
           columns: found.columns,
@@ -352,22 +361,23 @@ export class Session {
     const reader = new Reader(this.#parsersOf(asked), asked.options.rowMode ?? "object", effect);
     const rows: unknown[] = [];
     let packable = true;
+    let failure: unknown;
     let count = 0;
     const feed = (part: QueryResponse): void => {
       count++;
-      if (part.header !== undefined && request.encoding === Encoding.PACKED) {
+      // Inside a transaction it is not asked for again: what was run is not to be run twice.
+      if (part.header !== undefined && request.encoding === Encoding.PACKED && asked.transaction === undefined) {
         packable = decodable(part.header.columns);
       }
-      if (packable) reader.read(part, rows);
-      else reader.skip(part);
+      try {
+        reader.read(part, rows, packable && failure === undefined);
+      } catch (error) {
+        failure = error;
+      }
     };
     if (this.#memory.get(one.key).short === true) {
-      const answers = await this.connection.ask(
-        { $case: "query", value: request },
-        asked.patience,
-        traceparent,
-        effect,
-      );
+      const call: Call = { $case: "query", value: request };
+      const answers = await this.connection.ask(call, asked.patience, traceparent, effect);
       for (const answer of answers) if (answer.$case === "query") feed(answer.value);
     } else {
       const parts = this.connection.query(request, asked.patience, traceparent, effect);
@@ -375,16 +385,10 @@ export class Session {
     }
     const footer = reader.end();
     this.#learnAnswer(one, reader, count === 1 && reader.bytes < SHORT_BYTES_MAX && rows.length < SHORT_ROWS_MAX);
+    if (failure instanceof SegueError) failure.outcome = effect ? "applied" : "not_applied";
     const { consistencyToken, writeId } = footer;
-    return {
-      columns: reader.columns,
-      rows,
-      footer,
-      packable,
-      consistencyToken,
-      writeId,
-      transactionId: reader.transactionId,
-    };
+    const { columns, transactionId } = reader;
+    return { columns, rows, footer, packable, failure, consistencyToken, writeId, transactionId };
   }
 
   #learnAnswer(one: Parsed, reader: Reader, short: boolean): void {
@@ -404,7 +408,7 @@ export class Session {
 
   /** A read whose rows come as they are read. */
   async *stream<T>(one: Parsed, asked: Asked): AsyncGenerator<T, void, undefined> {
-    const release = await asked.transaction?.lock();
+    const release = await asked.transaction?.lockForStream();
     try {
       const opened = await this.#fitting(asked, [one], ([statement]) =>
         this.#open(asked, one, statement as StatementRequest),
@@ -420,24 +424,25 @@ export class Session {
     const open = (): Promise<Opened> =>
       this.repeated(asked, tracedOf("query", one), this.#repeatOf(asked, "read"), async (traceparent) => {
         await this.#fold(asked);
-        const brought = this.tokens.list();
+        const brought = asked.tokens.list();
         const place = asked.transaction?.enter(asked.commit);
         try {
           const request = this.#queryRequest(asked, one, statement, place?.selector, brought);
           const parts = this.connection.query(request, asked.patience, traceparent, effect);
           const first = await parts.next();
           const reader = new Reader(this.#parsersOf(asked), asked.options.rowMode ?? "object", effect);
+          if (first === undefined) reader.end();
           const readable = request.encoding === Encoding.TYPED || decodable(first?.header?.columns ?? []);
           this.#memory.learn(one.key, { packable: decodable(first?.header?.columns ?? []) });
           if (place !== undefined) asked.transaction?.opened(place, first?.header?.transactionId ?? "");
           return { parts, first, reader, brought, place, readable };
         } catch (error) {
-          this.#failed(asked.transaction, place, brought, error);
+          this.#failed(asked, place, brought, error);
           throw error;
         }
       });
     const opened = await open();
-    if (opened.readable) return opened;
+    if (opened.readable || asked.transaction !== undefined) return opened;
     // Nothing was given out yet: the sidecar decodes what is not known here.
     opened.parts.cancel();
     return open();
@@ -445,39 +450,41 @@ export class Session {
 
   async *#rows<T>(asked: Asked, opened: Opened): AsyncGenerator<T, void, undefined> {
     const { parts, reader, brought, place } = opened;
-    const transaction = asked.transaction;
     let ended = false;
-    const end = (): void => {
-      ended = true;
-      const footer = reader.end();
-      this.tokens.replace(brought, footer.consistencyToken);
-      if (place?.commits === true) transaction?.done(place, "", footer.writeId);
-    };
-    const failed = (error: unknown): void => {
-      ended = true;
-      parts.cancel();
-      // The call that began the transaction has answered: from here on it is one inside.
-      this.#failed(transaction, place && { ...place, begins: false }, brought, error);
+    const next = async (): Promise<QueryResponse | undefined> => {
+      try {
+        const part = await parts.next();
+        if (part !== undefined) return part;
+        const footer = reader.end();
+        ended = true;
+        asked.tokens.replace(brought, footer.consistencyToken);
+        if (place?.commits === true) asked.transaction?.done(place, "", footer.writeId);
+        return undefined;
+      } catch (error) {
+        ended = true;
+        parts.cancel();
+        // The call that began the transaction has answered: from here on it is one inside.
+        this.#failed(asked, place && { ...place, begins: false }, brought, error);
+        throw error;
+      }
     };
     try {
-      for (let part = opened.first; part !== undefined; part = await parts.next()) {
+      for (let part = opened.first; part !== undefined; part = await next()) {
         const rows: unknown[] = [];
-        reader.read(part, rows);
+        reader.read(part, rows, true);
         yield* rows as T[];
       }
-      end();
-    } catch (error) {
-      if (!ended) failed(error);
-      throw error;
     } finally {
-      if (!ended && transaction === undefined) parts.cancel();
+      if (!ended && asked.transaction === undefined) {
+        parts.cancel();
+        ended = true;
+      }
       // A statement that is cancelled takes its transaction with it: the rest is read.
-      if (!ended && transaction !== undefined) await this.#drain(parts, reader).then(end, failed);
+      for (let part: QueryResponse | undefined; !ended; ) {
+        part = await next();
+        if (part !== undefined) reader.read(part, [], false);
+      }
     }
-  }
-
-  async #drain(parts: Parts<QueryResponse>, reader: Reader): Promise<void> {
-    for (let part = await parts.next(); part !== undefined; part = await parts.next()) reader.skip(part);
   }
 
   // Writes.
@@ -699,19 +706,13 @@ class Reader {
     this.#effect = effect;
   }
 
-  /** Appends the rows of the next message. */
-  read(part: QueryResponse, into: unknown[]): void {
-    this.#note(part);
-    if (part.header !== undefined) this.#decoder = new RowDecoder(this.columns, this.#parsers, this.#mode);
-    const before = into.length;
-    this.#decoder?.read(part.rows, into);
-    this.#count += into.length - before;
-  }
-
-  /** Counts the rows of the next message. */
-  skip(part: QueryResponse): void {
+  /** Counts the rows of the next message and, where they are wanted, appends them. */
+  read(part: QueryResponse, into: unknown[], wanted: boolean): void {
     this.#note(part);
     this.#count += countOf(part.rows);
+    if (!wanted) return;
+    if (part.header !== undefined) this.#decoder = new RowDecoder(this.columns, this.#parsers, this.#mode);
+    this.#decoder?.read(part.rows, into);
   }
 
   #note(part: QueryResponse): void {

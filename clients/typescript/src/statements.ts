@@ -37,7 +37,7 @@ export function sql(texts: TemplateStringsArray, ...values: readonly unknown[]):
     const value = values[at];
     if (value instanceof Sql) {
       const before = params.length;
-      made += value.text.replace(PARAMETER, (found, number?: string) =>
+      made += value.text.replace(PARAMETER, (found, _tag?: string, number?: string) =>
         number === undefined ? found : `$${before + Number(number)}`,
       );
       params.push(...value.params);

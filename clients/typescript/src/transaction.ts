@@ -66,6 +66,7 @@ export class TransactionState {
   #state: "new" | "open" | "committing" | "committed" | "rolled back" = "new";
   #failure: SegueError | undefined;
   #last: Promise<unknown> = Promise.resolve();
+  #streams = false;
   id = "";
   writeId = "";
 
@@ -75,7 +76,7 @@ export class TransactionState {
 
   /** Runs one call after the other. */
   async exclusive<T>(call: () => Promise<T>): Promise<T> {
-    const release = await this.lock();
+    const release = await this.#lock();
     try {
       return await call();
     } finally {
@@ -83,8 +84,21 @@ export class TransactionState {
     }
   }
 
+  /** The same for a stream, which is a call until its last row is read. */
+  async lockForStream(): Promise<() => void> {
+    const release = await this.#lock();
+    this.#streams = true;
+    return () => {
+      this.#streams = false;
+      release();
+    };
+  }
+
   /** Waits until no call runs; gives what ends the caller's own. */
-  async lock(): Promise<() => void> {
+  async #lock(): Promise<() => void> {
+    if (this.#streams) {
+      throw new InterfaceError("a stream of the transaction is not read to its end yet, and no other call can run");
+    }
     const before = this.#last;
     let release = (): void => {};
     this.#last = new Promise<void>((resolve) => {

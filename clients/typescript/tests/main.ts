@@ -2,30 +2,40 @@
 
 import { after, before } from "node:test";
 import { applicationTests } from "./application.js";
+import { clientTests } from "./client.js";
 import { conformanceTests } from "./conformance.js";
 import { migrationTests } from "./migration_load.js";
 import { Servers } from "./servers.js";
+import { unitTests } from "./units.js";
+import { valueTests } from "./values.js";
+import { wireTests } from "./wire.js";
 
+const GROUPS: Readonly<Record<string, (servers: () => Servers) => void>> = {
+  units: unitTests,
+  wire: wireTests,
+  values: valueTests,
+  client: clientTests,
+  conformance: conformanceTests,
+  migration: migrationTests,
+  application: applicationTests,
+};
+const WITHOUT_SERVERS: ReadonlySet<string> = new Set(["units", "wire"]);
+
+const asked = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(GROUPS);
 let servers: Servers | undefined;
 
 before(async () => {
-  servers = await Servers.start();
+  if (asked.some((name) => !WITHOUT_SERVERS.has(name))) servers = await Servers.start();
 });
 after(async () => {
   await servers?.close();
 });
 
-const groups: Readonly<Record<string, (servers: () => Servers) => void>> = {
-  conformance: conformanceTests,
-  migration: migrationTests,
-  application: applicationTests,
-};
-const asked = process.argv.slice(2);
-for (const [name, tests] of Object.entries(groups)) {
-  if (asked.length === 0 || asked.includes(name)) {
-    tests(() => {
-      if (servers === undefined) throw new Error("the servers have not started");
-      return servers;
-    });
-  }
+for (const name of asked) {
+  const group = GROUPS[name];
+  if (group === undefined) throw new Error(`there is no group ${name}; there are ${Object.keys(GROUPS).join(", ")}`);
+  group(() => {
+    if (servers === undefined) throw new Error("the servers have not started");
+    return servers;
+  });
 }

@@ -58,7 +58,7 @@ export class TcpProxy {
 
   /** `pass`, `swallow` or `cut`. */
   set(mode: string): void {
-    if (mode === "cut") for (const socket of this.#sockets) socket.resetAndDestroy();
+    if (mode === "cut") for (const socket of this.#sockets) end(socket);
     else this.#swallows = mode === "swallow";
   }
 
@@ -66,4 +66,10 @@ export class TcpProxy {
     this.#server.close();
     this.set("cut");
   }
+}
+
+/** A Unix socket cannot be reset. */
+function end(socket: Socket): void {
+  if (socket.remoteFamily === undefined) socket.destroy();
+  else socket.resetAndDestroy();
 }
