@@ -2,6 +2,7 @@
 
 import { after, before } from "node:test";
 import { applicationTests } from "./application.js";
+import { builderTests } from "./builders.js";
 import { clientTests } from "./client.js";
 import { conformanceTests } from "./conformance.js";
 import { migrationTests } from "./migration_load.js";
@@ -15,6 +16,7 @@ const GROUPS: Readonly<Record<string, (servers: () => Servers) => void>> = {
   wire: wireTests,
   values: valueTests,
   client: clientTests,
+  builders: builderTests,
   conformance: conformanceTests,
   migration: migrationTests,
   application: applicationTests,
