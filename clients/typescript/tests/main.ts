@@ -6,6 +6,7 @@ import { builderTests } from "./builders.js";
 import { clientTests } from "./client.js";
 import { conformanceTests } from "./conformance.js";
 import { migrationTests } from "./migration_load.js";
+import { peerTests } from "./peers.js";
 import { Servers } from "./servers.js";
 import { unitTests } from "./units.js";
 import { valueTests } from "./values.js";
@@ -20,6 +21,7 @@ const GROUPS: Readonly<Record<string, (servers: () => Servers) => void>> = {
   conformance: conformanceTests,
   migration: migrationTests,
   application: applicationTests,
+  peers: peerTests,
 };
 const WITHOUT_SERVERS: ReadonlySet<string> = new Set(["units", "wire"]);
 
