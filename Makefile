@@ -1,7 +1,7 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-python clients-python test-go test-cockroach docs pages fmt lint proto-lint proto-check doc audit alerts deploy-check image demo playground ci soak fuzz model \
+.PHONY: help setup test test-python clients-python test-go test-typescript test-cockroach docs pages fmt lint proto-lint proto-check doc audit alerts deploy-check image demo playground ci soak fuzz model \
   bench bench-figures bench-callers bench-backfill bench-verify bench-cutover bench-batch
 
 help: ## this list
@@ -24,6 +24,10 @@ clients-python: ## write the generated modules of the Python client
 test-go: setup ## lint and tests of the Go client, on servers and sidecars of its own; Go must be there
 	cargo build --locked
 	@clients/go/scripts/test
+
+test-typescript: setup ## the TypeScript client: stubs, lint, types, package, tests on real databases; Node must be there
+	cargo build --locked
+	@clients/typescript/scripts/test
 
 test-cockroach: setup ## every suite that has a CockroachDB side, on a real one: COCKROACH_URL=postgres://…
 	@scripts/test-cockroach

@@ -8,6 +8,7 @@ import { conformanceTests } from "./conformance.js";
 import { migrationTests } from "./migration_load.js";
 import { peerTests } from "./peers.js";
 import { Servers } from "./servers.js";
+import { tourTests } from "./tour.js";
 import { unitTests } from "./units.js";
 import { valueTests } from "./values.js";
 import { wireTests } from "./wire.js";
@@ -18,6 +19,7 @@ const GROUPS: Readonly<Record<string, (servers: () => Servers) => void>> = {
   values: valueTests,
   client: clientTests,
   builders: builderTests,
+  tour: tourTests,
   conformance: conformanceTests,
   migration: migrationTests,
   application: applicationTests,
