@@ -140,9 +140,29 @@ export class Transaction extends Queryable {
     await this.session.commit(this.state, options);
   }
 
+  /**
+   * Commits what the function of `Client.transaction` left open.
+   * @internal
+   */
+  async end(signal: AbortSignal | undefined): Promise<void> {
+    if (!this.state.abandoned) await this.commit({ signal });
+  }
+
+  /** @internal */
+  get tookEffect(): boolean {
+    return this.state.tookEffect;
+  }
+
   /** Rolls back. It does nothing where the transaction has ended. */
   async rollback(): Promise<void> {
     await this.session.rollback(this.state);
+  }
+}
+
+/** What failed after its transaction took effect, or may have: it is not run again, whatever the error says. */
+class Final extends Error {
+  constructor(cause: unknown) {
+    super("", { cause });
   }
 }
 
@@ -183,25 +203,27 @@ export class Client extends Queryable {
   }
 
   /**
-   * Runs a function in a transaction and commits, unless the function has done that. What fails is rolled back and
-   * run again as `retried` says.
+   * Runs a function in a transaction and commits, unless the function has committed or rolled back. What fails is
+   * rolled back and run again as `retried` says; what fails after a commit is not.
    */
   async transaction<T>(run: (transaction: Transaction) => Promise<T>, options: RunOptions = {}): Promise<T> {
     const { attempts, signal, ...begin } = options;
-    return retried(
-      async () => {
-        const transaction = this.begin(begin);
-        try {
-          const made = await run(transaction);
-          await transaction.commit({ signal });
-          return made;
-        } catch (error) {
-          await transaction.rollback().catch(() => undefined);
-          throw error;
-        }
-      },
-      { attempts, signal },
-    );
+    const attempt = async (): Promise<T> => {
+      const transaction = this.begin(begin);
+      try {
+        const made = await run(transaction);
+        await transaction.end(signal);
+        return made;
+      } catch (error) {
+        await transaction.rollback().catch(() => undefined);
+        throw transaction.tookEffect ? new Final(error) : error;
+      }
+    };
+    try {
+      return await retried(attempt, { attempts, signal });
+    } catch (error) {
+      throw error instanceof Final ? error.cause : error;
+    }
   }
 
   /** Tells what the sidecar is, and where the migration stands. */
@@ -234,7 +256,7 @@ export class Client extends Queryable {
     }));
   }
 
-  /** Ends the connection. Calls that are under way fail. */
+  /** Takes no more calls, and ends the connection once those that are under way are answered. */
   async close(): Promise<void> {
     this.session.connection.close();
   }

@@ -62,7 +62,7 @@ export class Connection {
     });
   }
 
-  /** Ends it. Calls that are under way fail. */
+  /** Takes no more calls, and ends once those that are under way are answered. */
   close(): void {
     this.#closed = true;
     this.#pipe?.end();

@@ -27,7 +27,13 @@ export function encodeAll(params: readonly unknown[], typeNames?: readonly strin
 
 /** Whether values of its kind are often given for types that take another: see `encode`. */
 export function mayMisfit(param: unknown): boolean {
-  return !(param === null || typeof param === "boolean" || typeof param === "bigint" || param instanceof Numeric);
+  return !(
+    param === null ||
+    typeof param === "boolean" ||
+    typeof param === "bigint" ||
+    Number.isSafeInteger(param) ||
+    param instanceof Numeric
+  );
 }
 
 /**

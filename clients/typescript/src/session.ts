@@ -293,7 +293,12 @@ export class Session {
 
   /** Whether a call's effect stays when its answer is lost. */
   #effect(asked: Asked): boolean {
-    return asked.transaction === undefined || asked.commit;
+    return asked.transaction === undefined || this.#commitsWrites(asked);
+  }
+
+  /** Whether a call commits what was written before it. */
+  #commitsWrites({ transaction, commit }: Asked): boolean {
+    return transaction !== undefined && commit && transaction.wrote;
   }
 
   // Reads.
@@ -327,7 +332,7 @@ export class Session {
   query<T>(one: Parsed, asked: Asked): Promise<Result<T>> {
     return this.#within(asked, () =>
       this.#fitting(asked, [one], async ([statement]) => {
-        const effect = asked.transaction !== undefined && asked.commit;
+        const effect = this.#commitsWrites(asked);
         const collect = (): Promise<Collected> =>
           this.repeated(asked, tracedOf("query", one), this.#repeatOf(asked, "read"), (traceparent) =>
             this.#attempt(asked, async (selector, tokens) => {
@@ -420,7 +425,7 @@ export class Session {
   }
 
   async #open(asked: Asked, one: Parsed, statement: StatementRequest): Promise<Opened> {
-    const effect = asked.transaction !== undefined && asked.commit;
+    const effect = this.#commitsWrites(asked);
     const open = (): Promise<Opened> =>
       this.repeated(asked, tracedOf("query", one), this.#repeatOf(asked, "read"), async (traceparent) => {
         await this.#fold(asked);
@@ -560,6 +565,7 @@ export class Session {
     send: (key: string, selector: TransactionSelector | undefined, tokens: string[], traceparent: string) => Promise<A>,
   ): Promise<A> {
     const given = asked.options.idempotencyKey;
+    if (asked.transaction !== undefined) asked.transaction.wrote = true;
     const run = async (key: string): Promise<A> => {
       try {
         return await this.repeated(
@@ -634,8 +640,9 @@ export class Session {
     await transaction.exclusive(async () => {
       if (!transaction.open) {
         // Nothing was done in it, or its last call committed.
-        if (transaction.over && transaction.writeId === "") transaction.check();
-        if (!transaction.over) transaction.end("committed");
+        if (transaction.committed) return;
+        transaction.check();
+        transaction.end("committed");
         return;
       }
       const commits: Asked = { ...asked, transaction, commit: true };
@@ -646,7 +653,7 @@ export class Session {
         (traceparent) =>
           this.#attempt(commits, async (_, consistencyTokens) => {
             const call: Call = { $case: "commit", value: { transactionId: transaction.id, consistencyTokens } };
-            const [found] = await this.connection.ask(call, asked.patience, traceparent, true);
+            const [found] = await this.connection.ask(call, asked.patience, traceparent, transaction.wrote);
             const { writeId, consistencyToken } = answerOf<{ writeId: string; consistencyToken: string }>(
               found,
               "commit",

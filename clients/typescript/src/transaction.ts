@@ -67,6 +67,8 @@ export class TransactionState {
   #failure: SegueError | undefined;
   #last: Promise<unknown> = Promise.resolve();
   #streams = false;
+  /** Whether a call was made that may write. A query never does. */
+  wrote = false;
   id = "";
   writeId = "";
 
@@ -111,6 +113,20 @@ export class TransactionState {
   /** Whether anything is left to commit or to roll back. */
   get open(): boolean {
     return this.#state === "open";
+  }
+
+  /** Whether it took effect, or may have: what is run again would be there twice. */
+  get tookEffect(): boolean {
+    return this.#state === "committed" || this.#state === "committing" || this.#failure?.outcome === "unknown";
+  }
+
+  get committed(): boolean {
+    return this.#state === "committed";
+  }
+
+  /** Whether the caller itself rolled it back. */
+  get abandoned(): boolean {
+    return this.#state === "rolled back" && this.#failure === undefined;
   }
 
   get over(): boolean {

@@ -132,6 +132,58 @@ export function clientTests(servers: () => Servers): void {
       assert.equal(await notes("gone"), 0);
     });
 
+    await t.test(
+      "what fails after the commit is not run again, and a function may end its transaction itself",
+      async () => {
+        let runs = 0;
+        const passing = new Unavailable("it may pass", { retryable: true });
+        const after = db.transaction(async (transaction) => {
+          await transaction.execute("INSERT INTO note (id) VALUES ('once-' || $1::text)", [++runs], { commit: true });
+          throw passing;
+        });
+        await assert.rejects(after, (error) => error === passing);
+        assert.equal(await notes("once-%"), 1);
+        const explicit = db.transaction(async (transaction) => {
+          await transaction.execute("INSERT INTO note (id) VALUES ('once-' || $1::text)", [++runs]);
+          await transaction.commit();
+          throw passing;
+        });
+        await assert.rejects(explicit, (error) => error === passing);
+        assert.equal(await notes("once-%"), 2);
+        const read = await db.transaction(async (transaction) =>
+          transaction.query("SELECT 1 AS n", [], { commit: true }),
+        );
+        assert.deepEqual(read.rows, [{ n: 1 }]);
+        const given = await db.transaction(async (transaction) => {
+          await transaction.execute("INSERT INTO note (id) VALUES ('once-more')");
+          await transaction.rollback();
+          return "given up";
+        });
+        assert.equal(given, "given up");
+        assert.equal(await notes("once-%"), 2);
+        const swallowed = db.transaction(async (transaction) => {
+          await transaction.execute("INSERT INTO note (id) VALUES ('once-swallowed')");
+          await transaction.execute("INSERT INTO note (id) VALUES ('once-swallowed')").catch(() => undefined);
+        });
+        await assert.rejects(swallowed, SegueError);
+        assert.equal(await notes("once-%"), 2);
+      },
+    );
+
+    await t.test("a client that is closed answers what is under way, and takes no more", async () => {
+      const client = await connect(migration.url);
+      const under = client.query("SELECT 1 AS n FROM pg_sleep(0.5)");
+      const streamed = client.query("SELECT 2 AS n FROM pg_sleep(0.5)");
+      await eventually("both run", async () => {
+        const text =
+          "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(0.5)%' AND pid <> pg_backend_pid()";
+        return Number((await migration.direct("source", text))[0]?.[0]) === 2;
+      });
+      await client.close();
+      assert.deepEqual([(await under).rows, (await streamed).rows], [[{ n: 1 }], [{ n: 2 }]]);
+      await assert.rejects(client.query("SELECT 1"), InterfaceError);
+    });
+
     await t.test("calls of a transaction run one after the other, and savepoints hold", async () => {
       await db.transaction(async (transaction) => {
         await Promise.all(

@@ -16,20 +16,24 @@ export type Answer = NonNullable<PipelineResponse["answer"]>;
 export type Script = (call: Call, request: PipelineRequest) => Answer | { code: number } | undefined;
 
 /** An answer to a query of one column and row. */
-export function oneRow(consistencyToken = "", footer = true): QueryResponse {
+export function oneRow(consistencyToken = "", footer = true, transactionId = ""): QueryResponse {
   return {
-    header: { columns: [{ name: "n", typeName: "int4", typeOid: 23, typeModifier: -1 }], transactionId: "" },
+    header: { columns: [{ name: "n", typeName: "int4", typeOid: 23, typeModifier: -1 }], transactionId },
     rows: { encoding: { $case: "packed", value: { rowCount: 1, cells: Buffer.from([0, 0, 0, 4, 0, 0, 0, 7]) } } },
     footer: footer ? { rowCount: 1n, side: 1, writeId: "", consistencyToken } : undefined,
   };
 }
 
-export function written(consistencyToken = ""): Answer {
+export function written(consistencyToken = "", transactionId = ""): Answer {
   const result = { affectedRows: 1n, columns: [], rows: undefined };
   return {
     $case: "execute",
-    value: { result, transactionId: "", writeId: "w", consistencyToken, alreadyApplied: false },
+    value: { result, transactionId, writeId: "w", consistencyToken, alreadyApplied: false },
   };
+}
+
+export function commit(): Answer {
+  return { $case: "commit", value: { writeId: "w", consistencyToken: "" } };
 }
 
 /** A failure as the sidecar tells it. */

@@ -14,7 +14,7 @@ import {
   Tokens,
 } from "segue-client";
 import { Outcome } from "#internal/protocol/segue/v1/error.js";
-import { type Answer, Fake, failure, oneRow, type Script, written } from "./fake.js";
+import { type Answer, commit, Fake, failure, oneRow, type Script, written } from "./fake.js";
 
 const CONFLICT = { outcome: Outcome.NOT_APPLIED, retryable: true, sqlstate: "40001" };
 
@@ -178,6 +178,26 @@ export function wireTests(): void {
     assert.ok((await late) instanceof DeadlineExceeded);
     assert.equal(fake.of("cancel").length, 2);
     assert.equal(held.length, 0);
+  });
+
+  test("a transaction that only read is run again when its commit was lost, one that wrote is not", async (t) => {
+    let lost = 0;
+    const { client } = await with_(t, (call) => {
+      if (call.$case === "commit") return lost++ % 2 === 0 ? { code: Codes.UNAVAILABLE } : commit();
+      if (call.$case !== "execute") return undefined;
+      return written("", "t");
+    });
+    assert.ok((await caught(client.transaction((transaction) => transaction.execute("A")))) instanceof OutcomeUnknown);
+    assert.equal(lost, 1);
+    const reads = await Fake.start((call) => {
+      if (call.$case === "commit") return lost++ < 2 ? { code: Codes.UNAVAILABLE } : commit();
+      return { $case: "query", value: oneRow("", true, "t") };
+    });
+    const reader = await connect(`segue://127.0.0.1:${reads.port}`);
+    await reader.transaction((transaction) => transaction.query("SELECT n"));
+    assert.equal(reads.of("query").length, 2);
+    await reader.close();
+    reads.close();
   });
 
   test("a signal that is aborted already sends nothing", async (t) => {
