@@ -10,8 +10,8 @@
 //! - [`stack`]: the data path, one room a concern
 //! - [`compare`], [`ports`], [`preflight`]: judging answers; what the stack asks of the world;
 //!   judging two catalogues before a migration
-//! - [`dialect`], [`dsn`], [`statement`], [`value`]: what differs between databases; connection
-//!   strings; SQL analysed; values read and written
+//! - [`dialect`], [`dsn`], [`failpoint`], [`statement`], [`value`]: what differs between databases;
+//!   connection strings; places where tests end the process; SQL analysed; values read and written
 //! - [`domain`]: the words of a migration as types
 //!
 //! [`telemetry`] is a leaf that any of them may use. Only [`grpc`] knows tonic and prost;
@@ -25,6 +25,7 @@ pub mod control;
 pub mod dialect;
 pub mod domain;
 pub mod dsn;
+pub mod failpoint;
 pub mod grpc;
 pub mod jobs;
 pub mod ports;

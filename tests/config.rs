@@ -141,7 +141,12 @@ otlp_protocol = "http"
 [outboks]
 x = 1
 "#;
-    let found = given(file).variable("SEGUE_SAMPLING_RATES", "1").flag("limit.x", "1").faults();
+    let found = given(file)
+        .variable("SEGUE_SAMPLING_RATES", "1")
+        .variable("SEGUE_CRASH_AT", "after_lok")
+        .variable("SEGUE_STOP_AT", "after_lock:soon")
+        .flag("limit.x", "1")
+        .faults();
     let expected = [
         "segue.toml:2: source.dsn = \"dbname=shop host=db password=[redacted] sslmode=verify_full user=app\": sslmode is not one of disable, prefer, require, verify-ca, verify-full",
         "segue.toml:4: target.dsn = \"[redacted]\": it is neither a URL nor `key=value` words",
@@ -165,6 +170,8 @@ x = 1
         "segue.toml:34: telemetry.otlp_protocol = \"http\": the choices are grpc, http/protobuf",
         "segue.toml:35: outboks: unknown section; did you mean \"outbox\"?",
         "SEGUE_SAMPLING_RATES: unknown variable; did you mean \"SEGUE_SAMPLING_RATE\"?",
+        "SEGUE_CRASH_AT: no failpoint is called \"after_lok\"; did you mean \"after_lock\"?",
+        "SEGUE_STOP_AT: expected a number from 1 after the colon, found \"soon\"; write after_lock:7",
         "--set limit.x: limit.x: unknown key",
     ];
     for wanted in expected {

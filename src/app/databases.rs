@@ -11,9 +11,9 @@ use crate::domain::identity::Identity;
 use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::dsn::Dsn;
+use crate::failpoint::FailPoints;
 use crate::ports::Database;
 use crate::postgres::cutover::Exclusive;
-use crate::postgres::failpoints::crash::CrashPoints;
 use crate::postgres::fence::FenceControl;
 use crate::postgres::memory::RowMemory;
 use crate::postgres::pool::{self, Pool};
@@ -57,6 +57,7 @@ pub struct Databases {
     pools: Sides<Pools>,
     fence: FenceControl,
     memory: RowMemory,
+    failpoints: FailPoints,
 }
 
 // === impl Databases ===
@@ -71,9 +72,18 @@ impl Databases {
         let samples = config.sampling.concurrency.min(SAMPLE_SESSIONS_MAX);
         let fence = FenceControl::default();
         let lease = config.control.lease;
-        let open = |side| Pools::open(side, config.database(side), (samples, lease), &fence);
+        let failpoints = FailPoints::of(&config.failpoints);
+        let open = |side| {
+            let pools = Pools::open(side, config.database(side), (samples, lease), &fence)?;
+            Ok(Pools {
+                writes: pools.writes.with_failpoints(failpoints.clone()),
+                own: pools.own.with_failpoints(failpoints.clone()),
+                control: pools.control.with_failpoints(failpoints.clone()),
+                ..pools
+            })
+        };
         let pools = Sides { source: open(Side::Source)?, target: open(Side::Target)? };
-        Ok(Self { pools, fence, memory: RowMemory::new(config.limits.memory) })
+        Ok(Self { pools, fence, memory: RowMemory::new(config.limits.memory), failpoints })
     }
 
     /// Memory for rows on their way, of all that the process copies.
@@ -128,15 +138,9 @@ impl Databases {
         Exclusive::open(self.pools.of(side).control.connector(), lease).await
     }
 
-    /// With places where tests end the process while it writes for a caller.
-    #[must_use]
-    pub fn with_crash_points(self, crash: &CrashPoints) -> Self {
-        let armed = |pools: Pools| {
-            let writes = pools.writes.with_crash_points(crash.clone());
-            Pools { writes, ..pools }
-        };
-        let Sides { source, target } = self.pools.clone();
-        Self { pools: Sides { source: armed(source), target: armed(target) }, ..self }
+    /// Places where tests end or stop the process.
+    pub fn failpoints(&self) -> &FailPoints {
+        &self.failpoints
     }
 
     /// A pool for one long piece of work, whose sessions bear a name of their own.

@@ -3,7 +3,6 @@
 pub mod adopting;
 pub mod backfill;
 pub mod callers;
-mod crash;
 pub mod cutover;
 pub mod databases;
 mod directed;
@@ -175,7 +174,7 @@ pub async fn run(
 ) -> Result<(), AppError> {
     let named = queries::load(&config.queries.paths)?;
     let reserved = Reserved::take(params::listen(config)?).await?;
-    let databases = Databases::open(config)?.with_crash_points(&crash::points());
+    let databases = Databases::open(config)?;
     databases.watch(&metrics);
     starting::at_start(config, &databases).await?;
     let background = Background::default();

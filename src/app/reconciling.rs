@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::app::Background;
 use crate::app::databases::Databases;
 use crate::app::directed::Directed;
 use crate::app::fleet::Fleet;
-use crate::app::{Background, crash};
 use crate::config::Config;
 use crate::control::Control;
 use crate::domain::fault::SqlFault;
@@ -226,7 +226,7 @@ pub(super) fn reconciler(
     let own = databases.own();
     let params = reconcile::Params {
         deadline: config.outbox.deadline,
-        crash: crash::points(),
+        failpoints: databases.failpoints().clone(),
         memory: databases.memory(),
         row_bytes_max: config.limits.row_bytes_max,
         retries,

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::fault::{Fault, Origin, nearest};
 use crate::config::keys::{self, Key, Kind};
+use crate::failpoint::{Armed, FailPoint, Unarmed};
 
 /// What a program was started with.
 #[derive(Debug, Clone, Default)]
@@ -51,15 +52,12 @@ pub(super) struct Layers {
     pub(super) faults: Vec<Fault>,
     /// The environment as it was given.
     pub(super) variables: Vec<(String, String)>,
+    /// Where a test wants the process to end or to stop.
+    pub(super) failpoints: Vec<Armed>,
 }
 
-/// Variables of segue that are no keys of the file. By the others a test says where the process
-/// is to end, or to stop; a build for use does not know them.
-const OTHER_VARIABLES: &[&str] = if cfg!(debug_assertions) {
-    &["SEGUE_CONFIG", "SEGUE_CRASH_AT", "SEGUE_STOP_AT"]
-} else {
-    &["SEGUE_CONFIG"]
-};
+/// The variable of segue that is no key of the file.
+const CONFIG: &str = "SEGUE_CONFIG";
 
 /// libpq's variables and the keys that they are read as. Where a database is (host, port,
 /// name) they say of the source only: a target that is the source by default would be a trap.
@@ -126,7 +124,12 @@ impl Layers {
         for (name, value) in variables.iter().filter(|(name, _)| name.starts_with("SEGUE_")) {
             if let Some((_, path)) = known.iter().find(|(variable, _)| variable == name) {
                 self.add_text(path, value, &Origin::Variable(name.clone()));
-            } else if !OTHER_VARIABLES.contains(&name.as_str()) && !of_kubernetes(name, value) {
+            } else if let Some(armed) = Armed::by_variable(name, value) {
+                match armed {
+                    Ok(armed) => self.failpoints.push(armed),
+                    Err(why) => self.fault(&Origin::Variable(name.clone()), "", not_armed(&why)),
+                }
+            } else if name != CONFIG && !of_kubernetes(name, value) {
                 let meant = nearest(name, known.iter().map(|(variable, _)| variable.as_str()));
                 let message = unknown("variable", meant);
                 self.fault(&Origin::Variable(name.clone()), "", message);
@@ -284,6 +287,21 @@ pub(super) fn unknown(what: &str, meant: Option<&str>) -> String {
     match meant {
         Some(meant) => format!("unknown {what}; did you mean {meant:?}?"),
         None => format!("unknown {what}; docs/reference/configuration.md lists all"),
+    }
+}
+
+fn not_armed(why: &Unarmed) -> String {
+    match why {
+        Unarmed::Name(name) => {
+            let known = FailPoint::ALL.iter().map(|point| point.name());
+            match nearest(name, known) {
+                Some(meant) => format!("no failpoint is called {name:?}; did you mean {meant:?}?"),
+                None => format!("no failpoint is called {name:?}; src/failpoint.rs lists all"),
+            }
+        }
+        Unarmed::Time(time) => {
+            format!("expected a number from 1 after the colon, found {time:?}; write after_lock:7")
+        }
     }
 }
 

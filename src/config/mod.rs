@@ -40,6 +40,7 @@ use crate::domain::gate;
 use crate::domain::proof_age::ProofAges;
 use crate::domain::routing::Routing;
 use crate::domain::side::Side;
+use crate::failpoint::Armed;
 use layers::Layers;
 use reader::Reader;
 
@@ -84,6 +85,8 @@ pub struct Config {
     pub cutover: Cutover,
     /// How both sides are verified in the background.
     pub verify: Verify,
+    /// Where a test wants the process to end or to stop: none in a release.
+    pub failpoints: Vec<Armed>,
     effective: Vec<(String, String, Origin)>,
 }
 
@@ -117,6 +120,7 @@ impl Config {
             proof_ages: routing::proof_ages(&mut reader),
             cutover: Cutover::read(&mut reader),
             verify: Verify::read(&mut reader),
+            failpoints: reader.failpoints(),
             effective: reader.effective(),
         };
         config.check_together(&mut reader);

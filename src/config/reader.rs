@@ -15,6 +15,7 @@ use crate::domain::control::Percentage;
 use crate::domain::secret::REDACTED;
 use crate::domain::side::Side;
 use crate::dsn;
+use crate::failpoint::Armed;
 
 /// Every getter answers something, so that one fault does not hide the next; what it answers
 /// after a fault is never used.
@@ -22,14 +23,15 @@ pub(super) struct Reader {
     entries: BTreeMap<String, Entry>,
     faults: Vec<Fault>,
     variables: Arc<[(String, String)]>,
+    failpoints: Vec<Armed>,
 }
 
 // === impl Reader ===
 
 impl Reader {
     pub(super) fn new(layers: Layers) -> Self {
-        let Layers { entries, faults, variables } = layers;
-        Self { entries, faults, variables: variables.into() }
+        let Layers { entries, faults, variables, failpoints } = layers;
+        Self { entries, faults, variables: variables.into(), failpoints }
     }
 
     pub(super) fn finish(mut self) -> Result<(), Faults> {
@@ -45,6 +47,11 @@ impl Reader {
         };
         self.faults.sort_by_key(place);
         Err(Faults(self.faults))
+    }
+
+    /// Where a test wants the process to end or to stop.
+    pub(super) fn failpoints(&self) -> Vec<Armed> {
+        self.failpoints.clone()
     }
 
     /// What stands around the connection strings of a side.

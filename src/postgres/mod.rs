@@ -21,7 +21,7 @@
 //! - [`catalog`]: what a catalogue says of tables
 //! - [`schema`]: segue's own tables
 //! - [`session`]: one session with a server
-//! - [`failpoints`], [`memory`]: where tests end the process; how much memory rows may take
+//! - [`memory`]: how much memory rows may take
 
 pub mod backfill;
 pub mod capture;
@@ -31,7 +31,6 @@ pub mod control;
 pub mod cutover;
 pub mod drift;
 pub mod evidence;
-pub mod failpoints;
 pub mod fence;
 pub mod foreign_writes;
 pub mod identity;

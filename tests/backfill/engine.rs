@@ -12,14 +12,13 @@ use segue::domain::reason::Reason;
 use segue::domain::side::{Side, Sides};
 use segue::domain::table::{TableMapping, TableName};
 use segue::dsn::Dsn;
+use segue::failpoint::{FailPoint, FailPoints};
 use segue::ports::backfill::{Beat, ChunkCopier, ChunkStore, CopyHalt, Meter, Next, SourceWatch};
 use segue::ports::control::{ControlChange, ControlStore};
 use segue::ports::reconcile::{OutboxWork, Upkeep};
 use segue::postgres::backfill::admit;
 use segue::postgres::backfill::claims::{Claims, Owner};
-use segue::postgres::backfill::copier::{
-    AFTER_COMMIT, AFTER_SNAPSHOT, BEFORE_COMMIT, BEFORE_DONE, Copier, Hook, Params,
-};
+use segue::postgres::backfill::copier::{Copier, Params};
 use segue::postgres::backfill::plan;
 use segue::postgres::backfill::split::Splitter;
 use segue::postgres::backfill::watch::Watch;
@@ -72,6 +71,9 @@ fn pool(side: Side, dsn: &str, name: Option<String>) -> Pool {
     Pool::new(connector, PoolParams::new(Purpose::Own, 10, Duration::from_secs(10))).unwrap()
 }
 
+/// Where a test holds a chunk up, or ends it as if its process had ended (true).
+type Hook = Arc<dyn Fn(FailPoint) -> BoxFuture<'static, bool> + Send + Sync>;
+
 /// A process of a backfill, without its process.
 struct Process {
     claims: Claims,
@@ -114,7 +116,7 @@ impl Process {
             captured: Some(captured),
             foreign_keys: ForeignKeys::Replica,
             fenced: true,
-            hook,
+            failpoints: hook.map(|hook| FailPoints::asking(move |at| hook(at))).unwrap_or_default(),
         };
         let copier = Copier::new(source.clone(), target, plan.tables, Some(reconciler), params);
         Self { claims, copier, watch: Watch::new(source, id, true), owner }
@@ -154,7 +156,7 @@ impl Process {
 }
 
 /// Runs statements on the source when a chunk passes a place, and reconciles what they wrote.
-fn meanwhile(pair: &Pair, place: &'static str, sql: &'static str) -> Hook {
+fn meanwhile(pair: &Pair, place: FailPoint, sql: &'static str) -> Hook {
     let (source, target) = (pair.source.dsn().to_owned(), pair.target.dsn().to_owned());
     Arc::new(move |passed| {
         let (source, target) = (source.clone(), target.clone());
@@ -170,7 +172,7 @@ fn meanwhile(pair: &Pair, place: &'static str, sql: &'static str) -> Hook {
 }
 
 /// The same, and then ends the chunk at another place as if the process had ended.
-fn and_crash_at(hook: Hook, crash: &'static str) -> Hook {
+fn and_crash_at(hook: Hook, crash: FailPoint) -> Hook {
     Arc::new(move |passed| {
         let before = hook(passed);
         async move { before.await || passed == crash }.boxed()
@@ -199,12 +201,17 @@ const CHANGES: &str = "DELETE FROM app.t WHERE id = 12; UPDATE app.t SET code = 
 /// chunk's commit, does not come back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_written_after_the_snapshot_is_looked_at_again() {
-    let places = [AFTER_SNAPSHOT, BEFORE_COMMIT, AFTER_COMMIT, BEFORE_DONE];
+    let places = [
+        FailPoint::AfterSnapshot,
+        FailPoint::BeforeChunkCommit,
+        FailPoint::AfterChunkCommit,
+        FailPoint::BeforeChunkDone,
+    ];
     for (load, place) in [Load::Copy, Load::Insert].map(|load| places.map(|it| (load, it))).concat()
     {
         // Rows that the chunk holds locked make the other side's reconcile wait for its commit.
         let pair = captured("int").await;
-        let reconcile_waits = place == BEFORE_COMMIT;
+        let reconcile_waits = place == FailPoint::BeforeChunkCommit;
         let hook = if reconcile_waits {
             unreconciled(&pair, place)
         } else {
@@ -218,7 +225,7 @@ async fn what_was_written_after_the_snapshot_is_looked_at_again() {
 }
 
 /// Stops whoever passes `place`, which is told of, until it is woken; and ends it at `end`.
-fn held_at(place: &'static str, end: Option<&'static str>) -> (Hook, Arc<Notify>, Arc<Notify>) {
+fn held_at(place: FailPoint, end: Option<FailPoint>) -> (Hook, Arc<Notify>, Arc<Notify>) {
     let (stopped, wakes) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell, wait) = (Arc::clone(&stopped), Arc::clone(&wakes));
     let hook: Hook = Arc::new(move |passed| {
@@ -235,7 +242,7 @@ fn held_at(place: &'static str, end: Option<&'static str>) -> (Hook, Arc<Notify>
     (hook, stopped, wakes)
 }
 
-fn unreconciled(pair: &Pair, place: &'static str) -> Hook {
+fn unreconciled(pair: &Pair, place: FailPoint) -> Hook {
     let source = pair.source.dsn().to_owned();
     Arc::new(move |passed| {
         let source = source.clone();
@@ -259,11 +266,14 @@ async fn a_chunk_begun_again_takes_nothing_for_granted() {
 
 async fn begun_again(load: Load, way: Way) {
     let pair = captured("int").await;
-    let hook = and_crash_at(meanwhile(&pair, AFTER_SNAPSHOT, CHANGES), AFTER_COMMIT);
+    let hook = and_crash_at(
+        meanwhile(&pair, FailPoint::AfterSnapshot, CHANGES),
+        FailPoint::AfterChunkCommit,
+    );
     let first = Process::by(load, &pair, 1000, Some(hook)).await;
     let chunk = first.claim().await;
     let ended = first.copier.copy(&chunk, &Free).await.unwrap_err();
-    assert_eq!(ended, CopyHalt::Again(format!("ended at {AFTER_COMMIT}")));
+    assert_eq!(ended, CopyHalt::Again(format!("ended at {}", FailPoint::AfterChunkCommit)));
     let stale = "SELECT string_agg(id::text, ' ' ORDER BY id) FROM app.t WHERE id = 12";
     assert_eq!(pair.target.rows(stale).await, ["12"], "the first attempt's image is stale");
     let waiting = "SELECT count(*) FROM segue.outbox WHERE forgotten_at IS NULL";
@@ -283,7 +293,8 @@ async fn begun_again(load: Load, way: Way) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_been_replaced_does_not_write_when_it_wakes() {
     let pair = captured("int").await;
-    let (hook, stopped, wakes) = held_at(AFTER_SNAPSHOT, Some(AFTER_COMMIT));
+    let (hook, stopped, wakes) =
+        held_at(FailPoint::AfterSnapshot, Some(FailPoint::AfterChunkCommit));
     let old = Arc::new(Process::of(&pair, 1000, Some(hook)).await);
     let chunk = old.claim().await;
     let sleeper = Arc::clone(&old);
@@ -307,7 +318,7 @@ async fn who_has_been_replaced_does_not_write_when_it_wakes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sessions_of_who_is_silent_too_long_are_ended() {
     let pair = captured("int").await;
-    let (hook, stopped, wakes) = held_at(BEFORE_COMMIT, None);
+    let (hook, stopped, wakes) = held_at(FailPoint::BeforeChunkCommit, None);
     let old = Arc::new(Process::of(&pair, 1000, Some(hook)).await);
     let chunk = old.claim().await;
     let (sleeper, its_chunk) = (Arc::clone(&old), chunk.clone());
@@ -357,7 +368,10 @@ async fn the_ring_keeps_what_a_chunk_needs_and_tells_what_it_removed() {
     for key in ["int", "text COLLATE \"en-x-icu\""] {
         let changes = if key == "int" { CHANGES } else { "DELETE FROM app.t WHERE id = '12'" };
         let pair = captured(key).await;
-        let hook = and_crash_at(meanwhile(&pair, AFTER_SNAPSHOT, changes), AFTER_COMMIT);
+        let hook = and_crash_at(
+            meanwhile(&pair, FailPoint::AfterSnapshot, changes),
+            FailPoint::AfterChunkCommit,
+        );
         let first = Process::of(&pair, 1000, Some(hook)).await;
         first.watch.look(None).await.unwrap();
         let chunk = first.claim().await;
@@ -382,7 +396,8 @@ async fn the_ring_keeps_what_a_chunk_needs_and_tells_what_it_removed() {
 async fn a_truncate_on_the_way_leaves_nothing_behind() {
     let pair = captured("int").await;
     let changes = "TRUNCATE app.t; INSERT INTO app.t VALUES (13, 'after')";
-    let process = Process::of(&pair, 1000, Some(meanwhile(&pair, AFTER_SNAPSHOT, changes))).await;
+    let process =
+        Process::of(&pair, 1000, Some(meanwhile(&pair, FailPoint::AfterSnapshot, changes))).await;
     process.rest().await;
     drained_and_equal(&pair).await;
     assert_eq!(pair.target.rows("SELECT count(*) FROM app.t").await, ["1"]);
@@ -489,7 +504,8 @@ async fn copies_can_be_locked_out(pair: &Pair) -> bool {
 /// the primary only after it, or the chunk is ended; and a chunk that comes later is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chunk_asleep_does_not_write_to_a_target_that_became_the_primary() {
-    for (place, locked) in [(AFTER_SNAPSHOT, false), (BEFORE_COMMIT, true)] {
+    for (place, locked) in [(FailPoint::AfterSnapshot, false), (FailPoint::BeforeChunkCommit, true)]
+    {
         let pair = captured("int").await;
         let (hook, stopped, wakes) = held_at(place, None);
         let process = Arc::new(Process::of(&pair, 1000, Some(hook)).await);
@@ -506,7 +522,7 @@ async fn a_chunk_asleep_does_not_write_to_a_target_that_became_the_primary() {
         let refused =
             |halt: &CopyHalt| matches!(halt, CopyHalt::Void(why) if why.contains("no shadow"));
         match place {
-            AFTER_SNAPSHOT => assert!(refused(&ended), "{ended:?}"),
+            FailPoint::AfterSnapshot => assert!(refused(&ended), "{ended:?}"),
             _ => {
                 assert!(matches!(ended, CopyHalt::Away(_)), "its session is ended: {ended:?}");
                 let again = process.claims.again(&chunk).await.unwrap().unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use segue::app::cutover::CRASH_POINTS;
+use segue::failpoint::FailPoint;
 
 use crate::crashes::lost_at_each;
 use crate::fleet::{Fleet, LIMIT, load, said};
@@ -127,7 +127,7 @@ async fn sessions_that_go_round_segue_are_fenced_there_as_well() {
 /// Whoever rolls back is lost at each place; its mark is taken off, or its work is done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_coordinator_of_a_rollback_is_lost_at_every_step() {
-    lost_at_each(reversed().await, &CRASH_POINTS, 2).await;
+    lost_at_each(reversed().await, FailPoint::OF_A_CUTOVER, 2).await;
 }
 
 /// It sleeps past the end of its mark, and wakes to a flip that it may not make any more.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use segue::app::cutover::{CRASH_POINTS, MEMBER_CRASH_POINTS};
+use segue::failpoint::FailPoint;
 
 use crate::fleet::{AGAIN_MAX, Fleet, LIMIT, load, said};
 use crate::ledger::Ledger;
@@ -15,23 +15,23 @@ const FORCED: [&str; 7] =
 /// and another one finds it done or does it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_coordinator_is_lost_at_every_step() {
-    lost_at_each(Fleet::in_shift(3).await, &CRASH_POINTS, 2).await;
+    lost_at_each(Fleet::in_shift(3).await, FailPoint::OF_A_CUTOVER, 2).await;
 }
 
 /// The same with a member that only takes part; the cutover goes on without it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_lost_at_every_step() {
-    lost_at_each(Fleet::in_shift(3).await, &MEMBER_CRASH_POINTS, 0).await;
+    lost_at_each(Fleet::in_shift(3).await, FailPoint::OF_A_MEMBER, 0).await;
 }
 
 /// The third member is lost at each place while member `who` makes the way from the phase that the
 /// fleet is in.
-pub async fn lost_at_each(mut fleet: Fleet, places: &[&str], who: usize) {
+pub async fn lost_at_each(mut fleet: Fleet, places: &[FailPoint], who: usize) {
     let [there, back] = fleet.ways().await;
     let doomed = 2;
     // One ledger for all of it: nothing of an earlier round may be lost in a later one.
     let ledger = Arc::new(Ledger::default());
-    for (generation, place) in (0..).zip(places) {
+    for (generation, place) in (0..).zip(places.iter().map(|place| place.name())) {
         fleet.members[doomed].kill();
         fleet.members[doomed].serve_with(&[("SEGUE_CRASH_AT", place)]).await;
         // Clients of the members that stay.
@@ -81,7 +81,8 @@ async fn the_target_is_lost_at_every_step() {
 async fn database_lost_at_each(which: fn(&Fleet) -> &Server) {
     let mut fleet = Fleet::in_shift(3).await;
     let ledger = Arc::new(Ledger::default());
-    for (generation, place) in (0..).zip(CRASH_POINTS) {
+    let places = FailPoint::OF_A_CUTOVER.iter().map(|place| place.name());
+    for (generation, place) in (0..).zip(places) {
         fleet.members[2].kill();
         fleet.members[2].serve_with(&[("SEGUE_STOP_AT", place)]).await;
         let clients = load(&ledger, &fleet.addresses()[..2], generation);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use segue::app::cutover::{CRASH_POINTS, PROMOTION_CRASH_POINTS};
+use segue::failpoint::FailPoint;
 use segue::grpc::proto;
 use segue::grpc::proto::sql_client::SqlClient;
 use tonic::transport::{Channel, Endpoint};
@@ -18,25 +18,25 @@ use crate::support::{Proxy, Server, eventually};
 const OUTAGE_MAX: Duration = Duration::from_secs(5 + 2);
 
 /// Places at which a coordinator of a way to or from CockroachDB is stopped.
-pub const PLACES: [&str; 5] = [
-    "cutover_after_prepare",
-    "cutover_after_announcing",
-    "cutover_after_fence",
-    "cutover_after_sequences",
-    "cutover_after_flip",
+pub const PLACES: [FailPoint; 5] = [
+    FailPoint::CutoverAfterPrepare,
+    FailPoint::CutoverAfterAnnouncing,
+    FailPoint::CutoverAfterFence,
+    FailPoint::CutoverAfterSequences,
+    FailPoint::CutoverAfterFlip,
 ];
 
 /// Each place in turn: whoever runs the cutover stops there, another one does it, and the first one
 /// wakes up and goes on with what it believes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_that_was_stopped_wakes_when_another_has_done_its_work() {
-    stopped_at_each(Fleet::in_shift(3).await, &CRASH_POINTS).await;
+    stopped_at_each(Fleet::in_shift(3).await, FailPoint::OF_A_CUTOVER).await;
 }
 
-pub async fn stopped_at_each(mut fleet: Fleet, places: &[&str]) {
+pub async fn stopped_at_each(mut fleet: Fleet, places: &[FailPoint]) {
     let [there, back] = fleet.ways().await;
     let ledger = Arc::new(Ledger::default());
-    for (generation, place) in (0..).zip(places) {
+    for (generation, place) in (0..).zip(places.iter().map(|place| place.name())) {
         fleet.members[2].kill();
         fleet.members[2].serve_with(&[("SEGUE_STOP_AT", place)]).await;
         let clients = load(&ledger, &fleet.addresses()[..2], generation);
@@ -72,18 +72,22 @@ enum Loss {
 /// Within the transaction that makes a side the primary, whose locks the others need.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_stopped_within_a_promotion_stops_no_writes() {
-    lost_for_a_while(Loss::Stopped, &PROMOTION_CRASH_POINTS).await;
+    lost_for_a_while(Loss::Stopped, FailPoint::OF_A_PROMOTION).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_cut_off_within_a_change_of_the_primary_stops_no_writes() {
-    let others = ["cutover_after_pause", "cutover_after_fence", "cutover_after_sequences"];
-    lost_for_a_while(Loss::CutOff, &[&PROMOTION_CRASH_POINTS[..], &others].concat()).await;
+    let others = [
+        FailPoint::CutoverAfterPause,
+        FailPoint::CutoverAfterFence,
+        FailPoint::CutoverAfterSequences,
+    ];
+    lost_for_a_while(Loss::CutOff, &[FailPoint::OF_A_PROMOTION, &others].concat()).await;
 }
 
 /// The third member runs the change of the primary, and is lost at each place with all that it holds
 /// there. The others are told so late that it is the first to promote.
-async fn lost_for_a_while(loss: Loss, places: &[&str]) {
+async fn lost_for_a_while(loss: Loss, places: &[FailPoint]) {
     const LATE: Duration = Duration::from_millis(100);
     let mut fleet = Fleet::in_shift(1).await;
     let proxy = |server: &Server| Proxy::start(server.port());
@@ -95,7 +99,7 @@ async fn lost_for_a_while(loss: Loss, places: &[&str]) {
     fleet.members.remove(0);
     let [there, back] = fleet.ways().await;
     let ledger = Arc::new(Ledger::default());
-    for (generation, place) in (0..).zip(places) {
+    for (generation, place) in (0..).zip(places.iter().map(|place| place.name())) {
         fleet.members[2].kill();
         fleet.members[2].serve_with(&[("SEGUE_STOP_AT", place)]).await;
         let clients = load(&ledger, &fleet.addresses()[..2], generation);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use segue::postgres::failpoints::crash::{OF_A_BATCH, OF_A_WRITE};
+use segue::failpoint::FailPoint;
 
 use crate::World;
 use crate::ledger::{Auditor, Ledger, Load, Mix, agree};
@@ -24,7 +24,8 @@ async fn a_process_lost_at_any_crash_point_loses_nothing() {
     segue.init_in("shadow_read").await;
     let ledger = Arc::new(Ledger::default());
     let auditor = Auditor::start(&ledger, &world.pair);
-    for (place, generation) in OF_A_WRITE.into_iter().chain(OF_A_BATCH).zip(0..) {
+    let places = FailPoint::OF_A_WRITE.iter().chain(FailPoint::OF_A_BATCH);
+    for (place, generation) in places.zip(0..) {
         let crash = format!("{place}:{}", dice.random_range(TIMES));
         segue.spawn_with(&[("SEGUE_CRASH_AT", &crash)]);
         let mix = (Mix::Everything, seed, generation);
@@ -33,7 +34,7 @@ async fn a_process_lost_at_any_crash_point_loses_nothing() {
         assert_eq!(status.signal(), Some(SIGABRT), "{crash}: {status}");
         let logs = segue.logs();
         let last = logs.lines().rfind(|line| line.contains("the crash that a test asked for"));
-        assert!(last.is_some_and(|line| line.contains(place)), "{crash}: {last:?}");
+        assert!(last.is_some_and(|line| line.contains(place.name())), "{crash}: {last:?}");
         // What was lost here must be missed before later writes can make up for it.
         segue.serve().await;
         load.stop().await;

@@ -77,7 +77,7 @@ pub(crate) enum Action {
     /// `Reconciler::settle` in `postgres::reconcile`: the attempt is rolled back and made
     /// again with what was learned, after a deadlock, a timeout or a serialization failure.
     Again(Who),
-    /// The member's process ends (`postgres::crash::CrashPoints::pass`), or both
+    /// The member's process ends (`failpoint::FailPoints::pass`), or both
     /// its connections do: open transactions are rolled back, locks and claims released. A
     /// commit that was under way is a crash before or after it. The next batch is that of
     /// `jobs::replayer::Shared::batch`, in this process or another.

@@ -1,13 +1,13 @@
 //! Reconciles to CockroachDB, and its outbox, on a stand-in for it (`support/stand_in.rs`).
 
+use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use segue::domain::side::Side;
+use segue::failpoint::{FailPoint, FailPoints};
 use segue::ports::reconcile::{OutboxSize, Upkeep};
-use segue::postgres::failpoints::crash::{AFTER_READ, CrashPoints};
 use segue::postgres::outbox::RowKey;
 use segue::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use segue::postgres::reconcile::{Params, Report};
@@ -55,22 +55,22 @@ impl Asleep {
         let (tell, asleep) = channel();
         let (wake, told) = channel::<()>();
         let told = Mutex::new(Some(told));
-        let crash = CrashPoints::armed(Arc::new(move |at| {
+        let failpoints = FailPoints::losing_where(move |at| {
             // The first time only: it may begin again.
-            if at == AFTER_READ
+            if at == FailPoint::AfterRead
                 && let Some(told) = told.lock().unwrap().take()
             {
                 tell.send(()).unwrap();
                 told.recv_timeout(LIMIT).unwrap();
             }
             false
-        }));
+        });
         let (way, values) = (way.clone(), vec![key.to_owned()]);
         // All that it has sleeps with it, as in a process that is stopped.
         let done = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
-                let reconciler = way.reconciler(Params { crash, ..world::params() });
+                let reconciler = way.reconciler(Params { failpoints, ..world::params() });
                 reconciler.reconcile([RowKey { table_id, values }].into()).await
             })
         });

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use segue::failpoint::{FailPoint, FailPoints};
 use segue::jobs::replayer::{Params as ReplayerParams, Replayer, Running};
 use segue::ports::ReconcileWaker;
-use segue::postgres::failpoints::crash::{self, CrashPoints};
 use segue::postgres::reconcile::Params;
 use segue::postgres::reconcile::session::ForeignKeys;
 
@@ -185,15 +185,15 @@ async fn the_target_stops_in_the_middle_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_lost_at_any_step_loses_nothing() {
-    for place in crash::OF_A_BATCH {
+    for place in FailPoint::OF_A_BATCH.iter().copied() {
         let pair = world::pair().await;
         let crashes = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&crashes);
-        let crash = CrashPoints::armed(Arc::new(move |at| {
+        let failpoints = FailPoints::losing_where(move |at| {
             at == place && counted.fetch_add(1, Ordering::SeqCst) < 3
-        }));
+        });
         let worker =
-            Way::forth(&pair).worker_with(Params { crash, ..world::params() }, world::batch());
+            Way::forth(&pair).worker_with(Params { failpoints, ..world::params() }, world::batch());
         let writers = writers(&pair, 2);
         tokio::time::sleep(Duration::from_millis(400)).await;
         let mut lost = 0;

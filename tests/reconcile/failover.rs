@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use segue::domain::side::Side;
+use segue::failpoint::{FailPoint, FailPoints};
 use segue::ports::reconcile::OutboxWork;
-use segue::postgres::failpoints::crash::{AFTER_SHADOW_COMMIT, CrashPoints};
 use segue::postgres::outbox::servers::Servers;
 
 use crate::support::{Database, connect};
@@ -34,8 +34,8 @@ async fn a_recall_between_the_shadows_commit_and_the_forgetting_loses_nothing() 
     pair.source.run("INSERT INTO app.parent VALUES (1, 'a')").await;
 
     let (once, failing) = (AtomicBool::new(true), Arc::clone(&pair));
-    let crash = CrashPoints::armed(Arc::new(move |place| {
-        if place == AFTER_SHADOW_COMMIT && once.swap(false, Ordering::SeqCst) {
+    let failpoints = FailPoints::losing_where(move |place| {
+        if place == FailPoint::AfterShadowCommit && once.swap(false, Ordering::SeqCst) {
             at_once(&failing.target, "DELETE FROM moved.parent");
             // As `Servers::check` leaves it: the row is not forgotten yet, and so not recalled.
             at_once(
@@ -45,8 +45,8 @@ async fn a_recall_between_the_shadows_commit_and_the_forgetting_loses_nothing() 
             );
         }
         false
-    }));
-    let params = segue::postgres::reconcile::Params { crash, ..world::params() };
+    });
+    let params = segue::postgres::reconcile::Params { failpoints, ..world::params() };
     let worker = Way::forth(&pair).worker_with(params, world::batch());
     let done = worker.work().await.unwrap();
     assert_eq!((done.reconciled, done.more), (0, true), "{done:?}");

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use segue::failpoint::{FailPoint, FailPoints};
 use segue::ports::reconcile::{OutboxWork, Upkeep};
-use segue::postgres::failpoints::crash::{self, CrashPoints};
 use segue::postgres::outbox::upkeep::{OutboxUpkeep, UpkeepParams};
 use segue::postgres::reconcile::Params;
 use segue::postgres::reconcile::batch::BatchParams;
@@ -176,14 +176,15 @@ async fn ranges_converge_under_writes_folds_and_crashes() {
     let limit = 300_000;
     let places = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&places);
-    let crash = CrashPoints::armed(Arc::new(move |place| {
-        let passed = crash::OF_A_BATCH.contains(&place);
+    let failpoints = FailPoints::losing_where(move |place| {
+        let passed = FailPoint::OF_A_BATCH.contains(&place);
         passed && counted.fetch_add(1, Ordering::SeqCst) % 37 == 36
-    }));
+    });
     let batch = BatchParams { whole_table_max: Duration::ZERO, ..world::batch() };
     let working: Vec<_> = (0..2)
         .map(|_| {
-            let worker = way.worker_with(Params { crash: crash.clone(), ..world::params() }, batch);
+            let params = Params { failpoints: failpoints.clone(), ..world::params() };
+            let worker = way.worker_with(params, batch);
             tokio::spawn(async move {
                 loop {
                     // Lost or not, the next batch follows; where nothing is due, a little later.

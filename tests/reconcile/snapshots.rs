@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use segue::domain::control::{ControlRow, Version};
 use segue::domain::fault::SqlFault;
+use segue::failpoint::{FailPoint, FailPoints};
 use segue::ports::reconcile::OutboxWork;
 use segue::ports::target_reads::TargetReads;
 use segue::postgres::outbox::RowKey;
@@ -240,14 +241,14 @@ async fn a_turn_ends_at_the_server_though_nothing_is_heard_of_its_holder() {
     let (pair, reads) = in_shift().await;
     pair.source.run("INSERT INTO app.parent VALUES (1, 'one')").await;
     // It stands between its snapshot and its commit, and never goes on.
-    let hang = segue::postgres::failpoints::crash::CrashPoints::armed(Arc::new(|place| {
-        if place == "after_claim" {
+    let failpoints = FailPoints::losing_where(|place| {
+        if place == FailPoint::AfterClaim {
             std::thread::sleep(Duration::from_secs(4));
         }
         false
-    }));
+    });
     let way = Way::forth(&pair);
-    let params = segue::postgres::reconcile::Params { crash: hang, ..world::params() };
+    let params = segue::postgres::reconcile::Params { failpoints, ..world::params() };
     let reconciler = way.reconciler(params);
     let steps = segue::postgres::reconcile::batch::OutboxWorker::new(
         way.outbox(),

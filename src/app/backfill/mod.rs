@@ -15,6 +15,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pace::ThrottleLimits;
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::failpoint::FailPoints;
 use crate::jobs::backfill::checkpoint::{Checkpoint, CheckpointError};
 use crate::jobs::backfill::{self, BackfillError, Dice, Ending, Observer, Parts};
 use crate::ports::backfill::{ChunkStore, KeySplitter};
@@ -221,7 +222,7 @@ async fn assemble(
         fenced: claims,
         memory,
         row_bytes_max,
-        hook: None,
+        failpoints: FailPoints::of(&config.failpoints),
     };
     let copier = Copier::new(source.clone(), target, plan.tables, reconciler, params);
     let watch = Watch::new(source, owner.id, captured.is_some());

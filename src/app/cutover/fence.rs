@@ -10,11 +10,11 @@ use crate::domain::control::ControlRow;
 use crate::domain::cutover::Stage;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
+use crate::failpoint::FailPoint;
 use crate::ports::ReconcileWaker;
 use crate::postgres::cutover::Exclusive;
 use crate::postgres::cutover::figures;
 use crate::postgres::drift::Look;
-use crate::postgres::failpoints::cutover as crash;
 use crate::postgres::fence::writers;
 
 /// One attempt at the exclusive lock: shorter than the time after which PostgreSQL looks for
@@ -63,7 +63,7 @@ impl Run<'_> {
         self.written_last = figures::pending(fence.session()).await?;
         self.held = Some(Instant::now());
         self.announce(Stage::Hold).await?;
-        crash::pass("cutover_after_announcing");
+        self.reach(FailPoint::CutoverAfterAnnouncing).await;
         match self.wait_for(Stage::Hold, self.limit()).await {
             Ok(members) => {
                 self.done(CutoverStep::Pause, begun, format!("{members} members hold")).await;

@@ -13,12 +13,12 @@ use crate::domain::history::{Event, EventKind, Figures, Standing};
 use crate::domain::proof_age;
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::failpoint::FailPoint;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
 use crate::postgres::control::read_on;
 use crate::postgres::cutover::read_only::Made;
 use crate::postgres::cutover::{Exclusive, Standbys};
-use crate::postgres::failpoints::cutover as crash;
 
 /// For the flip's fate to be found out, and for members to follow it.
 const AFTER_FLIP: Duration = Duration::from_secs(10);
@@ -147,7 +147,7 @@ impl Run<'_> {
         if let Err(fault) = member::raise(&self.parts.store, &self.parts.readers, row).await {
             tracing::warn!(%fault, "the new primary's control row is left to the members");
         }
-        crash::pass("cutover_after_raising");
+        self.reach(FailPoint::CutoverAfterRaising).await;
         let until = Instant::now() + AFTER_FLIP;
         let epoch = row.state.epoch;
         // How many members are still to follow, as soon as that is known.

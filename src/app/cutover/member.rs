@@ -20,11 +20,11 @@ use crate::domain::control::{ControlRow, ControlState};
 use crate::domain::cutover::{Pause, Stage};
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Sides;
+use crate::failpoint::FailPoint;
 use crate::ports::ControlView;
 use crate::ports::control::{ControlChange, ControlStore};
 use crate::postgres::control::ControlTable;
 use crate::postgres::control::pause::PauseTable;
-use crate::postgres::failpoints::cutover as crash;
 use crate::postgres::own_transactions::end_silent;
 use crate::postgres::statements::transactions::PostgresTransactions;
 use crate::telemetry::metrics::Metrics;
@@ -138,7 +138,7 @@ impl Follower {
             let asked = Instant::now();
             let (seen, ()) = tokio::join!(self.look(), self.refresher.refresh());
             if self.control.current().epoch > within.from.epoch {
-                crash::pass("member_after_flip");
+                self.databases.failpoints().reach(FailPoint::MemberAfterFlip).await;
                 return;
             }
             match seen {
@@ -176,11 +176,11 @@ impl Follower {
             Stage::Prepare => {
                 let other = self.databases.writes(primary.other());
                 other.warm_up(WARM_MAX).await?;
-                crash::pass("member_prepared");
+                self.databases.failpoints().reach(FailPoint::MemberPrepared).await;
             }
             Stage::Hold => {
                 self.membership.hold_writes(self.params.hold_limit);
-                crash::pass("member_holding");
+                self.databases.failpoints().reach(FailPoint::MemberHolding).await;
                 let open = self.transactions.of(primary).open_count();
                 if self.membership.writes_in_progress() > 0 || open > 0 {
                     return Ok(());
@@ -190,7 +190,7 @@ impl Follower {
                 if fence.holders() > 0 {
                     return Ok(());
                 }
-                crash::pass("member_without_locks");
+                self.databases.failpoints().reach(FailPoint::MemberWithoutLocks).await;
             }
         }
         let (id, member) = (within.pause.id, self.membership.id());
@@ -241,7 +241,7 @@ impl Follower {
         // The others wait for this member to say that it has gone on.
         self.membership.renew_now().await?;
         raise(&self.store, &self.readers, &row).await?;
-        crash::pass("member_after_raising");
+        self.databases.failpoints().reach(FailPoint::MemberAfterRaising).await;
         self.databases.fence().set(Some(self.control.current()));
         Ok(())
     }

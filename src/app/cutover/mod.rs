@@ -48,6 +48,7 @@ use crate::domain::rounded::rounded;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::TableProven;
 use crate::domain::table::TableMapping;
+use crate::failpoint::FailPoint;
 use crate::jobs::replayer::Replayer;
 use crate::ports::ControlView;
 use crate::ports::admin::OutboxAdmin;
@@ -56,7 +57,6 @@ use crate::postgres::control::members::FleetTable;
 use crate::postgres::control::pause::PauseTable;
 use crate::postgres::cutover::Exclusive;
 use crate::postgres::drift::CaptureWatch;
-use crate::postgres::failpoints::cutover as crash;
 use crate::postgres::fence::fence_lost;
 use crate::postgres::foreign_writes::ForeignNotes;
 use crate::postgres::outbox::RowKey;
@@ -64,10 +64,6 @@ use crate::postgres::reconcile::Reconciler;
 use crate::postgres::statements::transactions::PostgresTransactions;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::retries::Retries;
-
-pub use crash::{
-    ALL as CRASH_POINTS, OF_MEMBERS as MEMBER_CRASH_POINTS, OF_PROMOTION as PROMOTION_CRASH_POINTS,
-};
 
 /// Events that wait for whoever watches.
 const EVENTS_MAX: usize = 256;
@@ -228,6 +224,10 @@ impl<'a> Run<'a> {
         self.request.to.other()
     }
 
+    async fn reach(&self, point: FailPoint) {
+        self.parts.databases.failpoints().reach(point).await;
+    }
+
     async fn carry_out(mut self) {
         let end = self.up_to_end().await;
         let paused = self.held.map(|held| held.elapsed()).unwrap_or_default();
@@ -250,7 +250,7 @@ impl<'a> Run<'a> {
     async fn up_to_end(&mut self) -> Result<CutoverEnd, Stop> {
         self.halt.unless_asked()?;
         let row = self.gates().await?;
-        crash::pass("cutover_after_gates");
+        self.reach(FailPoint::CutoverAfterGates).await;
         if row.state.phase.primary() == self.request.to {
             return Ok(CutoverEnd::Done);
         }
@@ -260,7 +260,7 @@ impl<'a> Run<'a> {
         self.note_proofs().await?;
         self.halt.unless_asked()?;
         self.prepare().await?;
-        crash::pass("cutover_after_prepare");
+        self.reach(FailPoint::CutoverAfterPrepare).await;
         let renewing = self.keep_pause();
         let ended = self.under_pause(&row).await;
         drop(renewing);
@@ -299,15 +299,15 @@ impl<'a> Run<'a> {
         row: &ControlRow,
     ) -> Result<CutoverEnd, Stop> {
         self.hold(fence).await?;
-        crash::pass("cutover_after_pause");
+        self.reach(FailPoint::CutoverAfterPause).await;
         self.fence(fence, row).await?;
-        crash::pass("cutover_after_fence");
+        self.reach(FailPoint::CutoverAfterFence).await;
         self.drain(fence).await?;
-        crash::pass("cutover_after_drain");
+        self.reach(FailPoint::CutoverAfterDrain).await;
         self.verify(fence).await?;
-        crash::pass("cutover_after_verify");
+        self.reach(FailPoint::CutoverAfterVerify).await;
         self.sequences(fence).await?;
-        crash::pass("cutover_after_sequences");
+        self.reach(FailPoint::CutoverAfterSequences).await;
         self.within_limit()?;
         if self.request.rehearse {
             if !fence.release().await? {
@@ -320,9 +320,9 @@ impl<'a> Run<'a> {
             self.halt.unless_asked()?;
         }
         let row = self.flip(fence, row).await?;
-        crash::pass("cutover_after_flip");
+        self.reach(FailPoint::CutoverAfterFlip).await;
         self.release(&row).await;
-        crash::pass("cutover_after_release");
+        self.reach(FailPoint::CutoverAfterRelease).await;
         Ok(CutoverEnd::Done)
     }
 

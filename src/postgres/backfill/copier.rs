@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::domain::backfill::{Chunk, Copied, Load, Way};
+use crate::failpoint::{FailPoint, FailPoints, Lost};
 use crate::ports::backfill::{ChunkCopier, CopyHalt, Meter};
 use crate::postgres::backfill::by_keys::{self, Reconciled};
 use crate::postgres::backfill::changed::{self, Changed};
@@ -19,21 +20,6 @@ use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::session::ForeignKeys;
-
-/// After the snapshot was taken, before anything is locked on the target.
-pub const AFTER_SNAPSHOT: &str = "after_snapshot";
-/// After the rows were written, before their commit.
-pub const BEFORE_COMMIT: &str = "before_chunk_commit";
-/// After the rows were committed, before the outbox is read again.
-pub const AFTER_COMMIT: &str = "after_chunk_commit";
-/// After everything, before the chunk is noted as done.
-pub const BEFORE_DONE: &str = "before_done";
-
-/// All of them, in the order in which a chunk passes them.
-pub const ALL: [&str; 4] = [AFTER_SNAPSHOT, BEFORE_COMMIT, AFTER_COMMIT, BEFORE_DONE];
-
-/// Where a test may hold a chunk up, or end it as if its process had ended (true).
-pub type Hook = Arc<dyn Fn(&'static str) -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// What a copier needs to know.
 #[derive(Clone)]
@@ -48,8 +34,8 @@ pub struct Params {
     pub memory: RowMemory,
     /// A chunk with a larger row goes row by row.
     pub row_bytes_max: u64,
-    /// Places where tests come in.
-    pub hook: Option<Hook>,
+    /// Places where tests hold a chunk up, or end it as if its process had ended.
+    pub failpoints: FailPoints,
 }
 
 impl fmt::Debug for Params {
@@ -92,7 +78,7 @@ impl Copier {
         })?;
         let mut reconciled = Reconciled::default();
         let snapshot = snapshot::take(&self.source, self.params.captured).await?;
-        self.pass(AFTER_SNAPSHOT).await?;
+        self.pass(FailPoint::AfterSnapshot).await?;
         let written = self.write(&snapshot, table, chunk, meter).await;
         let seen = snapshot.seen;
         let (way, written) = match written {
@@ -110,7 +96,7 @@ impl Copier {
             }
             Err(Refused::Halt(halt)) => return Err(halt),
         };
-        self.pass(AFTER_COMMIT).await?;
+        self.pass(FailPoint::AfterChunkCommit).await?;
         let mut keys = written.held;
         // Otherwise nobody writes, and there is nothing to look for.
         if let (Some(seen), Some(captured)) = (seen, self.params.captured) {
@@ -124,7 +110,7 @@ impl Copier {
         // What failed a moment ago would get a second row with the same reason.
         keys.retain(|key| !reconciled.failed.contains(key));
         reconciled.add(self.reconcile(keys).await?);
-        self.pass(BEFORE_DONE).await?;
+        self.pass(FailPoint::BeforeChunkDone).await?;
         Ok(Copied {
             way,
             rows: written.rows,
@@ -172,7 +158,7 @@ impl Copier {
             let written = write::write(from, &target, table, chunk, way, metered).await;
             let done = match written {
                 Ok(written) => {
-                    self.pass(BEFORE_COMMIT).await?;
+                    self.pass(FailPoint::BeforeChunkCommit).await?;
                     target.end_after("COMMIT", written.largest).await.map(|()| written)
                 }
                 // Whichever row it is, it can be told from the others.
@@ -236,11 +222,9 @@ impl Copier {
         by_keys::reconcile(reconciler, &self.source, keys).await.map_err(of_halt)
     }
 
-    async fn pass(&self, place: &'static str) -> Result<(), CopyHalt> {
-        match &self.params.hook {
-            Some(hook) if hook(place).await => Err(CopyHalt::Again(format!("ended at {place}"))),
-            _ => Ok(()),
-        }
+    async fn pass(&self, point: FailPoint) -> Result<(), CopyHalt> {
+        let passed = self.params.failpoints.pass(point).await;
+        passed.map_err(|Lost(point)| CopyHalt::Again(format!("ended at {point}")))
     }
 }
 

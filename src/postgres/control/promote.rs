@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use crate::domain::control::Version;
 use crate::domain::fault::SqlFault;
+use crate::failpoint::{FailPoint, FailPoints};
 use crate::ports::control::ControlChange;
 use crate::postgres::control::row::change_on;
-use crate::postgres::failpoints::cutover::{
-    self, PROMOTION_CHANGED, PROMOTION_COMMITTED, PROMOTION_LOCKED,
-};
 use crate::postgres::fence::writers::{shared, terminate};
 use crate::postgres::fence::{CLASS, COPIES};
 use crate::postgres::own_transactions::{PROMOTION_SILENCE_MAX, end_silent_changes};
@@ -39,12 +37,13 @@ pub(in crate::postgres) async fn promote(
     session: &Session,
     from: Version,
     to: ControlChange,
+    failpoints: &FailPoints,
 ) -> Result<bool, SqlFault> {
     let mut attempt = 1;
     let changed = loop {
         // Dropped in the middle, the session is closed rather than used again.
         session.set_busy(true);
-        let changed = attempt_once(session, from, to.clone()).await;
+        let changed = attempt_once(session, from, to.clone(), failpoints).await;
         match changed {
             Err(fault) if fault.sqlstate == LOCK_TIMEOUT && attempt < ATTEMPTS_MAX => {
                 attempt += 1;
@@ -63,31 +62,27 @@ async fn attempt_once(
     session: &Session,
     from: Version,
     to: ControlChange,
+    failpoints: &FailPoints,
 ) -> Result<bool, SqlFault> {
-    let new_epoch = to.state.epoch > from.epoch;
+    // Other changes of the row are not what a test of a change of the primary waits for.
+    let unarmed = FailPoints::default();
+    let failpoints = if to.state.epoch > from.epoch { failpoints } else { &unarmed };
     let changed = match begin(session).await {
         Ok(()) => {
-            pass(new_epoch, PROMOTION_LOCKED);
+            failpoints.reach(FailPoint::PromotionLocked).await;
             change_on(session, from, to).await
         }
         Err(fault) => Err(fault),
     };
     if changed.is_ok() {
-        pass(new_epoch, PROMOTION_CHANGED);
+        failpoints.reach(FailPoint::PromotionChanged).await;
     }
     let end = if changed.is_ok() { "COMMIT" } else { "ROLLBACK" };
     run(session, end).await?;
     if changed.is_ok() {
-        pass(new_epoch, PROMOTION_COMMITTED);
+        failpoints.reach(FailPoint::PromotionCommitted).await;
     }
     changed
-}
-
-/// Other changes of the row are not what a test of a change of the primary waits for.
-fn pass(new_epoch: bool, place: &'static str) {
-    if new_epoch {
-        cutover::pass(place);
-    }
 }
 
 async fn begin(session: &Session) -> Result<(), SqlFault> {

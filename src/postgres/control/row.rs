@@ -121,11 +121,12 @@ impl ControlTable {
         from: Option<Version>,
         to: ControlChange,
     ) -> Result<bool, SqlFault> {
-        let session = self.pools.of(side).get().await?;
+        let pool = self.pools.of(side);
+        let session = pool.get().await?;
         let Some(from) = from else { return first(&session, to).await };
         if to.state.phase.primary() == side && session.dialect().has_advisory_locks() {
             // It may have followed before.
-            return promote(&session, from, to).await;
+            return promote(&session, from, to, pool.failpoints()).await;
         }
         change_on(&session, from, to).await
     }

@@ -17,7 +17,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::failpoints::crash::CrashPoints;
 use super::fence::{Fence, Readers};
 use super::session::Session;
 use super::session::connect::Connector;
@@ -26,6 +25,7 @@ use super::session::settings::{Purpose, SessionLimits};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::failpoint::FailPoints;
 use reset::Running;
 use sessions::Sessions;
 
@@ -61,7 +61,7 @@ pub struct Pool {
     side: Side,
     purpose: Purpose,
     wait_max: Duration,
-    crash: CrashPoints,
+    failpoints: FailPoints,
 }
 
 /// How often a fenced pool looks for sessions at rest that hold the lock of another epoch.
@@ -148,17 +148,17 @@ impl Pool {
             .map_err(|error| {
                 SqlFault::new(FaultKind::Internal, Reason::PoolBuild, error.to_string()).on(side)
             })?;
-        Ok(Self { inner, side, purpose, wait_max, crash: CrashPoints::default() })
+        Ok(Self { inner, side, purpose, wait_max, failpoints: FailPoints::default() })
     }
 
-    /// With places where tests end the process while it writes on one of these sessions.
+    /// With places where tests end or stop the process while it writes on one of these sessions.
     #[must_use]
-    pub fn with_crash_points(self, crash: CrashPoints) -> Self {
-        Self { crash, ..self }
+    pub fn with_failpoints(self, failpoints: FailPoints) -> Self {
+        Self { failpoints, ..self }
     }
 
-    pub(in crate::postgres) fn crash(&self) -> &CrashPoints {
-        &self.crash
+    pub(in crate::postgres) fn failpoints(&self) -> &FailPoints {
+        &self.failpoints
     }
 
     /// Which database its sessions are with.

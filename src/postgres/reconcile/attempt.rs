@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::table::TableName;
-use crate::postgres::failpoints::crash;
+use crate::failpoint::FailPoint;
 use crate::postgres::mapping::cells::equal;
 use crate::postgres::mapping::image::Image;
 use crate::postgres::mapping::table::{Role, TableShape};
@@ -64,9 +64,9 @@ impl Reconciler {
         let keys_as = self.foreign_keys().await?;
         let shadow = Transaction::open_shadow(&self.shadow, keys_as, room.limits()).await?;
         lock(&shadow, &tables).await?;
-        self.params.crash.pass(crash::AFTER_LOCK)?;
+        self.params.failpoints.pass(FailPoint::AfterLock).await?;
         let (readings, seen) = self.read_both(&shadow, &tables, learned.wanted, room).await?;
-        self.params.crash.pass(crash::AFTER_READ)?;
+        self.params.failpoints.pass(FailPoint::AfterRead).await?;
         let first = learned.holders_first;
         let planned = self.plan_all(&shadow, &tables, &readings, first, &shapes).await?;
         let mut changed = 0;
@@ -81,12 +81,12 @@ impl Reconciler {
                 Ok(changed) => changed,
                 Err(halt) => return Err(self.learn(shadow, &planned, keys, &shapes, halt).await),
             };
-            self.params.crash.pass(crash::AFTER_APPLY)?;
+            self.params.failpoints.pass(FailPoint::AfterApply).await?;
         }
         let unequal = generated::unequal(&shadow, &planned, learned.wanted).await?;
         // Modelled as `Action::ShadowCommit` in tests/model.
         shadow.end_after("COMMIT", readings.largest).await?;
-        self.params.crash.pass(crash::AFTER_SHADOW_COMMIT)?;
+        self.params.failpoints.pass(FailPoint::AfterShadowCommit).await?;
         Ok(Attempted { changed, unequal })
     }
 

@@ -12,8 +12,8 @@ use tracing::{Instrument, Span};
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
+use crate::failpoint::FailPoint;
 use crate::ports::reconcile::{BatchDone, OutboxWork};
-use crate::postgres::failpoints::crash;
 use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::claim::{Claim, ClaimLimits, ClaimedRows, claim};
 use crate::postgres::outbox::fold::note_done;
@@ -130,7 +130,7 @@ impl OutboxWorker {
     }
 
     async fn batch(&self) -> Result<BatchDone, Halt> {
-        self.reconciler.params.crash.pass(crash::BEFORE_CLAIM)?;
+        self.reconciler.params.failpoints.pass(FailPoint::BeforeClaim).await?;
         let transaction = Transaction::open_by(self.outbox.pool(), begin).await?;
         let keys_max = self.keys.load(Ordering::Relaxed).max(1);
         let rows_now = self.rows.load(Ordering::Relaxed).max(keys_max);
@@ -153,7 +153,7 @@ impl OutboxWorker {
         }
         self.place.looked(from, taken.oldest, begun.elapsed());
         let (claimed, rows) = (taken.claim, taken.rows);
-        self.reconciler.params.crash.pass(crash::AFTER_CLAIM)?;
+        self.reconciler.params.failpoints.pass(FailPoint::AfterClaim).await?;
         let full = rows >= rows_now as u64;
         match claimed {
             Claim::Nothing => {
@@ -245,9 +245,9 @@ impl OutboxWorker {
             self.params.backoff.wait(attempts, (self.reconciler.params.dice)())
         })
         .await?;
-        self.reconciler.params.crash.pass(crash::BEFORE_FORGET_COMMIT)?;
+        self.reconciler.params.failpoints.pass(FailPoint::BeforeForgetCommit).await?;
         transaction.end("COMMIT").await?;
-        self.reconciler.params.crash.pass(crash::AFTER_FORGET_COMMIT)?;
+        self.reconciler.params.failpoints.pass(FailPoint::AfterForgetCommit).await?;
         if let Some(Stopped::Away(fault)) = report.stopped {
             return Err(Halt::Away(*fault));
         }

@@ -6,7 +6,7 @@ use tokio_postgres::Error;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
-use crate::postgres::failpoints::crash::Crashed;
+use crate::failpoint::Lost;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::session::fault;
 
@@ -42,13 +42,13 @@ pub enum Halt {
     Late,
     /// The rows of the set have more bytes than there is room for; none of them was read.
     Large,
-    /// A crash point was reached.
+    /// A failpoint was reached.
     Crash(&'static str),
 }
 
-impl From<Crashed> for Halt {
-    fn from(Crashed(place): Crashed) -> Self {
-        Self::Crash(place)
+impl From<Lost> for Halt {
+    fn from(Lost(point): Lost) -> Self {
+        Self::Crash(point.name())
     }
 }
 

@@ -54,7 +54,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use crate::dialect::Dialect;
-use crate::postgres::failpoints::crash::CrashPoints;
+use crate::failpoint::FailPoints;
 use crate::postgres::memory::RowMemory;
 use crate::postgres::pool::Pool;
 
@@ -101,7 +101,7 @@ pub struct Params {
     /// Leave to write keys on their own while reads are shifted.
     pub leave: Leave,
     /// Places where tests end the member.
-    pub crash: CrashPoints,
+    pub failpoints: FailPoints,
     /// Told of what is tried again and again.
     pub retries: Retries,
 }
@@ -120,7 +120,7 @@ impl Params {
             row_bytes_max: ROW_BYTES_MAX,
             dice,
             leave: Leave::default(),
-            crash: CrashPoints::default(),
+            failpoints: FailPoints::default(),
             retries: Retries::default(),
         }
     }
@@ -136,7 +136,7 @@ impl fmt::Debug for Params {
             .field("foreign_keys", &self.foreign_keys)
             .field("ignored_columns", &self.ignored_columns)
             .field("row_bytes_max", &self.row_bytes_max)
-            .field("crash", &self.crash)
+            .field("failpoints", &self.failpoints)
             .finish_non_exhaustive()
     }
 }
@@ -185,7 +185,7 @@ pub enum Stopped {
     Shifted,
     /// Rows so large that only one goes at a time, and one is on its way.
     Busy,
-    /// A crash point was reached.
+    /// A failpoint was reached.
     Crash,
 }
 

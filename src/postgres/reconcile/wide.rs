@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::postgres::failpoints::crash;
+use crate::failpoint::FailPoint;
 use crate::postgres::mapping::image::Image;
 use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::RowKey;
@@ -55,7 +55,7 @@ impl Reconciler {
         let keys_as = self.foreign_keys().await?;
         let shadow = Transaction::open_shadow(&self.shadow, keys_as, room.limits()).await?;
         lock(&shadow, tables).await?;
-        self.params.crash.pass(crash::AFTER_LOCK)?;
+        self.params.failpoints.pass(FailPoint::AfterLock).await?;
         let nonce = nonce();
         let asked = (nonce.as_str(), learned.wanted);
         let on_shadow = digested(&shadow, Role::Shadow, tables, asked).await?;
@@ -64,14 +64,14 @@ impl Reconciler {
         let seen = turn::look(&primary).await?;
         let of_primary = digested(&primary, Role::Primary, tables, asked).await?;
         let readings = Readings { primary: of_primary, shadow: on_shadow, largest: 0 };
-        self.params.crash.pass(crash::AFTER_READ)?;
+        self.params.failpoints.pass(FailPoint::AfterRead).await?;
         let first = learned.holders_first;
         let planned = self.plan_all(&shadow, tables, &readings, first, shapes).await?;
         if planned.iter().all(|table| table.plan.is_empty()) {
             primary.end("ROLLBACK").await?;
             let unequal = of_generated(tables, &readings, None);
             shadow.end("COMMIT").await?;
-            self.params.crash.pass(crash::AFTER_SHADOW_COMMIT)?;
+            self.params.failpoints.pass(FailPoint::AfterShadowCommit).await?;
             return Ok(Attempted { changed: 0, unequal });
         }
         // Modelled as `Action::Step` in tests/model/apply.
@@ -106,7 +106,7 @@ impl Reconciler {
                 return Err(self.learn(shadow, &planned, keys, shapes, halt).await);
             }
         };
-        self.params.crash.pass(crash::AFTER_APPLY)?;
+        self.params.failpoints.pass(FailPoint::AfterApply).await?;
         let now = match tables.iter().any(|table| !table.shape.generated.is_empty()) {
             true => Some(digested(&shadow, Role::Shadow, tables, asked).await?),
             false => None,
@@ -117,7 +117,7 @@ impl Reconciler {
             true => shadow.close("COMMIT").await?,
             false => shadow.end("COMMIT").await?,
         }
-        self.params.crash.pass(crash::AFTER_SHADOW_COMMIT)?;
+        self.params.failpoints.pass(FailPoint::AfterShadowCommit).await?;
         Ok(Attempted { changed, unequal })
     }
 }

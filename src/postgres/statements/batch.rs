@@ -17,8 +17,8 @@ use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reason::Reason;
+use crate::failpoint::{FailPoint, FailPoints};
 use crate::ports::WriteRequest;
-use crate::postgres::failpoints::crash::{self, CrashPoints};
 use crate::postgres::pool::Pool;
 use crate::postgres::session::{ServerFacts, Session};
 
@@ -41,7 +41,7 @@ pub(super) async fn run(
     ready: Vec<Ready>,
     request: &WriteRequest,
 ) -> Result<WriteAnswer, SqlFault> {
-    let result = run_in(&flight, ready, request, pool.crash()).await;
+    let result = run_in(&flight, ready, request, pool.failpoints()).await;
     let fault = match result {
         Ok((items, wrote)) => {
             flight.landed(None);
@@ -84,7 +84,7 @@ async fn run_in(
     flight: &InFlight,
     ready: Vec<Ready>,
     request: &WriteRequest,
-    crash: &CrashPoints,
+    failpoints: &FailPoints,
 ) -> Result<(Vec<WriteItem>, bool), End> {
     let session = flight.session().map_err(End::Failed)?;
     let limits = request.context.limits;
@@ -113,7 +113,7 @@ async fn run_in(
     if at_once {
         return Ok((items, !asked || xid.is_some()));
     }
-    crash.reach(crash::BEFORE_COMMIT);
+    failpoints.reach(FailPoint::BeforeCommit).await;
     finish(session, items, xid, request).await
 }
 

@@ -18,8 +18,8 @@ use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reason::Reason;
+use crate::failpoint::FailPoint;
 use crate::ports::WriteRequest;
-use crate::postgres::failpoints::crash;
 use crate::postgres::fence::mark;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::Session;
@@ -69,7 +69,7 @@ async fn run(pool: &Pool, request: WriteRequest) -> Result<WriteAnswer, SqlFault
         let answer = prepared_anew(pool, lease, &request).await;
         let Err(fault) = &answer else {
             // If we crash here, the caller is not told of what is done. It is in the outbox.
-            pool.crash().reach(crash::BEFORE_ANSWER);
+            pool.failpoints().reach(FailPoint::BeforeAnswer).await;
             return answer;
         };
         let conflict = fault.sqlstate == CONFLICT && fault.outcome == Outcome::NotApplied;

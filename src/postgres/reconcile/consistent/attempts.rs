@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::postgres::failpoints::crash;
+use crate::failpoint::FailPoint;
 use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::apply::apply;
@@ -129,7 +129,7 @@ impl Reconciler {
         let readings = Readings { primary: on_primary?, shadow: on_shadow?, largest };
         let bytes = here.bytes().max(there.bytes());
         let applied = |changed| Applied { changed, bytes, largest };
-        self.params.crash.pass(crash::AFTER_READ)?;
+        self.params.failpoints.pass(FailPoint::AfterRead).await?;
         let planned = self.plan_all(shadow, &tables, &readings, holders_first, &shapes).await?;
         if planned.iter().all(|table| table.plan.is_empty()) {
             let unequal = generated::unequal(shadow, &planned, wanted).await?;

@@ -30,9 +30,9 @@ use tracing::Instrument;
 use crate::domain::control::ControlRow;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
+use crate::failpoint::FailPoint;
 use crate::ports::reconcile::{BatchDone, OutboxWork};
 use crate::ports::target_reads::TargetReads;
-use crate::postgres::failpoints::crash;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::batch::OutboxWorker;
 use crate::postgres::reconcile::halt::Halt;
@@ -170,8 +170,8 @@ impl ConsistentWorker {
     /// Everything that waits, in one transaction on the shadow.
     async fn everything(&self) -> Result<Tried, Halt> {
         let reconciler = &self.reconciler;
-        let (crash, deadline) = (&reconciler.params.crash, reconciler.params.deadline);
-        crash.pass(crash::BEFORE_CLAIM)?;
+        let (failpoints, deadline) = (&reconciler.params.failpoints, reconciler.params.deadline);
+        failpoints.pass(FailPoint::BeforeClaim).await?;
         // Outside of the turn: many tables take their time to be read.
         reconciler.shapes().await?;
         // The batch is about as large as the last one. Who waits for memory has locked nothing.
@@ -182,10 +182,10 @@ impl ConsistentWorker {
         let shadow = Transaction::open_alone(&reconciler.shadow, keys_as, (deadline, idle)).await?;
         // Nobody writes by it any more, and nobody will while we have the turn.
         let leave = reconciler.params.leave.take_back();
-        crash.pass(crash::AFTER_LOCK)?;
+        failpoints.pass(FailPoint::AfterLock).await?;
         let limits = (deadline, idle);
         let snapshot = Snapshot::open(&reconciler.primary, self.params.keys_max, limits).await?;
-        crash.pass(crash::AFTER_CLAIM)?;
+        failpoints.pass(FailPoint::AfterClaim).await?;
         let row = snapshot.row.clone();
         let had_leave = leave == Some(row.version());
         let here = row.state.phase.shifts() && row.state.phase.primary() == reconciler.primary_side;
@@ -213,7 +213,7 @@ impl ConsistentWorker {
         snapshot: Snapshot,
     ) -> Result<Result<BatchDone, String>, Halt> {
         let reconciler = &self.reconciler;
-        let crash = &reconciler.params.crash;
+        let failpoints = &reconciler.params.failpoints;
         let keys = snapshot.waiting.keys.len() as u64;
         if keys == 0 {
             shadow.end("ROLLBACK").await?;
@@ -243,12 +243,12 @@ impl ConsistentWorker {
         };
         self.last_bytes.store(bytes, Ordering::Relaxed);
         span.record(names::ROWS_WRITTEN, changed);
-        crash.pass(crash::AFTER_APPLY)?;
+        failpoints.pass(FailPoint::AfterApply).await?;
         // Modelled as `Action::Commit` in tests/model/apply.
         shadow.end_after("COMMIT", largest).await?;
-        crash.pass(crash::AFTER_SHADOW_COMMIT)?;
+        failpoints.pass(FailPoint::AfterShadowCommit).await?;
         let rows = snapshot.waiting.rows;
-        crash.pass(crash::BEFORE_FORGET_COMMIT)?;
+        failpoints.pass(FailPoint::BeforeForgetCommit).await?;
         let forgotten = match snapshot.forget(largest).await {
             // Somebody has changed one of them: they are applied again.
             Err(Halt::Again(fault)) => {
@@ -257,7 +257,7 @@ impl ConsistentWorker {
             }
             forgotten => forgotten?,
         };
-        crash.pass(crash::AFTER_FORGET_COMMIT)?;
+        failpoints.pass(FailPoint::AfterForgetCommit).await?;
         let reconciled = if forgotten > 0 { keys } else { 0 };
         let more = forgotten < rows;
         Ok(Ok(BatchDone { rows, keys, reconciled, failed: 0, changed, more }))

@@ -6,7 +6,7 @@ use super::{Held, rollback};
 use crate::domain::call::{CallContext, Committed};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::reason::Reason;
-use crate::postgres::failpoints::crash;
+use crate::failpoint::FailPoint;
 use crate::postgres::pool::Pool;
 use crate::postgres::pool::reset;
 use crate::postgres::statements::commit_outcome;
@@ -59,11 +59,11 @@ pub(super) async fn commit(
         held.set_xid(ran.xid);
     }
     // If we crash here, the server rolls back, keys and all.
-    pool.crash().reach(crash::BEFORE_COMMIT);
+    pool.failpoints().reach(FailPoint::BeforeCommit).await;
     let ran = run(&held, true).await;
     let Some((kind, mut fault)) = ran.failed else {
         // If we crash here, the caller is not told of what is done. It is in the outbox.
-        pool.crash().reach(crash::BEFORE_ANSWER);
+        pool.failpoints().reach(FailPoint::BeforeAnswer).await;
         let knows_xid = pipeline::xid(held.session(), held.session().facts()).is_some();
         let wrote = !knows_xid || held.xid().is_some() || ran.xid.is_some();
         let write_id = held.open().write_id;
