@@ -41,6 +41,15 @@ const ENGINES: [&str; 3] = ["cockroach", "crdb", "postgresql"];
 /// How a text is asked for in a condition.
 const ASKED: [&str; 5] = ["contains(\"", "starts_with(\"", "== \"", "!= \"", "Some(\""];
 
+/// Where SQLSTATEs are named.
+const CODES: &str = "domain/sqlstate.rs";
+/// Their classes, by PostgreSQL's Appendix A. A number of five digits that is in none is no code.
+const CLASSES: [&str; 43] = [
+    "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "20", "21", "22", "23",
+    "24", "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42",
+    "44", "53", "54", "55", "57", "58", "72", "F0", "HV", "P0", "XX",
+];
+
 /// What they may not name: beginnings of paths.
 const IMPURE: [&[&str]; 7] = [
     &["tokio"],
@@ -115,6 +124,9 @@ fn faults(layout: &Layout, place: &str, text: &str) -> Vec<String> {
     if module != DIALECT && module != LEAF {
         faults.extend(engines_in(code));
     }
+    if place != CODES {
+        faults.extend(codes_in(code));
+    }
     faults.sort();
     faults.dedup();
     faults.into_iter().map(|fault| format!("src/{place}: {fault}")).collect()
@@ -130,6 +142,24 @@ fn engines_in(code: &str) -> Vec<String> {
     });
     let all = names.chain(texts.filter(|text| is_one(text)));
     all.map(|what| format!("{what:?} names a database: ask {DIALECT} what differs there")).collect()
+}
+
+/// SQLSTATEs that are written out, and names that the driver has for them.
+fn codes_in(code: &str) -> Vec<String> {
+    let is_code = |text: &&str| {
+        let of_a_code = |c: u8| c.is_ascii_digit() || c.is_ascii_uppercase();
+        text.bytes().all(of_a_code) && CLASSES.iter().any(|class| text.starts_with(class))
+    };
+    let quoted = code.match_indices('"').filter_map(|(at, _)| {
+        let rest = &code[at + 1..];
+        rest.get(..5).filter(|_| rest.get(5..6) == Some("\"")).filter(is_code)
+    });
+    let named = code.match_indices("SqlState::").filter_map(|(at, found)| {
+        let rest = &code[at + found.len()..];
+        rest.starts_with(|c: char| c.is_ascii_uppercase()).then_some("SqlState::")
+    });
+    let say = |what: &str| format!("{what:?} is an SQLSTATE: {CODES} names them");
+    quoted.chain(named).map(say).collect()
 }
 
 /// A path through `super` as one from `crate`, where it leaves its own top module.
@@ -314,6 +344,19 @@ mod planted {
         check("stack/mod.rs", "fn f() { it == \"crdb_version\"; }", &[&wanted]);
         check("stack/mod.rs", "// CockroachDB\nconst A: &str = \"not on CockroachDB\";", &[]);
         check("dialect/mod.rs", "enum Engine { PostgreSql, CockroachDb }", &[]);
+    }
+
+    #[test]
+    fn an_sqlstate_is_written_out_in_one_place() {
+        let wanted = "\"40P01\" is an SQLSTATE: domain/sqlstate.rs names them";
+        check("stack/mod.rs", "fn f() { it.sqlstate == \"40P01\" }", &[wanted]);
+        check("stack/mod.rs", "match it { \"40P01\" | \"40P01\" => {} }", &[wanted]);
+        let wanted = "\"SqlState::\" is an SQLSTATE: domain/sqlstate.rs names them";
+        check("postgres/mod.rs", "fn f() { *it == SqlState::UNIQUE_VIOLATION }", &[wanted]);
+        check("postgres/mod.rs", "fn f() { it.code().map(SqlState::code) }", &[]);
+        check("stack/mod.rs", "const A: &str = \"90000\"; const B: &str = \"40P011\";", &[]);
+        check("stack/mod.rs", "#[cfg(test)]\nmod tests { const A: &str = \"40P01\"; }", &[]);
+        check("domain/sqlstate.rs", "pub const DEADLOCK_DETECTED: &str = \"40P01\";", &[]);
     }
 
     #[test]

@@ -43,6 +43,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
+use crate::domain::sqlstate::{self, class};
 use crate::grpc::health::Health;
 use crate::grpc::migration::{self, MigrationService};
 use crate::grpc::sql::SqlService;
@@ -137,7 +138,8 @@ impl AppError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Database(fault) => {
-                let privilege = fault.sqlstate == "42501" || fault.sqlstate.starts_with("28");
+                let privilege = fault.sqlstate == sqlstate::INSUFFICIENT_PRIVILEGE
+                    || fault.sqlstate.starts_with(class::INVALID_AUTHORIZATION);
                 privilege || fault.kind == FaultKind::Refused
             }
             Self::Setup(error) => !matches!(

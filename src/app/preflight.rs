@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::domain::sqlstate::class;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::capture::Refusal;
 use crate::postgres::relations;
@@ -37,7 +38,8 @@ pub async fn check(
         Ok(found) => found,
         // The survey says on which side, and which way out there is.
         Err(AppError::Database(fault))
-            if fault.kind == FaultKind::Refused || fault.sqlstate.starts_with("42") =>
+            if fault.kind == FaultKind::Refused
+                || fault.sqlstate.starts_with(class::SYNTAX_OR_ACCESS) =>
         {
             Default::default()
         }

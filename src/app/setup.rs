@@ -8,6 +8,7 @@ use crate::domain::control::{ControlState, Phase};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
+use crate::domain::sqlstate;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::capture::{self, Refusal};
 use crate::postgres::control::ControlTable;
@@ -117,7 +118,7 @@ pub(super) async fn install_tables(
 }
 
 /// No such table, or schema: nothing of segue's is there.
-const ABSENT: [&str; 2] = ["42P01", "3F000"];
+const ABSENT: [&str; 2] = [sqlstate::UNDEFINED_TABLE, sqlstate::INVALID_SCHEMA_NAME];
 
 async fn captures_now(session: &Lease) -> Result<bool, AppError> {
     let phase = phase_of(session).await?;

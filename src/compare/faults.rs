@@ -3,6 +3,7 @@
 use crate::compare::verdicts::{known, same_by};
 use crate::domain::answer::{Answer, Observed};
 use crate::domain::fault::{FaultKind, Routine, SqlFault};
+use crate::domain::sqlstate::{self, class};
 use crate::domain::verdict::{Comparison, Difference, Verdict};
 use crate::statement::Analysis;
 
@@ -57,26 +58,35 @@ fn both(one: &SqlFault, other: &SqlFault) -> Comparison {
 fn class(sqlstate: &str) -> &str {
     match sqlstate {
         // An operator that does not fit its operands.
-        "42883" | "22023" => "42883",
+        sqlstate::UNDEFINED_FUNCTION | sqlstate::INVALID_PARAMETER_VALUE => {
+            sqlstate::UNDEFINED_FUNCTION
+        }
         // Try again.
-        "40P01" | "40001" => "40001",
+        sqlstate::DEADLOCK_DETECTED | sqlstate::SERIALIZATION_FAILURE => {
+            sqlstate::SERIALIZATION_FAILURE
+        }
         // A type or function that is not there at all.
-        "42704" | "0A000" => "0A000",
+        sqlstate::UNDEFINED_OBJECT | sqlstate::FEATURE_NOT_SUPPORTED => {
+            sqlstate::FEATURE_NOT_SUPPORTED
+        }
         other => other.get(..2).unwrap_or(other),
     }
 }
 
 /// Faults that say nothing about the statement.
 fn circumstance(fault: &SqlFault) -> Option<Comparison> {
-    if matches!(fault.sqlstate.as_str(), "40001" | "40P01") {
+    if matches!(
+        fault.sqlstate.as_str(),
+        sqlstate::SERIALIZATION_FAILURE | sqlstate::DEADLOCK_DETECTED
+    ) {
         return Some(known(Verdict::Skipped, "statement_retry"));
     }
     let by_kind = !matches!(
         fault.kind,
         FaultKind::Database | FaultKind::InvalidArgument | FaultKind::Refused
     );
-    let by_class = ["08", "53", "57", "58"].iter().any(|class| fault.sqlstate.starts_with(class));
-    (by_kind || by_class || fault.sqlstate == "40003")
+    let by_class = class::OF_CIRCUMSTANCES.iter().any(|class| fault.sqlstate.starts_with(class));
+    (by_kind || by_class || fault.sqlstate == sqlstate::STATEMENT_COMPLETION_UNKNOWN)
         .then(|| known(Verdict::Skipped, "interrupted"))
 }
 
@@ -91,32 +101,40 @@ fn category(analysis: &Analysis, fault: &SqlFault, answer: &Answer) -> &'static 
     let says = |words: &str| fault.message.contains(words);
     let by = |routine| fault.routine == routine;
     match fault.sqlstate.as_str() {
-        "42P01" | "55000" if calls(&["nextval", "currval", "setval", "lastval"]) => {
+        sqlstate::UNDEFINED_TABLE | sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE
+            if calls(&["nextval", "currval", "setval", "lastval"]) =>
+        {
             "sequence_state"
         }
-        "42P01" | "3F000" => "missing_table",
-        "42703" if shape.patterns.contains("system_column") => "system_column",
-        "42703" => "missing_column",
-        "42883" if by(Routine::NoOperator) || says("operator") => "unsupported_operator",
-        "42883" => "unsupported_function",
-        "42704" => "unsupported_type",
-        "22023" if by(Routine::JsonConcat) || says("jsonb") || says("concatenation") => {
+        sqlstate::UNDEFINED_TABLE | sqlstate::INVALID_SCHEMA_NAME => "missing_table",
+        sqlstate::UNDEFINED_COLUMN if shape.patterns.contains("system_column") => "system_column",
+        sqlstate::UNDEFINED_COLUMN => "missing_column",
+        sqlstate::UNDEFINED_FUNCTION if by(Routine::NoOperator) || says("operator") => {
+            "unsupported_operator"
+        }
+        sqlstate::UNDEFINED_FUNCTION => "unsupported_function",
+        sqlstate::UNDEFINED_OBJECT => "unsupported_type",
+        sqlstate::INVALID_PARAMETER_VALUE
+            if by(Routine::JsonConcat) || says("jsonb") || says("concatenation") =>
+        {
             "json_concat"
         }
-        "22023" => "unsupported_operator",
-        "0A000" if says("json") && !shape.order_by.is_empty() => "json_sort",
-        "0A000" if says("mutat") => "multiple_mutations",
-        "0A000" => "unsupported_feature",
-        "42601" => "unsupported_syntax",
-        "22003" if has_float(answer) => "float_overflow",
-        "22003" => "int_overflow",
-        "2201B" => "regex",
-        "23503" => "deferrable_constraint",
-        "23514" => "check_constraint",
-        "23505" => "unique_violation",
-        "25006" => "read_only",
-        "42501" => "permission",
-        code if code.starts_with("23") => "constraint",
+        sqlstate::INVALID_PARAMETER_VALUE => "unsupported_operator",
+        sqlstate::FEATURE_NOT_SUPPORTED if says("json") && !shape.order_by.is_empty() => {
+            "json_sort"
+        }
+        sqlstate::FEATURE_NOT_SUPPORTED if says("mutat") => "multiple_mutations",
+        sqlstate::FEATURE_NOT_SUPPORTED => "unsupported_feature",
+        sqlstate::SYNTAX_ERROR => "unsupported_syntax",
+        sqlstate::NUMERIC_VALUE_OUT_OF_RANGE if has_float(answer) => "float_overflow",
+        sqlstate::NUMERIC_VALUE_OUT_OF_RANGE => "int_overflow",
+        sqlstate::INVALID_REGULAR_EXPRESSION => "regex",
+        sqlstate::FOREIGN_KEY_VIOLATION => "deferrable_constraint",
+        sqlstate::CHECK_VIOLATION => "check_constraint",
+        sqlstate::UNIQUE_VIOLATION => "unique_violation",
+        sqlstate::READ_ONLY_SQL_TRANSACTION => "read_only",
+        sqlstate::INSUFFICIENT_PRIVILEGE => "permission",
+        code if code.starts_with(class::INTEGRITY_CONSTRAINT_VIOLATION) => "constraint",
         _ => "error_one_side",
     }
 }

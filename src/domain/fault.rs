@@ -5,13 +5,22 @@ use std::fmt;
 use crate::domain::consistency::Token;
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::domain::sqlstate::{self, class};
 
 /// Lost connections, resources, operators, the system underneath, and the server itself.
-const OF_THE_SERVER: [&str; 5] = ["08", "53", "57", "58", "XX"];
+const OF_THE_SERVER: [&str; 5] = [
+    class::CONNECTION_EXCEPTION,
+    class::INSUFFICIENT_RESOURCES,
+    class::OPERATOR_INTERVENTION,
+    class::SYSTEM_ERROR,
+    class::INTERNAL_ERROR,
+];
 /// A transaction was idle for too long, or took too long; a session was idle for too long.
-const SESSION_ENDS: [&str; 3] = ["25P03", "25P04", "57P05"];
-/// A statement was told to stop.
-const QUERY_CANCELED: &str = "57014";
+const SESSION_ENDS: [&str; 3] = [
+    sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    sqlstate::TRANSACTION_TIMEOUT,
+    sqlstate::IDLE_SESSION_TIMEOUT,
+];
 
 /// What is known about the effect of a call that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,14 +126,12 @@ pub struct SqlFault {
     pub must_see: Option<Box<Token>>,
 }
 
-/// `read_only_sql_transaction`.
-const READ_ONLY: &str = "25006";
-
 impl SqlFault {
     /// Whether a write was refused, with nothing applied, where the primary was thought to be:
     /// it is to be looked up again.
     pub fn says_look_again(&self) -> bool {
-        let refused = self.reason == Reason::FenceNotPrimary || self.sqlstate == READ_ONLY;
+        let refused = self.reason == Reason::FenceNotPrimary
+            || self.sqlstate == sqlstate::READ_ONLY_SQL_TRANSACTION;
         refused && self.outcome == Outcome::NotApplied
     }
 
@@ -165,7 +172,7 @@ impl SqlFault {
             | FaultKind::Internal => true,
             FaultKind::Database => {
                 let class = OF_THE_SERVER.iter().any(|class| self.sqlstate.starts_with(class));
-                class && self.sqlstate != QUERY_CANCELED
+                class && self.sqlstate != sqlstate::QUERY_CANCELED
             }
             FaultKind::InvalidArgument
             | FaultKind::Refused

@@ -35,6 +35,7 @@ pub mod rounded;
 pub mod routing;
 pub mod secret;
 pub mod side;
+pub mod sqlstate;
 pub mod status;
 pub mod step;
 pub mod table;

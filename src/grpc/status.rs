@@ -11,6 +11,7 @@ use tonic_types::pb;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::domain::sqlstate::{self, class};
 use crate::grpc::proto;
 
 /// Whose reasons those of `google.rpc.ErrorInfo` are.
@@ -22,9 +23,6 @@ const TYPE_PREFIX: &str = "type.googleapis.com/";
 /// Status and details travel in HTTP headers, of which many clients accept 8 KiB. Longer
 /// texts of a database are cut here, and say so; answers never are.
 const TEXT_BYTES_MAX: usize = 1024;
-
-/// The statement was told to stop, by a timeout or by a cancel.
-const QUERY_CANCELED: &str = "57014";
 
 /// How near to the deadline a timeout counts as that deadline: the server's clock runs in
 /// whole milliseconds.
@@ -143,30 +141,48 @@ fn code(fault: &SqlFault, deadline: Option<Instant>) -> Code {
 
 fn database_code(sqlstate: &str, fault: &SqlFault, deadline: Option<Instant>) -> Code {
     match sqlstate {
-        "40001" | "40P01" | "55P03" => return Code::Aborted,
-        "40003" => return Code::Unknown,
-        "23505" => return Code::AlreadyExists,
-        // `insufficient_privilege`.
-        "42501" => return Code::PermissionDenied,
+        sqlstate::SERIALIZATION_FAILURE
+        | sqlstate::DEADLOCK_DETECTED
+        | sqlstate::LOCK_NOT_AVAILABLE => return Code::Aborted,
+        sqlstate::STATEMENT_COMPLETION_UNKNOWN => return Code::Unknown,
+        sqlstate::UNIQUE_VIOLATION => return Code::AlreadyExists,
+        sqlstate::INSUFFICIENT_PRIVILEGE => return Code::PermissionDenied,
         // A parameter's bytes that the server cannot read.
-        "08P01" => return Code::InvalidArgument,
-        QUERY_CANCELED if deadline.is_some_and(is_over) => return Code::DeadlineExceeded,
-        QUERY_CANCELED => return Code::Cancelled,
+        sqlstate::PROTOCOL_VIOLATION => return Code::InvalidArgument,
+        sqlstate::QUERY_CANCELED if deadline.is_some_and(is_over) => return Code::DeadlineExceeded,
+        sqlstate::QUERY_CANCELED => return Code::Cancelled,
         // A statement that no longer fits the schema, say: the class says what is wrong with the
         // call, and nothing is.
         _ if fault.retryable && fault.outcome == Outcome::NotApplied => return Code::Aborted,
         _ => {}
     }
     match sqlstate.get(..2).unwrap_or_default() {
-        "23" | "25" | "2D" | "3B" | "55" | "P0" | "44" | "27" | "09" => Code::FailedPrecondition,
-        "42" | "22" | "21" | "0A" | "54" | "2F" | "38" | "39" | "26" | "34" => {
-            Code::InvalidArgument
+        class::INTEGRITY_CONSTRAINT_VIOLATION
+        | class::INVALID_TRANSACTION_STATE
+        | class::INVALID_TRANSACTION_TERMINATION
+        | class::SAVEPOINT_EXCEPTION
+        | class::OBJECT_NOT_IN_PREREQUISITE_STATE
+        | class::PLPGSQL_ERROR
+        | class::WITH_CHECK_OPTION_VIOLATION
+        | class::TRIGGERED_DATA_CHANGE_VIOLATION
+        | class::TRIGGERED_ACTION_EXCEPTION => Code::FailedPrecondition,
+        class::SYNTAX_OR_ACCESS
+        | class::DATA_EXCEPTION
+        | class::CARDINALITY_VIOLATION
+        | class::FEATURE_NOT_SUPPORTED
+        | class::PROGRAM_LIMIT_EXCEEDED
+        | class::SQL_ROUTINE_EXCEPTION
+        | class::EXTERNAL_ROUTINE_EXCEPTION
+        | class::EXTERNAL_ROUTINE_INVOCATION_EXCEPTION
+        | class::INVALID_SQL_STATEMENT_NAME
+        | class::INVALID_CURSOR_NAME => Code::InvalidArgument,
+        class::INSUFFICIENT_RESOURCES => Code::ResourceExhausted,
+        class::INVALID_AUTHORIZATION => Code::Unauthenticated,
+        class::CONNECTION_EXCEPTION | class::OPERATOR_INTERVENTION | class::SYSTEM_ERROR => {
+            lost_code(fault)
         }
-        "53" => Code::ResourceExhausted,
-        "28" => Code::Unauthenticated,
-        "08" | "57" | "58" => lost_code(fault),
-        "XX" => Code::Internal,
-        "40" => Code::Aborted,
+        class::INTERNAL_ERROR => Code::Internal,
+        class::TRANSACTION_ROLLBACK => Code::Aborted,
         _ => Code::Unknown,
     }
 }

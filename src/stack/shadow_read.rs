@@ -19,11 +19,9 @@ use crate::domain::control::ControlState;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::pg_type::Column;
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 use crate::ports::{AnswerStream, Sample, ShadowReads};
 use crate::stack::call::{Read, ReadAnswer};
-
-/// SQLSTATE of a statement that was told to stop: it says nothing about the statement.
-const QUERY_CANCELED: &str = "57014";
 
 /// Samples the reads of another service.
 #[derive(Clone)]
@@ -112,7 +110,7 @@ impl Pending {
     /// A fault of the database is an answer, and the shadow should give the same. Any other
     /// tells of this call alone.
     fn failed(self, fault: &SqlFault) {
-        if fault.kind == FaultKind::Database && fault.sqlstate != QUERY_CANCELED {
+        if fault.kind == FaultKind::Database && fault.sqlstate != sqlstate::QUERY_CANCELED {
             // A caller hears of faults of the primary alone, unless rows came before.
             let side = fault.side.unwrap_or(self.control.phase.primary());
             self.offer(Observed::Fault(fault.clone()), side);

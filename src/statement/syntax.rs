@@ -2,8 +2,8 @@
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
+use crate::domain::sqlstate;
 
-const SYNTAX_ERROR: &str = "42601";
 /// Where a server has that setting off, it takes such a text. Segue reads a statement once, for both
 /// databases, so a literal must mean the same on both.
 const BACKSLASH_HINT: &str = "a backslash in a plain literal is an ordinary character here, whatever \
@@ -24,7 +24,7 @@ pub(crate) fn fault(sql: &str, error: &pg_query::Error) -> SqlFault {
         }
     };
     let mut fault = SqlFault::new(FaultKind::InvalidArgument, Reason::StatementSyntax, &*message);
-    SYNTAX_ERROR.clone_into(&mut fault.sqlstate);
+    sqlstate::SYNTAX_ERROR.clone_into(&mut fault.sqlstate);
     fault.position = position(sql, &message);
     if sql.contains("\\'") {
         BACKSLASH_HINT.clone_into(&mut fault.hint);

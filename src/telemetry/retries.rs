@@ -14,6 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 
 /// Failures alike in a row after which it is told. Fewer are what a restart of a server takes.
 const ALIKE_MIN: u64 = 10;
@@ -180,11 +181,19 @@ fn advice(fault: &SqlFault) -> String {
     let side = fault.side.map_or("databases", Side::as_str);
     let first = match (fault.kind, fault.sqlstate.as_str()) {
         _ if !fault.hint.is_empty() => fault.hint.clone(),
-        (_, "55P03" | "57014") | (FaultKind::DeadlineExceeded, _) => {
+        (_, sqlstate::LOCK_NOT_AVAILABLE | sqlstate::QUERY_CANCELED)
+        | (FaultKind::DeadlineExceeded, _) => {
             format!("look in pg_stat_activity and pg_locks of the {side} for what it waits for")
         }
-        (_, "42501") => "grant the right that is missing: segue check names it".to_owned(),
-        (_, "25P03" | "25P04" | "57P05") => {
+        (_, sqlstate::INSUFFICIENT_PRIVILEGE) => {
+            "grant the right that is missing: segue check names it".to_owned()
+        }
+        (
+            _,
+            sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+            | sqlstate::TRANSACTION_TIMEOUT
+            | sqlstate::IDLE_SESSION_TIMEOUT,
+        ) => {
             format!("a limit of the {side} ends segue's sessions: segue check names it")
         }
         (FaultKind::Unavailable | FaultKind::ConnectionLost, _) => {

@@ -13,6 +13,7 @@ use crate::domain::history::{Event, EventKind, Figures, Standing};
 use crate::domain::proof_age;
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 use crate::failpoint::FailPoint;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
@@ -27,8 +28,6 @@ const STANDBYS_WAIT: Duration = Duration::from_secs(1);
 /// Attempts at the flip, where only the revision of the row has changed, or it met a transaction
 /// that reads the row.
 const FLIPS_MAX: u32 = 8;
-/// `serialization_failure`.
-const CONFLICT: &str = "40001";
 
 impl Run<'_> {
     /// One compare-and-set of the row, from the epoch that the fence was raised under, on the
@@ -100,7 +99,7 @@ impl Run<'_> {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 // It met another transaction, and is undone.
-                Err(fault) if fault.sqlstate == CONFLICT => {
+                Err(fault) if fault.sqlstate == sqlstate::SERIALIZATION_FAILURE => {
                     tracing::debug!(%fault, "the flip is made again");
                     tokio::time::sleep(LOOK).await;
                 }

@@ -12,6 +12,7 @@ use crate::domain::answer::{Answer, Observed};
 use crate::domain::budget::HeldBytes;
 use crate::domain::call::{BoundStatement, CallContext};
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::sqlstate::class;
 use crate::jobs::shadow_reads::Inner;
 use crate::ports::{AnswerStream, Database, ReadRequest, SessionSetting};
 use crate::statement::Analysis;
@@ -96,7 +97,14 @@ impl Inner {
 /// Why a fault tells of the moment and not of the statement; nothing where it is an answer.
 fn unanswered(fault: &SqlFault) -> Option<&'static str> {
     /// Lost connections, conflicts, resources, locks, operators, the system underneath.
-    const OF_THE_MOMENT: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
+    const OF_THE_MOMENT: [&str; 6] = [
+        class::CONNECTION_EXCEPTION,
+        class::TRANSACTION_ROLLBACK,
+        class::INSUFFICIENT_RESOURCES,
+        class::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        class::OPERATOR_INTERVENTION,
+        class::SYSTEM_ERROR,
+    ];
     match fault.kind {
         FaultKind::Database if OF_THE_MOMENT.iter().any(|it| fault.sqlstate.starts_with(it)) => {
             Some("unavailable")

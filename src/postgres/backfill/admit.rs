@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::backfill::TablePlan;
 use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
+use crate::domain::sqlstate;
 use crate::postgres::backfill::plan::Plan;
 use crate::postgres::backfill::snapshot::Captured;
 use crate::postgres::fence::{check_follows, say_copying, share_copies};
@@ -233,7 +234,10 @@ pub async fn empty_target(
     for attempt in 1..EMPTY_ATTEMPTS {
         match empty_once(target, plan, has_claims).await {
             // A conflict or a deadlock: it was rolled back.
-            Err(fault) if ["40001", "40P01"].contains(&&*fault.sqlstate) => {
+            Err(fault)
+                if [sqlstate::SERIALIZATION_FAILURE, sqlstate::DEADLOCK_DETECTED]
+                    .contains(&&*fault.sqlstate) =>
+            {
                 tracing::debug!(%fault, attempt, "the target is emptied in another attempt");
                 tokio::time::sleep(EMPTY_PAUSE * attempt).await;
             }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 use super::always::Rights;
@@ -13,10 +12,12 @@ use super::{Captured, Params, Refusal, Report, on_side, registry, tables};
 use crate::domain::control::Phase;
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 use crate::domain::table::{TableMapping, TableName, quote_identifier, quote_literal};
 use crate::postgres::catalog::{self, Table};
 use crate::postgres::outbox::SLOT_NOW;
 use crate::postgres::schema::{self, SETUP_LOCK, SetupError};
+use crate::postgres::session::fault::sqlstate_of;
 
 /// The pause between two attempts at a lock: long enough for the writers that had queued
 /// behind the last one to pass.
@@ -259,7 +260,7 @@ async fn put_on(
     sql.push_str(&rights.statements(form, params.side, relation, oid, events)?);
     match under_lock(client, params, relation, oid, &sql).await {
         Err(SetupError::Database { source, .. })
-            if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
+            if sqlstate_of(&source) == sqlstate::INSUFFICIENT_PRIVILEGE =>
         {
             let role = current_user(client, params.side).await?;
             Err(SetupError::Privilege {
@@ -300,8 +301,8 @@ pub(super) async fn under_lock(
     let begun = Instant::now();
     loop {
         let Err(source) = attempt(client, params, sql).await else { return Ok(()) };
-        let retryable = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
-        if !source.code().is_some_and(|state| retryable.contains(state)) {
+        let retryable = [sqlstate::LOCK_NOT_AVAILABLE, sqlstate::DEADLOCK_DETECTED];
+        if !retryable.contains(&sqlstate_of(&source)) {
             return Err(SetupError::Database { side: params.side, source });
         }
         if begun.elapsed() >= params.patience {

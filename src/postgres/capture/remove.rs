@@ -1,11 +1,11 @@
 //! Taking capture away, and switching it off where that cannot wait.
 
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, GenericClient};
 
 use super::Params;
 use super::form::{FUNCTION_PREFIX, TRIGGER_PREFIX, no_op};
 use super::install::{current_user, under_lock};
+use crate::domain::sqlstate;
 use crate::domain::table::{TableName, quote_identifier};
 use crate::postgres::schema::{self, SETUP_LOCK, SetupError};
 
@@ -105,7 +105,7 @@ pub async fn remove(client: &mut Client, params: &Params) -> Result<u64, SetupEr
         };
         match dropped {
             Ok(()) => removed += triggers.len() as u64,
-            Err(error) if error.sqlstate() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            Err(error) if error.sqlstate() == sqlstate::INSUFFICIENT_PRIVILEGE => {
                 refused.push(sql);
             }
             Err(error) => return Err(error),

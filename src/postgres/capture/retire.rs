@@ -3,13 +3,13 @@
 //! Their ids stay theirs, since outbox rows may still name them, and whoever meets such a key
 //! knows that there is nothing left to do for it.
 
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, GenericClient, Row};
 
 use super::Params;
 use super::form::FUNCTION_PREFIX;
 use super::install::{lock_setup, under_lock};
 use crate::dialect::Dialect;
+use crate::domain::sqlstate;
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
 use crate::postgres::schema::{self, SetupError};
 
@@ -167,7 +167,7 @@ async fn uncapture(
         if dialect.has_advisory_locks() {
             match under_lock(client, params, &table, oid, &sql).await {
                 // It went meanwhile, and its triggers with it.
-                Err(error) if error.sqlstate() == Some(&SqlState::UNDEFINED_TABLE) => continue,
+                Err(error) if error.sqlstate() == sqlstate::UNDEFINED_TABLE => continue,
                 done => done?,
             }
         } else {

@@ -11,15 +11,11 @@ use tokio_postgres::{Error, GenericClient};
 use super::form::{FUNCTION_PREFIX, TRIGGER_PREFIX};
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 use crate::domain::table::{TableName, quote_identifier, quote_literal};
 use crate::postgres::catalog::KeyColumn;
 use crate::postgres::fence::COPYING;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
-
-/// SQLSTATE that says to look the primary up again.
-const NOT_PRIMARY: &str = "25006";
-/// `object_not_in_prerequisite_state`: the session is to be set otherwise.
-const UNFIT: &str = "55000";
 
 /// `pg_trigger.tgtype`: after a row's insert, delete or update.
 const CATALOGUE_TYPE: i16 = 1 | 4 | 8 | 16;
@@ -100,7 +96,7 @@ impl RowForm<'_> {
         };
         let isolation = refuse(
             "pg_catalog.current_setting('transaction_isolation') <> 'serializable'",
-            UNFIT,
+            sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
             "a table of the migration is written to in SERIALIZABLE transactions only",
             "in any other isolation nothing orders a write against a change of the primary: \
              begin a SERIALIZABLE transaction, or write through segue",
@@ -112,7 +108,7 @@ impl RowForm<'_> {
                     &format!(
                         "NOT pg_catalog.lower(pg_catalog.current_setting('{setting}')) {like}"
                     ),
-                    UNFIT,
+                    sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                     &format!("the key of the row cannot be noted under this {setting}"),
                     &format!("set {setting} to {wanted}, or write through segue"),
                 ));
@@ -120,7 +116,7 @@ impl RowForm<'_> {
         }
         let primary = refuse(
             &format!("segue_phase IS NULL OR segue_phase NOT IN ({here})"),
-            NOT_PRIMARY,
+            sqlstate::READ_ONLY_SQL_TRANSACTION,
             &format!("the {side} is not the primary, and takes no writes"),
             "segue has changed the primary, or does so now: write to the other database, or \
              through segue",

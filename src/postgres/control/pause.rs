@@ -10,6 +10,7 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::fleet::MemberId;
 use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
+use crate::domain::sqlstate;
 use crate::postgres::control::row::number;
 use crate::postgres::fence::mark;
 use crate::postgres::pool::Pool;
@@ -48,8 +49,6 @@ const REPORTS: &str =
 const FORGET: &str = "
 DELETE FROM segue.pause_report WHERE at < pg_catalog.clock_timestamp() - '1 day'::interval";
 
-/// `serialization_failure`.
-const CONFLICT: &str = "40001";
 const ATTEMPTS_MAX: u32 = 5;
 
 /// The pause behind pools of their own.
@@ -183,7 +182,12 @@ impl PauseTable {
             let ran = session.execute(&prepared.statement, params).await;
             match ran.map_err(|error| session.fault(error, true)) {
                 // In a serializable database it may meet another one, and is undone.
-                Err(fault) if fault.sqlstate == CONFLICT && attempt < ATTEMPTS_MAX => attempt += 1,
+                Err(fault)
+                    if fault.sqlstate == sqlstate::SERIALIZATION_FAILURE
+                        && attempt < ATTEMPTS_MAX =>
+                {
+                    attempt += 1
+                }
                 ran => return ran,
             }
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::control::Version;
 use crate::domain::fault::SqlFault;
+use crate::domain::sqlstate;
 use crate::failpoint::{FailPoint, FailPoints};
 use crate::ports::control::ControlChange;
 use crate::postgres::control::row::change_on;
@@ -20,8 +21,6 @@ const ROW_WAIT: Duration = Duration::from_secs(1);
 /// outbox is. So are those who promote or change the row and of whom nothing is heard. So many
 /// times, for those that begin meanwhile; that is longer than a promotion may be silent.
 const ATTEMPTS_MAX: u32 = 8;
-/// `lock_not_available`.
-const LOCK_TIMEOUT: &str = "55P03";
 
 /// Changes the control row of a side that this makes the primary, or that is it already, in a
 /// transaction under the exclusive lock of copies to that side.
@@ -45,7 +44,9 @@ pub(in crate::postgres) async fn promote(
         session.set_busy(true);
         let changed = attempt_once(session, from, to.clone(), failpoints).await;
         match changed {
-            Err(fault) if fault.sqlstate == LOCK_TIMEOUT && attempt < ATTEMPTS_MAX => {
+            Err(fault)
+                if fault.sqlstate == sqlstate::LOCK_NOT_AVAILABLE && attempt < ATTEMPTS_MAX =>
+            {
                 attempt += 1;
                 end_copies(session).await?;
                 end_silent_changes(session, PROMOTION_SILENCE_MAX).await?;

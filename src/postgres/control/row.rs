@@ -16,6 +16,7 @@ use crate::domain::history::{Event, Recorded};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
+use crate::domain::sqlstate;
 use crate::ports::control::{ControlChange, ControlStore};
 use crate::postgres::control::history;
 use crate::postgres::control::promote::promote;
@@ -23,10 +24,6 @@ use crate::postgres::fence::mark;
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
 use crate::postgres::session::settings::Purpose;
-
-/// No such table or schema: segue has not been set up in this database.
-const UNDEFINED_TABLE: &str = "42P01";
-const UNDEFINED_SCHEMA: &str = "3F000";
 
 pub(in crate::postgres) const READ: &str = "
 SELECT epoch, phase, target_percentage, reason, changed_by, changed_at, revision, held,
@@ -140,7 +137,10 @@ impl ControlTable {
 pub async fn read_on(session: &Session) -> Result<Option<ControlRow>, SqlFault> {
     let prepared = match session.prepared(READ).await {
         Ok(prepared) => prepared,
-        Err(fault) if [UNDEFINED_TABLE, UNDEFINED_SCHEMA].contains(&&*fault.sqlstate) => {
+        Err(fault)
+            if [sqlstate::UNDEFINED_TABLE, sqlstate::INVALID_SCHEMA_NAME]
+                .contains(&&*fault.sqlstate) =>
+        {
             return Ok(None);
         }
         Err(fault) => return Err(fault),

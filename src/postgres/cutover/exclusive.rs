@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::domain::control::Version;
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 use crate::ports::control::ControlChange;
 use crate::postgres::control::row::change_under;
 use crate::postgres::session::Session;
@@ -17,8 +18,6 @@ use crate::postgres::session::settings::{Purpose, SessionLimits};
 
 /// Between two looks at standbys.
 const STANDBY_LOOK: Duration = Duration::from_millis(5);
-/// `lock_not_available`.
-const LOCK_TIMEOUT: &str = "55P03";
 
 /// Transactions that outlive every session, and could be committed after the flip.
 const PREPARED: &str = "\
@@ -119,7 +118,7 @@ impl Exclusive {
             let lock = format!("SELECT pg_catalog.pg_advisory_lock({CLASS}, {key})");
             match self.run(&lock).await {
                 Ok(()) => {}
-                Err(fault) if fault.sqlstate == LOCK_TIMEOUT => {
+                Err(fault) if fault.sqlstate == sqlstate::LOCK_NOT_AVAILABLE => {
                     self.release().await?;
                     return Ok(false);
                 }
@@ -141,7 +140,7 @@ impl Exclusive {
         let lock = format!("SELECT pg_catalog.pg_advisory_lock({CLASS}, {TRANSACTIONS})");
         match self.run(&lock).await {
             Ok(()) => self.release().await.map(|_| true),
-            Err(fault) if fault.sqlstate == LOCK_TIMEOUT => Ok(false),
+            Err(fault) if fault.sqlstate == sqlstate::LOCK_NOT_AVAILABLE => Ok(false),
             Err(fault) => Err(fault),
         }
     }

@@ -6,6 +6,7 @@ use tokio_postgres::{Error, Row};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::foreign::Writer;
+use crate::domain::sqlstate;
 use crate::postgres::fence::{CLASS, TRANSACTIONS};
 use crate::postgres::outbox::said;
 use crate::postgres::outbox::unreadable::list_cannot_be_sent;
@@ -25,7 +26,6 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
     SET LOCAL synchronous_commit = on";
 const WAITING: &str = "SELECT EXISTS (SELECT 1 FROM segue.foreign_write)";
 const ROW_IS_AT: &str = "SELECT c.epoch >= $1 FROM segue.control AS c WHERE c.id = 1";
-const LOCK_TIMEOUT: &str = "55P03";
 /// As short as the attempts at the fence.
 const LOCK_MAX_MS: u32 = 150;
 const DISCARD: &str = "DELETE FROM segue.foreign_write";
@@ -67,7 +67,7 @@ pub(super) async fn writers_ended(client: &Lease) -> Result<bool, SqlFault> {
     client.set_busy(false);
     match locked {
         Ok(()) => Ok(true),
-        Err(fault) if fault.sqlstate == LOCK_TIMEOUT => Ok(false),
+        Err(fault) if fault.sqlstate == sqlstate::LOCK_NOT_AVAILABLE => Ok(false),
         Err(fault) => Err(fault),
     }
 }

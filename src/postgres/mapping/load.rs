@@ -9,6 +9,7 @@ use crate::compare::common::{Form, form};
 use crate::dialect::Dialect;
 use crate::domain::pg_type::Column;
 use crate::domain::side::Side;
+use crate::domain::sqlstate::{self, class};
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::mapping::cells;
 use crate::postgres::mapping::form::across;
@@ -227,7 +228,10 @@ fn missing(
     error: tokio_postgres::Error,
 ) -> Result<Shape, (Side, tokio_postgres::Error)> {
     match error.as_db_error() {
-        Some(db) if db.code().code().starts_with("42") || db.code().code() == "3F000" => {
+        Some(db)
+            if db.code().code().starts_with(class::SYNTAX_OR_ACCESS)
+                || db.code().code() == sqlstate::INVALID_SCHEMA_NAME =>
+        {
             Ok(Err(format!(
                 "table {table} cannot be read on the {side}: {}; make it there, rename it there \
                  where it was renamed on the other side, or take it out of the migration: \

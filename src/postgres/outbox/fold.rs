@@ -15,6 +15,7 @@ use tokio_postgres::{Error, Row};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
+use crate::domain::sqlstate::class;
 use crate::postgres::outbox::claim::RowPlace;
 use crate::postgres::outbox::ranges::KeyOrder;
 use crate::postgres::outbox::settle::remove;
@@ -112,16 +113,15 @@ pub(super) async fn fold_window(
     client.batch_execute(end).await.map_err(said(client))?;
     match folded {
         // Keys that are no values of the key's types any more name no range.
-        Err(fault) if folding.order.is_some() && fault.sqlstate.starts_with(NO_VALUE) => {
+        Err(fault)
+            if folding.order.is_some() && fault.sqlstate.starts_with(class::DATA_EXCEPTION) =>
+        {
             let whole = Folding { order: None, ..folding.clone() };
             Box::pin(fold_window(client, &whole, part, window)).await
         }
         folded => folded,
     }
 }
-
-/// What a text is told by that is no value of a type.
-const NO_VALUE: &str = "22";
 
 async fn fold(
     client: &Lease,

@@ -5,12 +5,11 @@
 use std::time::Duration;
 
 use crate::domain::fault::SqlFault;
+use crate::domain::sqlstate;
 use crate::postgres::outbox::claim::RowPlace;
 use crate::postgres::outbox::{place_of, said};
 use crate::postgres::pool::Lease;
 
-/// `character_not_in_repertoire`: what the server says of such bytes.
-const NOT_UTF8: &str = "22021";
 /// Rows that are set aside at once.
 const ROWS_MAX: i64 = 1000;
 /// Rows whose keys both sides are asked for in one go: each is a question of its own.
@@ -24,7 +23,7 @@ const UTF8_IN_HEX: &str = "^([0-7].|(c[2-9a-f]|d.)[89ab].|e0[ab].[89ab].|e[1-9ab
 
 /// Whether a statement has failed for such bytes.
 pub fn is_unreadable(fault: &SqlFault) -> bool {
-    fault.sqlstate == NOT_UTF8
+    fault.sqlstate == sqlstate::CHARACTER_NOT_IN_REPERTOIRE
 }
 
 /// SQL that is true of a key of the outbox that cannot be sent.

@@ -11,14 +11,15 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::domain::fault::SqlFault;
+use crate::domain::sqlstate;
 use crate::ports::reconcile::{OutboxSize, Upkeep};
 use crate::postgres::outbox::{Outbox, place_of, said};
 use crate::postgres::pool::Lease;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
+use crate::postgres::session::fault::sqlstate_of;
 
 /// What the upkeep needs to know.
 #[derive(Debug, Clone)]
@@ -165,7 +166,7 @@ impl OutboxUpkeep {
                 other => other.map(|_| false),
             },
             // Somebody uses it: another time.
-            Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => Ok(false),
+            Err(error) if sqlstate_of(&error) == sqlstate::LOCK_NOT_AVAILABLE => Ok(false),
             Err(error) => Err(said(client)(error)),
         };
         if !matches!(ended, Ok(true)) {
@@ -221,7 +222,7 @@ async fn execute(
 ) -> Result<u64, SqlFault> {
     for _ in 1..ATTEMPTS {
         match client.execute(sql, params).await {
-            Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {}
+            Err(error) if sqlstate_of(&error) == sqlstate::SERIALIZATION_FAILURE => {}
             done => return done.map_err(said(client)),
         }
     }

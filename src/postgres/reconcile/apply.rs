@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::sqlstate;
 use crate::postgres::pool::Lease;
+use crate::postgres::session::fault::sqlstate_of;
 use futures_util::future::join_all;
 use tokio_postgres::types::ToSql;
 
@@ -220,7 +222,7 @@ async fn run(
                 }
             }
             // After the first error the rest only say that the transaction is aborted.
-            Err(error) if error.code().is_some_and(|code| code.code() == "25P02") => {}
+            Err(error) if sqlstate_of(&error) == sqlstate::IN_FAILED_SQL_TRANSACTION => {}
             Err(error) => {
                 first.get_or_insert_with(|| on(side)(error));
             }

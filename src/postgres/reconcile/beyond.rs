@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 
+use crate::domain::sqlstate::class;
 use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
@@ -15,8 +16,6 @@ use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::{Reconciler, Report};
 
 const RETIRED: &str = "SELECT table_id FROM segue.retired_table WHERE table_id = ANY ($1)";
-/// What a value is told by that its type does not have: out of range, no such label.
-const NO_VALUE: &str = "22";
 
 /// How a side answers to a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,5 +126,5 @@ impl Reconciler {
 }
 
 fn is_no_value(error: &Error) -> bool {
-    error.code().is_some_and(|state| state.code().starts_with(NO_VALUE))
+    error.code().is_some_and(|state| state.code().starts_with(class::DATA_EXCEPTION))
 }

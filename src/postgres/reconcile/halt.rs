@@ -6,6 +6,7 @@ use tokio_postgres::Error;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
+use crate::domain::sqlstate::{self, class};
 use crate::failpoint::Lost;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::session::fault;
@@ -62,18 +63,25 @@ pub fn of_fault(fault: SqlFault) -> Halt {
     let state = fault.sqlstate.as_str();
     match state {
         _ if fault::ends_session(&fault) => Halt::Away(fault),
-        // 40003: the commit's outcome is unknown. Reconciling again settles it either way.
-        "40001" | "40P01" | "40003" | "55P03" | "25P02" => Halt::Again(fault),
-        "23505" | "23P01" => Halt::Unique(fault),
-        "23503" => Halt::ForeignKey(fault),
-        "57014" => Halt::Late,
-        "25006" => Halt::Away(fault),
+        // Where the commit's outcome is unknown, reconciling again settles it either way.
+        sqlstate::SERIALIZATION_FAILURE
+        | sqlstate::DEADLOCK_DETECTED
+        | sqlstate::STATEMENT_COMPLETION_UNKNOWN
+        | sqlstate::LOCK_NOT_AVAILABLE
+        | sqlstate::IN_FAILED_SQL_TRANSACTION => Halt::Again(fault),
+        sqlstate::UNIQUE_VIOLATION | sqlstate::EXCLUSION_VIOLATION => Halt::Unique(fault),
+        sqlstate::FOREIGN_KEY_VIOLATION => Halt::ForeignKey(fault),
+        sqlstate::QUERY_CANCELED => Halt::Late,
+        sqlstate::READ_ONLY_SQL_TRANSACTION => Halt::Away(fault),
         // "cached plan must not change result type", in whatever language the server says it.
-        "0A000" | "42703" | "42P01" | "42804" => Halt::Stale(fault),
-        "42501" => Halt::Table(fault.to_string()),
+        sqlstate::FEATURE_NOT_SUPPORTED
+        | sqlstate::UNDEFINED_COLUMN
+        | sqlstate::UNDEFINED_TABLE
+        | sqlstate::DATATYPE_MISMATCH => Halt::Stale(fault),
+        sqlstate::INSUFFICIENT_PRIVILEGE => Halt::Table(fault.to_string()),
         // Out of memory may be one row's doing; the rest of these classes is the server's state.
-        "53200" => Halt::Set(fault.to_string()),
-        _ if ["08", "53", "57", "58"].iter().any(|class| state.starts_with(class)) => {
+        sqlstate::OUT_OF_MEMORY => Halt::Set(fault.to_string()),
+        _ if class::OF_CIRCUMSTANCES.iter().any(|class| state.starts_with(class)) => {
             Halt::Away(fault)
         }
         _ => Halt::Set(fault.to_string()),
@@ -91,7 +99,13 @@ pub fn of_reading(error: Error, side: Side) -> Halt {
 
 /// SQLSTATEs that speak of a value, or of a cast that is not there.
 pub fn is_of_values(code: &str) -> bool {
-    code.starts_with("22") || matches!(code, "42846" | "42883" | "54000")
+    code.starts_with(class::DATA_EXCEPTION)
+        || matches!(
+            code,
+            sqlstate::CANNOT_COERCE
+                | sqlstate::UNDEFINED_FUNCTION
+                | sqlstate::PROGRAM_LIMIT_EXCEEDED
+        )
 }
 
 /// [`classify`] for `map_err`.

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use tokio_postgres::error::SqlState;
-
 use crate::domain::fault::SqlFault;
 use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
+use crate::domain::sqlstate;
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
 use crate::postgres::capture::Refusal;
 use crate::postgres::mapping::load::{self, IgnoredColumns, Shape};
 use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::session::fault::sqlstate_of;
 use crate::postgres::session::settings::{BEGIN_LOOK, LOOK_SILENCE};
 
 const AS_REPLICA: &str = "SET LOCAL session_replication_role = replica";
@@ -150,7 +150,7 @@ async fn rights(
 async fn as_replica(shadow: &Lease, tables: &[TableName]) -> Result<Option<Refusal>, SqlFault> {
     let Some(table) = tables.first() else { return Ok(None) };
     let Err(error) = shadow.batch_execute(AS_REPLICA).await else { return Ok(None) };
-    if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+    if sqlstate_of(&error) != sqlstate::INSUFFICIENT_PRIVILEGE {
         return Err(said(shadow)(error));
     }
     // The transaction is aborted: what comes after begins anew.

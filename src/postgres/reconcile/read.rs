@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 use crate::postgres::mapping::image::Image;
 use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::pool::Lease;
@@ -16,6 +16,7 @@ use crate::postgres::reconcile::halt::{Halt, of_fault, of_reading, on};
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::select::{Wanted, by_keys, counts_columns, is_guarded};
 use crate::postgres::session::Prepared;
+use crate::postgres::session::fault::sqlstate_of;
 
 /// The keys of one table in a set.
 #[derive(Debug, Clone)]
@@ -102,8 +103,8 @@ async fn read_table(
     let (known, counts) = (table.shape.columns(role), counts_columns(&table.shape, role));
     let guarded = is_guarded(&table.shape, role, wanted);
     let compared = width > known.len();
-    let failed = |error: tokio_postgres::Error| match error.code() {
-        Some(code) if guarded && *code == SqlState::DIVISION_BY_ZERO => Halt::Large,
+    let failed = |error: tokio_postgres::Error| match sqlstate_of(&error) {
+        sqlstate::DIVISION_BY_ZERO if guarded => Halt::Large,
         _ if compared => of_reading(error, side),
         _ => on(error),
     };

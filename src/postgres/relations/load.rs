@@ -12,13 +12,14 @@ use crate::domain::reach::{
     Body, Catalogue, Function, Named, OnWrite, OwnPath, Relation, RelationKind, SYSTEM,
 };
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 use crate::domain::table::TableName;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::settings::LOOK_SILENCE;
 use crate::statement::names;
 
 /// Segue's tables are not there yet: nothing is of the migration.
-const ABSENT: [&str; 2] = ["42P01", "3F000"];
+const ABSENT: [&str; 2] = [sqlstate::UNDEFINED_TABLE, sqlstate::INVALID_SCHEMA_NAME];
 
 /// Arguments of a function whose signature is not asked for.
 const ANY_ARGUMENTS: (usize, usize) = (0, usize::MAX);

@@ -10,9 +10,7 @@ use crate::dialect::Dialect;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
-
-/// `insufficient_privilege`.
-const INSUFFICIENT_PRIVILEGE: &str = "42501";
+use crate::domain::sqlstate;
 
 /// Whether a role lacks some of it.
 ///
@@ -79,7 +77,7 @@ pub async fn admit_callers(
 
 /// A fault of something of segue's own in a session of callers, whose role lacks the right to it.
 pub fn not_admitted(fault: SqlFault) -> SqlFault {
-    if fault.sqlstate != INSUFFICIENT_PRIVILEGE {
+    if fault.sqlstate != sqlstate::INSUFFICIENT_PRIVILEGE {
         return fault;
     }
     let hint = "the role of callers' statements may not call segue's functions: run `segue init`";

@@ -1,8 +1,8 @@
 //! What can go wrong while segue's schema or its triggers are put in place.
 
-use tokio_postgres::error::SqlState;
-
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
+use crate::postgres::session::fault::sqlstate_of;
 
 /// A failure to set a database up, with the way out.
 #[derive(Debug, thiserror::Error)]
@@ -101,12 +101,12 @@ impl SetupError {
         move |source| Self::Database { side, source }
     }
 
-    /// The SQLSTATE, where a database spoke.
-    pub fn sqlstate(&self) -> Option<&SqlState> {
+    /// The SQLSTATE; empty where no database spoke.
+    pub fn sqlstate(&self) -> &str {
         match self {
-            Self::Database { source, .. } => source.code(),
-            Self::Privilege { .. } => Some(&SqlState::INSUFFICIENT_PRIVILEGE),
-            _ => None,
+            Self::Database { source, .. } => sqlstate_of(source),
+            Self::Privilege { .. } => sqlstate::INSUFFICIENT_PRIVILEGE,
+            _ => "",
         }
     }
 }

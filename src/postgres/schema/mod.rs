@@ -8,12 +8,13 @@ mod migrations;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient, Transaction};
 
 use crate::dialect::Dialect;
 use crate::domain::side::Side;
 
+use crate::domain::sqlstate;
+use crate::postgres::session::fault::sqlstate_of;
 pub use callers::{admit_callers, callers_lack, not_admitted};
 pub use error::SetupError;
 pub use grants::{GrantParams, always_for, grants, membership};
@@ -108,12 +109,12 @@ pub async fn migrate(
                 lock = (lock * 2).min(PATIENCE);
             }
             Err(SetupError::Database { source, .. })
-                if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
+                if sqlstate_of(&source) == sqlstate::INSUFFICIENT_PRIVILEGE =>
             {
                 return Err(privilege(client, side, &source).await);
             }
             Err(SetupError::Database { source, .. })
-                if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) =>
+                if sqlstate_of(&source) == sqlstate::LOCK_NOT_AVAILABLE =>
             {
                 let waited_ms = begun.elapsed().as_millis();
                 let holders = holders(client, side, None).await?;
@@ -238,15 +239,15 @@ async fn schema_exists<C: GenericClient>(client: &C) -> Result<bool, tokio_postg
 /// where no advisory lock holds it off.
 fn may_retry(error: &SetupError) -> bool {
     let retryable = [
-        SqlState::T_R_SERIALIZATION_FAILURE,
-        SqlState::T_R_DEADLOCK_DETECTED,
-        SqlState::LOCK_NOT_AVAILABLE,
-        SqlState::UNIQUE_VIOLATION,
-        SqlState::DUPLICATE_TABLE,
-        SqlState::DUPLICATE_SCHEMA,
-        SqlState::DUPLICATE_OBJECT,
+        sqlstate::SERIALIZATION_FAILURE,
+        sqlstate::DEADLOCK_DETECTED,
+        sqlstate::LOCK_NOT_AVAILABLE,
+        sqlstate::UNIQUE_VIOLATION,
+        sqlstate::DUPLICATE_TABLE,
+        sqlstate::DUPLICATE_SCHEMA,
+        sqlstate::DUPLICATE_OBJECT,
     ];
-    error.sqlstate().is_some_and(|state| retryable.contains(state))
+    retryable.contains(&error.sqlstate())
 }
 
 /// Who changes a table, or any of segue's where none is given: processes and what they do.

@@ -8,14 +8,7 @@ use crate::dialect::CANCELED_WITHOUT_REASON;
 use crate::domain::fault::{FaultKind, Outcome, Routine, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
-
-/// A write reached a read-only session or a standby.
-pub const READ_ONLY: &str = "25006";
-/// The statement was cancelled, by its timeout or by a request.
-pub const CANCELED: &str = "57014";
-/// What CockroachDB says of a statement that somebody cancelled.
-/// CockroachDB does not know whether the statement was committed.
-const COMPLETION_UNKNOWN: &str = "40003";
+use crate::domain::sqlstate::{self, class};
 
 /// A fault from an error of the driver. `sent` says whether the statement may have
 /// reached the server: only a statement that surely has not is `Unavailable`.
@@ -46,8 +39,8 @@ fn from_db_error(db: &DbError, side: Side, sent: bool) -> SqlFault {
     if let Some(ErrorPosition::Original(position)) = db.position() {
         fault.position = *position;
     }
-    fault.retryable = is_retryable(db.code()) || fault.kind == FaultKind::Unavailable;
-    if code == COMPLETION_UNKNOWN || fault.kind == FaultKind::ConnectionLost {
+    fault.retryable = is_retryable(code) || fault.kind == FaultKind::Unavailable;
+    if code == sqlstate::STATEMENT_COMPLETION_UNKNOWN || fault.kind == FaultKind::ConnectionLost {
         fault.outcome = Outcome::Unknown;
     }
     fault
@@ -57,16 +50,33 @@ fn from_db_error(db: &DbError, side: Side, sent: bool) -> SqlFault {
 /// there is no connection, afterwards that it was lost.
 fn kind_of(code: &str, db: &DbError, sent: bool) -> FaultKind {
     match code {
-        CANCELED if was_asked_for(db.message()) => FaultKind::Cancelled,
-        CANCELED => FaultKind::DeadlineExceeded,
-        "57P01" | "57P02" | "57P04" | "57P05" if sent => FaultKind::ConnectionLost,
+        sqlstate::QUERY_CANCELED if was_asked_for(db.message()) => FaultKind::Cancelled,
+        sqlstate::QUERY_CANCELED => FaultKind::DeadlineExceeded,
+        sqlstate::ADMIN_SHUTDOWN
+        | sqlstate::CRASH_SHUTDOWN
+        | sqlstate::DATABASE_DROPPED
+        | sqlstate::IDLE_SESSION_TIMEOUT
+            if sent =>
+        {
+            FaultKind::ConnectionLost
+        }
         // Limits of an idle transaction and of a whole one: the session is gone as well.
-        "25P03" | "25P04" if sent => FaultKind::ConnectionLost,
-        "25P03" | "25P04" => FaultKind::Unavailable,
+        sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT | sqlstate::TRANSACTION_TIMEOUT if sent => {
+            FaultKind::ConnectionLost
+        }
+        sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT | sqlstate::TRANSACTION_TIMEOUT => {
+            FaultKind::Unavailable
+        }
         // 08P01 also is how a server refuses a parameter's bytes; the session goes on then.
-        _ if code.starts_with("08") && !ends_the_session(db) => FaultKind::Database,
-        _ if code.starts_with("08") && sent => FaultKind::ConnectionLost,
-        _ if !sent && (code.starts_with("08") || code.starts_with("57P") || code == "53300") => {
+        _ if code.starts_with(class::CONNECTION_EXCEPTION) && !ends_the_session(db) => {
+            FaultKind::Database
+        }
+        _ if code.starts_with(class::CONNECTION_EXCEPTION) && sent => FaultKind::ConnectionLost,
+        _ if !sent
+            && (code.starts_with(class::CONNECTION_EXCEPTION)
+                || code.starts_with(class::SHUTDOWN)
+                || code == sqlstate::TOO_MANY_CONNECTIONS) =>
+        {
             FaultKind::Unavailable
         }
         _ => FaultKind::Database,
@@ -84,8 +94,8 @@ fn ends_the_session(db: &DbError) -> bool {
     !matches!(db.parsed_severity(), Some(Severity::Error))
 }
 
-fn is_retryable(code: &SqlState) -> bool {
-    *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED
+fn is_retryable(code: &str) -> bool {
+    matches!(code, sqlstate::SERIALIZATION_FAILURE | sqlstate::DEADLOCK_DETECTED)
 }
 
 fn from_driver(error: &tokio_postgres::Error, side: Side, sent: bool) -> SqlFault {
@@ -109,6 +119,11 @@ fn from_driver(error: &tokio_postgres::Error, side: Side, sent: bool) -> SqlFaul
     }
 }
 
+/// What the server calls an error; empty where it was not the server that spoke.
+pub fn sqlstate_of(error: &tokio_postgres::Error) -> &str {
+    error.code().map_or("", SqlState::code)
+}
+
 /// The statement was surely not sent.
 pub fn unavailable(side: Side, reason: Reason, message: impl Into<String>) -> SqlFault {
     SqlFault::new(FaultKind::Unavailable, reason, message).on(side).retryable()
@@ -122,7 +137,7 @@ pub fn ends_session(fault: &SqlFault) -> bool {
 /// A read that would have written: the session is read-only, and the way out is `Execute`.
 #[must_use]
 pub fn as_refused_write(mut fault: SqlFault) -> SqlFault {
-    if fault.sqlstate == READ_ONLY {
+    if fault.sqlstate == sqlstate::READ_ONLY_SQL_TRANSACTION {
         fault.kind = FaultKind::Refused;
         fault.reason = Reason::RefusedWriteInQuery;
         fault.message = format!("a query would have written: {}", fault.message);

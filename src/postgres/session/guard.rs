@@ -8,9 +8,9 @@
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::fault::READ_ONLY;
 use super::{ServerFacts, Session};
 use crate::domain::fault::{Outcome, SqlFault};
+use crate::domain::sqlstate;
 
 const PUT_ON: &str = "SET default_transaction_read_only = on";
 
@@ -60,7 +60,7 @@ pub(in crate::postgres) fn kept_off(
     cause: SqlFault,
     found: &SqlFault,
 ) -> Option<SqlFault> {
-    let guarded = session.is_guarded() && found.sqlstate == READ_ONLY;
+    let guarded = session.is_guarded() && found.sqlstate == sqlstate::READ_ONLY_SQL_TRANSACTION;
     guarded.then_some(SqlFault { outcome: Outcome::NotApplied, retryable: true, ..cause })
 }
 

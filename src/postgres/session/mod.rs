@@ -33,6 +33,7 @@ use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::pg_type::{Column, PgType};
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 use cancel::Canceller;
 use driver::Watch;
 use settings::Purpose;
@@ -313,7 +314,9 @@ impl Session {
         {
             fault.message = format!("{}: {last_words}", fault.message);
         }
-        if self.facts.dialect.fences_by_mark() && fault.sqlstate == fault::READ_ONLY {
+        if self.facts.dialect.fences_by_mark()
+            && fault.sqlstate == sqlstate::READ_ONLY_SQL_TRANSACTION
+        {
             // Its look has failed: it asks again before it is used.
             self.set_share(None);
         }

@@ -17,6 +17,7 @@ use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reason::Reason;
+use crate::domain::sqlstate;
 use crate::failpoint::{FailPoint, FailPoints};
 use crate::ports::WriteRequest;
 use crate::postgres::pool::Pool;
@@ -24,8 +25,6 @@ use crate::postgres::session::{ServerFacts, Session};
 
 /// A ROLLBACK that takes longer waits for a statement, which is then cancelled.
 const ROLLBACK_GRACE: Duration = Duration::from_millis(500);
-/// `unique_violation`.
-const DUPLICATE: &str = "23505";
 
 /// BEGIN and the announcement, for this transaction only.
 pub(super) fn begin_sql(modes: &str, write_id: WriteId) -> String {
@@ -202,7 +201,7 @@ async fn failure(
         fault.retryable = true;
         return End::Failed(fault);
     }
-    let key_known = kind == StepKind::Key && fault.sqlstate == DUPLICATE;
+    let key_known = kind == StepKind::Key && fault.sqlstate == sqlstate::UNIQUE_VIOLATION;
     match rolled_back(session, fault).await {
         End::Failed(_) if key_known => End::KeyKnown,
         end => end,

@@ -8,6 +8,7 @@ use crate::domain::fault::{FaultKind, Routine, SqlFault};
 use crate::domain::pg_type::PgType;
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 use crate::domain::value::Value;
 use crate::postgres::session::param::RawParam;
 use crate::postgres::session::{Prepared, Session};
@@ -111,12 +112,14 @@ fn bind(
 pub(super) fn is_stale(fault: &SqlFault) -> bool {
     match fault.sqlstate.as_str() {
         // `invalid_sql_statement_name`: somebody deallocated it.
-        "26000" => true,
+        sqlstate::INVALID_SQL_STATEMENT_NAME => true,
         // Messages are translated, names of functions are not; CockroachDB has no other language.
-        "0A000" => fault.routine == Routine::Revalidates || fault.message.contains("cached plan"),
+        sqlstate::FEATURE_NOT_SUPPORTED => {
+            fault.routine == Routine::Revalidates || fault.message.contains("cached plan")
+        }
         // A type was dropped and made again under another object id. Internal errors are not
         // translated.
-        "XX000" => fault.message.starts_with("cache lookup failed for type"),
+        sqlstate::INTERNAL_ERROR => fault.message.starts_with("cache lookup failed for type"),
         _ => false,
     }
 }
@@ -125,7 +128,14 @@ pub(super) fn is_stale(fault: &SqlFault) -> bool {
 /// since. Prepared anew it says so for good, or works.
 pub(super) fn may_be_outdated(fault: &SqlFault) -> bool {
     // A type, function, column or table that no longer fits.
-    is_stale(fault) || ["42804", "42883", "42703", "42P01"].contains(&fault.sqlstate.as_str())
+    is_stale(fault)
+        || [
+            sqlstate::DATATYPE_MISMATCH,
+            sqlstate::UNDEFINED_FUNCTION,
+            sqlstate::UNDEFINED_COLUMN,
+            sqlstate::UNDEFINED_TABLE,
+        ]
+        .contains(&fault.sqlstate.as_str())
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::domain::call::CallContext;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 use crate::postgres::pool::Lease;
 use crate::postgres::pool::reset::give_back;
 use crate::postgres::session::Session;
@@ -112,7 +113,7 @@ pub(super) async fn supervised<T>(
 
 /// The server's 57014 in the words of who asked for it; any other fault as it is.
 fn cancelled_by(stop: Stop, found: SqlFault, side: Side) -> SqlFault {
-    if found.sqlstate != fault::CANCELED {
+    if found.sqlstate != sqlstate::QUERY_CANCELED {
         return found;
     }
     SqlFault { sqlstate: found.sqlstate, outcome: found.outcome, ..stop.fault(side) }

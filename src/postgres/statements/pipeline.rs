@@ -26,8 +26,8 @@ use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::pg_type::Column;
 use crate::domain::reason::Reason;
+use crate::domain::sqlstate;
 use crate::postgres::fence::mark;
-use crate::postgres::session::fault::CANCELED;
 use crate::postgres::session::guard::{self, access_of};
 use crate::postgres::session::{ServerFacts, Session};
 
@@ -171,7 +171,7 @@ pub(super) async fn supervised_run(
     };
     let mut ran = supervised(session, work, stop).await?;
     if let (Some(by), Some((_, fault))) = (stopped_by.get(), &mut ran.failed)
-        && fault.sqlstate == CANCELED
+        && fault.sqlstate == sqlstate::QUERY_CANCELED
     {
         let sqlstate = std::mem::take(&mut fault.sqlstate);
         *fault = SqlFault { sqlstate, ..by.fault(session.side()) };

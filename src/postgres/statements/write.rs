@@ -18,6 +18,7 @@ use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reason::Reason;
+use crate::domain::sqlstate;
 use crate::failpoint::FailPoint;
 use crate::ports::WriteRequest;
 use crate::postgres::fence::mark;
@@ -27,8 +28,6 @@ use crate::postgres::session::param::RawParam;
 use crate::postgres::session::{fault, guard, sync_batching};
 use crate::value::Parameter;
 
-/// `serialization_failure`.
-const CONFLICT: &str = "40001";
 /// CockroachDB makes a statement again by itself that met another transaction, where nothing stands
 /// before it. With the look at the epoch there something does: so it is made again from here, so
 /// many times at most.
@@ -72,7 +71,8 @@ async fn run(pool: &Pool, request: WriteRequest) -> Result<WriteAnswer, SqlFault
             pool.failpoints().reach(FailPoint::BeforeAnswer).await;
             return answer;
         };
-        let conflict = fault.sqlstate == CONFLICT && fault.outcome == Outcome::NotApplied;
+        let conflict = fault.sqlstate == sqlstate::SERIALIZATION_FAILURE
+            && fault.outcome == Outcome::NotApplied;
         if !(made_again && conflict) || conflicts == CONFLICTS_MAX {
             return answer;
         }

@@ -4,6 +4,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 use crate::domain::fault::SqlFault;
+use crate::domain::sqlstate;
 use crate::postgres::session::Session;
 
 /// Asks in a transaction that is open, each question under a savepoint.
@@ -62,7 +63,7 @@ impl<'a> Asker<'a> {
             Ok(()) => Some(true),
             Err(error) => match error.as_db_error().map(|db| db.code().code()) {
                 None => return Err(self.fault(error)),
-                Some("42501") => Some(false),
+                Some(sqlstate::INSUFFICIENT_PRIVILEGE) => Some(false),
                 Some(_) => None,
             },
         };

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::{Side, Sides};
+use crate::domain::sqlstate::class;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::capture::refusal;
 use crate::postgres::catalog;
@@ -136,7 +137,10 @@ fn readable<T>(
 ) -> Result<Option<T>, SqlFault> {
     match read {
         Ok(read) => Ok(Some(read)),
-        Err(fault) if fault.sqlstate.starts_with("42") || fault.sqlstate.starts_with("0A") => {
+        Err(fault)
+            if fault.sqlstate.starts_with(class::SYNTAX_OR_ACCESS)
+                || fault.sqlstate.starts_with(class::FEATURE_NOT_SUPPORTED) =>
+        {
             found.push(Finding::new(Code::Unreadable, side, fault.to_string()));
             Ok(None)
         }

@@ -4,6 +4,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::domain::key::KeyValues;
 use crate::domain::key_range::KeyRange;
+use crate::domain::sqlstate::{self, class};
 use crate::postgres::mapping::table::Role;
 use crate::postgres::reconcile::halt::{Halt, is_of_values, on};
 use crate::postgres::reconcile::session::Transaction;
@@ -80,7 +81,9 @@ impl Verifier {
 
 /// SQLSTATEs that some row may be the reason of: a value, a limit that it passes, damaged data.
 fn is_of_some_row(code: &str) -> bool {
-    let damaged = code.starts_with("XX") || code.starts_with("54") || code == "53200";
+    let damaged = code.starts_with(class::INTERNAL_ERROR)
+        || code.starts_with(class::PROGRAM_LIMIT_EXCEEDED)
+        || code == sqlstate::OUT_OF_MEMORY;
     is_of_values(code) || damaged
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::domain::key::KeyValues;
+use crate::domain::sqlstate;
 use crate::postgres::mapping::image::Image;
 use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::reconcile::halt::{Halt, is_of_values, of_fault, on};
@@ -33,7 +34,8 @@ pub(super) type Rows = Vec<Reading>;
 
 /// The bytes of a text are none in the encoding of the session: nothing that a key of the other
 /// side could be the reason for.
-const UNDECODABLE: [&str; 2] = ["22021", "22P05"];
+const UNDECODABLE: [&str; 2] =
+    [sqlstate::CHARACTER_NOT_IN_REPERTOIRE, sqlstate::UNTRANSLATABLE_CHARACTER];
 
 // === impl Reading ===
 

@@ -13,8 +13,10 @@ use crate::domain::call::{Idempotency, WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reason::Reason;
+use crate::domain::sqlstate;
 use crate::postgres::schema;
 use crate::postgres::session::Session;
+use encoding::Unreadable;
 
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 255;
@@ -22,7 +24,8 @@ const KEY_BYTES_MAX: usize = 255;
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
 /// `undefined_table`, `undefined_function`, `invalid_schema_name`.
-const ABSENT: [&str; 3] = ["42P01", "42883", "3F000"];
+const ABSENT: [&str; 3] =
+    [sqlstate::UNDEFINED_TABLE, sqlstate::UNDEFINED_FUNCTION, sqlstate::INVALID_SCHEMA_NAME];
 
 /// What is known of a key.
 #[derive(Debug)]
@@ -164,7 +167,9 @@ pub(super) async fn insert_again(
     session.batch_execute("ROLLBACK").await.map_err(lost)?;
     match inserted {
         Ok(_) => Ok(Seen::Nothing),
-        Err(fault) if fault.sqlstate == "23505" => look_up(session, idempotency).await,
+        Err(fault) if fault.sqlstate == sqlstate::UNIQUE_VIOLATION => {
+            look_up(session, idempotency).await
+        }
         Err(fault) => Err(fault),
     }
 }
