@@ -21,8 +21,12 @@ const FILES: [&str; 6] = [
     "google/rpc/error_details.proto",
 ];
 
+/// What is kept in `segue.idempotency`, of which no client knows.
+const KEPT: (&str, &str) = ("answer.proto", "src/postgres/statements/idempotency");
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed={}", KEPT.1);
     println!("cargo:rustc-env=BUILD_COMMIT={}", commit());
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
@@ -33,6 +37,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".segue.v1")
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;
+    let kept = protox::compile([KEPT.0], [KEPT.1])?;
+    tonic_prost_build::configure()
+        .bytes(".segue.kept.Item.cells")
+        .emit_rerun_if_changed(false)
+        .compile_fds(kept)?;
     Ok(())
 }
 

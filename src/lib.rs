@@ -14,8 +14,8 @@
 //!   connection strings; places where tests end the process; SQL analysed; values read and written
 //! - [`domain`]: the words of a migration as types
 //!
-//! [`telemetry`] is a leaf that any of them may use. Only [`grpc`] knows tonic and prost;
-//! only [`postgres`] knows tokio-postgres.
+//! [`telemetry`] is a leaf that any of them may use. Only [`grpc`] knows tonic, and
+//! prost but for what [`postgres`] keeps with idempotency keys; only [`postgres`] knows tokio-postgres.
 
 pub mod app;
 pub mod cli;

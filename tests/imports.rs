@@ -26,7 +26,7 @@ const KEPT_TO: [(&str, &[&str]); 12] = [
     ("tonic_prost", &["grpc", "app", "cli"]),
     ("tonic_reflection", &["grpc", "app", "cli"]),
     ("tonic_types", &["grpc", "app", "cli"]),
-    ("prost", &["grpc", "app", "cli"]),
+    ("prost", &["grpc", "app", "cli", "postgres"]),
     ("prost_types", &["grpc", "app", "cli"]),
     ("pg_query", &["statement"]),
     ("anyhow", &["cli", "main"]),

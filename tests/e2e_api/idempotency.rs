@@ -40,6 +40,31 @@ async fn a_key_works_across_sidecars_and_survives_their_end() {
     assert_eq!(bench.notes().await, ["1|a", "2|b", "9|x"]);
 }
 
+/// As after an update of the program, while keys of the version before are remembered.
+#[tokio::test]
+async fn an_answer_that_another_version_has_kept_is_refused_and_never_misread() {
+    let mut bench = Bench::new("").await;
+    let insert = keyed("INSERT INTO note VALUES (1, 'a') RETURNING id", "k");
+    bench.sql.execute(insert.clone()).await.unwrap();
+    // Format 1: its number, the write's id, one item, its rows, and what no decoder asked for.
+    let old = format!("\\x01{:032x}{:08x}{:016x}{:08x}{:08x}{:08x}", 7, 1, 1, 0, 0, 0);
+    for (kept, code, says) in [
+        (old.as_str(), Code::FailedPrecondition, "format 1, of another version"),
+        ("\\x03ff", Code::FailedPrecondition, "format 3, of another version"),
+        ("\\x0207", Code::Internal, "is damaged"),
+        ("\\x", Code::Internal, "is damaged"),
+    ] {
+        bench.pair.source.run(&format!("UPDATE segue.idempotency SET response = '{kept}'")).await;
+        let status = bench.sql.execute(insert.clone()).await.unwrap_err();
+        assert_eq!(status.code(), code, "{kept}: {status:?}");
+        assert!(status.message().contains(says), "{kept}: {status:?}");
+        let detail = detail(&status);
+        assert_eq!(detail.reason, "idempotency.response");
+        assert_eq!(detail.outcome(), proto::Outcome::Applied, "{kept}");
+    }
+    assert_eq!(bench.notes().await, ["1|a"]);
+}
+
 #[tokio::test]
 async fn concurrent_duplicates_through_two_sidecars_have_one_effect() {
     let bench = Bench::new("").await;

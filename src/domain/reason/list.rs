@@ -128,7 +128,8 @@ reasons! {
     IdempotencyExpired "idempotency.expired" "the key expired while the call ran" "try again";
     IdempotencyNoSchema "idempotency.no_schema" "segue's table of keys is not there"
         "run segue init, or send the call without a key";
-    IdempotencyResponse "idempotency.response" "the answer that was kept with the key cannot be read" "report it";
+    IdempotencyResponse "idempotency.response" "the write was applied, and the answer that was kept with its key cannot be read: another version of segue has kept it, or it is damaged"
+        "do not send the write again; read what it wrote";
     #! "Transactions"
     TransactionNotFound "transaction.not_found" "there is no such transaction: it was ended, was idle or open for too long, or belongs to another sidecar"
         "begin a new transaction";

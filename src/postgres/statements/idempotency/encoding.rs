@@ -1,170 +1,143 @@
 //! The answer to a write as bytes, to be given again.
 //!
-//! A version byte, then lengths and numbers big-endian. Types are kept by name and shape,
-//! because a replay may come from the other database, which numbers them differently.
+//! A byte with the number of the format, then `answer.proto` with its length before it. An answer
+//! in another format is not guessed at: the write is done, and the caller is told that.
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes};
+use prost::Message;
 
 use crate::domain::answer::RowBatch;
 use crate::domain::call::WriteItem;
 use crate::domain::key::WriteId;
 use crate::domain::pg_type::{Column, PgType, TypeKind};
+use kept::r#type::Kind;
 
-const VERSION: u8 = 1;
-/// Types nest by array, domain and field; deeper ones are not believed.
-const DEPTH_MAX: u32 = 32;
+/// What `build.rs` makes of `answer.proto`.
+mod kept {
+    #![allow(unreachable_pub, missing_docs, clippy::all, clippy::pedantic)]
+
+    include!(concat!(env!("OUT_DIR"), "/segue.kept.rs"));
+}
+
+/// Format 1 was written by hand, in sidecars before version 1.0.
+const FORMAT: u8 = 2;
+
+/// Why bytes are no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// Another version of segue has written them.
+    Format(u8),
+    /// They are not what was written.
+    Damaged,
+}
 
 /// Bytes that [`decode`] reads.
 pub(super) fn encode(write_id: WriteId, items: &[WriteItem]) -> Vec<u8> {
-    let mut out = vec![VERSION];
-    out.put_u128(write_id.0);
-    put_length(&mut out, items.len());
-    for item in items {
-        out.put_u64(item.affected_rows);
-        put_length(&mut out, item.columns.len());
-        for column in &*item.columns {
-            put_text(&mut out, &column.name);
-            put_type(&mut out, &column.ty);
-            out.put_i32(column.type_modifier);
-            out.put_u32(column.table_oid.unwrap_or(0));
-            out.put_i16(column.column_id.unwrap_or(0));
-        }
-        out.put_u32(item.rows.row_count());
-        put_length(&mut out, item.rows.cells().len());
-        out.put_slice(item.rows.cells());
-    }
-    out
+    let write_id = write_id.0.to_be_bytes().to_vec();
+    let answer = kept::Answer { write_id, items: items.iter().map(of_item).collect() };
+    let mut bytes = vec![FORMAT];
+    bytes.extend(answer.encode_length_delimited_to_vec());
+    bytes
 }
 
-/// What [`encode`] wrote; `None` where it is not that.
-pub(super) fn decode(bytes: &[u8]) -> Option<(WriteId, Vec<WriteItem>)> {
-    let mut from = bytes;
-    if from.try_get_u8().ok()? != VERSION {
+/// What [`encode`] wrote.
+pub(super) fn decode(bytes: &[u8]) -> Result<(WriteId, Vec<WriteItem>), Unreadable> {
+    match bytes.split_first() {
+        Some((&FORMAT, message)) => answer(message).ok_or(Unreadable::Damaged),
+        Some((&format, _)) => Err(Unreadable::Format(format)),
+        None => Err(Unreadable::Damaged),
+    }
+}
+
+fn answer(mut message: &[u8]) -> Option<(WriteId, Vec<WriteItem>)> {
+    let length = prost::decode_length_delimiter(&mut message).ok()?;
+    if message.len() != length {
         return None;
     }
-    let write_id = WriteId(from.try_get_u128().ok()?);
-    let count = length(&mut from)?;
-    let mut items = Vec::new();
-    for _ in 0..count {
-        items.push(item(&mut from)?);
-    }
-    from.is_empty().then_some((write_id, items))
+    let answer = kept::Answer::decode(message).ok()?;
+    let write_id = WriteId(u128::from_be_bytes(answer.write_id.try_into().ok()?));
+    Some((write_id, answer.items.into_iter().map(item).collect::<Option<_>>()?))
 }
 
-fn item(from: &mut &[u8]) -> Option<WriteItem> {
-    let affected_rows = from.try_get_u64().ok()?;
-    let width = length(from)?;
-    let mut columns = Vec::new();
-    for _ in 0..width {
-        columns.push(Column {
-            name: text(from)?,
-            ty: Arc::new(pg_type(from, 0)?),
-            type_modifier: from.try_get_i32().ok()?,
-            table_oid: Some(from.try_get_u32().ok()?).filter(|&oid| oid != 0),
-            column_id: Some(from.try_get_i16().ok()?).filter(|&id| id != 0),
-        });
+fn of_item(item: &WriteItem) -> kept::Item {
+    kept::Item {
+        affected_rows: item.affected_rows,
+        columns: item.columns.iter().map(of_column).collect(),
+        row_count: item.rows.row_count(),
+        cells: item.rows.cells().clone(),
     }
-    let row_count = from.try_get_u32().ok()?;
-    let cells = take(from)?;
-    let rows =
-        RowBatch::from_packed(row_count, columns.len(), Bytes::copy_from_slice(cells)).ok()?;
-    Some(WriteItem { affected_rows, columns: columns.into(), rows })
 }
 
-fn put_type(out: &mut Vec<u8>, ty: &PgType) {
-    out.put_u32(ty.oid);
-    put_text(out, &ty.name);
-    put_text(out, &ty.schema);
-    match &ty.kind {
-        TypeKind::Simple => out.put_u8(0),
-        TypeKind::Dollars => out.put_u8(8),
-        TypeKind::Enum(labels) => {
-            out.put_u8(1);
-            put_length(out, labels.len());
-            labels.iter().for_each(|label| put_text(out, label));
-        }
-        TypeKind::Pseudo => out.put_u8(2),
-        TypeKind::Array(of) => put_inner(out, 3, of),
-        TypeKind::Range(of) => put_inner(out, 4, of),
-        TypeKind::Multirange(of) => put_inner(out, 5, of),
-        TypeKind::Domain(of) => put_inner(out, 6, of),
+fn item(item: kept::Item) -> Option<WriteItem> {
+    let columns: Vec<Column> = item.columns.into_iter().map(column).collect::<Option<_>>()?;
+    let rows = RowBatch::from_packed(item.row_count, columns.len(), item.cells).ok()?;
+    Some(WriteItem { affected_rows: item.affected_rows, columns: columns.into(), rows })
+}
+
+fn of_column(column: &Column) -> kept::Column {
+    kept::Column {
+        name: column.name.clone(),
+        r#type: Some(of_type(&column.ty)),
+        type_modifier: column.type_modifier,
+        table_oid: column.table_oid,
+        column_id: column.column_id.map(i32::from),
+    }
+}
+
+fn column(column: kept::Column) -> Option<Column> {
+    Some(Column {
+        name: column.name,
+        ty: pg_type(column.r#type?)?,
+        type_modifier: column.type_modifier,
+        table_oid: column.table_oid,
+        column_id: column.column_id.map(i16::try_from).transpose().ok()?,
+    })
+}
+
+fn of_type(ty: &PgType) -> kept::Type {
+    let boxed = |inner: &PgType| Box::new(of_type(inner));
+    let plain = |plain: kept::Plain| Kind::Plain(plain.into());
+    let kind = match &ty.kind {
+        TypeKind::Simple => plain(kept::Plain::Simple),
+        TypeKind::Pseudo => plain(kept::Plain::Pseudo),
+        TypeKind::Dollars => plain(kept::Plain::Dollars),
+        TypeKind::Enum(labels) => Kind::Enumeration(kept::Labels { labels: labels.clone() }),
+        TypeKind::Array(of) => Kind::Array(boxed(of)),
+        TypeKind::Range(of) => Kind::Range(boxed(of)),
+        TypeKind::Multirange(of) => Kind::Multirange(boxed(of)),
+        TypeKind::Domain(of) => Kind::Domain(boxed(of)),
         TypeKind::Composite(fields) => {
-            out.put_u8(7);
-            put_length(out, fields.len());
-            for (name, ty) in fields {
-                put_text(out, name);
-                put_type(out, ty);
-            }
+            let field = |(name, ty): &(String, Arc<PgType>)| kept::Field {
+                name: name.clone(),
+                r#type: Some(of_type(ty)),
+            };
+            Kind::Composite(kept::Fields { fields: fields.iter().map(field).collect() })
         }
-    }
-}
-
-fn put_inner(out: &mut Vec<u8>, tag: u8, inner: &PgType) {
-    out.put_u8(tag);
-    put_type(out, inner);
-}
-
-fn pg_type(from: &mut &[u8], depth: u32) -> Option<PgType> {
-    if depth > DEPTH_MAX {
-        return None;
-    }
-    let (oid, name, schema) = (from.try_get_u32().ok()?, text(from)?, text(from)?);
-    let tag = from.try_get_u8().ok()?;
-    let mut inner = || pg_type(from, depth + 1).map(Arc::new);
-    let kind = match tag {
-        0 => TypeKind::Simple,
-        8 => TypeKind::Dollars,
-        1 => {
-            let count = length(from)?;
-            let mut labels = Vec::new();
-            for _ in 0..count {
-                labels.push(text(from)?);
-            }
-            TypeKind::Enum(labels)
-        }
-        2 => TypeKind::Pseudo,
-        3 => TypeKind::Array(inner()?),
-        4 => TypeKind::Range(inner()?),
-        5 => TypeKind::Multirange(inner()?),
-        6 => TypeKind::Domain(inner()?),
-        7 => {
-            let count = length(from)?;
-            let mut fields = Vec::new();
-            for _ in 0..count {
-                fields.push((text(from)?, Arc::new(pg_type(from, depth + 1)?)));
-            }
-            TypeKind::Composite(fields)
-        }
-        _ => return None,
     };
-    Some(PgType { oid, name, schema, kind })
+    kept::Type { oid: ty.oid, name: ty.name.clone(), schema: ty.schema.clone(), kind: Some(kind) }
 }
 
-fn put_length(out: &mut Vec<u8>, length: usize) {
-    // Answers are bounded far below 4 GiB before they are encoded.
-    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-}
-
-fn length(from: &mut &[u8]) -> Option<usize> {
-    from.try_get_u32().ok().and_then(|length| usize::try_from(length).ok())
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    put_length(out, text.len());
-    out.put_slice(text.as_bytes());
-}
-
-fn take<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = length(from)?;
-    let (taken, rest) = from.split_at_checked(length)?;
-    *from = rest;
-    Some(taken)
-}
-
-fn text(from: &mut &[u8]) -> Option<String> {
-    String::from_utf8(take(from)?.to_vec()).ok()
+// The decoder bounds how deep they nest.
+fn pg_type(ty: kept::Type) -> Option<Arc<PgType>> {
+    let kind = match ty.kind? {
+        Kind::Plain(plain) => match kept::Plain::try_from(plain).ok()? {
+            kept::Plain::Unspecified => return None,
+            kept::Plain::Simple => TypeKind::Simple,
+            kept::Plain::Pseudo => TypeKind::Pseudo,
+            kept::Plain::Dollars => TypeKind::Dollars,
+        },
+        Kind::Enumeration(labels) => TypeKind::Enum(labels.labels),
+        Kind::Array(of) => TypeKind::Array(pg_type(*of)?),
+        Kind::Range(of) => TypeKind::Range(pg_type(*of)?),
+        Kind::Multirange(of) => TypeKind::Multirange(pg_type(*of)?),
+        Kind::Domain(of) => TypeKind::Domain(pg_type(*of)?),
+        Kind::Composite(fields) => {
+            let field = |field: kept::Field| Some((field.name, pg_type(field.r#type?)?));
+            TypeKind::Composite(fields.fields.into_iter().map(field).collect::<Option<_>>()?)
+        }
+    };
+    Some(Arc::new(PgType { oid: ty.oid, name: ty.name, schema: ty.schema, kind }))
 }
 
 #[cfg(test)]
@@ -206,7 +179,7 @@ mod tests {
     #[test]
     fn an_answer_comes_back_as_it_went_in() {
         let bytes = encode(WriteId(5), &answer());
-        assert_eq!(decode(&bytes), Some((WriteId(5), answer())));
+        assert_eq!(decode(&bytes), Ok((WriteId(5), answer())));
     }
 
     /// Whatever is read back is what was written, and nothing else is believed.
@@ -221,8 +194,8 @@ mod tests {
                     altered[at] = *byte;
                 }
                 for bytes in [cell(pieces), altered] {
-                    if let Some((id, items)) = decode(&bytes) {
-                        assert_eq!(decode(&encode(id, &items)), Some((id, items)));
+                    if let Ok((id, items)) = decode(&bytes) {
+                        assert_eq!(decode(&encode(id, &items)), Ok((id, items)));
                     }
                 }
             },
@@ -233,10 +206,21 @@ mod tests {
     fn anything_else_is_not_believed() {
         let bytes = encode(WriteId(5), &answer());
         for end in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..end]), None, "cut at {end}");
+            assert_eq!(decode(&bytes[..end]), Err(Unreadable::Damaged), "cut at {end}");
         }
-        let mut other = bytes;
-        other[0] = 2;
-        assert_eq!(decode(&other), None);
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(decode(&longer), Err(Unreadable::Damaged));
+        for format in [0, 1, 3, u8::MAX] {
+            let other = [&[format], &bytes[1..]].concat();
+            assert_eq!(decode(&other), Err(Unreadable::Format(format)));
+        }
+    }
+
+    /// The kept bytes are read by sidecars of other versions: whatever changes them raises the format.
+    #[test]
+    fn the_format_stays_as_it_is() {
+        let item = WriteItem { affected_rows: 3, columns: [].into(), rows: RowBatch::default() };
+        let written = [2, 22, 10, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 18, 2, 8, 3];
+        assert_eq!(encode(WriteId(5), &[item]), written);
     }
 }

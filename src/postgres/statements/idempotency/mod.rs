@@ -10,7 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::pipeline::{Done, Step, StepKind};
 use crate::domain::call::{Idempotency, WriteAnswer, WriteItem};
-use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reason::Reason;
 use crate::domain::sqlstate;
@@ -119,7 +119,8 @@ fn without_schema(mut fault: SqlFault) -> SqlFault {
 ///
 /// # Errors
 ///
-/// `Precondition` where the key was used with other content.
+/// `Precondition` where the key was used with other content, or its answer was kept by a version
+/// of segue that wrote it otherwise.
 pub(super) async fn look_up(
     session: &Session,
     idempotency: &Idempotency,
@@ -131,9 +132,14 @@ pub(super) async fn look_up(
         .await
         .map_err(|error| without_schema(session.fault(error, false)))?;
     let Some(row) = rows.first() else { return Ok(Seen::Nothing) };
-    let broken = |what: String| {
-        SqlFault::new(FaultKind::Internal, Reason::IdempotencyResponse, what).on(session.side())
+    // Its row is committed, and so is the write.
+    let applied = |kind, what: String| {
+        SqlFault::new(kind, Reason::IdempotencyResponse, what)
+            .with_outcome(Outcome::Applied)
+            .with_hint("do not send the write again; read what it wrote")
+            .on(session.side())
     };
+    let broken = |what: String| applied(FaultKind::Internal, what);
     let is_same: bool = row.try_get(0).map_err(|error| broken(error.to_string()))?;
     let response: Option<Vec<u8>> = row.try_get(1).map_err(|error| broken(error.to_string()))?;
     if !is_same {
@@ -149,9 +155,20 @@ pub(super) async fn look_up(
         .with_hint("use a new key for each new write")
         .on(session.side()));
     }
-    let (write_id, items) = response
-        .and_then(|response| encoding::decode(&response))
-        .ok_or_else(|| broken("the answer kept with the idempotency key cannot be read".into()))?;
+    let kept = encoding::decode(&response.unwrap_or_default());
+    let (write_id, items) = kept.map_err(|why| match why {
+        Unreadable::Format(format) => applied(
+            FaultKind::Precondition,
+            format!(
+                "the write of the idempotency key was applied, and its answer is kept in format \
+                 {format}, of another version of segue, which this one does not read"
+            ),
+        ),
+        Unreadable::Damaged => broken(
+            "the write of the idempotency key was applied, and the answer kept with it is damaged"
+                .to_owned(),
+        ),
+    })?;
     Ok(Seen::Answer(WriteAnswer { items, write_id, already_applied: true, wrote: true }))
 }
 
