@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
-use tower::Service;
+use tower::{Service, service_fn};
 use tracing::Instrument;
 
 use crate::domain::control::ControlState;
@@ -62,16 +62,20 @@ impl std::fmt::Debug for DualWrite {
     }
 }
 
-impl Service<Write> for DualWrite {
-    type Response = Written;
-    type Error = SqlFault;
-    type Future = BoxFuture<'static, Result<Written, SqlFault>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), SqlFault>> {
-        Poll::Ready(Ok(()))
+impl DualWrite {
+    /// The service, which is always ready: whoever there is no room for waits for a session.
+    pub fn into_service(
+        self,
+    ) -> impl Service<
+        Write,
+        Response = Written,
+        Error = SqlFault,
+        Future = BoxFuture<'static, Result<Written, SqlFault>>,
+    > + Clone {
+        service_fn(move |write| self.write(write))
     }
 
-    fn call(&mut self, write: Write) -> Self::Future {
+    fn write(&self, write: Write) -> BoxFuture<'static, Result<Written, SqlFault>> {
         // Held to the write's end, whatever becomes of its caller.
         let pass = write.pass;
         let control = pass.control;

@@ -12,13 +12,12 @@ pub mod limit;
 mod moved_on;
 pub mod owner_write;
 pub mod pending;
-pub mod primary_read;
 pub mod queries;
+mod read;
 pub mod routed;
 pub mod shadow_read;
 pub mod shift;
 pub mod statements;
-pub mod target_read;
 pub mod transacted;
 pub mod transaction_sides;
 pub mod watch;
@@ -54,12 +53,10 @@ use dual_write::DualWrite;
 use limit::{Limit, Permits};
 use owner_write::OwnerWrite;
 use pending::Ended;
-use primary_read::PrimaryRead;
 use queries::NamedStatements;
 use routed::Routed;
 use shadow_read::ShadowRead;
 use shift::Shift;
-use target_read::TargetRead;
 use transacted::{OpenTransactions, Transacted, TransactionControl, TransactionParts, WriteIds};
 use transaction_sides::TransactionSides;
 use watch::Watch;
@@ -148,8 +145,8 @@ impl Stack {
         let permits = Permits::new(params.calls_max);
 
         // A read is answered by the primary, and a share of them by the side that follows.
-        let primary = PrimaryRead::new(databases.clone(), watch.clone());
-        let target = TargetRead::new(databases.clone(), watch.clone());
+        let primary = read::reads(databases.clone(), watch.clone(), read::routed);
+        let target = read::reads(databases.clone(), watch.clone(), read::following);
         let consistency = Consistency::new(Arc::clone(&settled));
         let known = (Arc::clone(&control), Arc::clone(&settled));
         let reads = Shift::new(primary, target, known, params.shift, dice, metrics.clone());
@@ -184,6 +181,7 @@ impl Stack {
         // A write is made on the primary, and the reconciler is told that its keys wait.
         // While reads are shifted, its answer waits for that.
         let writes = DualWrite::new(databases.clone(), reconciler, awaiting, watch.clone());
+        let writes = writes.into_service();
         // Writes to what is not migrated go to its owner, and nothing of them is reconciled.
         let writes = OwnerWrite::new(writes, owners.databases, watch, metrics.clone());
         // Writes of a transaction go into it: their keys wait only once it is committed.
@@ -197,7 +195,7 @@ impl Stack {
         let writes = Limit::new(writes, permits.clone());
 
         // A begin may wait for its place: so may only as many as there is room for.
-        let transactions = Limit::new(inside.clone(), permits.clone());
+        let transactions = Limit::new(inside.clone().into_service(), permits.clone());
 
         Self {
             reads: BoxCloneSyncService::new(reads),

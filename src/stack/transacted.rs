@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use tower::Service;
+use tower::{Service, service_fn};
 use tracing::Instrument;
 
 use crate::domain::call::{
@@ -373,23 +373,26 @@ impl std::fmt::Debug for TransactionParts {
     }
 }
 
-impl Service<TransactionCall> for TransactionControl {
-    type Response = TransactionAnswer;
-    type Error = SqlFault;
-    type Future = BoxFuture<'static, Result<TransactionAnswer, SqlFault>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), SqlFault>> {
-        Poll::Ready(Ok(()))
+impl TransactionControl {
+    /// The service of calls that begin or end a transaction, which is always ready.
+    pub fn into_service(
+        self,
+    ) -> impl Service<
+        TransactionCall,
+        Response = TransactionAnswer,
+        Error = SqlFault,
+        Future = BoxFuture<'static, Result<TransactionAnswer, SqlFault>>,
+    > + Clone {
+        service_fn(move |call| self.clone().run(call))
     }
 
-    fn call(&mut self, call: TransactionCall) -> Self::Future {
-        let this = self.clone();
+    fn run(self, call: TransactionCall) -> BoxFuture<'static, Result<TransactionAnswer, SqlFault>> {
         match call {
-            TransactionCall::Begin(options, context) => Box::pin(this.begin(options, context)),
+            TransactionCall::Begin(options, context) => Box::pin(self.begin(options, context)),
             TransactionCall::Commit(id, context) => Box::pin(async move {
-                this.commit(id, None, context).await.map(TransactionAnswer::Committed)
+                self.commit(id, None, context).await.map(TransactionAnswer::Committed)
             }),
-            TransactionCall::Rollback(id) => Box::pin(this.rollback(id)),
+            TransactionCall::Rollback(id) => Box::pin(self.rollback(id)),
         }
     }
 }
