@@ -8,7 +8,9 @@ use crate::grpc::parts::Parts;
 use crate::grpc::request::TransactionLimits;
 use crate::grpc::sql::SqlService;
 use crate::grpc::{answer, proto, request};
-use crate::stack::call::{ReadCall, TransactionAnswer, TransactionCall, WriteCall, Written};
+use crate::stack::call::{
+    CalledStatement, ReadCall, TransactionAnswer, TransactionCall, WriteCall, Written,
+};
 use crate::stack::pending::{Ended, Pending};
 
 /// Bytes of a message beside its rows.
@@ -97,18 +99,10 @@ impl SqlService {
         within: Option<InTransaction>,
         given: proto::ExecuteRequest,
     ) -> Result<proto::ExecuteResponse, SqlFault> {
-        let encoding = request::encoding(given.encoding)?;
-        let write = WriteCall {
-            statements: vec![request::statement(given.statement)?],
-            transaction: within,
-            idempotency_key: request::idempotency_key(&given.idempotency_key)?,
-            must_see: request::consistency_tokens(&given.consistency_tokens)?,
-            context: call.context(self.unary_limits()),
-        };
-        let written = self.stack().write(write).await?;
-        let results = self.results(&written, encoding)?;
-        let already_applied = written.answer.already_applied;
-        let Told { transaction_id, write_id, consistency_token } = Told::of(written);
+        let beside = Beside::of(&given.idempotency_key, &given.consistency_tokens, given.encoding);
+        let statements = || Ok(vec![request::statement(given.statement)?]);
+        let (results, told) = self.write_in(call, within, statements, beside).await?;
+        let Told { transaction_id, write_id, consistency_token, already_applied } = told;
         let result = Some(results.into_iter().next().ok_or_else(no_item)?);
         Ok(proto::ExecuteResponse {
             result,
@@ -134,24 +128,19 @@ impl SqlService {
         within: Option<InTransaction>,
         given: proto::BatchRequest,
     ) -> Result<proto::BatchResponse, SqlFault> {
-        let encoding = request::encoding(given.encoding)?;
-        let statements = given.statements.into_iter().enumerate().map(|(index, given)| {
-            request::statement(Some(given)).map_err(|mut fault| {
-                fault.message = format!("statement {}: {}", index + 1, fault.message);
-                fault
-            })
-        });
-        let write = WriteCall {
-            statements: statements.collect::<Result<_, _>>()?,
-            transaction: within,
-            idempotency_key: request::idempotency_key(&given.idempotency_key)?,
-            must_see: request::consistency_tokens(&given.consistency_tokens)?,
-            context: call.context(self.unary_limits()),
+        let beside = Beside::of(&given.idempotency_key, &given.consistency_tokens, given.encoding);
+        let statements = || {
+            let numbered = given.statements.into_iter().enumerate();
+            let read = numbered.map(|(index, given)| {
+                request::statement(Some(given)).map_err(|mut fault| {
+                    fault.message = format!("statement {}: {}", index + 1, fault.message);
+                    fault
+                })
+            });
+            read.collect::<Result<_, _>>()
         };
-        let written = self.stack().write(write).await?;
-        let results = self.results(&written, encoding)?;
-        let already_applied = written.answer.already_applied;
-        let Told { transaction_id, write_id, consistency_token } = Told::of(written);
+        let (results, told) = self.write_in(call, within, statements, beside).await?;
+        let Told { transaction_id, write_id, consistency_token, already_applied } = told;
         Ok(proto::BatchResponse {
             results,
             transaction_id,
@@ -159,6 +148,26 @@ impl SqlService {
             consistency_token,
             already_applied,
         })
+    }
+
+    /// The one way of a write into the stack, and of its answer back.
+    async fn write_in(
+        &self,
+        call: &Call,
+        within: Option<InTransaction>,
+        statements: impl FnOnce() -> Result<Vec<CalledStatement>, SqlFault>,
+        beside: Beside<'_>,
+    ) -> Result<(Vec<proto::StatementResult>, Told), SqlFault> {
+        let encoding = request::encoding(beside.encoding)?;
+        let write = WriteCall {
+            statements: statements()?,
+            transaction: within,
+            idempotency_key: request::idempotency_key(beside.idempotency_key)?,
+            must_see: request::consistency_tokens(beside.consistency_tokens)?,
+            context: call.context(self.unary_limits()),
+        };
+        let written = self.stack().write(write).await?;
+        Ok((self.results(&written, encoding)?, Told::of(written)))
     }
 
     /// A write that was committed stays so, though its answer cannot be given.
@@ -226,6 +235,7 @@ struct Told {
     transaction_id: String,
     write_id: String,
     consistency_token: String,
+    already_applied: bool,
 }
 
 impl Told {
@@ -236,7 +246,21 @@ impl Told {
             transaction_id: begun.map(request::transaction_text).unwrap_or_default(),
             write_id: written.committed.map(|id| id.to_string()).unwrap_or_default(),
             consistency_token: written.must_see.to_string(),
+            already_applied: written.answer.already_applied,
         }
+    }
+}
+
+/// What a write is given beside its statements.
+struct Beside<'a> {
+    idempotency_key: &'a str,
+    consistency_tokens: &'a [String],
+    encoding: i32,
+}
+
+impl<'a> Beside<'a> {
+    fn of(idempotency_key: &'a str, consistency_tokens: &'a [String], encoding: i32) -> Self {
+        Self { idempotency_key, consistency_tokens, encoding }
     }
 }
 
