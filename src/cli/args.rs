@@ -83,12 +83,11 @@ pub(super) enum Command {
         json: bool,
     },
     /// Show the phase and the gates to the next one, or change the phase
-    #[command(args_conflicts_with_subcommands = true)]
     Phase {
         #[command(subcommand)]
         command: Option<PhaseCommand>,
         /// Print JSON
-        #[arg(long)]
+        #[arg(long, global = true)]
         json: bool,
     },
     /// Make the target the primary. Writes wait for at most --max-pause; none fails for it
@@ -116,35 +115,32 @@ pub(super) enum Command {
         limit: u32,
     },
     /// List statements that both sides answer differently, most frequent first
-    #[command(args_conflicts_with_subcommands = true)]
     Mismatches {
         #[command(subcommand)]
         command: Option<MismatchesCommand>,
         /// Print JSON
-        #[arg(long)]
+        #[arg(long, global = true)]
         json: bool,
         /// Show at most this many
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
     /// List programs that bypassed segue and wrote on the shadow
-    #[command(args_conflicts_with_subcommands = true)]
     Drift {
         #[command(subcommand)]
         command: Option<DriftCommand>,
         /// Print JSON
-        #[arg(long)]
+        #[arg(long, global = true)]
         json: bool,
     },
     /// Compare the rows of both sides; changes nothing without --repair
     Verify(VerifyArgs),
     /// List the tables of the migration, retire one, or adopt one again
-    #[command(args_conflicts_with_subcommands = true)]
     Tables {
         #[command(subcommand)]
         command: Option<TablesCommand>,
         /// Print JSON
-        #[arg(long)]
+        #[arg(long, global = true)]
         json: bool,
     },
     /// List keys that are pending: not reconciled yet
@@ -155,7 +151,7 @@ pub(super) enum Command {
         #[arg(long)]
         stuck: bool,
         /// Print JSON
-        #[arg(long)]
+        #[arg(long, global = true)]
         json: bool,
         /// Show at most this many
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]

@@ -62,12 +62,16 @@ pub(super) async fn list(client: &mut Client, json: bool) -> Result<Ending> {
     Ok(if writers.iter().any(is_open) { Ending::Differences } else { Ending::Done })
 }
 
-pub(super) async fn resolve(client: &mut Client, command: DriftCommand) -> Result<()> {
+pub(super) async fn resolve(client: &mut Client, command: DriftCommand, json: bool) -> Result<()> {
     let DriftCommand::Resolve { writer, all: _, reason, actor } = command;
     let id = writer.unwrap_or_default();
     let request = ResolveForeignWritersRequest { id, reason, actor };
     let resolved = client.resolve_foreign_writers(request).await?.into_inner().resolved;
-    print::out(&format!("resolved: {}\n", counted(resolved, "program")));
+    print::out(&if json {
+        format!("{}\n", json!({ "resolved": resolved }))
+    } else {
+        format!("resolved: {}\n", counted(resolved, "program"))
+    });
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use clap::{ArgMatches, Command, CommandFactory};
 
 use crate::cli::args::Cli;
+use crate::cli::groups;
 
 /// What a command line does, and the line.
 type Example = (&'static str, &'static str);
@@ -167,7 +168,10 @@ pub(super) fn command() -> Command {
 
 /// Reads the process's arguments; wrong usage and `--help` end it.
 pub(super) fn matches() -> ArgMatches {
-    command().get_matches()
+    let mut command = command();
+    let matches = command.get_matches_mut();
+    groups::check(&mut command, &matches).unwrap_or_else(|error| error.exit());
+    matches
 }
 
 fn with_examples(command: Command, parent: &str) -> Command {
@@ -196,4 +200,17 @@ pub(super) fn of(path: &str) -> &'static [Example] {
 #[cfg(test)]
 pub(super) fn paths() -> impl Iterator<Item = &'static str> {
     EXAMPLES.iter().map(|(path, _)| *path)
+}
+
+/// The words of a line as a shell makes them of it, as far as examples go.
+#[cfg(test)]
+pub(super) fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (number, part) in line.split('\'').enumerate() {
+        match number % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
 }

@@ -64,7 +64,11 @@ async fn all(client: &mut Client, limit: u32) -> Result<Vec<Mismatch>> {
     Ok(found)
 }
 
-pub(super) async fn resolve(client: &mut Client, command: MismatchesCommand) -> Result<()> {
+pub(super) async fn resolve(
+    client: &mut Client,
+    command: MismatchesCommand,
+    json: bool,
+) -> Result<()> {
     let MismatchesCommand::Resolve { fingerprint, verdict, reason, actor } = command;
     let request = ResolveMismatchRequest {
         fingerprint,
@@ -73,7 +77,11 @@ pub(super) async fn resolve(client: &mut Client, command: MismatchesCommand) -> 
         reason,
     };
     let resolved = client.resolve_mismatch(request).await?.into_inner().resolved;
-    print::out(&format!("resolved: {resolved} of the list\n"));
+    print::out(&if json {
+        format!("{}\n", json!({ "resolved": resolved }))
+    } else {
+        format!("resolved: {resolved} of the list\n")
+    });
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod cutover;
 mod drift;
 mod examples;
+mod groups;
 mod mismatches;
 #[cfg(test)]
 mod names;
@@ -159,14 +160,14 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::History { json, limit } => {
             phase::history(&mut admin::connect(sources).await?, json, limit).await?;
         }
-        Command::Mismatches { command: Some(command), .. } => {
-            mismatches::resolve(&mut admin::connect(sources).await?, command).await?;
+        Command::Mismatches { command: Some(command), json, .. } => {
+            mismatches::resolve(&mut admin::connect(sources).await?, command, json).await?;
         }
         Command::Mismatches { command: None, json, limit } => {
             return mismatches::run(&mut admin::connect(sources).await?, json, limit).await;
         }
-        Command::Drift { command: Some(command), .. } => {
-            drift::resolve(&mut admin::connect(sources).await?, command).await?;
+        Command::Drift { command: Some(command), json } => {
+            drift::resolve(&mut admin::connect(sources).await?, command, json).await?;
         }
         Command::Drift { command: None, json } => {
             return drift::list(&mut admin::connect(sources).await?, json).await;

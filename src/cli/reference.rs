@@ -66,14 +66,19 @@ fn table(page: &mut String, args: &[&Arg]) {
     }
 }
 
+/// A flag of all commands, which stands before them.
+fn is_of_all(arg: &Arg) -> bool {
+    examples::command().get_arguments().any(|of_all| of_all.get_id() == arg.get_id())
+}
+
 fn section(page: &mut String, path: &str, command: &Command) {
     *page += &format!("\n## segue {path}\n\n");
     let about = command.get_long_about().or_else(|| command.get_about());
     *page +=
         &format!("{}.\n", about.map(ToString::to_string).unwrap_or_default().trim_end_matches('.'));
     let args = |arg: &&Arg| {
-        let of_all = arg.is_global_set() || matches!(arg.get_id().as_str(), "help" | "version");
-        !of_all && !arg.is_hide_set()
+        let built_in = matches!(arg.get_id().as_str(), "help" | "version");
+        !built_in && !is_of_all(arg) && !arg.is_hide_set()
     };
     let args: Vec<&Arg> = command.get_arguments().filter(args).collect();
     table(page, &args);
@@ -128,20 +133,8 @@ fn every_command_has_an_example_and_every_example_can_be_run() {
     for path in examples::paths() {
         assert!(commands.iter().any(|command| command == path), "there is no command {path}");
         for (_, line) in examples::of(path) {
-            let parsed = examples::command().try_get_matches_from(words(line));
+            let parsed = examples::command().try_get_matches_from(examples::words(line));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
         }
     }
-}
-
-/// The words of a line as a shell makes them of it, as far as examples go.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for (number, part) in line.split('\'').enumerate() {
-        match number % 2 {
-            0 => words.extend(part.split_whitespace().map(str::to_owned)),
-            _ => words.push(part.to_owned()),
-        }
-    }
-    words
 }

@@ -26,15 +26,25 @@ pub(super) async fn run(
         }
         Some(TablesCommand::Retire { table, asked }) => {
             let done = tables::retire(&config, &databases, &name(&table)?, &of(asked)).await?;
-            print::out(&format!(
-                "{table} is retired: {} settled, {} taken off\n",
-                counted(done.settled, "key"),
-                counted(done.triggers, "trigger")
-            ));
+            print::out(&if json {
+                let (settled, triggers) = (done.settled, done.triggers);
+                let done = json!({ "retired": table, "settled": settled, "triggers": triggers });
+                format!("{done}\n")
+            } else {
+                format!(
+                    "{table} is retired: {} settled, {} taken off\n",
+                    counted(done.settled, "key"),
+                    counted(done.triggers, "trigger")
+                )
+            });
         }
         Some(TablesCommand::Adopt { table, asked }) => {
             tables::adopt(&config, &databases, &name(&table)?, &of(asked)).await?;
-            print::out(&format!("{table} is captured again, and copied whole\n"));
+            print::out(&if json {
+                format!("{}\n", json!({ "adopted": table }))
+            } else {
+                format!("{table} is captured again, and copied whole\n")
+            });
         }
     }
     Ok(())
