@@ -16,6 +16,7 @@ mod idempotency;
 mod inline;
 mod left_behind;
 mod limits;
+mod lost_commits;
 mod pipeline;
 mod refused;
 #[path = "../support/mod.rs"]
