@@ -35,7 +35,7 @@ pub async fn admit(
         fault.with_hint(hint)
     })?;
     let own = databases.own().of(side).get().await?;
-    let granted = schema::admit_callers(&own, side, &role, permission).await?;
+    let granted = schema::admit_callers(own.driver(), side, &role, permission).await?;
     Ok(Some(Admitted { role, granted }))
 }
 
@@ -44,8 +44,8 @@ async fn role_of_callers(databases: &Databases, side: Side) -> Result<String, Sq
     // Until it is admitted it may not ask whose database this is, as sessions of callers do.
     let connector = databases.samples(side).connector().unheld();
     let session = connector.connect(Purpose::Read).await?;
-    let row = session.query_one("SELECT current_user::text", &[]).await;
-    row.and_then(|row| row.try_get(0)).map_err(|error| session.fault(error, false))
+    let row = session.repeatable().query_one("SELECT current_user::text", &[]).await;
+    row.and_then(|row| row.try_get(0))
 }
 
 /// The same at a start, where what is missing keeps nobody from what he can do without it: a role

@@ -54,7 +54,7 @@ pub(super) async fn check_notes(config: &Config, databases: &Databases) -> Resul
     }
     let (mappings, _) = tables(config, databases).await?;
     let params = capture::Params::new(Side::Target);
-    let drifts = capture::verify_installed(&**session, &params, &mappings).await;
+    let drifts = capture::verify_installed(session.driver(), &params, &mappings).await;
     let drifts = drifts.map_err(|error| session.fault(error, true))?;
     // A session that is asked for locks again and again is not one that others wait for.
     drop(session);
@@ -68,7 +68,7 @@ pub(super) async fn check_notes(config: &Config, databases: &Databases) -> Resul
     let session = databases.own().target.get().await?;
     if !phase_of(&session).await?.is_some_and(Phase::captures) {
         // The copy was given up meanwhile: capture is not to come back by this.
-        capture::give_up(&**session).await.map_err(|error| session.fault(error, true))?;
+        capture::give_up(session.driver()).await.map_err(|error| session.fault(error, true))?;
     }
     Ok(drifts.len() as u64)
 }

@@ -30,7 +30,7 @@ pub async fn migrate(
     let own = databases.own();
     let on = async |side| {
         let mut session = own.of(side).get().await?;
-        Ok::<_, AppError>(schema::migrate(&mut session, side, permission).await?)
+        Ok::<_, AppError>(schema::migrate(session.driver_mut(), side, permission).await?)
     };
     let source = on(Side::Source).await?;
     let target = on(Side::Target).await?;
@@ -53,11 +53,12 @@ pub async fn tables(
         return Ok((mappings, Vec::new()));
     }
     let session = databases.own().of(Side::Source).get().await?;
-    let (mut mappings, mut refused) =
-        capture::default_tables(&**session).await.map_err(|error| session.fault(error, true))?;
+    let (mut mappings, mut refused) = capture::default_tables(session.driver())
+        .await
+        .map_err(|error| session.fault(error, true))?;
     mappings.retain(|mapping| !is_excluded(config, &mapping.source));
     refused.retain(|refusal| !is_excluded(config, &refusal.table));
-    let retired = capture::retired(&**session).await;
+    let retired = capture::retired(session.driver()).await;
     let retired = retired.map_err(|error| session.fault(error, true))?;
     let is_retired = |name: &TableName| retired.iter().any(|it| it.mapping.source == *name);
     mappings.retain(|mapping| !is_retired(&mapping.source));
@@ -102,13 +103,13 @@ pub(super) async fn install_tables(
     let params = capture::Params::new(side);
     let relied_on = captures_now(&session).await?;
     if relied_on {
-        let drifts = capture::verify_installed(&**session, &params, mappings).await;
+        let drifts = capture::verify_installed(session.driver(), &params, mappings).await;
         let drifts = drifts.map_err(|error| session.fault(error, true))?;
-        let ids = capture::ids_of(&**session, &params, mappings, &drifts).await;
+        let ids = capture::ids_of(session.driver(), &params, mappings, &drifts).await;
         let ids = ids.map_err(|error| session.fault(error, true))?;
         servers::enqueue_tables(&session, Some(&ids)).await?;
     }
-    let report = capture::install(&mut session, &params, mappings).await?;
+    let report = capture::install(session.driver_mut(), &params, mappings).await?;
     if relied_on {
         let changed = report.captured.iter().filter(|table| table.changed);
         let ids: Vec<i32> = changed.map(|table| table.table_id).collect();
@@ -133,8 +134,7 @@ pub(super) async fn phase_of(session: &Lease) -> Result<Option<Phase>, SqlFault>
 
 /// The same with its epoch.
 async fn state_of(session: &Lease) -> Result<Option<(i64, Phase)>, SqlFault> {
-    let row = session.query_opt("SELECT epoch, phase FROM segue.control WHERE id = 1", &[]).await;
-    let row = row.map_err(|error| session.fault(error, true))?;
+    let row = session.query_opt("SELECT epoch, phase FROM segue.control WHERE id = 1", &[]).await?;
     let state = row
         .and_then(|row| Some((row.try_get::<_, i64>(0).ok()?, row.try_get::<_, String>(1).ok()?)));
     Ok(state.and_then(|(epoch, phase)| Some((epoch, phase.parse().ok()?))))
@@ -168,7 +168,7 @@ pub(super) async fn tables_on(
         drop(session);
         return tables(config, databases).await;
     }
-    let mappings = capture::registered_mappings(&**session).await;
+    let mappings = capture::registered_mappings(session.driver()).await;
     let mappings = mappings.map_err(|error| session.fault(error, true))?;
     drop(session);
     if mappings.is_empty() {
@@ -239,14 +239,14 @@ pub(super) async fn check_side(
         return Ok(None);
     }
     let (mappings, refused) = tables_on(config, databases, side).await?;
-    let registered = capture::registered(&**session, side).await;
+    let registered = capture::registered(session.driver(), side).await;
     let registered = registered.map_err(|error| session.fault(error, true))?;
     for refusal in refused {
         let known = registered.contains(&refusal.table);
         let list = if known { &mut check.uncaptured } else { &mut check.strays };
         list.push(refusal.message);
     }
-    let drifts = capture::verify_installed(&**session, &params, &mappings).await;
+    let drifts = capture::verify_installed(session.driver(), &params, &mappings).await;
     let drifts = drifts.map_err(|error| session.fault(error, true))?;
     if drifts.is_empty() {
         return Ok(Some(check));
@@ -261,10 +261,10 @@ pub(super) async fn check_side(
     let session = databases.own().of(side).get().await?;
     if !captures_now(&session).await? {
         // The copy was given up meanwhile: capture is not to come back by this.
-        capture::give_up(&**session).await.map_err(|error| session.fault(error, true))?;
+        capture::give_up(session.driver()).await.map_err(|error| session.fault(error, true))?;
         return Ok(Some(check));
     }
-    let left = capture::verify_installed(&**session, &params, &mappings).await;
+    let left = capture::verify_installed(session.driver(), &params, &mappings).await;
     let left = left.map_err(|error| session.fault(error, true))?;
     let why = mended.err().map(|error| format!(": {error}")).unwrap_or_default();
     check.uncaptured.extend(left.iter().map(|d| format!("{}: {}{why}", d.table, d.what)));
@@ -290,7 +290,7 @@ pub async fn print_capture(
     let (mappings, mut refused) = tables_on(config, databases, side).await?;
     let session = databases.own().of(side).get().await?;
     let params = capture::Params::new(side);
-    let (sql, more) = capture::print(&session, &params, &mappings).await?;
+    let (sql, more) = capture::print(session.driver(), &params, &mappings).await?;
     refused.extend(more);
     Ok((sql, refused))
 }
@@ -315,7 +315,7 @@ pub async fn switch_capture_off(databases: &Databases) -> Result<(), AppError> {
 /// Whatever the database says.
 pub(super) async fn stop_capturing(databases: &Databases, side: Side) -> Result<(), AppError> {
     let session = databases.own().of(side).get().await?;
-    capture::give_up(&**session).await.map_err(|error| session.fault(error, true))?;
+    capture::give_up(session.driver()).await.map_err(|error| session.fault(error, true))?;
     Ok(())
 }
 
@@ -335,7 +335,7 @@ pub async fn remove_capture(databases: &Databases) -> Result<u64, AppError> {
         if newest.is_some_and(|(_, phase)| phase.captures()) {
             return Err(in_use());
         }
-        taken += capture::remove(&mut session, &capture::Params::new(side)).await?;
+        taken += capture::remove(session.driver_mut(), &capture::Params::new(side)).await?;
     }
     Ok(taken)
 }

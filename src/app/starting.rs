@@ -40,7 +40,7 @@ pub(super) async fn at_start(config: &Config, databases: &Databases) -> Result<(
                 continue;
             }
         };
-        match schema::migrate(&mut session, side, permission).await {
+        match schema::migrate(session.driver_mut(), side, permission).await {
             Ok(done) if done.from != done.to => {
                 tracing::info!(%side, from = done.from, to = done.to, "segue's tables are up to date");
             }

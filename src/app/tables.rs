@@ -75,7 +75,7 @@ pub async fn list(config: &Config, databases: &Databases) -> Result<Vec<Listed>,
     let mut listed = Vec::new();
     let waiting = by_table(&session).await?;
     let names: Vec<TableName> = waiting.iter().map(|it| it.mapping.on(side).clone()).collect();
-    let there = catalog::load(&**session, &names).await;
+    let there = catalog::load(session.driver(), &names).await;
     let there = there.map_err(|error| session.fault(error, true))?;
     for it in waiting {
         let state = if !there.iter().any(|table| table.name == *it.mapping.on(side)) {
@@ -88,7 +88,8 @@ pub async fn list(config: &Config, databases: &Databases) -> Result<Vec<Listed>,
         let (pending, failed) = (it.pending, it.failed);
         listed.push(Listed { mapping: it.mapping, state, pending, failed });
     }
-    let retired = capture::retired(&**session).await.map_err(|error| session.fault(error, true))?;
+    let retired =
+        capture::retired(session.driver()).await.map_err(|error| session.fault(error, true))?;
     for it in retired {
         let state = State::Retired(format!("{} by {}: {}", it.at, it.by, it.reason));
         listed.push(Listed { mapping: it.mapping, state, pending: 0, failed: 0 });
@@ -134,7 +135,8 @@ pub async fn retire(
         let mut session = databases.own().of(side).get().await?;
         let params = capture::Params::new(side);
         let source = &found.mapping.source;
-        let it = capture::retire(&mut session, &params, source, &asked.reason, &asked.by).await?;
+        let it = capture::retire(session.driver_mut(), &params, source, &asked.reason, &asked.by)
+            .await?;
         done.known |= it.known;
         done.settled += it.settled;
         done.triggers += it.triggers;
@@ -175,7 +177,7 @@ pub async fn adopt(
     }
     for side in [side.other(), side] {
         let session = databases.own().of(side).get().await?;
-        let adopted = capture::adopt(&session, &found.mapping.source).await;
+        let adopted = capture::adopt(session.driver(), &found.mapping.source).await;
         adopted.map_err(|error| session.fault(error, true))?;
     }
     let report = setup::install_capture(config, databases, side).await?;

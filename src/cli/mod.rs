@@ -172,7 +172,7 @@ async fn talk(command: Command, sources: &Sources) -> Result<Ending> {
         Command::Drift { command: None, json } => {
             return drift::list(&mut admin::connect(sources).await?, json).await;
         }
-        Command::Verify(args) => return verify::run(sources, args).await,
+        Command::Verify(args) => return Box::pin(verify::run(sources, args)).await,
         Command::Tables { command, json } => tables::run(sources, command, json).await?,
         Command::Outbox { command: Some(OutboxCommand::Retry { table }), json, .. } => {
             outbox::retry(&mut admin::connect(sources).await?, table, json).await?;

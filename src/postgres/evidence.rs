@@ -17,8 +17,9 @@ use crate::ports::ControlView;
 use crate::ports::admin::CopyProgress;
 use crate::postgres::backfill::progress;
 use crate::postgres::drift::{CaptureWatch, Look};
-use crate::postgres::outbox::{said, servers};
+use crate::postgres::outbox::servers;
 use crate::postgres::pool::Pool;
+use crate::postgres::session::asked::Row;
 
 const MIGRATED: &str = "\
     SELECT m.table_id, pg_catalog.concat(m.source_schema, '.', m.source_name), s.capture_gaps \
@@ -76,22 +77,20 @@ impl CopyEvidence {
     /// The history is copied from the source, whichever side is the primary by now.
     async fn copy(&self) -> Result<CopyFigures, SqlFault> {
         let client = self.pools.source.get().await?;
-        let rows = client.query(MIGRATED, &[]).await.map_err(said(&client))?;
+        let rows = client.query(MIGRATED, &[]).await?;
         let mut figures = CopyFigures::default();
         let mut gaps = 0_i64;
         for row in &rows {
-            let at = said(&client);
-            figures.migrated.push((row.try_get(0).map_err(at)?, row.try_get(1).map_err(at)?));
-            gaps = row.try_get(2).map_err(at)?;
+            figures.migrated.push((row.try_get(0)?, row.try_get(1)?));
+            gaps = row.try_get(2)?;
         }
         drop(client);
         let tables = progress::tables(&self.pools.target, None).await?;
         let workers = progress::workers(&self.pools.target).await?;
         figures.progress = BackfillProgress { tables, workers };
         let client = self.pools.target.get().await?;
-        for row in client.query(BEGUN, &[&gaps]).await.map_err(said(&client))? {
-            let at = said(&client);
-            let (id, uncaptured) = (row.try_get(0).map_err(at)?, row.try_get(1).map_err(at)?);
+        for row in client.query(BEGUN, &[&gaps]).await? {
+            let (id, uncaptured) = (row.try_get(0)?, row.try_get(1)?);
             let list = if uncaptured { &mut figures.uncaptured } else { &mut figures.overtaken };
             list.push(id);
         }
@@ -108,8 +107,8 @@ impl CopyEvidence {
         let (one, other) = (self.pools.of(primary), self.pools.of(primary.other()));
         let (here, there) = (servers::name(one).await?, servers::name(other).await?);
         let client = one.get().await?;
-        let rows = client.query(PROOFS, &[&here, &there]).await.map_err(said(&client))?;
-        let proof = |row: &tokio_postgres::Row| {
+        let rows = client.query(PROOFS, &[&here, &there]).await?;
+        let proof = |row: &Row| {
             let count = |index| row.try_get::<_, i64>(index).map(|it| it.max(0).unsigned_abs());
             Ok(TableProof {
                 table: TableName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?),
@@ -122,7 +121,7 @@ impl CopyEvidence {
                 voided: row.try_get(8)?,
             })
         };
-        rows.iter().map(proof).collect::<Result<_, _>>().map_err(said(&client))
+        rows.iter().map(proof).collect::<Result<_, _>>()
     }
 
     /// What cannot be found out in time is not known: no gate passes by that.

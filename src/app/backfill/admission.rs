@@ -73,7 +73,7 @@ pub(super) async fn ground(config: &Config, options: &Options) -> Result<Ground,
     }
     if options.checkpoint.is_none() && !options.dry_run {
         let mut session = target.get().await?;
-        match schema::migrate(&mut session, Side::Target, permission).await {
+        match schema::migrate(session.driver_mut(), Side::Target, permission).await {
             Err(schema::SetupError::Outdated { side, found, needed, .. }) => {
                 return Err(AppError::NotSetUp { side, found, needed });
             }
@@ -264,7 +264,7 @@ pub(super) async fn check_capture(
     }
     let session = ground.source.get().await?;
     let params = capture::Params::new(Side::Source);
-    let drifts = capture::verify_installed(&**session, &params, mappings).await;
+    let drifts = capture::verify_installed(session.driver(), &params, mappings).await;
     let drifts = drifts.map_err(|error| session.fault(error, true))?;
     let Some(first) = drifts.first() else { return Ok(()) };
     let message = format!(

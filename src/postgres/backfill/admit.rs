@@ -13,7 +13,6 @@ use crate::postgres::backfill::plan::Plan;
 use crate::postgres::backfill::snapshot::Captured;
 use crate::postgres::fence::{check_follows, say_copying, share_copies};
 use crate::postgres::mapping::table::Role;
-use crate::postgres::outbox::said;
 use crate::postgres::pool::Pool;
 
 /// Whether the history may be copied in a phase: writes are captured on the source.
@@ -37,10 +36,10 @@ const STATE: &str = "\
 /// What the source reports.
 pub async fn state(source: &Pool) -> Result<(Option<Phase>, Captured), SqlFault> {
     let client = source.get().await?;
-    let row = client.query_opt(STATE, &[]).await.map_err(said(&client))?;
+    let row = client.query_opt(STATE, &[]).await?;
     let Some(row) = row else { return Ok((None, Captured { gaps: 0 })) };
-    let phase: String = row.try_get(0).map_err(said(&client))?;
-    let gaps = row.try_get(1).map_err(said(&client))?;
+    let phase: String = row.try_get(0)?;
+    let gaps = row.try_get(1)?;
     Ok((phase.parse().ok(), Captured { gaps }))
 }
 
@@ -53,8 +52,8 @@ pub async fn has_schema(pool: &Pool) -> Result<bool, SqlFault> {
     let client = pool.get().await?;
     let sql = "SELECT pg_catalog.to_regclass('segue.outbox_state') IS NOT NULL \
         AND pg_catalog.to_regclass('segue.migrated_table') IS NOT NULL";
-    let row = client.query_one(sql, &[]).await.map_err(said(&client))?;
-    row.try_get(0).map_err(said(&client))
+    let row = client.query_one(sql, &[]).await?;
+    row.try_get(0)
 }
 
 const BEGUN: &str = "SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())";
@@ -82,13 +81,13 @@ pub async fn old_transactions_ended(
 ) -> Result<bool, SqlFault> {
     let client = source.get().await?;
     let number = async |sql: &str| -> Result<i64, SqlFault> {
-        let row = client.query_one(sql, &[]).await.map_err(said(&client))?;
-        row.try_get(0).map_err(said(&client))
+        let row = client.query_one(sql, &[]).await?;
+        row.try_get(0)
     };
     let begun = number(BEGUN).await?;
     while number(OLDEST).await? < begun {
-        let row = client.query_one(WHO, &[]).await.map_err(said(&client))?;
-        told(row.try_get(0).map_err(said(&client))?);
+        let row = client.query_one(WHO, &[]).await?;
+        told(row.try_get(0)?);
         tokio::select! {
             () = stop.cancelled() => return Ok(false),
             () = tokio::time::sleep(LOOK_AGAIN) => {}
@@ -152,15 +151,13 @@ async fn begun(
     let client = target.get().await?;
     let ids: Vec<i32> = plan.plans.iter().map(|table| table.table_id).collect();
     let mut begun: Vec<i32> = Vec::new();
-    for row in client.query(CLAIMS, &[&ids]).await.map_err(said(&client))? {
-        let at = said(&client);
-        let id: i32 = row.try_get(0).map_err(at)?;
+    for row in client.query(CLAIMS, &[&ids]).await? {
+        let id: i32 = row.try_get(0)?;
         begun.push(id);
         let Some(table) = plan.plans.iter().find(|table| table.table_id == id) else { continue };
-        let gaps: Option<i64> = row.try_get(1).map_err(at)?;
-        let names: Vec<String> =
-            (2..6).map(|n| row.try_get(n)).collect::<Result<_, _>>().map_err(at)?;
-        let key: Vec<String> = row.try_get(6).map_err(at)?;
+        let gaps: Option<i64> = row.try_get(1)?;
+        let names: Vec<String> = (2..6).map(|n| row.try_get(n)).collect::<Result<_, _>>()?;
+        let key: Vec<String> = row.try_get(6)?;
         let (one, other) = (&table.mapping.source, &table.mapping.target);
         let now = [&one.schema, &one.name, &other.schema, &other.name];
         if !names.iter().eq(now) || key != table.key {
@@ -182,27 +179,26 @@ async fn not_empty(
     let Some(copied) = plan.tables.0.get(&table.table_id) else { return Ok(None) };
     let client = target.get().await?;
     let begin = super::begin_reading();
-    client.batch_execute(&begin).await.map_err(said(&client))?;
+    client.batch_execute(&begin).await?;
     let sql = format!(
         "SELECT (ARRAY[{}])::pg_catalog.text FROM {} AS t LIMIT {}",
         copied.shape.key_texts(),
         copied.shape.quoted(Role::Shadow),
         PROVEN_ROWS_MAX + 1
     );
-    let rows = client.query(&sql, &[]).await.map_err(said(&client))?;
-    client.batch_execute("COMMIT").await.map_err(said(&client))?;
+    let rows = client.query(&sql, &[]).await?;
+    client.batch_execute("COMMIT").await?;
     if rows.is_empty() {
         return Ok(None);
     }
     if !captured || rows.len() > PROVEN_ROWS_MAX {
         return Ok(Some("it is not empty, and no copy to it was begun".to_owned()));
     }
-    let keys: Vec<String> =
-        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(said(&client))?;
+    let keys: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let client = source.get().await?;
     let params: [&(dyn ToSql + Sync); 2] = [&table.table_id, &keys];
-    let row = client.query_one(PROVEN, &params).await.map_err(said(&client))?;
-    let proven: i64 = row.try_get(0).map_err(said(&client))?;
+    let row = client.query_one(PROVEN, &params).await?;
+    let proven: i64 = row.try_get(0)?;
     let unproven = keys.len().saturating_sub(usize::try_from(proven).unwrap_or(0));
     Ok((unproven > 0).then(|| {
         format!("{unproven} of its rows were there before the dual writes, and may be stale")
@@ -253,8 +249,8 @@ async fn empty_once(
     has_claims: bool,
 ) -> Result<Option<String>, SqlFault> {
     let client = target.get().await?;
-    if has_claims && let Some(row) = client.query_opt(ALIVE, &[]).await.map_err(said(&client))? {
-        return Ok(Some(row.try_get(0).map_err(said(&client))?));
+    if has_claims && let Some(row) = client.query_opt(ALIVE, &[]).await? {
+        return Ok(Some(row.try_get(0)?));
     }
     let tables: Vec<String> =
         plan.plans.iter().map(|table| table.mapping.target.quoted()).collect();
@@ -282,12 +278,12 @@ async fn empty_once(
         "BEGIN{isolation}; {role}SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; {share}"
     );
     let emptied = async {
-        client.batch_execute(&begin).await.map_err(said(&client))?;
+        client.batch_execute(&begin).await?;
         if has_claims {
             check_follows(&client).await?;
         }
         let sql = format!("{}{claims}COMMIT", dialect.empty(&tables));
-        client.batch_execute(&sql).await.map_err(said(&client))
+        client.batch_execute(&sql).await
     };
     if let Err(fault) = emptied.await {
         client.discard();

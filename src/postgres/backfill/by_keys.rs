@@ -15,7 +15,7 @@ use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::settle::note_failed;
 use crate::postgres::outbox::{RowKey, servers};
 use crate::postgres::pool::Pool;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::{Reconciler, Stopped};
 
@@ -140,8 +140,8 @@ async fn page(
     let transaction = Transaction::open(pool, &begin_reading()).await?;
     let sql = key.page(range, PAGE_KEYS);
     let none: [&(dyn ToSql + Sync); 0] = [];
-    let rows = transaction.client()?.query(&sql, &none).await.map_err(on(pool.side()))?;
-    let keys = keys_of(table.shape.table_id, &rows).map_err(on(pool.side()))?;
+    let rows = transaction.client()?.query(&sql, &none).await?;
+    let keys = keys_of(table.shape.table_id, &rows)?;
     transaction.end("COMMIT").await?;
     Ok(keys)
 }

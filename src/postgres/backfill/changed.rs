@@ -10,7 +10,7 @@ use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::Pool;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
@@ -45,22 +45,21 @@ pub(super) async fn read(
 ) -> Result<Changed, Halt> {
     let transaction = Transaction::open(source, &begin_looking()).await?;
     let client = transaction.client()?;
-    let at = on(transaction.side());
     let same_server = client.facts().incarnation == seen.incarnation;
     let since = (same_server && !chunk.begun_before()).then_some(seen);
     let sql = sql(shape, chunk, since);
     let captured_after = since.and_then(|it| it.captured_after);
-    let rows = client.query(&sql, &[&shape.table_id, &captured_after]).await.map_err(at)?;
+    let rows = client.query(&sql, &[&shape.table_id, &captured_after]).await?;
     let mut keys = BTreeSet::new();
     let mut whole = false;
     for row in &rows {
-        match row.try_get::<_, Option<Vec<String>>>(0).map_err(at)? {
+        match row.try_get::<_, Option<Vec<String>>>(0)? {
             Some(values) => drop(keys.insert(RowKey { table_id: shape.table_id, values })),
             None => whole = true,
         }
     }
     let removed = client.query_one(REMOVED, &[]).await.and_then(|row| row.try_get(0));
-    let removed: Option<i64> = removed.map_err(at)?;
+    let removed: Option<i64> = removed?;
     let stands = check_captured(client, captured).await.map_err(of_fault)?;
     transaction.end("COMMIT").await?;
     if let Err(reason) = stands {

@@ -17,8 +17,8 @@ use crate::domain::fault::SqlFault;
 use crate::domain::key_range::KeyRange;
 use crate::ports::backfill::{Beat, ChunkStore, KeySplitter, Next};
 use crate::postgres::backfill::progress;
-use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::session::asked::Row;
 
 /// What a process is to the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl Claims {
                 &bytes,
                 &self.capture_gaps,
             ];
-            client.execute(PLAN, &params).await.map_err(said(&client))?;
+            client.execute(PLAN, &params).await?;
         }
         Ok(())
     }
@@ -196,8 +196,8 @@ impl Claims {
         {
             return Ok(Next::Chunk(Box::new(chunk)));
         }
-        let left = client.query_one(LEFT, &[&self.tables]).await.map_err(said(&client))?;
-        Ok(if left.try_get(0).map_err(said(&client))? { Next::Wait } else { Next::Done })
+        let left = client.query_one(LEFT, &[&self.tables]).await?;
+        Ok(if left.try_get(0)? { Next::Wait } else { Next::Done })
     }
 
     /// If we crash after the commit, the lease runs out and somebody takes it over.
@@ -205,8 +205,8 @@ impl Claims {
         let claim = client.prepared(CLAIM).await?;
         let owner = self.owner.id.to_string();
         let params: [&(dyn ToSql + Sync); 3] = [&owner, &begun_at, &self.tables];
-        let row = client.query_opt(&claim.statement, &params).await.map_err(said(client))?;
-        let chunk = |row: &tokio_postgres::Row| -> Result<Chunk, tokio_postgres::Error> {
+        let row = client.query_opt(&claim.statement, &params).await?;
+        let chunk = |row: &Row| -> Result<Chunk, SqlFault> {
             Ok(Chunk {
                 id: ChunkId { table_id: row.try_get(0)?, number: row.try_get(1)? },
                 range: KeyRange { after: row.try_get(2)?, until: row.try_get(3)? },
@@ -215,26 +215,25 @@ impl Claims {
                 begun_at: crate::domain::key::OutboxMark(row.try_get(6)?),
             })
         };
-        row.as_ref().map(chunk).transpose().map_err(said(client))
+        row.as_ref().map(chunk).transpose()
     }
 
     /// Cuts more chunks; false where others do, or nothing is left to cut.
     async fn split(&self, client: &Lease) -> Result<bool, SqlFault> {
-        client.batch_execute(BEGIN_SPLIT).await.map_err(said(client))?;
+        client.batch_execute(BEGIN_SPLIT).await?;
         let cut = self.split_one(client).await;
         let end = if matches!(cut, Ok(true)) { "COMMIT" } else { "ROLLBACK" };
-        client.batch_execute(end).await.map_err(said(client))?;
+        client.batch_execute(end).await?;
         cut
     }
 
     async fn split_one(&self, client: &Lease) -> Result<bool, SqlFault> {
-        let row = client.query_opt(TAKE_SPLITTER, &[&self.tables]).await.map_err(said(client))?;
+        let row = client.query_opt(TAKE_SPLITTER, &[&self.tables]).await?;
         let Some(row) = row else { return Ok(false) };
-        let at = said(client);
-        let table_id: i32 = row.try_get(0).map_err(at)?;
-        let after: Option<Vec<String>> = row.try_get(1).map_err(at)?;
-        let chunk_rows: i64 = row.try_get(2).map_err(at)?;
-        let mut chunks: i64 = row.try_get(3).map_err(at)?;
+        let table_id: i32 = row.try_get(0)?;
+        let after: Option<Vec<String>> = row.try_get(1)?;
+        let chunk_rows: i64 = row.try_get(2)?;
+        let mut chunks: i64 = row.try_get(3)?;
         let ahead = AHEAD * usize::try_from(self.owner.workers.max(1)).unwrap_or(1);
         let rest = KeyRange { after, until: None };
         let rows = chunk_rows.max(1).unsigned_abs();
@@ -249,11 +248,11 @@ impl Claims {
         for part in &parts {
             chunks += 1;
             let params: [&(dyn ToSql + Sync); 4] = [&table_id, &chunks, &part.after, &part.until];
-            client.execute(&add.statement, &params).await.map_err(at)?;
+            client.execute(&add.statement, &params).await?;
         }
         let split_after = last.and_then(|rest| rest.after);
         let params: [&(dyn ToSql + Sync); 4] = [&table_id, &split_after, &chunks, &done];
-        client.execute(MOVE_SPLITTER, &params).await.map_err(at)?;
+        client.execute(MOVE_SPLITTER, &params).await?;
         Ok(true)
     }
 
@@ -264,24 +263,24 @@ impl Claims {
         let renew = client.prepared(RENEW).await?;
         let params: [&(dyn ToSql + Sync); 6] =
             [&owner, &self.owner.host, &workers, &lease_s, &beat.throttled, &beat.share];
-        client.execute(&renew.statement, &params).await.map_err(said(&client))?;
+        client.execute(&renew.statement, &params).await?;
         if !client.dialect().can_end_sessions() {
             return Ok(());
         }
         let end = client.prepared(END_SESSIONS).await?;
-        let row = client.query_one(&end.statement, &[&SESSIONS]).await.map_err(said(&client))?;
-        let ended: i64 = row.try_get(0).map_err(said(&client))?;
+        let row = client.query_one(&end.statement, &[&SESSIONS]).await?;
+        let ended: i64 = row.try_get(0)?;
         if ended > 0 {
             tracing::warn!(ended, "sessions of a backfill whose lease is over were ended");
         }
-        client.execute(FORGET_WORKERS, &[]).await.map_err(said(&client))?;
+        client.execute(FORGET_WORKERS, &[]).await?;
         Ok(())
     }
 
     async fn change(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, SqlFault> {
         let client = self.target.get().await?;
         let statement = client.prepared(sql).await?;
-        client.execute(&statement.statement, params).await.map_err(said(&client))
+        client.execute(&statement.statement, params).await
     }
 
     async fn claim_again(&self, chunk: &Chunk) -> Result<Option<Chunk>, SqlFault> {
@@ -289,11 +288,11 @@ impl Claims {
         let again = client.prepared(AGAIN).await?;
         let (id, generation) = (chunk.id, chunk.generation.unwrap_or(0));
         let params: [&(dyn ToSql + Sync); 3] = [&id.table_id, &id.number, &generation];
-        let row = client.query_opt(&again.statement, &params).await.map_err(said(&client))?;
+        let row = client.query_opt(&again.statement, &params).await?;
         let Some(row) = row else { return Ok(None) };
-        let attempts: i32 = row.try_get(1).map_err(said(&client))?;
+        let attempts: i32 = row.try_get(1)?;
         Ok(Some(Chunk {
-            generation: Some(row.try_get(0).map_err(said(&client))?),
+            generation: Some(row.try_get(0)?),
             attempt: u32::try_from(attempts).unwrap_or(u32::MAX),
             ..chunk.clone()
         }))

@@ -3,12 +3,12 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use tokio_postgres::Row;
-
+use crate::domain::fault::SqlFault;
 use crate::domain::table::quote_identifier;
 use crate::postgres::backfill::write::CopyTable;
 use crate::postgres::mapping::table::{ForeignKey, UniqueIndex};
 use crate::postgres::outbox::RowKey;
+use crate::postgres::session::asked::Row;
 
 /// A staging table: a temporary one that stays with its session, and is empty after each
 /// transaction.
@@ -142,7 +142,7 @@ impl Stage {
 }
 
 /// Keys from rows of texts.
-pub(super) fn keys_of(table_id: i32, rows: &[Row]) -> Result<Vec<RowKey>, tokio_postgres::Error> {
+pub(super) fn keys_of(table_id: i32, rows: &[Row]) -> Result<Vec<RowKey>, SqlFault> {
     let key = |row: &Row| {
         let values = (0..row.len()).map(|index| row.try_get(index)).collect::<Result<_, _>>()?;
         Ok(RowKey { table_id, values })

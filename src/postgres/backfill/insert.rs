@@ -94,12 +94,12 @@ pub(super) async fn load(
 ) -> Result<Written, NotLoaded> {
     let from = source.client().map_err(NotLoaded::NotRead)?;
     let unread = |error| NotLoaded::NotRead(on(source.side())(error));
-    let stream = from.copy_out(&reading.out).await.map_err(unread)?;
+    let stream = from.driver().copy_out(&reading.out).await.map_err(unread)?;
     // Asked again after its end, the stream would take another statement's answer for its own.
     let stream = Box::pin(stream.fuse());
     let mut rows = Rows { stream, source, table, first: true, reading };
     let client = target.client().map_err(NotLoaded::NotTaken)?;
-    let into = Into { client, target, table };
+    let into = Into { client, table };
     let mut written = Written::default();
     let mut batch = rows.next().await.map_err(NotLoaded::NotRead)?;
     while batch.rows() > 0 {
@@ -154,7 +154,6 @@ impl Rows<'_> {
 /// Where rows go.
 struct Into<'a> {
     client: &'a Lease,
-    target: &'a Transaction,
     table: &'a CopyTable,
 }
 
@@ -169,17 +168,16 @@ impl Into<'_> {
 
     /// Inserts what can be: a part that the target refuses is halved, down to single rows.
     async fn sift(&self, batch: &Batch) -> Result<BTreeSet<RowKey>, Halt> {
-        let at = on(self.target.side());
         let (mut held, mut refused) = (BTreeSet::new(), 0);
         let whole = 0..batch.rows();
         let mut parts = vec![whole];
         while let Some(part) = parts.pop() {
-            self.client.batch_execute("SAVEPOINT rows").await.map_err(at)?;
+            self.client.batch_execute("SAVEPOINT rows").await?;
             match self.send(batch, part.clone()).await {
-                Ok(()) => self.client.batch_execute("RELEASE SAVEPOINT rows").await.map_err(at)?,
+                Ok(()) => self.client.batch_execute("RELEASE SAVEPOINT rows").await?,
                 Err(Halt::Unique(_) | Halt::ForeignKey(_) | Halt::Set(_)) => {
                     let back = "ROLLBACK TO SAVEPOINT rows; RELEASE SAVEPOINT rows";
-                    self.client.batch_execute(back).await.map_err(at)?;
+                    self.client.batch_execute(back).await?;
                     if part.len() <= 1 || refused >= REFUSED_MAX {
                         refused += 1;
                         held.extend(part.map(|row| self.key(batch, row)));
@@ -216,7 +214,7 @@ impl Into<'_> {
             let params = batch.params(columns, rows.clone());
             self.client.execute_raw(&statement.statement, params)
         });
-        try_join_all(sent).await.map_err(on(self.target.side()))?;
+        try_join_all(sent).await?;
         Ok(())
     }
 

@@ -11,7 +11,6 @@ use crate::postgres::backfill::columns::Columns;
 use crate::postgres::backfill::write::CopyTable;
 use crate::postgres::catalog as tables_catalog;
 use crate::postgres::mapping::load::{self, IgnoredColumns, Registered};
-use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::settings::BEGIN_LOOK;
 
@@ -55,7 +54,7 @@ pub async fn registered(
     mappings: &[TableMapping],
 ) -> Result<(Vec<Registered>, Vec<TableName>), SqlFault> {
     let client = source.get().await?;
-    let known = load::registered(&client).await.map_err(said(&client))?;
+    let known = load::registered(&client).await?;
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for mapping in mappings {
         match known.iter().find(|known| known.mapping == *mapping) {
@@ -75,10 +74,10 @@ pub async fn begun_ids(target: &Pool) -> Result<HashMap<String, i32>, SqlFault> 
     let client = target.get().await?;
     let sql = "SELECT table_id, target_schema, target_name FROM segue.backfill_table";
     let mut ids = HashMap::new();
-    for row in client.query(sql, &[]).await.map_err(said(&client))? {
-        let text = |index| row.try_get::<_, String>(index).map_err(said(&client));
+    for row in client.query(sql, &[]).await? {
+        let text = |index| row.try_get::<_, String>(index);
         let name = TableName::new(text(1)?, text(2)?).to_string();
-        ids.insert(name, row.try_get(0).map_err(said(&client))?);
+        ids.insert(name, row.try_get(0)?);
     }
     Ok(ids)
 }
@@ -97,7 +96,8 @@ pub async fn numbered(
     let mut next = begun.values().copied().max().unwrap_or(0) + 1;
     let client = source.get().await?;
     let names: Vec<TableName> = mappings.iter().map(|mapping| mapping.source.clone()).collect();
-    let tables = tables_catalog::load(&**client, &names).await.map_err(said(&client))?;
+    let tables = tables_catalog::load(client.driver(), &names).await;
+    let tables = tables.map_err(|error| client.fault(error, true))?;
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for mapping in mappings {
         let table = tables.iter().find(|table| table.name == mapping.source);
@@ -130,17 +130,14 @@ pub async fn plan(
 ) -> Result<Plan, SqlFault> {
     let (from, to) = (source.get().await?, target.get().await?);
     for client in [&from, &to] {
-        client.batch_execute(BEGIN_LOOK).await.map_err(said(client))?;
+        client.batch_execute(BEGIN_LOOK).await?;
     }
     let dialect = to.dialect();
     let load = if dialect.takes_copy() { load } else { Load::Insert };
     let ignored = IgnoredColumns::new();
     let copied = dialect.has_replication_role();
     let loaded = load::load_these(&from, &to, Side::Source, registered, &ignored, copied).await;
-    let mut shapes = loaded.map_err(|(side, error)| {
-        let client = if side == Side::Source { &from } else { &to };
-        client.fault(error, true)
-    })?;
+    let mut shapes = loaded.map_err(|(_, fault)| fault)?;
     let mut plan = Plan::default();
     let mut tables = Vec::new();
     for table in registered {
@@ -169,15 +166,15 @@ pub async fn plan(
         plan.tables.0.insert(table.table_id, Arc::new(copied));
     }
     for client in [&from, &to] {
-        client.batch_execute("COMMIT").await.map_err(said(client))?;
+        client.batch_execute("COMMIT").await?;
     }
     Ok(plan)
 }
 
 async fn size(client: &Lease, table: &TableName) -> Result<(u64, u64), SqlFault> {
-    let row = client.query_one(SIZE, &[&table.quoted()]).await.map_err(said(client))?;
+    let row = client.query_one(SIZE, &[&table.quoted()]).await?;
     let number = |index| row.try_get::<_, i64>(index).map(|it| it.max(0).unsigned_abs());
-    Ok((number(0).map_err(said(client))?, number(1).map_err(said(client))?))
+    Ok((number(0)?, number(1)?))
 }
 
 /// Fewer rows than asked for where they are wide.

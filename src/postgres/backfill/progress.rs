@@ -7,8 +7,8 @@ use crate::domain::backfill::{BackfillProgress, TableProgress, WorkerProgress};
 use crate::domain::fault::SqlFault;
 use crate::domain::table::TableName;
 use crate::ports::admin::BackfillAdmin;
-use crate::postgres::outbox::said;
 use crate::postgres::pool::Pool;
+use crate::postgres::session::asked::Row;
 
 const TABLES: &str = "\
     SELECT t.table_id, t.source_schema, t.source_name, t.rows_estimated, t.chunks, t.split_done, \
@@ -36,8 +36,8 @@ const WORKERS: &str = "\
 /// What the database reports.
 pub async fn tables(target: &Pool, ids: Option<&[i32]>) -> Result<Vec<TableProgress>, SqlFault> {
     let client = target.get().await?;
-    let rows = client.query(TABLES, &[&ids]).await.map_err(said(&client))?;
-    let read = |row: &tokio_postgres::Row| -> Result<TableProgress, tokio_postgres::Error> {
+    let rows = client.query(TABLES, &[&ids]).await?;
+    let read = |row: &Row| -> Result<TableProgress, SqlFault> {
         let count = |index| row.try_get::<_, i64>(index).map(|it| it.max(0).unsigned_abs());
         let name = TableName::new(row.try_get::<_, String>(1)?, row.try_get::<_, String>(2)?);
         Ok(TableProgress {
@@ -55,7 +55,7 @@ pub async fn tables(target: &Pool, ids: Option<&[i32]>) -> Result<Vec<TableProgr
             last_error: row.try_get(12)?,
         })
     };
-    rows.iter().map(read).collect::<Result<_, _>>().map_err(said(&client))
+    rows.iter().map(read).collect::<Result<_, _>>()
 }
 
 /// The processes that copy, or did until lately.
@@ -65,8 +65,8 @@ pub async fn tables(target: &Pool, ids: Option<&[i32]>) -> Result<Vec<TableProgr
 /// What the database reports.
 pub async fn workers(target: &Pool) -> Result<Vec<WorkerProgress>, SqlFault> {
     let client = target.get().await?;
-    let rows = client.query(WORKERS, &[]).await.map_err(said(&client))?;
-    let read = |row: &tokio_postgres::Row| -> Result<WorkerProgress, tokio_postgres::Error> {
+    let rows = client.query(WORKERS, &[]).await?;
+    let read = |row: &Row| -> Result<WorkerProgress, SqlFault> {
         Ok(WorkerProgress {
             host: row.try_get(0)?,
             workers: u32::try_from(row.try_get::<_, i32>(1)?).unwrap_or(0),
@@ -75,7 +75,7 @@ pub async fn workers(target: &Pool) -> Result<Vec<WorkerProgress>, SqlFault> {
             share: row.try_get(4)?,
         })
     };
-    rows.iter().map(read).collect::<Result<_, _>>().map_err(said(&client))
+    rows.iter().map(read).collect::<Result<_, _>>()
 }
 
 /// The progress for operators.

@@ -6,9 +6,8 @@ use tokio_postgres::types::Oid;
 
 use crate::domain::fault::SqlFault;
 use crate::postgres::backfill::begin_reading;
-use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::session::Transaction;
 
 /// No row of the outbox that the snapshot cannot see was captured before this moment: it is from
@@ -75,8 +74,8 @@ pub(super) async fn take(pool: &Pool, captured: Option<Captured>) -> Result<Snap
     let mut seen = None;
     if captured.is_some() {
         let client = pool.get().await.map_err(Halt::Away)?;
-        let row = client.query_one(CAPTURED_AFTER, &[]).await.map_err(on(pool.side()))?;
-        let captured_after = row.try_get(0).map_err(on(pool.side()))?;
+        let row = client.query_one(CAPTURED_AFTER, &[]).await.map_err(of_fault)?;
+        let captured_after = row.try_get(0).map_err(of_fault)?;
         let incarnation = client.facts().incarnation.clone();
         seen = Some(Seen { horizon: 0, captured_after, incarnation });
     }
@@ -84,9 +83,8 @@ pub(super) async fn take(pool: &Pool, captured: Option<Captured>) -> Result<Snap
     if let (Some(seen), Some(captured)) = (&mut seen, captured) {
         let client = transaction.client()?;
         let facts = client.prepared(FACTS).await.map_err(of_fault)?;
-        let row = client.query_one(&facts.statement, &[]).await.map_err(on(pool.side()))?;
-        let at = on(pool.side());
-        let horizon: i64 = row.try_get(0).map_err(at)?;
+        let row = client.query_one(&facts.statement, &[]).await.map_err(of_fault)?;
+        let horizon: i64 = row.try_get(0).map_err(of_fault)?;
         // The lower half is what `xmin` shows.
         seen.horizon = u32::try_from(horizon & 0xffff_ffff).unwrap_or(u32::MAX);
         if client.facts().incarnation != seen.incarnation {
@@ -94,8 +92,8 @@ pub(super) async fn take(pool: &Pool, captured: Option<Captured>) -> Result<Snap
             seen.captured_after = None;
             seen.incarnation.clone_from(&client.facts().incarnation);
         }
-        let (phase, gaps): (String, i64) =
-            (row.try_get(1).map_err(at)?, row.try_get(2).map_err(at)?);
+        let phase: String = row.try_get(1).map_err(of_fault)?;
+        let gaps: i64 = row.try_get(2).map_err(of_fault)?;
         still_captured(captured, &phase, gaps).map_err(Unusable::Void)?;
     }
     Ok(Snapshot { transaction, seen })
@@ -120,8 +118,8 @@ pub(super) async fn check_captured(
     captured: Captured,
 ) -> Result<Result<(), String>, SqlFault> {
     let facts = client.prepared(FACTS).await?;
-    let row = client.query_one(&facts.statement, &[]).await.map_err(said(client))?;
-    let phase: String = row.try_get(1).map_err(said(client))?;
-    let gaps: i64 = row.try_get(2).map_err(said(client))?;
+    let row = client.query_one(&facts.statement, &[]).await?;
+    let phase: String = row.try_get(1)?;
+    let gaps: i64 = row.try_get(2)?;
     Ok(still_captured(captured, &phase, gaps))
 }

@@ -16,8 +16,8 @@ use crate::postgres::backfill::plan::Tables;
 use crate::postgres::backfill::write::CopyTable;
 use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::mapping::table::Role;
-use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::session::asked::Row;
 
 const NOW: &str = "\
     SELECT (pg_catalog.date_part('epoch', pg_catalog.statement_timestamp() \
@@ -39,28 +39,27 @@ impl Splitter {
 
     async fn cut(&self, table_id: i32, sql: &str) -> Result<Vec<KeyValues>, SqlFault> {
         let client = self.source.get().await?;
-        client.batch_execute(&begin_reading()).await.map_err(said(&client))?;
+        client.batch_execute(&begin_reading()).await?;
         let rows = match client.query(sql, &[]).await {
             Ok(rows) => rows,
-            Err(error) => {
-                let mut fault = said(&client)(error);
+            Err(mut fault) => {
                 fault.message = format!("table id {table_id} cannot be cut: {}", fault.message);
                 client.discard();
                 return Err(fault);
             }
         };
-        client.batch_execute("COMMIT").await.map_err(said(&client))?;
-        let key = |row: &tokio_postgres::Row| {
+        client.batch_execute("COMMIT").await?;
+        let key = |row: &Row| {
             (0..row.len()).map(|index| row.try_get(index)).collect::<Result<KeyValues, _>>()
         };
-        rows.iter().map(key).collect::<Result<_, _>>().map_err(said(&client))
+        rows.iter().map(key).collect::<Result<_, _>>()
     }
 }
 
 /// The source's clock, before whatever is read next.
 pub(super) async fn now(client: &Lease) -> Result<OutboxMark, SqlFault> {
-    let row = client.query_one(NOW, &[]).await.map_err(said(client))?;
-    row.try_get(0).map(OutboxMark).map_err(said(client))
+    let row = client.query_one(NOW, &[]).await?;
+    row.try_get(0).map(OutboxMark)
 }
 
 impl KeySplitter for Splitter {

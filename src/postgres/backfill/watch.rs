@@ -8,7 +8,6 @@ use futures_util::future::BoxFuture;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::OutboxMark;
 use crate::ports::backfill::{SourceLook, SourceWatch};
-use crate::postgres::outbox::said;
 use crate::postgres::pool::Pool;
 
 /// A moment before the hold's own: a chunk that is claimed while this is on its way must not
@@ -45,7 +44,7 @@ impl Watch {
         let client = self.source.get().await?;
         let look = client.prepared(if self.captured { LOOK } else { LOOK_IDLE }).await?;
         let begun = Instant::now();
-        client.query_opt(&look.statement, &[]).await.map_err(said(&client))?;
+        client.query_opt(&look.statement, &[]).await?;
         let latency = begun.elapsed();
         if !self.captured {
             return Ok(SourceLook { latency, outbox_age: None });
@@ -59,12 +58,10 @@ impl Watch {
         );
         let (owner, mark) = (self.owner.to_string(), hold.map(|mark| mark.0));
         let hold = client.prepared(&since).await?;
-        let held = client.execute(&hold.statement, &[&owner, &mark, &HOLD_FOR.as_secs_f64()]).await;
-        held.map_err(said(&client))?;
+        client.execute(&hold.statement, &[&owner, &mark, &HOLD_FOR.as_secs_f64()]).await?;
         let age = client.prepared(AGE).await?;
-        let row = client.query_opt(&age.statement, &[]).await.map_err(said(&client))?;
-        let age_s: Option<f64> =
-            row.map(|row| row.try_get(0)).transpose().map_err(said(&client))?;
+        let row = client.query_opt(&age.statement, &[]).await?;
+        let age_s: Option<f64> = row.map(|row| row.try_get(0)).transpose()?;
         let age = Duration::from_secs_f64(age_s.unwrap_or(0.0).clamp(0.0, 1e9));
         Ok(SourceLook { latency, outbox_age: Some(age) })
     }
@@ -83,7 +80,7 @@ impl SourceWatch for Watch {
             let client = self.source.get().await?;
             let sql = "DELETE FROM segue.outbox_hold WHERE owner = $1::text::uuid";
             let owner = self.owner.to_string();
-            client.execute(sql, &[&owner]).await.map(drop).map_err(said(&client))
+            client.execute(sql, &[&owner]).await.map(drop)
         }
         .boxed()
     }

@@ -145,7 +145,7 @@ pub(super) async fn begin(
         let lock = client.prepared(LOCK_CLAIM).await.map_err(of_fault)?;
         let id = chunk.id;
         let row = client.query_opt(&lock.statement, &[&id.table_id, &id.number, &generation]).await;
-        if row.map_err(on(target.side()))?.is_none() {
+        if row.map_err(of_fault)?.is_none() {
             return Err(NotWritten::Lost);
         }
     }
@@ -172,8 +172,8 @@ pub(super) async fn way(
         return Ok(Way::Straight);
     }
     let client = target.client()?;
-    let row = client.query_one(&table.any_row(chunk), &[]).await.map_err(on(target.side()))?;
-    let any: bool = row.try_get(0).map_err(on(target.side()))?;
+    let row = client.query_one(&table.any_row(chunk), &[]).await?;
+    let any: bool = row.try_get(0)?;
     Ok(if any { Way::Staged } else { Way::Straight })
 }
 
@@ -210,7 +210,7 @@ async fn copy(
     let mut written = match way {
         Way::Staged => {
             let stage = held::Stage::of(table);
-            to.batch_execute(&stage.create()).await.map_err(on(target.side()))?;
+            to.batch_execute(&stage.create()).await?;
             let copy_in = table.copy_in(&stage.name);
             let streamed = stream((from, &out), (to, &copy_in), meter).await?;
             let held = settle(target, table, &stage).await?;
@@ -233,9 +233,9 @@ async fn add_guarded(
     written: &mut Written,
 ) -> Result<(), Halt> {
     if let Some(sql) = table.guarded_keys(chunk) {
-        let keys = source.client()?.query(&sql, &[]).await.map_err(on(source.side()))?;
+        let keys = source.client()?.query(&sql, &[]).await?;
         written.rows += keys.len() as u64;
-        written.held.extend(held::keys_of(table.shape.table_id, &keys).map_err(on(source.side()))?);
+        written.held.extend(held::keys_of(table.shape.table_id, &keys)?);
     }
     Ok(())
 }
@@ -249,29 +249,28 @@ async fn settle(
     stage: &held::Stage,
 ) -> Result<BTreeSet<RowKey>, Halt> {
     let client = target.client()?;
-    let at = on(target.side());
     let insert = stage.insert(table);
     let mut held = BTreeSet::new();
     for _ in 0..HELD_ROUNDS {
-        client.batch_execute("SAVEPOINT staged").await.map_err(at)?;
+        client.batch_execute("SAVEPOINT staged").await?;
         let halt = match client.execute(&insert, &[]).await {
             Ok(_) => {
-                client.batch_execute("RELEASE staged").await.map_err(at)?;
+                client.batch_execute("RELEASE staged").await?;
                 return Ok(held);
             }
-            Err(error) => at(error),
+            Err(fault) => of_fault(fault),
         };
         let takers = match &halt {
             Halt::Unique(_) => stage.blocked_by_uniques(table),
             Halt::ForeignKey(_) => stage.without_parents(table),
             _ => return Err(halt),
         };
-        client.batch_execute("ROLLBACK TO staged").await.map_err(at)?;
+        client.batch_execute("ROLLBACK TO staged").await?;
         let mut taken = 0;
         for sql in &takers {
-            let rows = client.query(sql, &[]).await.map_err(at)?;
+            let rows = client.query(sql, &[]).await?;
             taken += rows.len();
-            held.extend(held::keys_of(table.shape.table_id, &rows).map_err(at)?);
+            held.extend(held::keys_of(table.shape.table_id, &rows)?);
         }
         // Whoever was in the way is gone, or cannot be told from here.
         if taken == 0 {
@@ -308,21 +307,21 @@ pub(super) async fn largest(
     table: &CopyTable,
     chunk: &Chunk,
 ) -> Result<u64, Halt> {
-    let (client, at) = (source.client()?, on(source.side()));
+    let client = source.client()?;
     let size = weight::of_row(&table.shape, Role::Primary, Wanted::Columns, Care::OfLarge);
     let Some(size) = size.filter(|_| client.dialect().tells_sizes()) else { return Ok(0) };
     let asked = client.prepared(HAS_LARGE).await.map_err(of_fault)?;
     let name = table.shape.primary.quoted();
-    let row = client.query_one(&asked.statement, &[&name]).await.map_err(at)?;
-    if !row.try_get::<_, bool>(0).map_err(at)? {
+    let row = client.query_one(&asked.statement, &[&name]).await?;
+    if !row.try_get::<_, bool>(0)? {
         return Ok(0);
     }
     let sql = format!(
         "SELECT coalesce(pg_catalog.max({size}), 0) FROM {name} AS t WHERE {}",
         table.key().rows_within(&chunk.range)
     );
-    let row = client.query_one(&sql, &[]).await.map_err(at)?;
-    let bytes: f64 = row.try_get(0).map_err(at)?;
+    let row = client.query_one(&sql, &[]).await?;
+    let bytes: f64 = row.try_get(0)?;
     // Never negative, and of some gigabytes at most.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let bytes = bytes.max(0.0) as u64;
@@ -337,8 +336,8 @@ async fn stream(
     meter: &dyn Meter,
 ) -> Result<Written, Halt> {
     let (source, target) = (on(from.side()), on(to.side()));
-    let reading = from.copy_out(out).await.map_err(source)?;
-    let writing = to.copy_in::<_, Bytes>(copy_in).await.map_err(target)?;
+    let reading = from.driver().copy_out(out).await.map_err(source)?;
+    let writing = to.driver().copy_in::<_, Bytes>(copy_in).await.map_err(target)?;
     pin_mut!(reading, writing);
     let mut piece = BytesMut::with_capacity(PIECE_BYTES * 2);
     let (mut bytes, mut pending_rows, mut largest) = (0_u64, 0_u64, 0);

@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -15,6 +14,7 @@ use crate::domain::side::Side;
 use crate::postgres::control::cursor;
 use crate::postgres::control::row::{number, told};
 use crate::postgres::pool::Pool;
+use crate::postgres::session::asked::Row;
 
 const RECORD: &str = "
 INSERT INTO segue.history (event_id, kind, epoch, from_phase, to_phase, from_percentage,
@@ -114,7 +114,7 @@ pub(in crate::postgres) async fn record(
     let mut params = columns.params().to_vec();
     params.push(&at);
     let recorded = session.execute(&prepared.statement, &params).await;
-    recorded.map(|_| ()).map_err(|error| session.fault(error, true))
+    recorded.map(|_| ())
 }
 
 pub(in crate::postgres) async fn note_settled(
@@ -127,14 +127,13 @@ pub(in crate::postgres) async fn note_settled(
     let prepared = session.prepared(&told(&session, SETTLED)).await?;
     let noted = session.query_one(&prepared.statement, &columns.params()).await;
     let noted = noted.and_then(|row| row.try_get::<_, i64>(0));
-    noted.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+    noted.map(|rows| rows == 1)
 }
 
 pub(in crate::postgres) async fn list(pool: &Pool, limit: u32) -> Result<Vec<Recorded>, SqlFault> {
     let session = pool.get().await?;
     let prepared = session.prepared(LIST).await?;
-    let rows = session.query(&prepared.statement, &[&i64::from(limit)]).await;
-    let rows = rows.map_err(|error| session.fault(error, true))?;
+    let rows = session.query(&prepared.statement, &[&i64::from(limit)]).await?;
     rows.iter().map(|row| recorded(row, pool.side())).collect()
 }
 
@@ -154,8 +153,7 @@ pub(in crate::postgres) async fn page(
     let session = pool.get().await?;
     let prepared = session.prepared(PAGE).await?;
     let limit = i64::from(page.size) + 1;
-    let rows = session.query(&prepared.statement, &[&limit, &at, &epoch, &id]).await;
-    let rows = rows.map_err(|error| session.fault(error, true))?;
+    let rows = session.query(&prepared.statement, &[&limit, &at, &epoch, &id]).await?;
     let found: Result<Vec<_>, _> = rows.iter().map(|row| recorded(row, pool.side())).collect();
     let place = |it: &Recorded| {
         let id = Uuid::from_u128(it.event.id).to_string();

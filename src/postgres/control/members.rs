@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join3};
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -17,6 +16,7 @@ use crate::domain::side::{Side, Sides};
 use crate::ports::fleet::{FleetStore, Renewal, Renewed};
 use crate::postgres::control::row::{self, control_row, number};
 use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::session::asked::Row;
 
 const RENEW: &str = "
 INSERT INTO segue.member AS m (member_id, name, address, version, epoch, revision, lease_until,
@@ -108,10 +108,9 @@ impl FleetTable {
             session.execute(&lead.statement, &lead_params),
         )
         .await;
-        let failed = |error| session.fault(error, true);
-        renewed.map_err(failed)?;
-        let row = row.map_err(failed)?;
-        let leads = leads.map_err(failed)? == 1;
+        renewed?;
+        let row = row?;
+        let leads = leads? == 1;
         session.set_busy(false);
         let row = row.map(|row| control_row(&row, side)).transpose()?;
         Ok(Renewed { row, leads })
@@ -119,13 +118,12 @@ impl FleetTable {
 
     async fn read_all(&self, side: Side) -> Result<Fleet, SqlFault> {
         let session = self.session(side).await?;
-        let failed = |error| session.fault(error, true);
         let leader = session.prepared(LEADER).await?;
-        let leader = session.query_one(&leader.statement, &[]).await.map_err(failed)?;
-        let now = leader.try_get(0).map_err(failed)?;
-        let leader: Option<String> = leader.try_get(1).map_err(failed)?;
+        let leader = session.query_one(&leader.statement, &[]).await?;
+        let now = leader.try_get(0)?;
+        let leader: Option<String> = leader.try_get(1)?;
         let members = session.prepared(MEMBERS).await?;
-        let rows = session.query(&members.statement, &[]).await.map_err(failed)?;
+        let rows = session.query(&members.statement, &[]).await?;
         Ok(Fleet {
             now,
             leader: leader.map(|id| member_id(&id, side)).transpose()?,
@@ -141,8 +139,7 @@ impl FleetTable {
     ) -> Result<u64, SqlFault> {
         let session = self.session(side).await?;
         let prepared = session.prepared(sql).await?;
-        let ran = session.execute(&prepared.statement, params).await;
-        ran.map_err(|error| session.fault(error, true))
+        session.execute(&prepared.statement, params).await
     }
 }
 
@@ -182,7 +179,7 @@ fn member_id(text: &str, side: Side) -> Result<MemberId, SqlFault> {
 }
 
 fn member(row: &Row, side: Side) -> Result<Member, SqlFault> {
-    let failed = |error: tokio_postgres::Error| {
+    let failed = |error: SqlFault| {
         let message = format!("segue.member cannot be read: {error}");
         SqlFault::new(FaultKind::Precondition, Reason::MemberUnreadable, message).on(side)
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio_postgres::{Row, Statement, Transaction};
+use tokio_postgres::{Statement, Transaction};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::gate::Findings;
@@ -13,6 +13,7 @@ use crate::domain::mismatch::{Mismatch, MismatchKey, Resolution};
 use crate::domain::verdict::Verdict;
 use crate::ports::MismatchStore;
 use crate::postgres::pool::Pool;
+use crate::postgres::session::asked::Row;
 use crate::postgres::session::fault;
 
 /// Counts add up, and the latest example stands. What an operator resolved stays so where the
@@ -98,7 +99,7 @@ impl MismatchTable {
         let side = session.side();
         // Dropped before it is committed, it is rolled back.
         let adding = async {
-            let transaction = session.transaction().await?;
+            let transaction = session.driver_mut().transaction().await?;
             let mut sorted: Vec<&Mismatch> = gathered.iter().collect();
             sorted.sort_by(|a, b| a.key.cmp(&b.key));
             for mismatch in sorted {
@@ -121,36 +122,28 @@ impl MismatchTable {
     async fn list_some(&self, limit: u32) -> Result<Vec<Mismatch>, SqlFault> {
         let session = self.pool.get().await?;
         let prepared = session.prepared(LIST).await?;
-        let listing = async {
-            let rows = session.query(&prepared.statement, &[&i64::from(limit)]).await?;
-            rows.iter().map(mismatch_of).collect::<Result<Vec<_>, _>>()
-        };
-        listing.await.map_err(|error| session.fault(error, true))
+        let rows = session.query(&prepared.statement, &[&i64::from(limit)]).await?;
+        rows.iter().map(mismatch_of).collect()
     }
 
     async fn findings_of(&self, window: Duration) -> Result<Findings, SqlFault> {
         let session = self.pool.get().await?;
         let prepared = session.prepared(FINDINGS).await?;
-        let finding = async {
-            let row = session.query_one(&prepared.statement, &[&window.as_secs_f64()]).await?;
-            let count = |index| row.try_get::<_, i64>(index).map(i64::unsigned_abs);
-            Ok(Findings {
-                judged: count(0)?,
-                since: row.try_get(1)?,
-                data: count(2)?,
-                unresolved: count(3)?,
-            })
-        };
-        finding.await.map_err(|error| session.fault(error, true))
+        let row = session.query_one(&prepared.statement, &[&window.as_secs_f64()]).await?;
+        let count = |index| row.try_get::<_, i64>(index).map(i64::unsigned_abs);
+        Ok(Findings {
+            judged: count(0)?,
+            since: row.try_get(1)?,
+            data: count(2)?,
+            unresolved: count(3)?,
+        })
     }
 
     async fn resolve_some(&self, resolution: Resolution) -> Result<u64, SqlFault> {
         let session = self.pool.get().await?;
         let Resolution { fingerprint, verdict, reason, resolved_by } = resolution;
         let verdict = verdict.map(Verdict::as_str);
-        let resolved =
-            session.execute(RESOLVE, &[&fingerprint, &verdict, &resolved_by, &reason]).await;
-        resolved.map_err(|error| session.fault(error, true))
+        session.execute(RESOLVE, &[&fingerprint, &verdict, &resolved_by, &reason]).await
     }
 }
 
@@ -201,7 +194,7 @@ impl MismatchStore for MismatchTable {
     }
 }
 
-fn mismatch_of(row: &Row) -> Result<Mismatch, tokio_postgres::Error> {
+fn mismatch_of(row: &Row) -> Result<Mismatch, SqlFault> {
     let verdict: &str = row.try_get(1)?;
     let name: Option<&str> = row.try_get(4)?;
     let count: i64 = row.try_get(5)?;

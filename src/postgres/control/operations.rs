@@ -3,7 +3,6 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use crate::domain::fault::SqlFault;
@@ -17,6 +16,7 @@ use crate::domain::step::Asked;
 use crate::ports::operations::OperationStore;
 use crate::postgres::control::cursor;
 use crate::postgres::pool::Pool;
+use crate::postgres::session::asked::Row;
 
 const CREATE: &str = "
 INSERT INTO segue.operation (operation_id, is_running, member_id, last_event, document, created_at)
@@ -93,8 +93,7 @@ impl OperationTable {
     ) -> Result<u64, SqlFault> {
         let session = self.pools.of(side).get().await?;
         let prepared = session.prepared(sql).await?;
-        let done = session.execute(&prepared.statement, params).await;
-        done.map_err(|error| session.fault(error, true))
+        session.execute(&prepared.statement, params).await
     }
 
     async fn rows(
@@ -106,8 +105,8 @@ impl OperationTable {
         let session = self.pools.of(side).get().await?;
         let prepared = session.prepared(&format!("SELECT {COLUMNS} {sql}")).await?;
         let rows = session.query(&prepared.statement, params).await;
-        let read = |rows: Vec<Row>| rows.iter().map(found).collect::<Result<Vec<_>, Error>>();
-        rows.and_then(read).map_err(|error| session.fault(error, true))
+        let read = |rows: Vec<Row>| rows.iter().map(found).collect::<Result<Vec<_>, SqlFault>>();
+        rows.and_then(read)
     }
 
     async fn save_all(
@@ -129,8 +128,7 @@ impl OperationTable {
         let params: [&(dyn ToSql + Sync); 6] =
             [&id, &operation.is_running, &member, &last, document, at];
         let saved = session.query_one(&prepared.statement, &params).await;
-        let saved = saved.and_then(|row| cancellation(&row, 0));
-        saved.map_err(|error| session.fault(error, true))
+        saved.and_then(|row| cancellation(&row, 0))
     }
 
     async fn page(&self, side: Side, page: &PageRequest) -> Result<Page<FoundOperation>, SqlFault> {
@@ -162,8 +160,8 @@ impl OperationTable {
             let number = row.try_get::<_, i64>(0)?.unsigned_abs();
             Ok(StoredEvent { number, document: Document(row.try_get(1)?) })
         };
-        let read = |rows: Vec<Row>| rows.iter().map(read).collect::<Result<Vec<_>, Error>>();
-        rows.and_then(read).map_err(|error| session.fault(error, true))
+        let read = |rows: Vec<Row>| rows.iter().map(read).collect::<Result<Vec<_>, SqlFault>>();
+        rows.and_then(read)
     }
 }
 
@@ -258,11 +256,11 @@ fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn found(row: &Row) -> Result<FoundOperation, Error> {
+fn found(row: &Row) -> Result<FoundOperation, SqlFault> {
     let uuid = |index| {
         let text: String = row.try_get(index)?;
         // What the database gives as a uuid is one.
-        Ok::<_, Error>(text.parse::<Uuid>().unwrap_or_default().as_u128())
+        Ok::<_, SqlFault>(text.parse::<Uuid>().unwrap_or_default().as_u128())
     };
     let stored = StoredOperation {
         id: OperationId(uuid(0)?),
@@ -277,7 +275,7 @@ fn found(row: &Row) -> Result<FoundOperation, Error> {
     Ok(FoundOperation { stored, is_alive, is_recorded, cancellation })
 }
 
-fn cancellation(row: &Row, first: usize) -> Result<Option<Cancellation>, Error> {
+fn cancellation(row: &Row, first: usize) -> Result<Option<Cancellation>, SqlFault> {
     let Some(at) = row.try_get(first)? else { return Ok(None) };
     let (actor, reason) = (row.try_get(first + 1)?, row.try_get(first + 2)?);
     Ok(Some(Cancellation { at, actor, reason }))

@@ -112,23 +112,21 @@ impl PauseTable {
     pub async fn read(&self, side: Side) -> Result<Option<Pause>, SqlFault> {
         let session = self.pools.of(side).get().await?;
         let prepared = session.prepared(READ).await?;
-        let row = session.query_opt(&prepared.statement, &[]).await;
-        let failed = |error| session.fault(error, false);
-        let Some(row) = row.map_err(failed)? else {
+        let row = session.repeatable().query_opt(&prepared.statement, &[]).await;
+        let Some(row) = row? else {
             // A fence that a lost coordinator left keeps out even those who are not segue's.
             mark::lift_if_lapsed(&session).await;
             return Ok(None);
         };
-        let (id, stage): (String, String) =
-            (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
-        let left_s: f64 = row.try_get(3).map_err(failed)?;
+        let (id, stage): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let left_s: f64 = row.try_get(3)?;
         if left_s <= 0.0 {
             mark::lift_if_lapsed(&session).await;
         }
         Ok(Some(Pause {
             id: parsed(&id, side)?,
             stage: stage.parse().map_err(|error: String| unreadable(error, side))?,
-            epoch: row.try_get::<_, i64>(2).map_err(failed)?.unsigned_abs(),
+            epoch: row.try_get::<_, i64>(2)?.unsigned_abs(),
             left: (left_s > 0.0).then(|| Duration::from_secs_f64(left_s)),
         }))
     }
@@ -157,12 +155,10 @@ impl PauseTable {
     pub async fn reports(&self, side: Side, id: u128) -> Result<Vec<(MemberId, Stage)>, SqlFault> {
         let session = self.pools.of(side).get().await?;
         let prepared = session.prepared(REPORTS).await?;
-        let failed = |error| session.fault(error, false);
-        let rows = session.query(&prepared.statement, &[&name(id)]).await.map_err(failed)?;
+        let rows = session.repeatable().query(&prepared.statement, &[&name(id)]).await?;
         let mut reports = Vec::with_capacity(rows.len());
         for row in &rows {
-            let (member, stage): (String, String) =
-                (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+            let (member, stage): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             let stage = stage.parse().map_err(|error: String| unreadable(error, side))?;
             reports.push((MemberId(parsed(&member, side)?), stage));
         }
@@ -180,13 +176,13 @@ impl PauseTable {
         let mut attempt = 1;
         loop {
             let ran = session.execute(&prepared.statement, params).await;
-            match ran.map_err(|error| session.fault(error, true)) {
+            match ran {
                 // In a serializable database it may meet another one, and is undone.
                 Err(fault)
                     if fault.sqlstate == sqlstate::SERIALIZATION_FAILURE
                         && attempt < ATTEMPTS_MAX =>
                 {
-                    attempt += 1
+                    attempt += 1;
                 }
                 ran => return ran,
             }

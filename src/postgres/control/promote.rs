@@ -106,5 +106,5 @@ async fn end_copies(session: &Session) -> Result<(), SqlFault> {
 }
 
 async fn run(session: &Session, sql: &str) -> Result<(), SqlFault> {
-    session.batch_execute(sql).await.map_err(|error| session.fault(error, true))
+    session.batch_execute(sql).await
 }

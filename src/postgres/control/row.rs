@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -23,6 +22,7 @@ use crate::postgres::control::promote::promote;
 use crate::postgres::fence::mark;
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
+use crate::postgres::session::asked::Row;
 use crate::postgres::session::settings::Purpose;
 
 pub(in crate::postgres) const READ: &str = "
@@ -101,8 +101,7 @@ impl ControlTable {
             drop(session);
             return std::future::pending().await;
         }
-        let listening = session.batch_execute(LISTEN).await;
-        listening.map_err(|error| session.fault(error, true))?;
+        session.batch_execute(LISTEN).await?;
         // What was changed before is read now.
         changed.notify_one();
         while session.notified().await {
@@ -145,10 +144,7 @@ pub async fn read_on(session: &Session) -> Result<Option<ControlRow>, SqlFault> 
         }
         Err(fault) => return Err(fault),
     };
-    let row = session
-        .query_opt(&prepared.statement, &[])
-        .await
-        .map_err(|error| session.fault(error, true))?;
+    let row = session.query_opt(&prepared.statement, &[]).await?;
     row.map(|row| control_row(&row, session.side())).transpose()
 }
 
@@ -160,7 +156,7 @@ async fn first(session: &Session, to: ControlChange) -> Result<bool, SqlFault> {
         [&epoch, &revision, &phase, &percent, &to.held, &to.reason, &to.changed_by];
     let prepared = session.prepared(FIRST).await?;
     let made = session.execute(&prepared.statement, &params).await;
-    made.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+    made.map(|rows| rows == 1)
 }
 
 /// Changes the row of a session's side if it still is of this version, and records the event
@@ -228,7 +224,7 @@ async fn change(
     let prepared = session.prepared(sql).await?;
     let changed = session.query_one(&prepared.statement, &params).await;
     let changed = changed.and_then(|row| row.try_get::<_, i64>(0));
-    changed.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+    changed.map(|rows| rows == 1)
 }
 
 impl ControlStore for ControlTable {
@@ -298,8 +294,7 @@ pub(in crate::postgres) fn control_row(row: &Row, side: Side) -> Result<ControlR
             .on(side)
             .with_hint("the row may be of a newer segue; run the version that wrote it")
     };
-    let text =
-        |error: tokio_postgres::Error| unreadable(format!("segue.control cannot be read: {error}"));
+    let text = |error: SqlFault| unreadable(format!("segue.control cannot be read: {error}"));
     let phase: String = row.try_get(1).map_err(text)?;
     let phase: Phase = phase.parse().map_err(|error| unreadable(format!("{error}")))?;
     let percent: f64 = row.try_get(2).map_err(text)?;
@@ -320,7 +315,7 @@ pub(in crate::postgres) fn control_row(row: &Row, side: Side) -> Result<ControlR
     })
 }
 
-fn reads_off(row: &Row) -> Result<Option<ReadsOff>, tokio_postgres::Error> {
+fn reads_off(row: &Row) -> Result<Option<ReadsOff>, SqlFault> {
     let reason: Option<String> = row.try_get(10)?;
     let by: Option<String> = row.try_get(11)?;
     let by = by.and_then(|by| by.parse::<Uuid>().ok()).map(|by| MemberId(by.as_u128()));

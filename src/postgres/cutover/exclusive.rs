@@ -73,8 +73,7 @@ impl Exclusive {
             "{ends}; SET idle_in_transaction_session_timeout = {lease_ms}; \
              SET statement_timeout = {lease_ms}"
         );
-        let set = session.batch_execute(&sql).await;
-        set.map_err(|error| session.fault(error, false))?;
+        session.repeatable().batch_execute(&sql).await?;
         let holder = session.dialect().fences_by_mark().then(Uuid::new_v4);
         Ok(Self { session, holder, lease })
     }
@@ -214,9 +213,8 @@ impl Exclusive {
             return Ok(Vec::new());
         }
         let prepared = self.session.prepared(PREPARED).await?;
-        let rows = self.session.query(&prepared.statement, &[]).await;
-        let failed = |error| self.session.fault(error, false);
-        rows.map_err(failed)?.iter().map(|row| row.try_get(0).map_err(failed)).collect()
+        let rows = self.session.repeatable().query(&prepared.statement, &[]).await;
+        rows?.iter().map(|row| row.try_get(0)).collect()
     }
 
     /// Changes the control row under the fence, and tells nobody; whether it was changed.
@@ -239,9 +237,8 @@ impl Exclusive {
             return mark::read_outbox(&self.session, holder).await;
         }
         let prepared = self.session.prepared(OUTBOX).await?;
-        let row = self.session.query_one(&prepared.statement, &[]).await;
-        let failed = |error| self.session.fault(error, false);
-        let rows: i64 = row.map_err(failed)?.try_get(0).map_err(failed)?;
+        let row = self.session.repeatable().query_one(&prepared.statement, &[]).await;
+        let rows: i64 = row?.try_get(0)?;
         Ok(rows.unsigned_abs())
     }
 
@@ -256,15 +253,14 @@ impl Exclusive {
             // A commit there is on most replicas of each range.
             return Ok(Standbys::default());
         }
-        let failed = |error| self.session.fault(error, false);
         let written = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text";
-        let row = self.session.query_one(written, &[]).await.map_err(failed)?;
-        let written: String = row.try_get(0).map_err(failed)?;
+        let row = self.session.repeatable().query_one(written, &[]).await?;
+        let written: String = row.try_get(0)?;
         let look = self.session.prepared(STANDBYS).await?;
         let until = tokio::time::Instant::now() + wait_max;
         loop {
-            let row = self.session.query_one(&look.statement, &[&written]).await.map_err(failed)?;
-            let count = |at| row.try_get::<_, i64>(at).map(i64::unsigned_abs).map_err(failed);
+            let row = self.session.repeatable().query_one(&look.statement, &[&written]).await?;
+            let count = |at| row.try_get::<_, i64>(at).map(i64::unsigned_abs);
             let standbys = Standbys { all: count(0)?, behind: count(1)? };
             if standbys.behind == 0 || tokio::time::Instant::now() >= until {
                 return Ok(standbys);
@@ -274,7 +270,7 @@ impl Exclusive {
     }
 
     async fn run(&self, sql: &str) -> Result<(), SqlFault> {
-        let ran = self.session.simple_query(sql).await;
-        ran.map(drop).map_err(|error| self.session.fault(error, false))
+        let ran = self.session.repeatable().simple_query(sql).await;
+        ran.map(drop)
     }
 }

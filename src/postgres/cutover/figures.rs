@@ -8,6 +8,7 @@ use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::Session;
+use crate::postgres::session::asked::Row;
 
 /// Keys that are looked at; what was written before them was looked at by whoever verifies
 /// while nothing is held.
@@ -42,21 +43,17 @@ pub async fn pending(session: &Session) -> Result<BTreeSet<RowKey>, SqlFault> {
 ///
 /// What the database reports.
 pub async fn all_pending(session: &Session) -> Result<Option<BTreeSet<RowKey>>, SqlFault> {
-    let failed = |error| session.fault(error, false);
-    let whole = session.query_one(WHOLE_TABLES, &[]).await.map_err(failed)?;
+    let whole = session.repeatable().query_one(WHOLE_TABLES, &[]).await?;
     let keys = keys(session, ALL_MAX).await?;
-    let some = whole.try_get::<_, i64>(0).map_err(failed)? > 0;
+    let some = whole.try_get::<_, i64>(0)? > 0;
     Ok((!some && (keys.len() as u64) < ALL_MAX.unsigned_abs()).then_some(keys))
 }
 
 async fn keys(session: &Session, keys_max: i64) -> Result<BTreeSet<RowKey>, SqlFault> {
-    let failed = |error| session.fault(error, false);
     let prepared = session.prepared(PENDING).await?;
-    let rows = session.query(&prepared.statement, &[&keys_max]).await.map_err(failed)?;
-    let key = |row: &tokio_postgres::Row| {
-        Ok(RowKey { table_id: row.try_get(0)?, values: row.try_get(1)? })
-    };
-    rows.iter().map(key).collect::<Result<_, _>>().map_err(failed)
+    let rows = session.repeatable().query(&prepared.statement, &[&keys_max]).await?;
+    let key = |row: &Row| Ok(RowKey { table_id: row.try_get(0)?, values: row.try_get(1)? });
+    rows.iter().map(key).collect::<Result<_, _>>()
 }
 
 /// What counting has found.
@@ -112,14 +109,12 @@ pub async fn counts(
 
 async fn estimate(session: &Lease, table: &TableName) -> Result<f64, SqlFault> {
     let prepared = session.prepared(ESTIMATE).await?;
-    let row = session.query_one(&prepared.statement, &[&table.quoted()]).await;
-    let row = row.map_err(|error| session.fault(error, false))?;
-    row.try_get(0).map_err(|error| session.fault(error, false))
+    let row = session.repeatable().query_one(&prepared.statement, &[&table.quoted()]).await?;
+    row.try_get(0)
 }
 
 async fn count(session: &Lease, table: &TableName) -> Result<i64, SqlFault> {
     let sql = format!("SELECT pg_catalog.count(*) FROM {}", table.quoted());
-    let row = session.query_one(&sql, &[]).await;
-    let row = row.map_err(|error| session.fault(error, false))?;
-    row.try_get(0).map_err(|error| session.fault(error, false))
+    let row = session.repeatable().query_one(&sql, &[]).await?;
+    row.try_get(0)
 }

@@ -64,12 +64,10 @@ pub async fn check(session: &Session, roles: &[String]) -> Result<(), SqlFault> 
         }
         let change = statement(name, &role.database, true);
         session.set_busy(true);
-        let tried = session.batch_execute(&format!("BEGIN; {change}")).await;
-        let back = session.batch_execute("ROLLBACK").await;
-        back.map_err(|error| session.fault(error, false))?;
+        let tried = session.repeatable().batch_execute(&format!("BEGIN; {change}")).await;
+        session.repeatable().batch_execute("ROLLBACK").await?;
         session.set_busy(false);
-        if let Err(error) = tried {
-            let fault = session.fault(error, false);
+        if let Err(fault) = tried {
             let message = format!("the role {name} cannot be made read-only: {}", fault.message);
             return Err(refused(session, message)
                 .with_hint("segue's role needs CREATEROLE, and ADMIN OPTION on this one"));
@@ -95,8 +93,7 @@ pub async fn apply(
         let role = look(session, name).await?;
         if role.read_only != wanted {
             let change = statement(name, &role.database, wanted);
-            let changed = session.batch_execute(&change).await;
-            changed.map_err(|error| session.fault(error, true))?;
+            session.batch_execute(&change).await?;
             made.roles += 1;
         }
     }
@@ -106,25 +103,23 @@ pub async fn apply(
     // Sessions that began before the roles were changed have the old default.
     let until = (made.roles == 0).then_some(since);
     let end = session.prepared(END).await?;
-    let row = session.query_one(&end.statement, &[&roles, &until]).await;
-    let failed = |error| session.fault(error, false);
-    made.ended = row.map_err(failed)?.try_get::<_, i64>(0).map_err(failed)?.unsigned_abs();
+    let row = session.repeatable().query_one(&end.statement, &[&roles, &until]).await;
+    made.ended = row?.try_get::<_, i64>(0)?.unsigned_abs();
     Ok(made)
 }
 
 async fn look(session: &Session, name: &str) -> Result<Role, SqlFault> {
     let prepared = session.prepared(ROLE).await?;
-    let row = session.query_opt(&prepared.statement, &[&name]).await;
-    let failed = |error| session.fault(error, false);
-    let Some(row) = row.map_err(failed)? else {
+    let row = session.repeatable().query_opt(&prepared.statement, &[&name]).await;
+    let Some(row) = row? else {
         let message = format!("there is no role {name} on the {}", session.side());
         return Err(refused(session, message).with_hint("see cutover.read_only_roles"));
     };
     Ok(Role {
-        read_only: row.try_get(0).map_err(failed)?,
-        may_end: row.try_get(1).map_err(failed)?,
-        is_own: row.try_get(2).map_err(failed)?,
-        database: row.try_get(3).map_err(failed)?,
+        read_only: row.try_get(0)?,
+        may_end: row.try_get(1)?,
+        is_own: row.try_get(2)?,
+        database: row.try_get(3)?,
     })
 }
 

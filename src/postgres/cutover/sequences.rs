@@ -1,12 +1,11 @@
 //! Generated values: sequences and identity columns of one side go on beyond the other's.
 
-use tokio_postgres::Row;
-
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
 use crate::postgres::session::Session;
+use crate::postgres::session::asked::Row;
 
 /// Steps that a sequence is set further by where its numbers are part of larger values, which
 /// cannot be read back: as many as PostgreSQL itself logs ahead, and skips after a crash.
@@ -180,7 +179,7 @@ async fn set_to(session: &Session, sequence: &Sequence, number: i64) -> Result<(
     let sql = "SELECT pg_catalog.setval($1::text::pg_catalog.regclass, $2, true)";
     let prepared = session.prepared(sql).await?;
     let done = session.query(&prepared.statement, &[&name, &number]).await;
-    done.map_err(|error| session.fault(error, true)).map(drop)
+    done.map(drop)
 }
 
 /// What a column holds at the end that its sequence goes to, of the numbers that the sequence
@@ -199,18 +198,17 @@ async fn outermost(
         sequence.min,
         sequence.max
     );
-    let row = session.query_one(&sql, &[]).await.map_err(|error| session.fault(error, false))?;
-    row.try_get(0).map_err(|error| session.fault(error, false))
+    let row = session.repeatable().query_one(&sql, &[]).await?;
+    row.try_get(0)
 }
 
 async fn list(session: &Session) -> Result<Vec<Sequence>, SqlFault> {
-    let failed = |error| session.fault(error, false);
     let catalogue = session.dialect().sequences();
     let prepared = session.prepared(catalogue.sequences).await?;
-    let rows = session.query(&prepared.statement, &[]).await.map_err(failed)?;
+    let rows = session.repeatable().query(&prepared.statement, &[]).await?;
     let mut sequences: Vec<Sequence> = Vec::new();
     for row in &rows {
-        let (found, column) = read(row).map_err(failed)?;
+        let (found, column) = read(row)?;
         // One row for each column, those of a sequence together.
         if sequences.last().is_none_or(|last| last.name != found.name) {
             sequences.push(found);
@@ -220,9 +218,9 @@ async fn list(session: &Session) -> Result<Vec<Sequence>, SqlFault> {
         }
     }
     if let Some(defaults) = catalogue.defaults {
-        let rows = session.query(defaults, &[]).await.map_err(failed)?;
+        let rows = session.repeatable().query(defaults, &[]).await?;
         for row in &rows {
-            let (column, default) = default_of(row).map_err(failed)?;
+            let (column, default) = default_of(row)?;
             let asked = sequences.iter_mut().find(|it| asks(&default, &it.name, &column.table));
             if let Some(asked) = asked {
                 asked.columns.push(column);
@@ -244,7 +242,7 @@ fn asks(default: &str, sequence: &TableName, table: &TableName) -> bool {
 }
 
 /// A column of CockroachDB whose default begins with `nextval`, and the default.
-fn default_of(row: &Row) -> Result<(Column, String), tokio_postgres::Error> {
+fn default_of(row: &Row) -> Result<(Column, String), SqlFault> {
     let (default, is_numeric): (String, bool) = (row.try_get(3)?, row.try_get(4)?);
     // What comes after the call makes something else of the number.
     let is_plain = default.split_once(')').is_some_and(|(_, rest)| rest.is_empty());
@@ -256,7 +254,7 @@ fn default_of(row: &Row) -> Result<(Column, String), tokio_postgres::Error> {
     Ok((column, default))
 }
 
-fn read(row: &Row) -> Result<(Sequence, Option<Column>), tokio_postgres::Error> {
+fn read(row: &Row) -> Result<(Sequence, Option<Column>), SqlFault> {
     let column = match (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?) {
         (Some(schema), Some(table), Some(name)) => Some(Column {
             table: TableName { schema, name: table },

@@ -1,14 +1,15 @@
 //! What one side's catalogue and counters say, and what they said last.
 
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
 
 use super::{COUNT_EVERY, Look};
 use crate::domain::drift::{Counted, Seen};
+use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::pool::Lease;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
+use crate::postgres::session::asked::Row;
 
 /// Capture's triggers of one relation: for inserts, updates, deletes and `TRUNCATE` at least.
 const TRIGGERS_MIN: u32 = 4;
@@ -129,11 +130,11 @@ const TABLES: &str = "SELECT table_id, source_schema, source_name, target_schema
     FROM segue.migrated_table ORDER BY table_id";
 
 /// Asks the primary for them.
-pub(super) async fn tables(primary: &Lease) -> Result<Tables, Error> {
+pub(super) async fn tables(primary: &Lease) -> Result<Tables, SqlFault> {
     let mut tables = Tables::default();
     for row in primary.query(TABLES, &[]).await? {
         let name = |at: usize| {
-            Ok::<_, Error>(TableName::new(
+            Ok::<_, SqlFault>(TableName::new(
                 row.try_get::<_, String>(at)?,
                 row.try_get::<_, String>(at + 1)?,
             ))
@@ -151,7 +152,7 @@ pub(super) async fn known(
     tables: &Tables,
     is_primary: bool,
     is_needed: bool,
-) -> Result<Vec<Known>, Error> {
+) -> Result<Vec<Known>, SqlFault> {
     let due = COUNT_EVERY.as_secs_f64();
     let names = match client.side() {
         Side::Source => &tables.source,
@@ -172,9 +173,9 @@ pub(super) async fn known(
     Ok(known)
 }
 
-fn of_row(row: &Row, is_primary: bool, is_needed: bool) -> Result<Known, Error> {
+fn of_row(row: &Row, is_primary: bool, is_needed: bool) -> Result<Known, SqlFault> {
     let relied_on: bool = row.try_get(11)?;
-    let counted = |at: usize| -> Result<Option<Counted>, Error> {
+    let counted = |at: usize| -> Result<Option<Counted>, SqlFault> {
         let [changes, committed, analyzed] = [at, at + 1, at + 2].map(|at| row.try_get(at));
         let counted = (changes?, committed?, analyzed?);
         Ok(match counted {
@@ -227,7 +228,7 @@ pub(super) async fn captured(
     client: &Lease,
     known: &mut [Known],
     look: Look,
-) -> Result<Vec<i32>, Error> {
+) -> Result<Vec<i32>, SqlFault> {
     let mut moved = Vec::new();
     let mut horizon = i64::MAX;
     for table in known.iter_mut() {
@@ -289,7 +290,7 @@ const NOTE: &str = "\
 
 /// Notes what was seen of a table that something was noticed of, where nobody else has since.
 /// False where that is so, or where it was noticed before.
-pub(super) async fn note_one(client: &Lease, table: &mut Known) -> Result<bool, Error> {
+pub(super) async fn note_one(client: &Lease, table: &mut Known) -> Result<bool, SqlFault> {
     let same = |before: &Seen| before.is_of_the_same_catalogue(&table.now);
     if table.before.as_ref().is_some_and(same) && !(table.is_counted && table.now.is_on) {
         return Ok(false);
@@ -300,7 +301,7 @@ pub(super) async fn note_one(client: &Lease, table: &mut Known) -> Result<bool, 
 }
 
 /// Notes the others: what is seen for the first time, what may have come, and what was counted.
-pub(super) async fn note(client: &Lease, known: &[Known]) -> Result<(), Error> {
+pub(super) async fn note(client: &Lease, known: &[Known]) -> Result<(), SqlFault> {
     for table in known.iter().filter(|it| !it.is_noted) {
         let rebase = table.is_due || table.was_primary != table.is_primary;
         let is_new = table.before.as_ref().is_none_or(|before| {
@@ -313,7 +314,7 @@ pub(super) async fn note(client: &Lease, known: &[Known]) -> Result<(), Error> {
     Ok(())
 }
 
-async fn write(client: &Lease, table: &Known, rebase: bool) -> Result<bool, Error> {
+async fn write(client: &Lease, table: &Known, rebase: bool) -> Result<bool, SqlFault> {
     let Known { id, now, before, version, is_primary, .. } = table;
     let kept = before.as_ref().filter(|_| !rebase).and_then(|it| it.counted);
     let counted = kept.or(now.counted);
@@ -339,6 +340,6 @@ async fn write(client: &Lease, table: &Known, rebase: bool) -> Result<bool, Erro
 }
 
 /// Nothing is captured any more: whatever was seen says nothing of a later migration.
-pub(super) async fn forget(client: &Lease) -> Result<(), Error> {
+pub(super) async fn forget(client: &Lease) -> Result<(), SqlFault> {
     client.execute("DELETE FROM segue.capture_seen", &[]).await.map(drop)
 }

@@ -26,7 +26,6 @@ use crate::domain::side::{Side, Sides};
 use crate::domain::table::TableName;
 use crate::ports::ControlView;
 use crate::postgres::capture;
-use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
 
 use look::{Known, Tables};
@@ -93,7 +92,7 @@ impl CaptureWatch {
 
     async fn tables(&self, primary: Side) -> Result<Tables, SqlFault> {
         let client = self.pools.of(primary).get().await?;
-        look::tables(&client).await.map_err(said(&client))
+        look::tables(&client).await
     }
 
     /// The moment by the primary's clock, for [`Self::voided_since`].
@@ -103,8 +102,8 @@ impl CaptureWatch {
     /// What the primary reports.
     pub async fn now(&self) -> Result<SystemTime, SqlFault> {
         let client = self.pools.of(self.control.current().phase.primary()).get().await?;
-        let row = client.query_one(NOW, &[]).await.map_err(said(&client))?;
-        row.try_get(0).map_err(said(&client))
+        let row = client.query_one(NOW, &[]).await?;
+        row.try_get(0)
     }
 
     /// A table whose proofs were voided since then, whoever noticed it, and why.
@@ -114,8 +113,8 @@ impl CaptureWatch {
     /// What the primary reports.
     pub async fn voided_since(&self, then: SystemTime) -> Result<Option<String>, SqlFault> {
         let client = self.pools.of(self.control.current().phase.primary()).get().await?;
-        let row = client.query_opt(VOIDED, &[&then]).await.map_err(said(&client))?;
-        row.map(|row| row.try_get(0)).transpose().map_err(said(&client))
+        let row = client.query_opt(VOIDED, &[&then]).await?;
+        row.map(|row| row.try_get(0)).transpose()
     }
 
     async fn look_at(
@@ -133,28 +132,28 @@ impl CaptureWatch {
             };
         }
         if !phase.captures() {
-            look::forget(&client).await.map_err(said(&client))?;
+            look::forget(&client).await?;
             return Ok(Vec::new());
         }
         let is_primary = phase.primary() == side;
         // On the primary it captures; on the shadow it notes what others write there, or refuses it.
         let known = look::known(&client, tables, is_primary, phase.captures()).await;
-        let mut known = known.map_err(said(&client))?;
+        let mut known = known?;
         let captured = match is_primary {
-            true => look::captured(&client, &mut known, look).await.map_err(said(&client))?,
+            true => look::captured(&client, &mut known, look).await?,
             false => Vec::new(),
         };
         let mut noticed = Vec::new();
         for table in &mut known {
             let Some(why) = table.why(&captured) else { continue };
             self.void(phase.primary(), side, table.id, &why).await?;
-            if !look::note_one(&client, table).await.map_err(said(&client))? {
+            if !look::note_one(&client, table).await? {
                 // Another one has noticed the same; or it is still as it was.
                 continue;
             }
             noticed.push(self.tell(phase.primary(), side, table.name.clone(), why).await?);
         }
-        look::note(&client, &known).await.map_err(said(&client))?;
+        look::note(&client, &known).await?;
         Ok(noticed)
     }
 
@@ -166,9 +165,10 @@ impl CaptureWatch {
         tables: &Tables,
     ) -> Result<Vec<Noticed>, SqlFault> {
         let (params, mappings) = (capture::Params::new(side), tables.mappings());
-        let drifts = capture::verify_installed(&***client, &params, &mappings).await;
+        let drifts = capture::verify_installed(client.driver(), &params, &mappings).await;
+        let drifts = drifts.map_err(|error| client.fault(error, true));
         let (mut noticed, mut now) = (Vec::new(), HashMap::new());
-        for drift in drifts.map_err(said(client))? {
+        for drift in drifts? {
             let Some((id, name)) = tables.find(side, &drift.table) else { continue };
             self.void(side, side, id, &drift.what).await?;
             if self.told().get(&id) != Some(&drift.what) {
@@ -194,14 +194,14 @@ impl CaptureWatch {
         tracing::error!(%table, %side, why, "proofs are void: capture may have missed writes");
         let reason = format!("{table} on the {side}: {why}");
         let primary = self.pools.of(primary).get().await?;
-        primary.execute(EVENT, &[&reason]).await.map_err(said(&primary))?;
+        primary.execute(EVENT, &[&reason]).await?;
         Ok(Noticed { side, table, why })
     }
 
     async fn void(&self, primary: Side, side: Side, id: i32, why: &str) -> Result<(), SqlFault> {
         let reason = format!("on the {side} {why}");
         let client = self.pools.of(primary).get().await?;
-        client.execute(VOID, &[&id, &reason]).await.map_err(said(&client))?;
+        client.execute(VOID, &[&id, &reason]).await?;
         Ok(())
     }
 }

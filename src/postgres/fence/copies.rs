@@ -49,8 +49,7 @@ pub fn share_copies(facts: &ServerFacts) -> String {
 pub async fn check_follows(session: &Session) -> Result<(), SqlFault> {
     let side = session.side();
     let look = session.prepared(LOOK).await?;
-    let row = session.query_opt(&look.statement, &[]).await;
-    let row = row.map_err(|error| session.fault(error, false))?;
+    let row = session.repeatable().query_opt(&look.statement, &[]).await?;
     let phase = row.and_then(|row| row.try_get::<_, String>(0).ok()).unwrap_or_default();
     if still_follows(side, &phase) {
         return Ok(());

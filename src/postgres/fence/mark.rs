@@ -94,7 +94,7 @@ pub(in crate::postgres) async fn raise(
     let prepared = session.prepared(RAISE).await?;
     let (holder, lease_s) = (holder.to_string(), lease.as_secs_f64());
     let raised = session.execute(&prepared.statement, &[&holder, &lease_s, &epoch]).await;
-    raised.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+    raised.map(|rows| rows == 1)
 }
 
 /// Looks at the whole outbox under the mark: of those who have looked at the row before it, nobody
@@ -109,11 +109,9 @@ pub(in crate::postgres) async fn read_outbox(
     holder: Uuid,
 ) -> Result<u64, SqlFault> {
     let prepared = session.prepared(READ_OUTBOX).await?;
-    let row = session.query_one(&prepared.statement, &[&holder.to_string()]).await;
-    let failed = |error| session.fault(error, true);
-    let row = row.map_err(failed)?;
-    match row.try_get(0).map_err(failed)? {
-        Some(true) => Ok(row.try_get::<_, i64>(1).map_err(failed)?.unsigned_abs()),
+    let row = session.query_one(&prepared.statement, &[&holder.to_string()]).await?;
+    match row.try_get(0)? {
+        Some(true) => Ok(row.try_get::<_, i64>(1)?.unsigned_abs()),
         _ => Err(lost(session.side())),
     }
 }
@@ -131,7 +129,7 @@ pub(in crate::postgres) async fn renew(
     let prepared = session.prepared(RENEW).await?;
     let (holder, lease_s) = (holder.to_string(), lease.as_secs_f64());
     let renewed = session.execute(&prepared.statement, &[&holder, &lease_s]).await;
-    renewed.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+    renewed.map(|rows| rows == 1)
 }
 
 /// Takes the holder's mark off; says whether it was there.
@@ -142,7 +140,7 @@ pub(in crate::postgres) async fn renew(
 pub(in crate::postgres) async fn lift(session: &Session, holder: Uuid) -> Result<bool, SqlFault> {
     let prepared = session.prepared(LIFT).await?;
     let lifted = session.execute(&prepared.statement, &[&holder.to_string()]).await;
-    lifted.map(|rows| rows == 1).map_err(|error| session.fault(error, true))
+    lifted.map(|rows| rows == 1)
 }
 
 /// The fault of a fence whose mark somebody has taken off.

@@ -14,7 +14,6 @@
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, watch};
-use tokio_postgres::Row;
 
 use super::READERS;
 use super::session::{first, not_primary};
@@ -25,6 +24,7 @@ use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::postgres::schema;
 use crate::postgres::session::Session;
+use crate::postgres::session::asked::Row;
 
 /// Sessions that hold the lock of some member.
 const SESSIONS: &str = "\
@@ -119,15 +119,15 @@ impl Readers {
         let (lock, look) = (dialect.try_share((READERS, known.key)), dialect.control_look());
         // Polled in this order, they are sent in this order, each in a transaction of its own: the
         // look's snapshot is taken when the lock is held, whatever the default isolation is.
+        let asked = session.repeatable();
         let (locked, row) = tokio::join!(
             biased;
-            session.simple_query(&lock),
-            session.simple_query(look)
+            asked.simple_query(&lock),
+            asked.simple_query(look)
         );
-        let failed =
-            |error| SqlFault { outcome: Outcome::NotApplied, ..session.fault(error, false) };
+        let failed = |fault| SqlFault { outcome: Outcome::NotApplied, ..fault };
         let locked = first(&locked.map_err(failed)?, 0).as_deref() == Some("t");
-        let row = row.map_err(|error| schema::not_admitted(failed(error)))?;
+        let row = row.map_err(|fault| schema::not_admitted(failed(fault)))?;
         if !locked {
             // Nobody but an application that takes segue's locks holds it exclusively.
             let message = "another session holds the lock that names this sidecar's sessions";
@@ -179,16 +179,15 @@ pub async fn read_sessions(session: &Session) -> Result<Option<Vec<ReadSession>>
     if !session.dialect().has_advisory_locks() {
         return Ok(None);
     }
-    let failed = |error| session.fault(error, false);
     let prepared = session.prepared(SESSIONS).await?;
-    let rows = session.query(&prepared.statement, &[&i64::from(READERS)]).await.map_err(failed)?;
+    let rows = session.repeatable().query(&prepared.statement, &[&i64::from(READERS)]).await?;
     let read = |row: &Row| {
         // The second half of a key is shown unsigned.
         let key: i64 = row.try_get(1)?;
         let key = u32::try_from(key).unwrap_or_default().cast_signed();
         Ok(ReadSession { pid: row.try_get(0)?, key, who: row.try_get(2)? })
     };
-    rows.iter().map(read).collect::<Result<_, _>>().map(Some).map_err(failed)
+    rows.iter().map(read).collect::<Result<_, _>>().map(Some)
 }
 
 fn unavailable(message: &str) -> SqlFault {

@@ -194,15 +194,15 @@ impl Fence {
         let lock = dialect.try_share((CLASS, key_of(state.epoch)));
         let look = dialect.control_look();
         // Polled in this order, they are sent in this order.
+        let asked = session.repeatable();
         let (locked, row) = tokio::join!(
             biased;
-            session.simple_query(&lock),
-            session.simple_query(look)
+            asked.simple_query(&lock),
+            asked.simple_query(look)
         );
-        let failed =
-            |error| SqlFault { outcome: Outcome::NotApplied, ..session.fault(error, false) };
+        let failed = |fault| SqlFault { outcome: Outcome::NotApplied, ..fault };
         let locked = first(&locked.map_err(failed)?, 0).as_deref() == Some("t");
-        let row = row.map_err(|error| schema::not_admitted(failed(error)))?;
+        let row = row.map_err(|fault| schema::not_admitted(failed(fault)))?;
         if !locked {
             return Ok(Attempt::Held);
         }
@@ -269,11 +269,8 @@ async fn unlock(session: &Session, epoch: u64) -> Result<(), SqlFault> {
         return Ok(());
     }
     let sql = format!("SELECT pg_catalog.pg_advisory_unlock_shared({CLASS}, {})", key_of(epoch));
-    session
-        .simple_query(&sql)
-        .await
-        .map(drop)
-        .map_err(|error| SqlFault { outcome: Outcome::NotApplied, ..session.fault(error, false) })
+    let unlocked = session.repeatable().simple_query(&sql).await;
+    unlocked.map(drop).map_err(|fault| SqlFault { outcome: Outcome::NotApplied, ..fault })
 }
 
 pub(super) fn first(answer: &[SimpleQueryMessage], column: usize) -> Option<String> {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio_postgres::Row;
 
 use super::{CLASS, COPIES, TRANSACTIONS, key_of};
 use crate::domain::fault::SqlFault;
@@ -12,6 +11,7 @@ use crate::domain::side::{Side, Sides};
 use crate::ports::fleet::OlderWriters;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::Session;
+use crate::postgres::session::asked::Row;
 
 /// Sessions that hold a shared lock of the fence.
 const SHARED: &str = "\
@@ -95,12 +95,12 @@ impl std::fmt::Display for Writer {
 /// What the database reports.
 pub async fn shared(session: &Session) -> Result<Vec<Writer>, SqlFault> {
     if !session.dialect().has_advisory_locks() {
-        session.batch_execute("SELECT 1").await.map_err(|error| session.fault(error, false))?;
+        session.repeatable().batch_execute("SELECT 1").await?;
         return Ok(Vec::new());
     }
     let prepared = session.prepared(SHARED).await?;
-    let rows = session.query(&prepared.statement, &[&i64::from(CLASS)]).await;
-    read(session, &rows.map_err(|error| session.fault(error, false))?)
+    let rows = session.repeatable().query(&prepared.statement, &[&i64::from(CLASS)]).await;
+    read(&rows?)
 }
 
 /// Those that have claimed rows of the outbox. Where nobody can end them, a claim that is silent
@@ -114,8 +114,8 @@ pub async fn claims(session: &Session) -> Result<Vec<Writer>, SqlFault> {
         return Ok(Vec::new());
     }
     let prepared = session.prepared(CLAIMS).await?;
-    let rows = session.query(&prepared.statement, &[]).await;
-    read(session, &rows.map_err(|error| session.fault(error, false))?)
+    let rows = session.repeatable().query(&prepared.statement, &[]).await;
+    read(&rows?)
 }
 
 /// Ends a session of the server, and rolls back what it had not committed.
@@ -125,12 +125,12 @@ pub async fn claims(session: &Session) -> Result<Vec<Writer>, SqlFault> {
 /// What the database reports: the right may be missing.
 pub async fn terminate(session: &Session, pid: i32) -> Result<(), SqlFault> {
     let prepared = session.prepared(TERMINATE).await?;
-    let done = session.query_one(&prepared.statement, &[&pid]).await;
-    done.map(drop).map_err(|error| session.fault(error, false))
+    let done = session.repeatable().query_one(&prepared.statement, &[&pid]).await;
+    done.map(drop)
 }
 
-fn read(session: &Session, rows: &[Row]) -> Result<Vec<Writer>, SqlFault> {
-    let read = |row: &Row| -> Result<Writer, tokio_postgres::Error> {
+fn read(rows: &[Row]) -> Result<Vec<Writer>, SqlFault> {
+    let read = |row: &Row| -> Result<Writer, SqlFault> {
         let (user, program): (Option<String>, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
         let address: String = row.try_get(4)?;
         let named = [user, program, Some(address).filter(|it| !it.is_empty())];
@@ -147,8 +147,7 @@ fn read(session: &Session, rows: &[Row]) -> Result<Vec<Writer>, SqlFault> {
             waited_for: row.try_get(7)?,
         })
     };
-    let writers: Result<_, _> = rows.iter().map(read).collect();
-    writers.map_err(|error| session.fault(error, false))
+    rows.iter().map(read).collect()
 }
 
 /// Tells sessions of older epochs by their locks.

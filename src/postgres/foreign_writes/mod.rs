@@ -23,7 +23,6 @@ use crate::domain::foreign::ForeignWrites;
 use crate::domain::side::{Side, Sides};
 use crate::ports::ControlView;
 use crate::ports::admin::ForeignAdmin;
-use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
 
 use notes::Note;
@@ -109,7 +108,7 @@ impl ForeignNotes {
         };
         let handed = handed.await;
         let end = if handed.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        client.batch_execute(end).await.map_err(said(client))?;
+        client.batch_execute(end).await?;
         client.set_busy(false);
         handed
     }
@@ -117,10 +116,10 @@ impl ForeignNotes {
     async fn list(&self, side: Side, notes: &[Note]) -> Result<(), SqlFault> {
         let client = self.pools.of(side.other()).get().await?;
         client.set_busy(true);
-        client.batch_execute(BEGIN).await.map_err(said(&client))?;
+        client.batch_execute(BEGIN).await?;
         let listed = writers::add(&client, side, notes).await;
         let end = if listed.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        client.batch_execute(end).await.map_err(said(&client))?;
+        client.batch_execute(end).await?;
         client.set_busy(false);
         listed
     }

@@ -2,15 +2,13 @@
 
 use std::time::SystemTime;
 
-use tokio_postgres::{Error, Row};
-
 use crate::domain::fault::SqlFault;
 use crate::domain::foreign::Writer;
 use crate::domain::sqlstate;
 use crate::postgres::fence::{CLASS, TRANSACTIONS};
-use crate::postgres::outbox::said;
 use crate::postgres::outbox::unreadable::list_cannot_be_sent;
 use crate::postgres::pool::Lease;
+use crate::postgres::session::asked::Row;
 
 /// Notes that are taken at once, and the keys that they may have: a note has no more than half of
 /// that.
@@ -48,8 +46,8 @@ pub(super) struct Note {
 /// Whether the side's own row is of this epoch, or a later one.
 pub(super) async fn refused_since(client: &Lease, epoch: u64) -> Result<bool, SqlFault> {
     let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
-    let row = client.query_opt(ROW_IS_AT, &[&epoch]).await.map_err(said(client))?;
-    row.map_or(Ok(false), |row| row.try_get(0)).map_err(said(client))
+    let row = client.query_opt(ROW_IS_AT, &[&epoch]).await?;
+    row.map_or(Ok(false), |row| row.try_get(0))
 }
 
 /// Whether every transaction that a trigger of capture has seen there has ended. Such transactions
@@ -57,13 +55,10 @@ pub(super) async fn refused_since(client: &Lease, epoch: u64) -> Result<bool, Sq
 pub(super) async fn writers_ended(client: &Lease) -> Result<bool, SqlFault> {
     // Dropped in the middle, the session is closed rather than used again.
     client.set_busy(true);
-    client
-        .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_MAX_MS}ms'"))
-        .await
-        .map_err(said(client))?;
+    client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_MAX_MS}ms'")).await?;
     let lock = format!("SELECT pg_catalog.pg_advisory_xact_lock({CLASS}, {TRANSACTIONS})");
-    let locked = client.batch_execute(&lock).await.map_err(said(client));
-    client.batch_execute("ROLLBACK").await.map_err(said(client))?;
+    let locked = client.batch_execute(&lock).await;
+    client.batch_execute("ROLLBACK").await?;
     client.set_busy(false);
     match locked {
         Ok(()) => Ok(true),
@@ -74,7 +69,7 @@ pub(super) async fn writers_ended(client: &Lease) -> Result<bool, SqlFault> {
 
 /// Begins the transaction that takes notes away.
 pub(super) async fn begin(client: &Lease) -> Result<(), SqlFault> {
-    client.batch_execute(BEGIN).await.map_err(said(client))
+    client.batch_execute(BEGIN).await
 }
 
 /// Tables of which too many notes wait to be taken one by one.
@@ -83,8 +78,8 @@ pub(super) async fn crowded(client: &Lease) -> Result<Vec<i32>, SqlFault> {
         "SELECT table_id FROM (SELECT table_id FROM segue.foreign_write LIMIT {COUNTED_MAX}) AS n \
          GROUP BY table_id HAVING pg_catalog.count(*) > {NOTES_MAX}"
     );
-    let rows = client.query(&sql, &[]).await.map_err(said(client))?;
-    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(said(client))
+    let rows = client.query(&sql, &[]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()
 }
 
 /// Takes some notes away, in the client's open transaction. Those that somebody else takes are left
@@ -104,8 +99,8 @@ pub(super) async fn take(client: &Lease) -> Result<Vec<Note>, SqlFault> {
         list_cannot_be_sent("g.keys")
     );
     let taken = client.prepared(&sql).await?;
-    let rows = client.query(&taken.statement, &[]).await.map_err(said(client))?;
-    rows.iter().map(note).collect::<Result<_, _>>().map_err(said(client))
+    let rows = client.query(&taken.statement, &[]).await?;
+    rows.iter().map(note).collect::<Result<_, _>>()
 }
 
 /// Takes all notes of a table away, in the client's open transaction: one for each writer, of the
@@ -120,22 +115,22 @@ pub(super) async fn take_whole(client: &Lease, table_id: i32) -> Result<Vec<Note
          FROM gone AS g LEFT JOIN segue.migrated_table AS m USING (table_id) \
          GROUP BY m.source_schema, m.source_name, m.key_columns, g.role, g.application_name, \
             g.address";
-    let rows = client.query(sql, &[&table_id]).await.map_err(said(client))?;
-    rows.iter().map(note).collect::<Result<_, _>>().map_err(said(client))
+    let rows = client.query(sql, &[&table_id]).await?;
+    rows.iter().map(note).collect::<Result<_, _>>()
 }
 
 /// Whether there are any, also those that somebody is taking.
 pub(super) async fn waiting(client: &Lease) -> Result<bool, SqlFault> {
-    let row = client.query_one(WAITING, &[]).await.map_err(said(client))?;
-    row.try_get(0).map_err(said(client))
+    let row = client.query_one(WAITING, &[]).await?;
+    row.try_get(0)
 }
 
 /// Notes of before a copy was discarded say nothing of a later one.
 pub(super) async fn discard(client: &Lease) -> Result<(), SqlFault> {
-    client.execute(DISCARD, &[]).await.map(drop).map_err(said(client))
+    client.execute(DISCARD, &[]).await.map(drop)
 }
 
-fn note(row: &Row) -> Result<Note, Error> {
+fn note(row: &Row) -> Result<Note, SqlFault> {
     let table: (Option<String>, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
     Ok(Note {
         table: table.0.zip(table.1),

@@ -5,14 +5,14 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
 
 use super::notes::Note;
 use crate::domain::fault::SqlFault;
 use crate::domain::foreign::{ForeignTable, ForeignWriter, Resolved, Writer, told};
 use crate::domain::side::Side;
-use crate::postgres::outbox::{SLOT_NOW, said};
+use crate::postgres::outbox::SLOT_NOW;
 use crate::postgres::pool::Lease;
+use crate::postgres::session::asked::Row;
 
 /// A writer that was quiet for so long begins another burst, with an entry in the history.
 const QUIET: Duration = Duration::from_secs(600);
@@ -123,7 +123,7 @@ async fn settle(client: &Lease, notes: &[Note]) -> Result<(), SqlFault> {
             None => SETTLE_WHOLE,
         };
         let sql = sql.replace("{slot}", SLOT_NOW);
-        client.execute(&sql, &params).await.map_err(said(client))?;
+        client.execute(&sql, &params).await?;
     }
     Ok(())
 }
@@ -145,9 +145,9 @@ async fn list(
     let quiet = first.checked_sub(QUIET).unwrap_or(first);
     let known = async |id: &str| -> Result<(bool, bool), SqlFault> {
         let params: [&(dyn ToSql + Sync); 4] = [&id, &side.as_str(), &WRITERS_MAX, &quiet];
-        let row = client.query_one(KNOWN, &params).await.map_err(said(client))?;
-        let found = || Ok::<_, Error>((row.try_get(0)?, row.try_get(1)?));
-        found().map_err(said(client))
+        let row = client.query_one(KNOWN, &params).await?;
+        let found = || Ok::<_, SqlFault>((row.try_get(0)?, row.try_get(1)?));
+        found()
     };
     let id = id_of(writer);
     let (fits, lasts) = known(&id).await?;
@@ -159,7 +159,7 @@ async fn list(
             (&others, id, lasts)
         }
     };
-    client.execute(OPEN, &[&id, &side.as_str()]).await.map_err(said(client))?;
+    client.execute(OPEN, &[&id, &side.as_str()]).await?;
     for Sum { table, seen } in &tables {
         let (first, last) = seen.unwrap_or((first, first));
         let (keys, whole) = (as_i64(table.keys), as_i64(table.whole));
@@ -175,7 +175,7 @@ async fn list(
             &first,
             &last,
         ];
-        client.execute(ADD, &params).await.map_err(said(client))?;
+        client.execute(ADD, &params).await?;
     }
     if !is_lasting {
         let tables: Vec<ForeignTable> = tables.into_iter().map(|it| it.table).collect();
@@ -185,7 +185,7 @@ async fn list(
             "{writer} writes on the {side} past segue: {what}; it is reconciled back. See \
              `segue drift`"
         );
-        client.execute(EVENT, &[&reason]).await.map_err(said(client))?;
+        client.execute(EVENT, &[&reason]).await?;
     }
     Ok(())
 }
@@ -204,10 +204,10 @@ fn as_i64(count: u64) -> i64 {
 
 /// All of them: those that no one has resolved first, then the latest.
 pub(super) async fn all(client: &Lease) -> Result<Vec<ForeignWriter>, SqlFault> {
-    let rows = client.query(LIST, &[]).await.map_err(said(client))?;
+    let rows = client.query(LIST, &[]).await?;
     let mut writers: Vec<ForeignWriter> = Vec::new();
     for row in &rows {
-        let (found, table) = read(row, client.side()).map_err(said(client))?;
+        let (found, table) = read(row, client.side())?;
         match writers.iter_mut().find(|it| it.id == found.id && it.side == found.side) {
             None => writers.push(ForeignWriter { tables: vec![table], ..found }),
             Some(known) => {
@@ -222,7 +222,7 @@ pub(super) async fn all(client: &Lease) -> Result<Vec<ForeignWriter>, SqlFault> 
     Ok(writers)
 }
 
-fn read(row: &Row, here: Side) -> Result<(ForeignWriter, ForeignTable), Error> {
+fn read(row: &Row, here: Side) -> Result<(ForeignWriter, ForeignTable), SqlFault> {
     let count = |at: usize| row.try_get::<_, i64>(at).map(|it| it.max(0).unsigned_abs());
     let resolved: Option<SystemTime> = row.try_get(10)?;
     let (by, reason) = (row.try_get(11)?, row.try_get(12)?);
@@ -254,7 +254,7 @@ pub(super) async fn resolve(
     by: &str,
     reason: &str,
 ) -> Result<u64, SqlFault> {
-    client.execute(RESOLVE, &[&id, &by, &reason]).await.map_err(said(client))
+    client.execute(RESOLVE, &[&id, &by, &reason]).await
 }
 
 #[cfg(test)]

@@ -51,9 +51,8 @@ pub struct Told<'a> {
 ///
 /// What the database reports.
 pub async fn members(session: &Session) -> Result<String, SqlFault> {
-    let failed = |error| session.fault(error, false);
-    let row = session.query_one(IN_USE, &[]).await.map_err(failed)?;
-    row.try_get(0).map_err(failed)
+    let row = session.repeatable().query_one(IN_USE, &[]).await?;
+    row.try_get(0)
 }
 
 /// Whether a phase lets the target be given up: the source is the primary.
@@ -76,9 +75,8 @@ pub async fn rename_target(
 ) -> Result<(), SqlFault> {
     let target = identity.sides.target.to_string();
     in_transaction(session, async || {
-        let failed = |error| session.fault(error, true);
-        session.execute(RENAME, &[&target]).await.map_err(failed)?;
-        session.execute(VOID, &[]).await.map_err(failed)?;
+        session.execute(RENAME, &[&target]).await?;
+        session.execute(VOID, &[]).await?;
         note(session, identity.sides.target, told).await
     })
     .await
@@ -92,7 +90,7 @@ pub async fn rename_target(
 ///
 /// What the database reports.
 pub async fn clear(session: &Session) -> Result<(), SqlFault> {
-    session.batch_execute(CLEAR).await.map_err(|error| session.fault(error, true))
+    session.batch_execute(CLEAR).await
 }
 
 /// Takes the session's database as it is, where it is: `generation` is newer than what was ever seen
@@ -107,7 +105,7 @@ pub async fn take_as_it_is(
     generation: i64,
 ) -> Result<(), SqlFault> {
     let done = session.execute(MOVE, &[&here.written(), &generation]).await;
-    done.map(drop).map_err(|error| session.fault(error, true))
+    done.map(drop)
 }
 
 /// Notes what happened; the same id is noted once.
@@ -119,7 +117,7 @@ pub async fn note(session: &Session, id: uuid::Uuid, told: Told<'_>) -> Result<(
     let (id, kind) = (id.to_string(), EventKind::Identity.as_str());
     let Told { by, reason, forced } = told;
     let done = session.execute(EVENT, &[&id, &kind, &forced, &by, &reason]).await;
-    done.map(drop).map_err(|error| session.fault(error, true))
+    done.map(drop)
 }
 
 /// Runs `work` in one transaction of the session.
@@ -127,10 +125,9 @@ pub(super) async fn in_transaction<T>(
     session: &Session,
     work: impl AsyncFnOnce() -> Result<T, SqlFault>,
 ) -> Result<T, SqlFault> {
-    let failed = |error| session.fault(error, true);
-    session.batch_execute(BEGIN).await.map_err(failed)?;
+    session.batch_execute(BEGIN).await?;
     let done = work().await;
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-    session.batch_execute(end).await.map_err(failed)?;
+    session.batch_execute(end).await?;
     done
 }

@@ -85,18 +85,15 @@ impl Generations {
         // Before the side itself is asked: what it says then is no older, unless it went back.
         let known = number(&other, KNOWN).await?;
         let client = self.pools.of(side).get().await?;
-        let failed = |error| client.fault(error, false);
         let age = format!("{} seconds", RAISE_EVERY.as_secs());
-        let row = client.query_one(READ, &[&age]).await.map_err(failed)?;
-        let (found, due): (i64, bool) =
-            (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+        let row = client.repeatable().query_one(READ, &[&age]).await?;
+        let (found, due): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
         if found < known {
             return Ok(Looked::Behind { found, known });
         }
         if due {
-            let noted = other.execute(NOTE, &[&found]).await;
-            noted.map_err(|error| other.fault(error, true))?;
-            client.execute(RAISE, &[&found]).await.map_err(|error| client.fault(error, true))?;
+            other.execute(NOTE, &[&found]).await?;
+            client.execute(RAISE, &[&found]).await?;
         }
         Ok(Looked::Present(if due { found } else { known }))
     }
@@ -108,10 +105,9 @@ impl Generations {
     /// What the side reports.
     pub async fn raise(&self, side: Side) -> Result<(), SqlFault> {
         let client = self.pools.of(side).get().await?;
-        let failed = |error| client.fault(error, true);
-        let row = client.query_one(READ, &[&"0 seconds"]).await.map_err(failed)?;
-        let found: i64 = row.try_get(0).map_err(failed)?;
-        client.execute(RAISE, &[&found]).await.map(drop).map_err(failed)
+        let row = client.query_one(READ, &[&"0 seconds"]).await?;
+        let found: i64 = row.try_get(0)?;
+        client.execute(RAISE, &[&found]).await.map(drop)
     }
 
     /// Notes that the shadow went back in time: all of it is reconciled again, and nothing of it is
@@ -142,7 +138,7 @@ impl Generations {
     pub async fn overtake(&self, side: Side, known: i64) -> Result<(), SqlFault> {
         let client = self.pools.of(side).get().await?;
         let done = client.execute(OVERTAKE, &[&known]).await;
-        done.map(drop).map_err(|error| client.fault(error, true))
+        done.map(drop)
     }
 }
 
@@ -154,11 +150,10 @@ impl Generations {
 /// What the primary reports; all of it is done, or nothing.
 pub async fn again(primary: &Lease, id: uuid::Uuid, told: Told<'_>) -> Result<u64, SqlFault> {
     in_transaction(primary, async || {
-        let failed = |error| primary.fault(error, true);
         let mut rows = servers::recall(primary).await?;
         // Older than the window are those that no outbox row names any more.
         rows += servers::enqueue_tables(primary, None).await?;
-        primary.execute(VOID, &[&told.reason]).await.map_err(failed)?;
+        primary.execute(VOID, &[&told.reason]).await?;
         note(primary, id, told).await?;
         Ok(rows)
     })
@@ -166,15 +161,13 @@ pub async fn again(primary: &Lease, id: uuid::Uuid, told: Told<'_>) -> Result<u6
 }
 
 async fn number(session: &Session, sql: &str) -> Result<i64, SqlFault> {
-    let failed = |error| session.fault(error, false);
-    let row = session.query_one(sql, &[]).await.map_err(failed)?;
-    row.try_get(0).map_err(failed)
+    let row = session.repeatable().query_one(sql, &[]).await?;
+    row.try_get(0)
 }
 
 async fn own_id(pool: &Pool) -> Result<uuid::Uuid, SqlFault> {
     let client = pool.get().await?;
-    let failed = |error| client.fault(error, false);
-    let row = client.query_one(OWN, &[]).await.map_err(failed)?;
-    let id: String = row.try_get(0).map_err(failed)?;
+    let row = client.repeatable().query_one(OWN, &[]).await?;
+    let id: String = row.try_get(0)?;
     Ok(id.parse().unwrap_or_default())
 }

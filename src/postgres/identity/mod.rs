@@ -45,35 +45,33 @@ const HERE_WITHOUT_SYSTEM: &str = "\
 ///
 /// What the database reports, or a row that cannot be read.
 pub async fn read(session: &Session) -> Result<Option<Found>, SqlFault> {
-    let row = match session.query_opt(READ, &[]).await {
+    let row = match session.repeatable().query_opt(READ, &[]).await {
         Ok(row) => row,
-        Err(error) => {
-            let fault = session.fault(error, false);
+        Err(fault) => {
             let absent = UNDEFINED.contains(&&*fault.sqlstate);
             return if absent { Ok(None) } else { Err(fault) };
         }
     };
     let Some(row) = row else { return Ok(None) };
-    let failed = |error| session.fault(error, false);
     let id = |at| {
-        let text: String = row.try_get(at).map_err(failed)?;
+        let text: String = row.try_get(at)?;
         text.parse::<Uuid>().map_err(|error| unreadable(session.side(), &error.to_string()))
     };
-    let side: String = row.try_get(1).map_err(failed)?;
+    let side: String = row.try_get(1)?;
     let side = if side == Side::Source.as_str() { Side::Source } else { Side::Target };
     let (own, other) = (id(2)?, id(3)?);
     let sides = match side {
         Side::Source => Sides { source: own, target: other },
         Side::Target => Sides { source: other, target: own },
     };
-    let place: String = row.try_get(5).map_err(failed)?;
+    let place: String = row.try_get(5)?;
     Ok(Some(Found {
         identity: Identity { migration: id(0)?, sides },
         side,
-        paired: row.try_get(4).map_err(failed)?,
+        paired: row.try_get(4)?,
         written_at: Place::read(&place),
-        generation: row.try_get(6).map_err(failed)?,
-        other_generation: row.try_get(7).map_err(failed)?,
+        generation: row.try_get(6)?,
+        other_generation: row.try_get(7)?,
     }))
 }
 
@@ -83,19 +81,19 @@ pub async fn read(session: &Session) -> Result<Option<Found>, SqlFault> {
 ///
 /// What the database reports, or a row that cannot be read.
 pub async fn seen(session: &Session) -> Result<Seen, SqlFault> {
-    let failed = |error| session.fault(error, false);
-    let version = schema::version(&**session).await.map_err(failed)?;
+    let version = schema::version(session.driver()).await;
+    let version = version.map_err(|error| session.fault(error, false))?;
     let here = here(session).await;
     if version == 0 {
         return Ok(Seen { here, ..Seen::default() });
     }
     let found = read(session).await?;
-    let control = match session.query_opt(CONTROL, &[]).await.map_err(failed)? {
+    let control = match session.repeatable().query_opt(CONTROL, &[]).await? {
         None => None,
         Some(row) => {
-            let phase: String = row.try_get(1).map_err(failed)?;
+            let phase: String = row.try_get(1)?;
             let phase = phase.parse().map_err(|why| unreadable(session.side(), &format!("{why}")));
-            Some((row.try_get(0).map_err(failed)?, phase?))
+            Some((row.try_get(0)?, phase?))
         }
     };
     Ok(Seen { version, found, here, control })
@@ -108,12 +106,11 @@ pub async fn seen(session: &Session) -> Result<Seen, SqlFault> {
 /// What the database reports.
 pub async fn write(session: &Session, identity: &Identity, paired: bool) -> Result<(), SqlFault> {
     let side = session.side();
-    let failed = |error| session.fault(error, true);
     let (migration, own) = (identity.migration.to_string(), identity.sides.of(side).to_string());
     let other = identity.other_of(side).to_string();
     let (place, name) = (here(session).await.written(), side.as_str());
     let params: [&(dyn ToSql + Sync); 6] = [&migration, &name, &own, &other, &paired, &place];
-    session.execute(WRITE, &params).await.map(drop).map_err(failed)
+    session.execute(WRITE, &params).await.map(drop)
 }
 
 /// Notes on the session's side that the other one has taken its identity up.
@@ -124,7 +121,7 @@ pub async fn write(session: &Session, identity: &Identity, paired: bool) -> Resu
 pub async fn pair(session: &Session, identity: &Identity) -> Result<(), SqlFault> {
     let own = identity.sides.of(session.side()).to_string();
     let paired = session.execute(PAIR, &[&own]).await;
-    paired.map(drop).map_err(|error| session.fault(error, true))
+    paired.map(drop)
 }
 
 /// Where the session's database is. What the role may not ask, or the server has no notion of, is

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use tokio_postgres::Client;
-
 use crate::compare::common::{Form, form};
 use crate::dialect::Dialect;
+use crate::domain::fault::SqlFault;
 use crate::domain::pg_type::Column;
 use crate::domain::side::Side;
 use crate::domain::sqlstate::{self, class};
@@ -17,6 +16,8 @@ use crate::postgres::mapping::key_column::key_column;
 use crate::postgres::mapping::queries::{COLUMNS, KEY, REFERENCES, TABLES, UNFIT, UNIQUES};
 use crate::postgres::mapping::table::{ForeignKey, KeyColumn, Pair, TableShape, UniqueIndex};
 use crate::postgres::pool::Lease;
+use crate::postgres::session::Session;
+use crate::postgres::session::asked::Row;
 use crate::postgres::session::types;
 
 /// A table's shape, or why its rows cannot be reconciled.
@@ -72,7 +73,7 @@ pub async fn load(
     primary_side: Side,
     ignored: &IgnoredColumns,
     copied: bool,
-) -> Result<HashMap<i32, Shape>, (Side, tokio_postgres::Error)> {
+) -> Result<HashMap<i32, Shape>, (Side, SqlFault)> {
     let tables = registered(primary).await.map_err(|error| (primary_side, error))?;
     load_these(primary, shadow, primary_side, &tables, ignored, copied).await
 }
@@ -82,8 +83,8 @@ pub async fn load(
 /// # Errors
 ///
 /// What the database reports.
-pub async fn registered(client: &Client) -> Result<Vec<Registered>, tokio_postgres::Error> {
-    let read = |row: &tokio_postgres::Row| -> Result<Registered, tokio_postgres::Error> {
+pub async fn registered(client: &Session) -> Result<Vec<Registered>, SqlFault> {
+    let read = |row: &Row| -> Result<Registered, SqlFault> {
         let text = |index| row.try_get::<_, String>(index);
         Ok(Registered {
             table_id: row.try_get(0)?,
@@ -109,7 +110,7 @@ pub async fn load_these(
     tables: &[Registered],
     ignored: &IgnoredColumns,
     copied: bool,
-) -> Result<HashMap<i32, Shape>, (Side, tokio_postgres::Error)> {
+) -> Result<HashMap<i32, Shape>, (Side, SqlFault)> {
     let mut shapes = HashMap::with_capacity(tables.len());
     for table in tables {
         let on = |side| table.mapping.on(side).clone();
@@ -130,7 +131,7 @@ async fn load_one(
     (primary_name, shadow_name): (TableName, TableName),
     key: &[String],
     (ignored, copied): (&IgnoredColumns, bool),
-) -> Result<Shape, (Side, tokio_postgres::Error)> {
+) -> Result<Shape, (Side, SqlFault)> {
     let shadow_side = primary_side.other();
     let on_primary = match side_columns(primary, &primary_name).await {
         Ok(columns) => columns,
@@ -222,31 +223,24 @@ fn own_types(side: &SideColumns, own: &[usize]) -> Vec<String> {
 }
 
 /// A table that is not there is that table's fault; anything else is the connection's.
-fn missing(
-    side: Side,
-    table: &TableName,
-    error: tokio_postgres::Error,
-) -> Result<Shape, (Side, tokio_postgres::Error)> {
-    match error.as_db_error() {
-        Some(db)
-            if db.code().code().starts_with(class::SYNTAX_OR_ACCESS)
-                || db.code().code() == sqlstate::INVALID_SCHEMA_NAME =>
+fn missing(side: Side, table: &TableName, error: SqlFault) -> Result<Shape, (Side, SqlFault)> {
+    match error.sqlstate.as_str() {
+        state
+            if state.starts_with(class::SYNTAX_OR_ACCESS)
+                || state == sqlstate::INVALID_SCHEMA_NAME =>
         {
             Ok(Err(format!(
                 "table {table} cannot be read on the {side}: {}; make it there, rename it there \
                  where it was renamed on the other side, or take it out of the migration: \
                  `segue tables retire`",
-                db.message()
+                error.message
             )))
         }
         _ => Err((side, error)),
     }
 }
 
-async fn side_columns(
-    client: &Client,
-    table: &TableName,
-) -> Result<SideColumns, tokio_postgres::Error> {
+async fn side_columns(client: &Session, table: &TableName) -> Result<SideColumns, SqlFault> {
     // A savepoint, so that a table that is missing does not end the transaction.
     client.batch_execute("SAVEPOINT shape").await?;
     let read = read_columns(client, table).await;
@@ -255,12 +249,9 @@ async fn side_columns(
     read
 }
 
-async fn read_columns(
-    client: &Client,
-    table: &TableName,
-) -> Result<SideColumns, tokio_postgres::Error> {
+async fn read_columns(client: &Session, table: &TableName) -> Result<SideColumns, SqlFault> {
     let quoted = table.quoted();
-    let statement = client.prepare(&format!("SELECT t.* FROM {quoted} AS t")).await?;
+    let statement = client.prepare_once(&format!("SELECT t.* FROM {quoted} AS t")).await?;
     let mut side = SideColumns {
         columns: types::columns(statement.columns()).to_vec(),
         casts: HashMap::new(),
@@ -292,10 +283,7 @@ async fn read_columns(
     Ok(side)
 }
 
-async fn references(
-    client: &Client,
-    table: &TableName,
-) -> Result<Vec<ForeignKey>, tokio_postgres::Error> {
+async fn references(client: &Session, table: &TableName) -> Result<Vec<ForeignKey>, SqlFault> {
     let rows = client.query(REFERENCES, &[&table.quoted()]).await?;
     rows.iter()
         .map(|row| {

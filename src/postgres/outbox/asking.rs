@@ -6,8 +6,9 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::domain::fault::SqlFault;
-use crate::postgres::outbox::{RowKey, SLOT_NOW, said};
+use crate::postgres::outbox::{RowKey, SLOT_NOW};
 use crate::postgres::pool::Lease;
+use crate::postgres::session::asked::Row;
 
 /// Writes a row for each key, all of one write.
 ///
@@ -23,7 +24,7 @@ pub async fn ask_for(client: &Lease, keys: &BTreeSet<RowKey>, write: Uuid) -> Re
     let write = write.to_string();
     let inserts = keys.iter().map(|key| async {
         let params: [&(dyn ToSql + Sync); 3] = [&key.table_id, &key.values, &write];
-        client.execute(&insert.statement, &params).await.map_err(said(client))
+        client.execute(&insert.statement, &params).await
     });
     futures_util::future::try_join_all(inserts).await.map(drop)
 }
@@ -40,9 +41,9 @@ pub async fn still_asked(client: &Lease, write: Uuid) -> Result<BTreeSet<RowKey>
              WHERE write_id = $1::text::uuid AND forgotten_at IS NULL AND key IS NOT NULL",
         )
         .await?;
-    let rows = client.query(&look.statement, &[&write.to_string()]).await.map_err(said(client))?;
-    let key = |row: &tokio_postgres::Row| -> Result<RowKey, tokio_postgres::Error> {
+    let rows = client.query(&look.statement, &[&write.to_string()]).await?;
+    let key = |row: &Row| -> Result<RowKey, SqlFault> {
         Ok(RowKey { table_id: row.try_get(0)?, values: row.try_get(1)? })
     };
-    rows.iter().map(key).collect::<Result<_, _>>().map_err(said(client))
+    rows.iter().map(key).collect::<Result<_, _>>()
 }

@@ -2,8 +2,8 @@
 
 use crate::domain::fault::SqlFault;
 use crate::domain::table::{TableMapping, TableName};
-use crate::postgres::outbox::said;
 use crate::postgres::pool::Lease;
+use crate::postgres::session::asked::Row;
 
 const BY_TABLE: &str = "\
     SELECT m.source_schema, m.source_name, m.target_schema, m.target_name, \
@@ -31,15 +31,14 @@ pub struct Waiting {
 ///
 /// What the database reports.
 pub async fn by_table(client: &Lease) -> Result<Vec<Waiting>, SqlFault> {
-    let at = said(client);
-    let rows = client.query(BY_TABLE, &[]).await.map_err(at)?;
-    let read = |row: &tokio_postgres::Row| -> Result<Waiting, tokio_postgres::Error> {
-        let name = |schema: usize, name: usize| -> Result<TableName, tokio_postgres::Error> {
+    let rows = client.query(BY_TABLE, &[]).await?;
+    let read = |row: &Row| -> Result<Waiting, SqlFault> {
+        let name = |schema: usize, name: usize| -> Result<TableName, SqlFault> {
             Ok(TableName { schema: row.try_get(schema)?, name: row.try_get(name)? })
         };
         let count = |index| row.try_get::<_, i64>(index).map(i64::unsigned_abs);
         let mapping = TableMapping { source: name(0, 1)?, target: name(2, 3)? };
         Ok(Waiting { mapping, pending: count(4)?, failed: count(5)? })
     };
-    rows.iter().map(read).collect::<Result<_, _>>().map_err(at)
+    rows.iter().map(read).collect::<Result<_, _>>()
 }

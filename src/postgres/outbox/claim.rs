@@ -7,8 +7,9 @@ use tokio_postgres::types::ToSql;
 
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
-use crate::postgres::outbox::{RowKey, place_of, said};
+use crate::postgres::outbox::{RowKey, place_of};
 use crate::postgres::pool::Lease;
+use crate::postgres::session::asked::Row;
 use crate::postgres::session::cell::Raw;
 
 /// Where an outbox row is, as long as the claim holds its lock.
@@ -127,8 +128,8 @@ const TABLE_ROWS_MAX: i64 = 1000;
 pub async fn claim(client: &Lease, limits: ClaimLimits) -> Result<Claimed, SqlFault> {
     let claim = client.prepared(&placed(client, CLAIM)).await?;
     let params: [&(dyn ToSql + Sync); 3] = [&limits.rows_max, &limits.whole_tables, &limits.from];
-    let rows = client.query(&claim.statement, &params).await.map_err(said(client))?;
-    let due = rows.iter().map(due_row).collect::<Result<Vec<_>, _>>().map_err(said(client))?;
+    let rows = client.query(&claim.statement, &params).await?;
+    let due = rows.iter().map(due_row).collect::<Result<Vec<_>, _>>()?;
     let oldest = due.first().map(|row| row.due_at);
     Ok(Claimed { claim: gather(due, limits.keys_max), rows: rows.len() as u64, oldest })
 }
@@ -158,22 +159,22 @@ pub async fn claim_table(
     let claim = client.prepared(&placed(client, CLAIM_TABLE)).await?;
     let range = range.map(|range| range.to_string());
     let rows = client.query(&claim.statement, &[&table_id, &TABLE_ROWS_MAX, &range]).await;
-    let table_row = |row: &tokio_postgres::Row| -> Result<TableRow, tokio_postgres::Error> {
+    let table_row = |row: &Row| -> Result<TableRow, SqlFault> {
         Ok(TableRow {
             place: RowPlace { slot: row.try_get(0)?, ctid: row.try_get(1)? },
             attempts: u32::try_from(row.try_get::<_, i32>(2)?).unwrap_or(0),
             due_at: row.try_get(3)?,
         })
     };
-    let rows = rows.map_err(said(client))?;
-    rows.iter().map(table_row).collect::<Result<_, _>>().map_err(said(client))
+    let rows = rows?;
+    rows.iter().map(table_row).collect::<Result<_, _>>()
 }
 
 fn placed(client: &Lease, sql: &str) -> String {
     sql.replace("{place}", place_of(client).0)
 }
 
-fn due_row(row: &tokio_postgres::Row) -> Result<DueRow, tokio_postgres::Error> {
+fn due_row(row: &Row) -> Result<DueRow, SqlFault> {
     Ok(DueRow {
         place: RowPlace { slot: row.try_get(0)?, ctid: row.try_get(1)? },
         table_id: row.try_get(2)?,

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
@@ -19,8 +18,9 @@ use crate::domain::sqlstate::class;
 use crate::postgres::outbox::claim::RowPlace;
 use crate::postgres::outbox::ranges::KeyOrder;
 use crate::postgres::outbox::settle::remove;
-use crate::postgres::outbox::{KEY_TEXTS, SLOT_NOW, place_of, said};
+use crate::postgres::outbox::{KEY_TEXTS, SLOT_NOW, place_of};
 use crate::postgres::pool::Lease;
+use crate::postgres::session::asked::Row;
 
 /// What is folded.
 #[derive(Debug, Clone)]
@@ -107,10 +107,10 @@ pub(super) async fn fold_window(
     part: &str,
     window: &str,
 ) -> Result<u64, SqlFault> {
-    client.batch_execute(&format!("{BEGIN}; {KEY_TEXTS}")).await.map_err(said(client))?;
+    client.batch_execute(&format!("{BEGIN}; {KEY_TEXTS}")).await?;
     let folded = fold(client, folding, part, window).await;
     let end = if matches!(folded, Ok(1..)) { "COMMIT" } else { "ROLLBACK" };
-    client.batch_execute(end).await.map_err(said(client))?;
+    client.batch_execute(end).await?;
     match folded {
         // Keys that are no values of the key's types any more name no range.
         Err(fault)
@@ -129,13 +129,12 @@ async fn fold(
     part: &str,
     window: &str,
 ) -> Result<u64, SqlFault> {
-    let at = said(client);
     let table_id = folding.table_id;
     // Locked before anything is taken out: ranges are forgotten under this lock alone.
-    let is_new = client.query_opt(KNOWN, &[&table_id]).await.map_err(at)?.is_none();
+    let is_new = client.query_opt(KNOWN, &[&table_id]).await?.is_none();
     if is_new {
-        client.execute(BEGIN_NOTE, &[&table_id]).await.map_err(at)?;
-        client.query_opt(KNOWN, &[&table_id]).await.map_err(at)?;
+        client.execute(BEGIN_NOTE, &[&table_id]).await?;
+        client.query_opt(KNOWN, &[&table_id]).await?;
     }
     let gone = gone(client, part, window);
     let sql = match &folding.order {
@@ -147,8 +146,8 @@ async fn fold(
         ),
     };
     let params: [&(dyn ToSql + Sync); 2] = [&table_id, &folding.attempts_max];
-    let folded = client.query(&sql, &params).await.map_err(at)?;
-    let folded = folded.iter().map(Folded::read).collect::<Result<Vec<_>, _>>().map_err(at)?;
+    let folded = client.query(&sql, &params).await?;
+    let folded = folded.iter().map(Folded::read).collect::<Result<Vec<_>, _>>()?;
     if folded.is_empty() {
         return Ok(0);
     }
@@ -199,7 +198,7 @@ async fn note(
     let since = folded.iter().map(|it| it.since).min();
     let reason = folding.reason();
     let params: [&(dyn ToSql + Sync); 4] = [&folding.table_id, &since, &keys, &reason];
-    client.execute(NOTE, &params).await.map_err(said(client))?;
+    client.execute(NOTE, &params).await?;
     if is_new {
         let as_what = match folded.iter().all(|it| it.range.is_some()) {
             true => "as ranges of its key",
@@ -233,7 +232,7 @@ impl Folding {
 // === impl Folded ===
 
 impl Folded {
-    fn read(row: &Row) -> Result<Self, Error> {
+    fn read(row: &Row) -> Result<Self, SqlFault> {
         Ok(Self {
             range: row.try_get(0)?,
             keys: row.try_get(1)?,
@@ -245,7 +244,6 @@ impl Folded {
 
 /// Writes the rows that stand for what was folded, each due when the last of its keys was.
 async fn stand_for(client: &Lease, table_id: i32, folded: &[Folded]) -> Result<(), SqlFault> {
-    let at = said(client);
     let ranges: Vec<Option<&str>> = folded.iter().map(|it| it.range.as_deref()).collect();
     // No more than a few of each: a fold adds one.
     let older = format!(
@@ -260,11 +258,10 @@ async fn stand_for(client: &Lease, table_id: i32, folded: &[Folded]) -> Result<(
     let params: [&(dyn ToSql + Sync); 3] = [&table_id, &is_whole, &named];
     let mut seen: BTreeMap<Option<String>, usize> = BTreeMap::new();
     let mut superfluous = Vec::new();
-    for row in client.query(&older, &params).await.map_err(at)? {
-        let place =
-            RowPlace { slot: row.try_get(0).map_err(at)?, ctid: row.try_get(1).map_err(at)? };
+    for row in client.query(&older, &params).await? {
+        let place = RowPlace { slot: row.try_get(0)?, ctid: row.try_get(1)? };
         // What stands for the whole table stands for its ranges.
-        let of: Option<String> = if is_whole { None } else { row.try_get(2).map_err(at)? };
+        let of: Option<String> = if is_whole { None } else { row.try_get(2)? };
         let seen = seen.entry(of).or_default();
         *seen += 1;
         superfluous.extend((*seen > KEPT).then_some(place));
@@ -283,7 +280,7 @@ async fn stand_for(client: &Lease, table_id: i32, folded: &[Folded]) -> Result<(
     let since: Vec<SystemTime> = folded.iter().map(|it| it.since).collect();
     let due: Vec<SystemTime> = folded.iter().map(|it| it.due).collect();
     let params: [&(dyn ToSql + Sync); 4] = [&table_id, &ranges, &since, &due];
-    client.execute(&insert, &params).await.map_err(at)?;
+    client.execute(&insert, &params).await?;
     Ok(())
 }
 
@@ -292,17 +289,16 @@ async fn stand_for(client: &Lease, table_id: i32, folded: &[Folded]) -> Result<(
 /// If we crash here, the transaction is rolled back, and the ranges wait as before.
 // Modelled as `Action::Coarsen` in tests/model.
 pub(super) async fn fold_ranges(client: &Lease, folding: &Folding) -> Result<u64, SqlFault> {
-    client.batch_execute(BEGIN).await.map_err(said(client))?;
+    client.batch_execute(BEGIN).await?;
     let folded = coarsen(client, folding).await;
     let end = if matches!(folded, Ok(1..)) { "COMMIT" } else { "ROLLBACK" };
-    client.batch_execute(end).await.map_err(said(client))?;
+    client.batch_execute(end).await?;
     folded
 }
 
 async fn coarsen(client: &Lease, folding: &Folding) -> Result<u64, SqlFault> {
-    let at = said(client);
     let table_id = folding.table_id;
-    client.query_opt(KNOWN, &[&table_id]).await.map_err(at)?;
+    client.query_opt(KNOWN, &[&table_id]).await?;
     let gone = format!(
         "WITH gone AS (DELETE FROM segue.outbox AS o WHERE (o.slot, o.{place}) IN ( \
              SELECT n.slot, n.{place} FROM segue.outbox AS n WHERE n.table_id = $1 \
@@ -312,10 +308,10 @@ async fn coarsen(client: &Lease, folding: &Folding) -> Result<u64, SqlFault> {
              pg_catalog.max(next_attempt_at) FROM gone HAVING pg_catalog.count(*) > 0",
         place = place_of(client).0
     );
-    let Some(row) = client.query_opt(&gone, &[&table_id]).await.map_err(at)? else {
+    let Some(row) = client.query_opt(&gone, &[&table_id]).await? else {
         return Ok(0);
     };
-    let folded = Folded::read(&row).map_err(at)?;
+    let folded = Folded::read(&row)?;
     let ranges = folded.keys.max(0).unsigned_abs();
     stand_for(client, table_id, &[folded]).await?;
     tell(client, folding, "as a whole table").await?;
@@ -330,7 +326,7 @@ async fn coarsen(client: &Lease, folding: &Folding) -> Result<u64, SqlFault> {
 pub async fn note_progress(client: &Lease, table_id: i32, keys: u64) -> Result<(), SqlFault> {
     let keys = i64::try_from(keys).unwrap_or(i64::MAX);
     let progress = client.prepared(PROGRESS).await?;
-    client.execute(&progress.statement, &[&table_id, &keys]).await.map_err(said(client))?;
+    client.execute(&progress.statement, &[&table_id, &keys]).await?;
     Ok(())
 }
 
@@ -346,7 +342,7 @@ pub async fn note_progress_of_range(
 ) -> Result<(), SqlFault> {
     let keys = i64::try_from(keys).unwrap_or(i64::MAX);
     let progress = client.prepared(PROGRESS_OF_RANGE).await?;
-    client.execute(&progress.statement, &[&table_id, &keys]).await.map_err(said(client))?;
+    client.execute(&progress.statement, &[&table_id, &keys]).await?;
     Ok(())
 }
 
@@ -357,15 +353,14 @@ pub async fn note_progress_of_range(
 ///
 /// What the database reports.
 pub async fn note_done(client: &Lease, side: Side, table_id: i32) -> Result<(), SqlFault> {
-    let at = said(client);
-    if client.query_opt(LOCK_KNOWN, &[&table_id]).await.map_err(at)?.is_none() {
+    if client.query_opt(LOCK_KNOWN, &[&table_id]).await?.is_none() {
         return Ok(());
     }
-    let Some(done) = client.query_opt(DONE, &[&table_id]).await.map_err(at)? else {
+    let Some(done) = client.query_opt(DONE, &[&table_id]).await? else {
         return Ok(());
     };
-    client.execute(FORGET_RANGES, &[&table_id]).await.map_err(at)?;
-    let keys: i64 = done.try_get(0).map_err(at)?;
+    client.execute(FORGET_RANGES, &[&table_id]).await?;
+    let keys: i64 = done.try_get(0)?;
     let what = format!(" is pending key by key again: {keys} keys had been folded into it");
     record(client, side, table_id, &what).await?;
     tracing::info!(table_id, "a table{what}");
@@ -374,12 +369,12 @@ pub async fn note_done(client: &Lease, side: Side, table_id: i32) -> Result<(), 
 
 /// What was noted of tables that nothing stands for any more, as after the copy was discarded.
 pub(super) async fn forget_stale(client: &Lease, side: Side) -> Result<(), SqlFault> {
-    for row in client.query(STALE, &[]).await.map_err(said(client))? {
-        let table_id: i32 = row.try_get(0).map_err(said(client))?;
-        client.batch_execute(BEGIN).await.map_err(said(client))?;
+    for row in client.query(STALE, &[]).await? {
+        let table_id: i32 = row.try_get(0)?;
+        client.batch_execute(BEGIN).await?;
         let done = note_done(client, side, table_id).await;
         let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        client.batch_execute(end).await.map_err(said(client))?;
+        client.batch_execute(end).await?;
         done?;
     }
     Ok(())
@@ -388,6 +383,6 @@ pub(super) async fn forget_stale(client: &Lease, side: Side) -> Result<(), SqlFa
 async fn record(client: &Lease, side: Side, table_id: i32, what: &str) -> Result<(), SqlFault> {
     let on_source = side == Side::Source;
     let params: [&(dyn ToSql + Sync); 3] = [&table_id, &on_source, &what];
-    client.execute(RECORD, &params).await.map_err(said(client))?;
+    client.execute(RECORD, &params).await?;
     Ok(())
 }

@@ -17,8 +17,9 @@ use crate::ports::PendingKeys;
 use crate::ports::admin::OutboxAdmin;
 use crate::postgres::control::cursor;
 use crate::postgres::outbox::unreadable::readable;
-use crate::postgres::outbox::{Outbox, place_of, said};
+use crate::postgres::outbox::{Outbox, place_of};
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
+use crate::postgres::session::asked::Row;
 
 const LIST: &str = "\
     SELECT t.source_schema, t.source_name, t.target_schema, t.target_name, \
@@ -140,11 +141,9 @@ impl Outbox {
         let on_source = self.side() == Side::Source;
         let mark = mark.0 as f64;
         let asked = client.prepared(sql).await?;
-        let row = client
-            .query_one(&asked.statement, &[&schemas, &names, &on_source, &mark])
-            .await
-            .map_err(said(&client))?;
-        row.try_get(0).map_err(said(&client))
+        let row =
+            client.query_one(&asked.statement, &[&schemas, &names, &on_source, &mark]).await?;
+        row.try_get(0)
     }
 
     async fn any_of_rows(
@@ -156,12 +155,12 @@ impl Outbox {
         let schema = rows.table.schema.as_deref().unwrap_or("");
         let on_source = self.side() == Side::Source;
         let asked = client.prepared(KEY_OF_TABLE).await?;
-        let found = client.query(&asked.statement, &[&schema, &rows.table.name, &on_source]).await;
-        let found = found.map_err(said(&client))?;
+        let found =
+            client.query(&asked.statement, &[&schema, &rows.table.name, &on_source]).await?;
         // Of several tables of that name nobody knows which.
         let [table] = found.as_slice() else { return Ok(None) };
-        let table_id: i32 = table.try_get(0).map_err(said(&client))?;
-        let key: Vec<String> = table.try_get(1).map_err(said(&client))?;
+        let table_id: i32 = table.try_get(0)?;
+        let key: Vec<String> = table.try_get(1)?;
         let mut values: Vec<&str> = Vec::new();
         for row in &rows.rows {
             for column in &key {
@@ -173,7 +172,7 @@ impl Outbox {
         let mark = mark.0 as f64;
         let asked = client.prepared(PENDING_ROWS).await?;
         let row = client.query_one(&asked.statement, &[&table_id, &values, &width, &mark]).await;
-        row.and_then(|row| row.try_get(0)).map(Some).map_err(said(&client))
+        row.and_then(|row| row.try_get(0)).map(Some)
     }
 
     /// A page of the pending keys, oldest first; those alone that have failed where `failed_only`,
@@ -204,10 +203,10 @@ impl Outbox {
             }
         };
         let params: [&(dyn ToSql + Sync); 6] = [&least, &limit, &at, &table_id, &key, &write_id];
-        let rows = client.query(&sql, &params).await.map_err(said(&client))?;
+        let rows = client.query(&sql, &params).await?;
         let read = |row| Ok((entry(row, self.side(), self.stuck_after)?, Listed::read(row)?));
         let found: Result<Vec<_>, _> = rows.iter().map(read).collect();
-        let found = found.map_err(said(&client))?;
+        let found = found?;
         let Page { items, next } = Page::cut(found, page.size, |(_, listed)| listed.cursor());
         Ok(Page { items: items.into_iter().map(|(entry, _)| entry).collect(), next })
     }
@@ -230,7 +229,7 @@ impl Outbox {
                  WHERE {side}_schema = $1 AND {side}_name = $2"
             );
             let found = client.query_opt(&sql, &[&table.schema, &table.name]).await;
-            let Some(row) = found.map_err(said(&client))? else {
+            let Some(row) = found? else {
                 let kind = crate::domain::fault::FaultKind::NotFound;
                 return Err(SqlFault::new(
                     kind,
@@ -238,10 +237,10 @@ impl Outbox {
                     format!("table {table} is not migrated; the outbox has no rows of it"),
                 ));
             };
-            table_id = Some(row.try_get(0).map_err(said(&client))?);
+            table_id = Some(row.try_get(0)?);
         }
         let retry = RETRY.replace("{place}", place_of(&client).0);
-        client.execute(&retry, &[&table_id]).await.map_err(said(&client))
+        client.execute(&retry, &[&table_id]).await
     }
 }
 
@@ -256,7 +255,7 @@ struct Listed {
 // === impl Listed ===
 
 impl Listed {
-    fn read(row: &tokio_postgres::Row) -> Result<Self, tokio_postgres::Error> {
+    fn read(row: &Row) -> Result<Self, SqlFault> {
         Ok(Self {
             created_at: row.try_get(6)?,
             table_id: row.try_get(10)?,
@@ -287,11 +286,7 @@ impl Listed {
     }
 }
 
-fn entry(
-    row: &tokio_postgres::Row,
-    side: Side,
-    stuck_after: i32,
-) -> Result<OutboxEntry, tokio_postgres::Error> {
+fn entry(row: &Row, side: Side, stuck_after: i32) -> Result<OutboxEntry, SqlFault> {
     let first = if side == Side::Source { 0 } else { 2 };
     let schema: Option<String> = row.try_get(first)?;
     let name: Option<String> = row.try_get(first + 1)?;
@@ -340,8 +335,8 @@ impl PendingKeys for Outbox {
     fn mark(&self) -> BoxFuture<'_, Result<OutboxMark, SqlFault>> {
         Box::pin(async move {
             let client = self.client().await?;
-            let row = client.query_one(MARK, &[]).await.map_err(said(&client))?;
-            row.try_get(0).map(OutboxMark).map_err(said(&client))
+            let row = client.query_one(MARK, &[]).await?;
+            row.try_get(0).map(OutboxMark)
         })
     }
 

@@ -56,12 +56,10 @@ impl Lookup {
         session.set_busy(true);
         let ids: Vec<String> = writes.iter().map(ToString::to_string).collect();
         let prepared = session.prepared(WAITING).await?;
-        let row = session.query_one(&prepared.statement, &[&ids]).await;
-        let row = row.map_err(|error| session.fault(error, true))?;
+        let row = session.query_one(&prepared.statement, &[&ids]).await?;
         session.set_busy(false);
-        let failed = |error| session.fault(error, true);
-        let epoch: Option<i64> = row.try_get(0).map_err(failed)?;
-        let waiting: Vec<String> = row.try_get(1).map_err(failed)?;
+        let epoch: Option<i64> = row.try_get(0)?;
+        let waiting: Vec<String> = row.try_get(1)?;
         let ids = waiting.iter().filter_map(|id| id.parse::<Uuid>().ok());
         let writes = ids.map(|id| WriteId(id.as_u128())).collect();
         Ok(Waiting { epoch: known(epoch, side)?, writes })
@@ -72,13 +70,12 @@ impl Lookup {
         let session = self.pools.of(side).get().await?;
         // As above.
         session.set_busy(true);
-        let failed = |error| session.fault(error, true);
         let prepared = session.prepared(OLDEST).await?;
-        let row = session.query_one(&prepared.statement, &[]).await.map_err(failed)?;
+        let row = session.query_one(&prepared.statement, &[]).await?;
         session.set_busy(false);
-        let epoch: Option<i64> = row.try_get(0).map_err(failed)?;
-        let now = row.try_get(1).map(OutboxMark).map_err(failed)?;
-        let since: Option<i64> = row.try_get(2).map_err(failed)?;
+        let epoch: Option<i64> = row.try_get(0)?;
+        let now = row.try_get(1).map(OutboxMark)?;
+        let since: Option<i64> = row.try_get(2)?;
         Ok(Oldest { epoch: known(epoch, side)?, now, since: since.map(OutboxMark) })
     }
 }

@@ -113,13 +113,6 @@ impl Outbox {
     }
 }
 
-/// The driver's error as a fault of the session's side.
-pub(in crate::postgres) fn said(
-    client: &Lease,
-) -> impl Fn(tokio_postgres::Error) -> SqlFault + Copy {
-    |error| client.fault(error, true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,11 +11,12 @@ use std::ops::Range;
 use crate::domain::fault::SqlFault;
 use crate::ports::reconcile::OutboxSize;
 use crate::postgres::outbox::fold::{Folding, fold_ranges, fold_window, forget_stale};
+use crate::postgres::outbox::place_of;
 use crate::postgres::outbox::ranges;
 use crate::postgres::outbox::upkeep::{Keep, OutboxUpkeep, remove_sql};
-use crate::postgres::outbox::{place_of, said};
 use crate::postgres::pool::Lease;
 use crate::postgres::schema::OUTBOX_SLOTS;
+use crate::postgres::session::asked::Row;
 
 /// What a row takes in the indexes, beside its own bytes.
 pub(super) const INDEX_BYTES: i64 = 64;
@@ -102,8 +103,8 @@ impl OutboxUpkeep {
         if !client.dialect().has_outbox_ring() {
             return Ok(emptied > 0);
         }
-        let held = client.query_one(IS_HELD, &[]).await.map_err(said(client))?;
-        let held: bool = held.try_get(0).map_err(said(client))?;
+        let held = client.query_one(IS_HELD, &[]).await?;
+        let held: bool = held.try_get(0)?;
         let mut grown = parts(client).await?;
         grown.retain(|part| self.has_grown(*part));
         // A row that is deleted as it is forgotten has no second version.
@@ -149,7 +150,7 @@ impl OutboxUpkeep {
         for blocks in windows(part.blocks) {
             let within = format!(" AND {}", within(&blocks));
             let sql = remove_sql(&table, place_of(client).0, keep, &within);
-            client.execute(&sql, &[&age_s, &i64::MAX]).await.map_err(said(client))?;
+            client.execute(&sql, &[&age_s, &i64::MAX]).await?;
         }
         // Not waited for where the server is at it already.
         let freed = client.batch_execute(&format!("VACUUM (SKIP_LOCKED) {table}")).await;
@@ -227,9 +228,9 @@ impl OutboxUpkeep {
                  WHERE o.forgotten_at IS NULL AND (o.key IS NOT NULL OR o.write_id IS NOT NULL) \
                  GROUP BY o.table_id"
             );
-            for row in client.query(&sql, &[]).await.map_err(said(client))? {
-                let table_id = row.try_get(0).map_err(said(client))?;
-                let bytes: i64 = row.try_get(1).map_err(said(client))?;
+            for row in client.query(&sql, &[]).await? {
+                let table_id = row.try_get(0)?;
+                let bytes: i64 = row.try_get(1)?;
                 *tables.entry(table_id).or_default() += bytes.max(0).unsigned_abs();
             }
         }
@@ -251,8 +252,8 @@ async fn in_window(
         "SELECT DISTINCT table_id FROM {part} WHERE forgotten_at IS NULL AND key IS NOT NULL \
              AND table_id = ANY ($1) AND {window} ORDER BY 1"
     );
-    let rows = client.query(&sql, &[&tables]).await.map_err(said(client))?;
-    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(said(client))
+    let rows = client.query(&sql, &[&tables]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()
 }
 
 const IS_HELD: &str = "SELECT EXISTS (SELECT 1 FROM segue.outbox_hold AS h \
@@ -267,15 +268,15 @@ pub(super) fn sized(rows: &str) -> String {
 }
 
 async fn parts(client: &Lease) -> Result<Vec<Part>, SqlFault> {
-    let rows = client.query(PARTS, &[]).await.map_err(said(client))?;
-    let part = |row: &tokio_postgres::Row| -> Result<Option<Part>, tokio_postgres::Error> {
+    let rows = client.query(PARTS, &[]).await?;
+    let part = |row: &Row| -> Result<Option<Part>, SqlFault> {
         let name: String = row.try_get(0)?;
         let slot = name.rsplit('_').next().and_then(|slot| slot.parse().ok());
         let bytes = row.try_get::<_, i64>(1)?.max(0).unsigned_abs();
         let blocks = row.try_get(2)?;
         Ok(slot.map(|slot| Part { slot, bytes, blocks }))
     };
-    let parts = rows.iter().map(part).collect::<Result<Vec<_>, _>>().map_err(said(client))?;
+    let parts = rows.iter().map(part).collect::<Result<Vec<_>, _>>()?;
     Ok(parts.into_iter().flatten().collect())
 }
 

@@ -11,15 +11,15 @@
 //! the ranges are no longer gone by.
 
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::key_range::KeyRange;
 use crate::domain::side::Side;
 use crate::domain::table::{quote_identifier, quote_literal};
-use crate::postgres::outbox::{KEY_TEXTS, said};
+use crate::postgres::outbox::KEY_TEXTS;
 use crate::postgres::pool::Lease;
+use crate::postgres::session::asked::Row;
 
 /// Ranges of one table: enough that a batch job of one part of a table leaves the others alone,
 /// and few enough that the rows that stand for them take next to nothing.
@@ -141,13 +141,12 @@ pub async fn noted(
     range: WriteId,
 ) -> Result<Option<NotedRange>, SqlFault> {
     let noted = client.prepared(NOTED).await?;
-    let row = client.query_opt(&noted.statement, &[&table_id, &range.to_string()]).await;
-    let row = row.map_err(said(client))?;
-    let read = |row: &Row| -> Result<NotedRange, Error> {
+    let row = client.query_opt(&noted.statement, &[&table_id, &range.to_string()]).await?;
+    let read = |row: &Row| -> Result<NotedRange, SqlFault> {
         let range = KeyRange { after: row.try_get(0)?, until: row.try_get(1)? };
         Ok(NotedRange { range, key_form: row.try_get(2)? })
     };
-    row.as_ref().map(read).transpose().map_err(said(client))
+    row.as_ref().map(read).transpose()
 }
 
 /// Cuts a table's key into ranges, unless it is cut already. `None` where it cannot be, or need
@@ -176,7 +175,7 @@ pub(super) async fn cut(client: &Lease, side: Side, table_id: i32) -> Option<Key
     }
 }
 
-async fn cut_here(client: &Lease, side: Side, table_id: i32) -> Result<Option<KeyOrder>, Error> {
+async fn cut_here(client: &Lease, side: Side, table_id: i32) -> Result<Option<KeyOrder>, SqlFault> {
     client.query(ALONE, &[&table_id]).await?;
     if client.query_one(IS_WHOLE, &[&table_id]).await?.try_get(0)? {
         return Ok(None);
@@ -206,7 +205,7 @@ async fn cut_here(client: &Lease, side: Side, table_id: i32) -> Result<Option<Ke
     Ok((ranges > 0).then_some(order))
 }
 
-async fn order(client: &Lease, side: Side, table_id: i32) -> Result<Option<KeyOrder>, Error> {
+async fn order(client: &Lease, side: Side, table_id: i32) -> Result<Option<KeyOrder>, SqlFault> {
     let rows = client.query(KEY, &[&table_id, &(side == Side::Source)]).await?;
     let mut order = KeyOrder { key_form: Vec::new(), columns: Vec::new(), table: String::new() };
     let mut width = 0;

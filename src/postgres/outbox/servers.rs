@@ -5,7 +5,7 @@
 
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
-use crate::postgres::outbox::{SLOT_NOW, said};
+use crate::postgres::outbox::SLOT_NOW;
 use crate::postgres::pool::{Lease, Pool};
 
 const SEEN: &str = "SELECT incarnation, timeline FROM segue.server_seen WHERE side = $1 FOR UPDATE";
@@ -103,21 +103,20 @@ impl Servers {
         let Some(who) = who(pool).await? else { return Ok(0) };
         let side = pool.side();
         let client = self.primary.get().await?;
-        client.batch_execute(BEGIN).await.map_err(said(&client))?;
+        client.batch_execute(BEGIN).await?;
         let done = self.compare(&client, side, &who).await;
         let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        client.batch_execute(end).await.map_err(said(&client))?;
+        client.batch_execute(end).await?;
         done
     }
 
     async fn compare(&self, client: &Lease, side: Side, who: &Who) -> Result<u64, SqlFault> {
         let name = side.to_string();
-        let Some(row) = client.query_opt(SEEN, &[&name]).await.map_err(said(client))? else {
-            let first = client.execute(FIRST, &[&name, &who.incarnation, &who.timeline]).await;
-            first.map_err(said(client))?;
+        let Some(row) = client.query_opt(SEEN, &[&name]).await? else {
+            client.execute(FIRST, &[&name, &who.incarnation, &who.timeline]).await?;
             return Ok(0);
         };
-        let text = |index| row.try_get::<_, String>(index).map_err(said(client));
+        let text = |index| row.try_get::<_, String>(index);
         let seen = Who { incarnation: text(0)?, timeline: text(1)? };
         if seen == *who {
             return Ok(0);
@@ -144,7 +143,7 @@ impl Servers {
 
     async fn note(&self, client: &Lease, side: &str, who: &Who) -> Result<(), SqlFault> {
         let noted = client.execute(NOTE, &[&side, &who.incarnation, &who.timeline]).await;
-        noted.map(drop).map_err(said(client))
+        noted.map(drop)
     }
 }
 
@@ -161,8 +160,8 @@ pub async fn seen(client: &Lease, side: Side, hold: bool) -> Result<Option<Strin
         true => format!("{WHO}{}", client.dialect().lock_row_clause()),
     };
     let who = client.prepared(&sql).await?;
-    let row = client.query_opt(&who.statement, &[&side.as_str()]).await.map_err(said(client))?;
-    row.map(|row| row.try_get(0)).transpose().map_err(said(client))
+    let row = client.query_opt(&who.statement, &[&side.as_str()]).await?;
+    row.map(|row| row.try_get(0)).transpose()
 }
 
 /// Makes all of the window of forgotten rows due again; answers how many.
@@ -171,7 +170,7 @@ pub async fn seen(client: &Lease, side: Side, hold: bool) -> Result<Option<Strin
 ///
 /// What the database reports.
 pub async fn recall(client: &Lease) -> Result<u64, SqlFault> {
-    client.execute(RECALL, &[]).await.map_err(said(client))
+    client.execute(RECALL, &[]).await
 }
 
 /// Writes the row that asks for a whole table, for each table of these ids or for all.
@@ -184,7 +183,7 @@ pub async fn enqueue_tables(client: &Lease, ids: Option<&[i32]>) -> Result<u64, 
         "INSERT INTO segue.outbox (slot, table_id, key) SELECT {SLOT_NOW}, table_id, NULL \
          FROM segue.migrated_table WHERE $1::int4[] IS NULL OR table_id = ANY ($1::int4[])"
     );
-    client.execute(&sql, &[&ids]).await.map_err(said(client))
+    client.execute(&sql, &[&ids]).await
 }
 
 /// What tells a side's server from another one, and from itself before a crash: as long as it is
@@ -205,9 +204,9 @@ async fn who(pool: &Pool) -> Result<Option<Who>, SqlFault> {
         return Ok(None);
     }
     let started = facts.incarnation.clone();
-    let row = client.query_one(TIMELINE, &[]).await.map_err(said(&client))?;
-    let timeline = row.try_get(0).map_err(said(&client))?;
-    let since: String = row.try_get(1).map_err(said(&client))?;
+    let row = client.query_one(TIMELINE, &[]).await?;
+    let timeline = row.try_get(0)?;
+    let since: String = row.try_get(1)?;
     let incarnation = format!("{started}{COUNTS_SINCE}{since}");
     Ok(Some(Who { incarnation, timeline }))
 }

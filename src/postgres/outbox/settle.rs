@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::domain::fault::SqlFault;
 use crate::postgres::outbox::claim::RowPlace;
-use crate::postgres::outbox::{RowKey, SLOT_NOW, place_of, said};
+use crate::postgres::outbox::{RowKey, SLOT_NOW, place_of};
 use crate::postgres::pool::Lease;
 
 /// Bytes of a reason that are kept: enough to act on, little enough to keep for many rows.
@@ -37,7 +37,7 @@ pub async fn forget(
              WHERE slot = {slot} AND {place} = ANY ($1::text::{of}[])"
         );
         let forget = client.prepared(&sql).await?;
-        client.execute(&forget.statement, &[&ctids]).await.map_err(said(client))
+        client.execute(&forget.statement, &[&ctids]).await
     });
     Ok(try_join_all(updates).await?.into_iter().sum())
 }
@@ -56,7 +56,7 @@ pub async fn forget_now(
     let rows = remove(client, places).await?;
     if rows > 0 {
         let note = client.prepared(NOTE_REMOVED).await?;
-        client.execute(&note.statement, &[]).await.map_err(said(client))?;
+        client.execute(&note.statement, &[]).await?;
     }
     Ok(rows)
 }
@@ -76,7 +76,7 @@ pub(super) async fn remove(
             "DELETE FROM segue.outbox WHERE slot = {slot} AND {place} = ANY ($1::text::{of}[])"
         );
         let remove = client.prepared(&sql).await?;
-        rows += client.execute(&remove.statement, &[&ctids]).await.map_err(said(client))?;
+        rows += client.execute(&remove.statement, &[&ctids]).await?;
     }
     Ok(rows)
 }
@@ -108,7 +108,7 @@ pub async fn fail(
         );
         let fail = client.prepared(&sql).await?;
         let given_back = client.execute(&fail.statement, &[&ctids, &reason, &wait_s]).await;
-        rows += given_back.map_err(said(client))?;
+        rows += given_back?;
     }
     Ok(rows)
 }
@@ -132,7 +132,7 @@ pub async fn note_failed(
     let insert = client.prepared(&sql).await?;
     let (reason, wait_s) = (clipped(reason), wait.as_secs_f64());
     let params: [&(dyn ToSql + Sync); 4] = [&key.table_id, &key.values, &reason, &wait_s];
-    client.execute(&insert.statement, &params).await.map_err(said(client))?;
+    client.execute(&insert.statement, &params).await?;
     Ok(())
 }
 

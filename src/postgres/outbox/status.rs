@@ -4,9 +4,10 @@ use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::domain::status::{FoldedTable, OutboxStatus};
 use crate::domain::table::TableName;
+use crate::postgres::outbox::Outbox;
 use crate::postgres::outbox::pressure::{ROW_BYTES, sized};
-use crate::postgres::outbox::{Outbox, said};
 use crate::postgres::pool::Lease;
+use crate::postgres::session::asked::Row;
 
 const STATUS: &str = "\
     SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE o.attempts >= $1), \
@@ -53,15 +54,15 @@ impl Outbox {
             false => (counted.as_str(), counted.clone()),
         };
         let status = STATUS.replace("{bytes}", bytes).replace("{pending_bytes}", &pending_bytes);
-        let row = client.query_one(&status, &[&self.stuck_after]).await.map_err(said(&client))?;
+        let row = client.query_one(&status, &[&self.stuck_after]).await?;
         let count = |index| row.try_get::<_, i64>(index).map(|count| count.max(0).unsigned_abs());
         Ok(OutboxStatus {
-            pending: count(0).map_err(said(&client))?,
-            stuck: count(1).map_err(said(&client))?,
-            oldest_age_s: row.try_get(2).map_err(said(&client))?,
-            oldest_at: row.try_get(5).map_err(said(&client))?,
-            bytes: count(3).map_err(said(&client))?,
-            pending_bytes: count(4).map_err(said(&client))?,
+            pending: count(0)?,
+            stuck: count(1)?,
+            oldest_age_s: row.try_get(2)?,
+            oldest_at: row.try_get(5)?,
+            bytes: count(3)?,
+            pending_bytes: count(4)?,
             folded: folded(&client, self.side()).await?,
             ..OutboxStatus::default()
         })
@@ -69,8 +70,8 @@ impl Outbox {
 }
 
 async fn folded(client: &Lease, side: Side) -> Result<Vec<FoldedTable>, SqlFault> {
-    let rows = client.query(FOLDED, &[&(side == Side::Source)]).await.map_err(said(client))?;
-    let table = |row: &tokio_postgres::Row| -> Result<FoldedTable, tokio_postgres::Error> {
+    let rows = client.query(FOLDED, &[&(side == Side::Source)]).await?;
+    let table = |row: &Row| -> Result<FoldedTable, SqlFault> {
         let (schema, name): (Option<String>, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
         let table_id: i32 = row.try_get(2)?;
         let count = |index| row.try_get::<_, i64>(index).map(|count| count.max(0).unsigned_abs());
@@ -88,5 +89,5 @@ async fn folded(client: &Lease, side: Side) -> Result<Vec<FoldedTable>, SqlFault
             ranges_of: count(9)?,
         })
     };
-    rows.iter().map(table).collect::<Result<_, _>>().map_err(said(client))
+    rows.iter().map(table).collect::<Result<_, _>>()
 }

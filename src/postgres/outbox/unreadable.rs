@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::domain::fault::SqlFault;
 use crate::domain::sqlstate;
 use crate::postgres::outbox::claim::RowPlace;
-use crate::postgres::outbox::{place_of, said};
+use crate::postgres::outbox::place_of;
 use crate::postgres::pool::Lease;
+use crate::postgres::session::asked::Row;
 
 /// Rows that are set aside at once.
 const ROWS_MAX: i64 = 1000;
@@ -79,13 +80,13 @@ pub async fn take(client: &Lease) -> Result<Vec<Unreadable>, SqlFault> {
          LIMIT $1 FOR UPDATE SKIP LOCKED",
         cannot_be_sent("o.key")
     );
-    let read = |row: &tokio_postgres::Row| {
+    let read = |row: &Row| {
         let place = RowPlace { slot: row.try_get(0)?, ctid: row.try_get(1)? };
         Ok(Unreadable { place, table_id: row.try_get(2)?, key: row.try_get(3)? })
     };
     let asked = client.prepared(&sql).await?;
-    let rows = client.query(&asked.statement, &[&ASKED_MAX]).await.map_err(said(client))?;
-    rows.iter().map(read).collect::<Result<_, _>>().map_err(said(client))
+    let rows = client.query(&asked.statement, &[&ASKED_MAX]).await?;
+    rows.iter().map(read).collect::<Result<_, _>>()
 }
 
 /// Gives due rows back whose keys cannot be read, each with the reason, in the client's open
@@ -114,8 +115,5 @@ pub async fn set_aside(
     );
     let (first, max) = (first.as_secs_f64(), max.as_secs_f64());
     let asked = client.prepared(&sql).await?;
-    client
-        .execute(&asked.statement, &[&REASON, &first, &max, &ROWS_MAX])
-        .await
-        .map_err(said(client))
+    client.execute(&asked.statement, &[&REASON, &first, &max, &ROWS_MAX]).await
 }

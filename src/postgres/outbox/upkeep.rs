@@ -16,10 +16,9 @@ use tokio_postgres::types::ToSql;
 use crate::domain::fault::SqlFault;
 use crate::domain::sqlstate;
 use crate::ports::reconcile::{OutboxSize, Upkeep};
-use crate::postgres::outbox::{Outbox, place_of, said};
+use crate::postgres::outbox::{Outbox, place_of};
 use crate::postgres::pool::Lease;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
-use crate::postgres::session::fault::sqlstate_of;
 
 /// What the upkeep needs to know.
 #[derive(Debug, Clone)]
@@ -136,10 +135,10 @@ impl OutboxUpkeep {
         if !client.dialect().has_outbox_ring() {
             return self.remove_forgotten(&client, keep).await;
         }
-        let slots = client.query(&resting_slots(), &[]).await.map_err(said(&client))?;
+        let slots = client.query(&resting_slots(), &[]).await?;
         let mut emptied = 0;
         for row in slots {
-            let slot: i16 = row.try_get(0).map_err(said(&client))?;
+            let slot: i16 = row.try_get(0)?;
             emptied += u64::from(self.truncate_slot(&client, slot, keep).await?);
         }
         Ok(emptied)
@@ -161,16 +160,16 @@ impl OutboxUpkeep {
                 Ok(true) => {
                     let note = note_removed(slot);
                     let sql = format!("{note}; TRUNCATE segue.outbox_{slot}; COMMIT");
-                    client.batch_execute(&sql).await.map(|()| true).map_err(said(client))
+                    client.batch_execute(&sql).await.map(|()| true)
                 }
                 other => other.map(|_| false),
             },
             // Somebody uses it: another time.
-            Err(error) if sqlstate_of(&error) == sqlstate::LOCK_NOT_AVAILABLE => Ok(false),
-            Err(error) => Err(said(client)(error)),
+            Err(fault) if fault.sqlstate == sqlstate::LOCK_NOT_AVAILABLE => Ok(false),
+            Err(fault) => Err(fault),
         };
         if !matches!(ended, Ok(true)) {
-            client.batch_execute("ROLLBACK").await.map_err(said(client))?;
+            client.batch_execute("ROLLBACK").await?;
         }
         ended
     }
@@ -182,7 +181,7 @@ impl OutboxUpkeep {
         let keep = Keep::Window(self.params.window * 3);
         let sql = remove_sql(&format!("segue.outbox_{slot}"), place_of(client).0, keep, "");
         let age_s = keep.age_s();
-        client.execute(&sql, &[&age_s, &self.params.rows_max]).await.map_err(said(client))?;
+        client.execute(&sql, &[&age_s, &self.params.rows_max]).await?;
         Ok(())
     }
 
@@ -222,18 +221,17 @@ async fn execute(
 ) -> Result<u64, SqlFault> {
     for _ in 1..ATTEMPTS {
         match client.execute(sql, params).await {
-            Err(error) if sqlstate_of(&error) == sqlstate::SERIALIZATION_FAILURE => {}
-            done => return done.map_err(said(client)),
+            Err(fault) if fault.sqlstate == sqlstate::SERIALIZATION_FAILURE => {}
+            done => return done,
         }
     }
-    client.execute(sql, params).await.map_err(said(client))
+    client.execute(sql, params).await
 }
 
 async fn may_truncate(client: &Lease, slot: i16, keep: Keep) -> Result<bool, SqlFault> {
-    let row = client.query_one(&state_of(slot, keep), &[&keep.age_s()]).await;
-    let row = row.map_err(said(client))?;
-    let has_rows: bool = row.try_get(0).map_err(said(client))?;
-    let must_stay: bool = row.try_get(1).map_err(said(client))?;
+    let row = client.query_one(&state_of(slot, keep), &[&keep.age_s()]).await?;
+    let has_rows: bool = row.try_get(0)?;
+    let must_stay: bool = row.try_get(1)?;
     Ok(has_rows && !must_stay)
 }
 

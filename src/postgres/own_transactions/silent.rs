@@ -69,17 +69,15 @@ async fn end(
     // Dropped in the middle, the session is closed rather than used again.
     session.set_busy(true);
     let prepared = session.prepared(&sql(locks)).await?;
-    let failed = |error| session.fault(error, false);
     let (silence_s, lease_s) = (silence.as_secs_f64(), lease.as_secs_f64());
     let has_fence = locks.contains(&Held::Fence);
     let params: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
         if has_fence { &[&silence_s, &lease_s] } else { &[&silence_s] };
-    let rows = session.query(&prepared.statement, params).await.map_err(failed)?;
+    let rows = session.repeatable().query(&prepared.statement, params).await?;
     session.set_busy(false);
     for row in &rows {
-        let (pid, who): (i32, String) =
-            (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
-        let silent_s: f64 = row.try_get(2).map_err(failed)?;
+        let (pid, who): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+        let silent_s: f64 = row.try_get(2)?;
         tracing::warn!(
             side = %session.side(), pid, who, silent_s,
             "a transaction of segue's own is ended: its client is silent, and others wait"

@@ -222,9 +222,8 @@ fn statements(session: &Session) -> String {
 
 /// One round trip. False where something is left that cannot be taken off.
 async fn run(session: &Session) -> Result<bool, SqlFault> {
-    let failed = |error| session.fault(error, true);
     if !session.dialect().has_advisory_locks() {
-        session.batch_execute(&statements(session)).await.map_err(failed)?;
+        session.batch_execute(&statements(session)).await?;
         return Ok(true);
     }
     let foreign = session.prepared(FOREIGN).await?;
@@ -235,8 +234,8 @@ async fn run(session: &Session) -> Result<bool, SqlFault> {
         session.simple_query(&sql),
         session.query_one(&foreign.statement, &[])
     );
-    let (reset, foreign) = (reset.map_err(failed)?, foreign.map_err(failed)?);
-    Ok(all_true(&reset) && !foreign.try_get::<_, bool>(0).map_err(failed)?)
+    let (reset, foreign) = (reset?, foreign?);
+    Ok(all_true(&reset) && !foreign.try_get::<_, bool>(0)?)
 }
 
 fn all_true(answer: &[SimpleQueryMessage]) -> bool {

@@ -120,7 +120,8 @@ impl Manager for Sessions {
                 return Err(RecycleError::message("the session was left in a transaction"));
             }
         } else if metrics.last_used() > REST_MAX {
-            session.check_connection().await.map_err(|error| session.fault(error, false))?;
+            let alive = session.driver().check_connection().await;
+            alive.map_err(|error| session.fault(error, false))?;
         }
         if let Some(fence) = &self.fence
             && !fence.is_current(session)

@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::domain::sqlstate;
 use crate::postgres::pool::Lease;
-use crate::postgres::session::fault::sqlstate_of;
 use futures_util::future::join_all;
 use tokio_postgres::types::ToSql;
 
-use crate::domain::side::Side;
 use crate::postgres::mapping::cells::{carry_from, keep};
 use crate::postgres::mapping::image::Image;
 use crate::postgres::outbox::RowKey;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::plan::TablePlan;
 use crate::postgres::reconcile::read::TableKeys;
 use crate::postgres::session::param::RawParam;
@@ -62,9 +60,9 @@ pub(super) struct Writes {
 ///
 /// What the database reports; [`Halt::Keys`] where a value does not fit the shadow's type.
 // Modelled as `Action::Apply` in tests/model.
-pub async fn apply(client: &Lease, side: Side, tables: &[Planned<'_>]) -> Result<u64, Halt> {
+pub async fn apply(client: &Lease, tables: &[Planned<'_>]) -> Result<u64, Halt> {
     let keys: Vec<&TableKeys> = tables.iter().map(|table| table.table).collect();
-    Writes::of(tables)?.run(client, side, &keys).await
+    Writes::of(tables)?.run(client, &keys).await
 }
 
 // === impl Writes ===
@@ -96,31 +94,26 @@ impl Writes {
     /// # Errors
     ///
     /// What the database reports.
-    pub(super) async fn run(
-        self,
-        client: &Lease,
-        side: Side,
-        tables: &[&TableKeys],
-    ) -> Result<u64, Halt> {
+    pub(super) async fn run(self, client: &Lease, tables: &[&TableKeys]) -> Result<u64, Halt> {
         for (table, out) in tables.iter().zip(&self.out).rev() {
-            remove(client, side, table, out).await?;
+            remove(client, table, out).await?;
         }
         let mut changed = self.deletes;
         for (table, writes) in tables.iter().zip(self.into) {
-            changed += run(client, side, table, writes).await?;
+            changed += run(client, table, writes).await?;
         }
         Ok(changed)
     }
 }
 
-async fn remove(client: &Lease, side: Side, table: &TableKeys, keys: &[usize]) -> Result<(), Halt> {
+async fn remove(client: &Lease, table: &TableKeys, keys: &[usize]) -> Result<(), Halt> {
     if keys.is_empty() {
         return Ok(());
     }
     let statement = client.prepared(&table.shape.delete_by_keys()).await.map_err(of_fault)?;
     let arrays = table.arrays(&keys.iter().copied());
     let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
-    let rows = client.execute(&statement.statement, &params).await.map_err(on(side))?;
+    let rows = client.execute(&statement.statement, &params).await?;
     expect_rows(table, rows, keys.len() as u64)
 }
 
@@ -191,12 +184,7 @@ fn inserts(
 }
 
 /// Sends all statements before the first answer is awaited.
-async fn run(
-    client: &Lease,
-    side: Side,
-    table: &TableKeys,
-    writes: Vec<Write>,
-) -> Result<u64, Halt> {
+async fn run(client: &Lease, table: &TableKeys, writes: Vec<Write>) -> Result<u64, Halt> {
     let mut statements = BTreeMap::new();
     for write in &writes {
         if !statements.contains_key(&write.sql) {
@@ -222,9 +210,9 @@ async fn run(
                 }
             }
             // After the first error the rest only say that the transaction is aborted.
-            Err(error) if sqlstate_of(&error) == sqlstate::IN_FAILED_SQL_TRANSACTION => {}
-            Err(error) => {
-                first.get_or_insert_with(|| on(side)(error));
+            Err(fault) if fault.sqlstate == sqlstate::IN_FAILED_SQL_TRANSACTION => {}
+            Err(fault) => {
+                first.get_or_insert_with(|| fault.into());
             }
         }
     }

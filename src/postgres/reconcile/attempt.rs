@@ -14,7 +14,7 @@ use crate::postgres::reconcile::apply::{Planned, apply};
 use crate::postgres::reconcile::conflict;
 use crate::postgres::reconcile::generated;
 use crate::postgres::reconcile::group::{group, still_registered};
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::lock::{
     LOCK_KEYS, SHARE_TABLES, SHARE_TABLES_BY_ROW, TABLE_LOCK_CLASS, slot, slot_of_table,
 };
@@ -77,7 +77,7 @@ impl Reconciler {
             if !self.params.leave.covers(seen) {
                 return Err(Halt::Shifted);
             }
-            changed = match apply(shadow.client()?, shadow.side(), &planned).await {
+            changed = match apply(shadow.client()?, &planned).await {
                 Ok(changed) => changed,
                 Err(halt) => return Err(self.learn(shadow, &planned, keys, &shapes, halt).await),
             };
@@ -176,9 +176,8 @@ impl Reconciler {
         shapes: &ShapeMap,
         halt: Halt,
     ) -> Halt {
-        let side = shadow.side();
         let search = async {
-            shadow.client()?.batch_execute("ROLLBACK").await.map_err(on(side))?;
+            shadow.client()?.batch_execute("ROLLBACK").await?;
             let found = self.in_the_way(&shadow, planned, shapes, &halt).await?;
             // Nothing is open any more: the connection is as good as new.
             shadow.end("SELECT 1").await?;
@@ -201,8 +200,8 @@ impl Reconciler {
     ) -> Result<BTreeSet<RowKey>, Halt> {
         Ok(match halt {
             Halt::Unique(fault) => {
-                let (client, side) = (shadow.client()?, shadow.side());
-                conflict::holders(client, side, planned, &fault.constraint).await?
+                let client = shadow.client()?;
+                conflict::holders(client, planned, &fault.constraint).await?
             }
             Halt::ForeignKey(_) => conflict::parents(planned, |reference| {
                 by_shadow_name(shapes, &reference.parent).map(AsRef::as_ref)
@@ -233,7 +232,6 @@ pub(super) async fn lock(shadow: &Transaction, tables: &[TableKeys]) -> Result<(
             slots.insert(slot(&RowKey { table_id, values: values.clone() }, &canons));
         }
     }
-    let on = on(shadow.side());
     let client = shadow.client()?;
     let by_row = !client.dialect().has_advisory_locks();
     let share = if by_row { SHARE_TABLES_BY_ROW } else { SHARE_TABLES };
@@ -247,8 +245,8 @@ pub(super) async fn lock(shadow: &Transaction, tables: &[TableKeys]) -> Result<(
     } else {
         client.query(&share.statement, &[&TABLE_LOCK_CLASS, &ids]).await
     };
-    shared.map_err(on)?;
-    client.execute(&keys.statement, &[&slots]).await.map_err(on)?;
+    shared?;
+    client.execute(&keys.statement, &[&slots]).await?;
     Ok(())
 }
 
@@ -273,10 +271,7 @@ async fn children_of_removed(
             let refers = |name: &TableName| name == &parent.table.shape.shadow;
             for reference in child.references.iter().filter(|reference| refers(&reference.parent)) {
                 let client = shadow.client()?;
-                let side = shadow.side();
-                found.extend(
-                    conflict::children(client, side, parent, &removed, child, reference).await?,
-                );
+                found.extend(conflict::children(client, parent, &removed, child, reference).await?);
             }
         }
     }

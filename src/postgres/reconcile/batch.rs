@@ -22,7 +22,7 @@ use crate::postgres::outbox::settle::{forget, forget_now};
 use crate::postgres::outbox::{Outbox, RowKey};
 use crate::postgres::reconcile::batch::table::Tables;
 use crate::postgres::reconcile::give_back::give_back;
-use crate::postgres::reconcile::halt::{Halt, on};
+use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::place::Place;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::sets::Large;
@@ -168,7 +168,7 @@ impl OutboxWorker {
             }
             Claim::Table(table_id, named) => {
                 // The rows behind it are others' work meanwhile.
-                client.batch_execute(UNCLAIM).await.map_err(on(transaction.side()))?;
+                client.batch_execute(UNCLAIM).await?;
                 Box::pin(self.table_batch(transaction, table_id, named)).await
             }
         }

@@ -4,13 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 
+use crate::domain::fault::SqlFault;
 use crate::domain::sqlstate::class;
 use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::outbox::RowKey;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::select::{presence, presence_of_bytes};
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::{Reconciler, Report};
@@ -57,9 +57,8 @@ impl Reconciler {
         let session = self.primary.get().await.map_err(Halt::Away)?;
         let retired = session.prepared(RETIRED).await.map_err(of_fault)?;
         let ids: Vec<i32> = ids.into_iter().collect();
-        let at = on(session.side());
-        let rows = session.query(&retired.statement, &[&ids]).await.map_err(at)?;
-        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(at)
+        let rows = session.query(&retired.statement, &[&ids]).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, SqlFault>>()?)
     }
 
     /// Whether the shadow can have no row of this key, and the primary has none.
@@ -111,20 +110,19 @@ impl Reconciler {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Found, Halt> {
         let transaction = Transaction::open_reading(self.pool(role), self.params.deadline).await?;
-        let side = transaction.side();
         let client = transaction.client()?;
         let select = client.prepared(sql).await.map_err(of_fault)?;
         let found = match client.query(&select.statement, params).await {
             Ok(rows) if rows.is_empty() => Found::NoRow,
             Ok(_) => Found::Row,
-            Err(error) if is_no_value(&error) => Found::NoValue,
-            Err(error) => return Err(on(side)(error)),
+            Err(fault) if is_no_value(&fault) => Found::NoValue,
+            Err(fault) => return Err(fault.into()),
         };
         transaction.end("ROLLBACK").await?;
         Ok(found)
     }
 }
 
-fn is_no_value(error: &Error) -> bool {
-    error.code().is_some_and(|state| state.code().starts_with(class::DATA_EXCEPTION))
+fn is_no_value(fault: &SqlFault) -> bool {
+    fault.sqlstate.starts_with(class::DATA_EXCEPTION)
 }

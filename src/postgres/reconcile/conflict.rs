@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use crate::domain::fault::SqlFault;
 use crate::postgres::pool::Lease;
+use crate::postgres::session::asked::Row;
 use tokio_postgres::types::ToSql;
 
-use crate::domain::side::Side;
 use crate::postgres::mapping::cells::{carry_from, keep, text};
 use crate::postgres::mapping::table::{ForeignKey, Role, TableShape, UniqueIndex};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::apply::Planned;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::session::param::RawParam;
 
 /// Keys of the shadow's rows that hold a unique value which a row of the plan is to get.
@@ -22,7 +23,6 @@ use crate::postgres::session::param::RawParam;
 /// What the database reports.
 pub async fn holders(
     client: &Lease,
-    side: Side,
     tables: &[Planned<'_>],
     constraint: &str,
 ) -> Result<BTreeSet<RowKey>, Halt> {
@@ -40,8 +40,8 @@ pub async fn holders(
             {
                 let Some(params) = wanted(table, key) else { continue };
                 let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| p as _).collect();
-                for row in client.query(&statement.statement, &params).await.map_err(on(side))? {
-                    found.insert(key_of_row(shape.table_id, &row).map_err(on(side))?);
+                for row in client.query(&statement.statement, &params).await? {
+                    found.insert(key_of_row(shape.table_id, &row)?);
                 }
             }
         }
@@ -112,7 +112,6 @@ fn holder_sql(shape: &TableShape, index: &UniqueIndex) -> String {
 /// What the database reports.
 pub async fn children(
     client: &Lease,
-    side: Side,
     parent: &Planned<'_>,
     removed: &[usize],
     child: &TableShape,
@@ -141,8 +140,8 @@ pub async fn children(
     let statement = client.prepared(&sql).await.map_err(of_fault)?;
     let arrays = parent.table.arrays(&removed.iter().copied());
     let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
-    let rows = client.query(&statement.statement, &params).await.map_err(on(side))?;
-    rows.iter().map(|row| key_of_row(child.table_id, row).map_err(on(side))).collect()
+    let rows = client.query(&statement.statement, &params).await?;
+    Ok(rows.iter().map(|row| key_of_row(child.table_id, row)).collect::<Result<_, _>>()?)
 }
 
 /// Keys of the parents that the plan's rows refer to, where the reference is to the parent's
@@ -194,7 +193,7 @@ fn parent_key(
         .collect()
 }
 
-fn key_of_row(table_id: i32, row: &tokio_postgres::Row) -> Result<RowKey, tokio_postgres::Error> {
+fn key_of_row(table_id: i32, row: &Row) -> Result<RowKey, SqlFault> {
     let values = (0..row.len()).map(|index| row.try_get(index)).collect::<Result<_, _>>()?;
     Ok(RowKey { table_id, values })
 }

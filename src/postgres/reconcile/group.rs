@@ -8,7 +8,7 @@ use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::table::quote_identifier;
 use crate::postgres::outbox::RowKey;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::mappings::ShapeMap;
 use crate::postgres::reconcile::read::TableKeys;
 use crate::postgres::reconcile::session::Transaction;
@@ -28,12 +28,12 @@ pub(super) async fn still_registered(
     let side = primary.side();
     let registry = primary.client()?.prepared(REGISTRY).await.map_err(of_fault)?;
     let ids: Vec<i32> = tables.iter().map(|table| table.shape.table_id).collect();
-    let rows = primary.client()?.query(&registry.statement, &[&ids]).await.map_err(on(side))?;
+    let rows = primary.client()?.query(&registry.statement, &[&ids]).await?;
     let mut same = 0;
     for row in &rows {
-        let id: i32 = row.try_get(0).map_err(on(side))?;
-        let names: Vec<String> = row.try_get(1).map_err(on(side))?;
-        let key: Vec<String> = row.try_get(2).map_err(on(side))?;
+        let id: i32 = row.try_get(0)?;
+        let names: Vec<String> = row.try_get(1)?;
+        let key: Vec<String> = row.try_get(2)?;
         let Some(table) = tables.iter().find(|table| table.shape.table_id == id) else { continue };
         let (one, other) = (&table.shape.primary, &table.shape.shadow);
         let (source, target) = if side == Side::Source { (one, other) } else { (other, one) };

@@ -53,7 +53,13 @@ impl From<Lost> for Halt {
     }
 }
 
-/// What an error of a side means for the attempt.
+impl From<SqlFault> for Halt {
+    fn from(fault: SqlFault) -> Self {
+        of_fault(fault)
+    }
+}
+
+/// What an error of the driver means for the attempt, where rows are taken from it one by one.
 pub fn classify(error: Error, side: Side) -> Halt {
     of_fault(fault::from_error(error, side, true))
 }

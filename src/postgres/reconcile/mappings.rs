@@ -8,7 +8,7 @@ use crate::postgres::pool::Pool;
 
 use crate::domain::side::Side;
 use crate::postgres::mapping::load::{self, IgnoredColumns, Shape};
-use crate::postgres::reconcile::halt::{Halt, classify};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::session::ServerFacts;
 use crate::postgres::session::settings::BEGIN_LOOK;
@@ -78,7 +78,7 @@ impl Shapes {
         let primary = Transaction::open_by(primary, begin).await?;
         let loaded = load::load(primary.client()?, shadow.client()?, primary_side, ignored, copied)
             .await
-            .map_err(|(side, error)| classify(error, side))?;
+            .map_err(|(_, fault)| of_fault(fault))?;
         primary.end("COMMIT").await?;
         shadow.end("COMMIT").await?;
         let shapes = Arc::new(loaded);

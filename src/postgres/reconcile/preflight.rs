@@ -9,9 +9,8 @@ use crate::domain::sqlstate;
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
 use crate::postgres::capture::Refusal;
 use crate::postgres::mapping::load::{self, IgnoredColumns, Shape};
-use crate::postgres::outbox::said;
 use crate::postgres::pool::{Lease, Pool};
-use crate::postgres::session::fault::sqlstate_of;
+use crate::postgres::session::asked::Row;
 use crate::postgres::session::settings::{BEGIN_LOOK, LOOK_SILENCE};
 
 const AS_REPLICA: &str = "SET LOCAL session_replication_role = replica";
@@ -50,13 +49,10 @@ pub async fn refusals(
         Side::Target => mapping.target.clone(),
     };
     for client in [&primary, &shadow] {
-        client.batch_execute(BEGIN_LOOK).await.map_err(said(client))?;
+        client.batch_execute(BEGIN_LOOK).await?;
     }
     let loaded = load::load(&primary, &shadow, primary_side, ignored, copied).await;
-    let shapes = loaded.map_err(|(side, error)| {
-        let client = if side == primary_side { &primary } else { &shadow };
-        client.fault(error, true)
-    })?;
+    let shapes = loaded.map_err(|(_, fault)| fault)?;
     let names = |side| mappings.iter().map(|mapping| name(mapping, side)).collect::<Vec<_>>();
     let ids = table_ids(&primary).await?;
     let mut refused = unfit(&shapes, &ids, mappings, shadow_side);
@@ -67,7 +63,7 @@ pub async fn refusals(
         refused.extend(as_replica(&shadow, &names(shadow_side)).await?);
     }
     for client in [&primary, &shadow] {
-        client.batch_execute("ROLLBACK").await.map_err(said(client))?;
+        client.batch_execute("ROLLBACK").await?;
     }
     // One reason a table is enough, the first being the plainest.
     let mut told = BTreeSet::new();
@@ -77,12 +73,12 @@ pub async fn refusals(
 
 async fn table_ids(primary: &Lease) -> Result<Vec<(TableName, i32)>, SqlFault> {
     let sql = "SELECT source_schema, source_name, table_id FROM segue.migrated_table";
-    let rows = primary.query(sql, &[]).await.map_err(said(primary))?;
-    let read = |row: &tokio_postgres::Row| -> Result<_, tokio_postgres::Error> {
+    let rows = primary.query(sql, &[]).await?;
+    let read = |row: &Row| -> Result<_, SqlFault> {
         let name = TableName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?);
         Ok((name, row.try_get(2)?))
     };
-    rows.iter().map(read).collect::<Result<_, _>>().map_err(said(primary))
+    rows.iter().map(read).collect::<Result<_, _>>()
 }
 
 fn unfit(
@@ -114,14 +110,14 @@ async fn rights(
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     let side = client.facts().side;
-    let rows = client.query(RIGHTS, &[&schemas, &names, &wanted]).await.map_err(said(client))?;
+    let rows = client.query(RIGHTS, &[&schemas, &names, &wanted]).await?;
     let mut refused = Vec::new();
     for row in rows {
-        let text = |index| row.try_get::<_, String>(index).map_err(said(client));
+        let text = |index| row.try_get::<_, String>(index);
         let table = TableName::new(text(0)?, text(1)?);
         let role = quote_identifier(&text(2)?);
-        let secured: bool = row.try_get(3).map_err(said(client))?;
-        let missing: Vec<String> = row.try_get(4).map_err(said(client))?;
+        let secured: bool = row.try_get(3)?;
+        let missing: Vec<String> = row.try_get(4)?;
         if !missing.is_empty() {
             let message = format!(
                 "segue's role may not {} on the {side}; run GRANT {} ON TABLE {} TO {role}",
@@ -149,15 +145,15 @@ async fn rights(
 /// Rows are copied, not derived anew: that takes a right which is not everybody's.
 async fn as_replica(shadow: &Lease, tables: &[TableName]) -> Result<Option<Refusal>, SqlFault> {
     let Some(table) = tables.first() else { return Ok(None) };
-    let Err(error) = shadow.batch_execute(AS_REPLICA).await else { return Ok(None) };
-    if sqlstate_of(&error) != sqlstate::INSUFFICIENT_PRIVILEGE {
-        return Err(said(shadow)(error));
+    let Err(fault) = shadow.batch_execute(AS_REPLICA).await else { return Ok(None) };
+    if fault.sqlstate != sqlstate::INSUFFICIENT_PRIVILEGE {
+        return Err(fault);
     }
     // The transaction is aborted: what comes after begins anew.
     let again = format!("ROLLBACK; BEGIN; {LOOK_SILENCE}");
-    shadow.batch_execute(&again).await.map_err(said(shadow))?;
-    let row = shadow.query_one("SELECT current_user::text", &[]).await.map_err(said(shadow))?;
-    let role: String = row.try_get(0).map_err(said(shadow))?;
+    shadow.batch_execute(&again).await?;
+    let row = shadow.query_one("SELECT current_user::text", &[]).await?;
+    let role: String = row.try_get(0)?;
     let role = quote_identifier(&role);
     let side = shadow.facts().side;
     let way_out = if shadow.dialect().grants_settings() {

@@ -116,7 +116,7 @@ async fn read_table(
     }
     let mut images: Vec<Option<Image>> = vec![None; table.keys.len()];
     // Row by row: what is too much for all that ends before it is all there.
-    let rows = client.query_raw(&statement.statement, params).await.map_err(failed)?;
+    let rows = client.driver().query_raw(&statement.statement, params).await.map_err(failed)?;
     let mut rows = std::pin::pin!(rows);
     while let Some(row) = rows.try_next().await.map_err(failed)? {
         let place: i64 = row.try_get(0).map_err(on)?;

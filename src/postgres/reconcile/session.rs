@@ -12,7 +12,7 @@ use crate::postgres::session::ServerFacts;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::side::Side;
-use crate::postgres::reconcile::halt::{Halt, on};
+use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::turn;
 
 /// What foreign keys of the shadow mean for reconcile.
@@ -72,7 +72,7 @@ impl Transaction {
         }
         let transaction = Self { client: Some(client), side: pool.side() };
         let begin = begin(transaction.client()?.facts());
-        transaction.client()?.batch_execute(&begin).await.map_err(on(pool.side()))?;
+        transaction.client()?.batch_execute(&begin).await?;
         Ok(transaction)
     }
 
@@ -152,7 +152,7 @@ impl Transaction {
     ///
     /// What the database reports; the connection is closed then.
     pub async fn end(mut self, how: &str) -> Result<(), Halt> {
-        self.client()?.batch_execute(how).await.map_err(on(self.side))?;
+        self.client()?.batch_execute(how).await?;
         drop(self.client.take());
         Ok(())
     }
@@ -181,7 +181,7 @@ impl Transaction {
     ///
     /// What the database reports.
     pub(in crate::postgres) async fn close(mut self, how: &str) -> Result<(), Halt> {
-        self.client()?.batch_execute(how).await.map_err(on(self.side))?;
+        self.client()?.batch_execute(how).await?;
         if let Some(client) = self.client.take() {
             client.close().await;
         }

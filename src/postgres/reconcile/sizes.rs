@@ -19,7 +19,7 @@ use crate::postgres::memory::HeldRows;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::group::group;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::read::TableKeys;
 use crate::postgres::reconcile::select;
 use crate::postgres::reconcile::session::Transaction;
@@ -338,13 +338,13 @@ async fn measure(
     role: Role,
     table: &TableKeys,
 ) -> Result<Vec<(RowKey, u64)>, Halt> {
-    let (client, on) = (transaction.client()?, on(transaction.side()));
+    let client = transaction.client()?;
     let statement = client.prepared(&select::sizes(&table.shape, role)).await.map_err(of_fault)?;
     let arrays = table.arrays(&(0..table.keys.len()));
     let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
     let mut sizes = Vec::new();
-    for row in client.query(&statement.statement, &params).await.map_err(on)? {
-        let (place, bytes): (i64, f64) = (row.try_get(0).map_err(on)?, row.try_get(1).map_err(on)?);
+    for row in client.query(&statement.statement, &params).await? {
+        let (place, bytes): (i64, f64) = (row.try_get(0)?, row.try_get(1)?);
         let values = usize::try_from(place - 1).ok().and_then(|place| table.keys.get(place));
         if let Some(values) = values {
             let key = RowKey { table_id: table.shape.table_id, values: values.clone() };

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::domain::control::{Phase, Version};
 use crate::postgres::fence::CLASS;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::session::ServerFacts;
 
@@ -47,7 +47,7 @@ pub(super) struct Seen {
 pub(super) async fn look(primary: &Transaction) -> Result<Option<Seen>, Halt> {
     let client = primary.client()?;
     let look = client.prepared(LOOK).await.map_err(of_fault)?;
-    let row = client.query_opt(&look.statement, &[]).await.map_err(on(primary.side()))?;
+    let row = client.query_opt(&look.statement, &[]).await?;
     Ok(row.and_then(|row| {
         let epoch = row.try_get::<_, i64>(0).ok()?.unsigned_abs();
         let revision = row.try_get::<_, i64>(1).ok()?.unsigned_abs();

@@ -6,7 +6,7 @@ use crate::postgres::outbox::backoff::Backoff;
 use crate::postgres::outbox::settle::forget;
 use crate::postgres::outbox::unreadable::{Unreadable, is_unreadable, set_aside, take};
 use crate::postgres::reconcile::Reconciler;
-use crate::postgres::reconcile::halt::{Halt, on};
+use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::session::Transaction;
 
 /// Takes a claim back.
@@ -27,7 +27,7 @@ pub(super) async fn give_back(
         return Err(Halt::Away(fault));
     }
     let client = transaction.client()?;
-    client.batch_execute(UNCLAIM).await.map_err(on(transaction.side()))?;
+    client.batch_execute(UNCLAIM).await?;
     let taken = take(client).await.map_err(Halt::Away)?;
     let gone = gone(reconciler, &taken).await;
     let done = forget(client, gone.iter().map(|row| &row.place)).await.map_err(Halt::Away)?;

@@ -12,7 +12,7 @@ use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::outbox::ranges::{NotedRange, form};
 use crate::postgres::pool::Pool;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::lock::{
     PASS_TABLE, PASS_TABLE_BY_ROW, SHARE_TABLES_BY_ROW, TABLE_LOCK_CLASS, slot_of_table,
 };
@@ -121,7 +121,7 @@ impl Reconciler {
                 true => client.query(PASS_TABLE, &[&TABLE_LOCK_CLASS, &table_id]).await,
                 false => client.query(PASS_TABLE_BY_ROW, &[&slot_of_table(table_id)]).await,
             };
-            passed.map_err(on(barrier.side()))?;
+            passed?;
             barrier.end("COMMIT").await?;
         }
         loop {
@@ -217,19 +217,17 @@ impl Reconciler {
             // Of two transactions that touch nothing in common the later one may be put first: this
             // reads the row of the barrier, and so comes after it.
             let row = [slot_of_table(shape.table_id)];
-            let read = client.query(SHARE_TABLES_BY_ROW, &[&&row[..]]).await;
-            read.map_err(on(transaction.side()))?;
+            client.query(SHARE_TABLES_BY_ROW, &[&&row[..]]).await?;
         }
         let listing =
             client.prepared(&page_sql(shape, role, range, keys_max)).await.map_err(of_fault)?;
         let ends = range.after.iter().chain(&range.until).flatten();
         let params: Vec<&(dyn ToSql + Sync)> = ends.map(|text| text as _).collect();
-        let rows =
-            client.query(&listing.statement, &params).await.map_err(on(transaction.side()))?;
+        let rows = client.query(&listing.statement, &params).await?;
         let mut keys = Vec::with_capacity(rows.len());
         for row in &rows {
             let values = (0..row.len()).map(|index| row.try_get(index)).collect::<Result<_, _>>();
-            keys.push(values.map_err(on(transaction.side()))?);
+            keys.push(values?);
         }
         // Committed, so that what it has read counts.
         transaction.end("COMMIT").await?;

@@ -166,7 +166,7 @@ async fn write(
     let kept = whole.filter(|_| small.is_none());
     let keys: Vec<&TableKeys> = tables.iter().collect();
     let client = shadow.client().map_err(|halt| (halt, None))?;
-    let written = writes.run(client, shadow.side(), &keys).await;
+    let written = writes.run(client, &keys).await;
     written.map_err(|halt| (halt, Some(Failed { plans, kept })))
 }
 
@@ -248,7 +248,7 @@ pub(in crate::postgres) async fn digested(
         let failed = |error| of_reading(error, side);
         let columns = table.shape.columns(role).len();
         let mut images: Vec<Option<Image>> = vec![None; table.keys.len()];
-        for row in client.query(&statement.statement, &params).await.map_err(failed)? {
+        for row in client.driver().query(&statement.statement, &params).await.map_err(failed)? {
             let place: i64 = row.try_get(0).map_err(failed)?;
             let place = usize::try_from(place - 1).ok().and_then(|place| images.get_mut(place));
             if let Some(place) = place {

@@ -15,6 +15,7 @@ use crate::domain::side::Side;
 use crate::domain::sqlstate;
 use crate::domain::table::TableName;
 use crate::postgres::pool::{Lease, Pool};
+use crate::postgres::session::asked;
 use crate::postgres::session::settings::LOOK_SILENCE;
 use crate::statement::names;
 
@@ -47,7 +48,7 @@ pub(super) async fn load(
     let plain = session.dialect().plain_catalogue();
     let side = session.side();
     let read = async {
-        let builder = session.build_transaction().read_only(true);
+        let builder = session.driver_mut().build_transaction().read_only(true);
         let builder = match plain {
             Some(_) => builder,
             None => builder.isolation_level(IsolationLevel::RepeatableRead),
@@ -76,11 +77,10 @@ pub(super) async fn stamp(own: &Pool) -> Result<Option<String>, SqlFault> {
     }
     let catalogue = session.prepared(sql::STAMP).await?;
     let row = session.query_one(&catalogue.statement, &[]).await;
-    let stamp: String =
-        row.and_then(|row| row.try_get(0)).map_err(|error| session.fault(error, true))?;
+    let stamp: String = row.and_then(|row| row.try_get(0))?;
     let own_stamp = match session.query_one(sql::OWN_STAMP, &[]).await {
-        Ok(row) => row.try_get(0).map_err(|error| session.fault(error, true))?,
-        Err(error) => absent(session.fault(error, true)).map(|()| String::new())?,
+        Ok(row) => row.try_get(0)?,
+        Err(fault) => absent(fault).map(|()| String::new())?,
     };
     Ok(Some(format!("{stamp}/{own_stamp}")))
 }
@@ -94,28 +94,26 @@ pub(super) async fn search_path(reads: &Pool) -> Result<Vec<String>, SqlFault> {
     let session = reads.get().await?;
     let sql = "SELECT pg_catalog.current_schemas(true)::text[]";
     let row = session.query_one(sql, &[]).await;
-    row.and_then(|row| row.try_get(0)).map_err(|error| session.fault(error, true))
+    row.and_then(|row| row.try_get(0))
 }
 
 /// By their names on this side, and their names on the other.
 async fn registered(session: &Lease) -> Result<(Registered, HashSet<TableName>), SqlFault> {
     let rows = match session.query(sql::REGISTERED, &[]).await {
         Ok(rows) => rows,
-        Err(error) => {
-            return absent(session.fault(error, true)).map(|()| Default::default());
-        }
+        Err(fault) => return absent(fault).map(|()| Default::default()),
     };
     let (here, there) = match session.side() {
         Side::Source => (0, 2),
         Side::Target => (2, 0),
     };
-    let table = |row: &Row| Ok((name_at(row, here)?, row.try_get(4)?));
-    let read = || {
-        let tables = rows.iter().map(table).collect::<Result<_, Error>>()?;
-        let others = rows.iter().map(|row| name_at(row, there)).collect::<Result<_, Error>>()?;
-        Ok((tables, others))
+    let name = |row: &asked::Row, at: usize| -> Result<TableName, SqlFault> {
+        Ok(TableName::new(row.try_get::<_, String>(at)?, row.try_get::<_, String>(at + 1)?))
     };
-    read().map_err(|error| session.fault(error, true))
+    let table = |row| Ok((name(row, here)?, row.try_get(4)?));
+    let tables = rows.iter().map(table).collect::<Result<_, SqlFault>>()?;
+    let others = rows.iter().map(|row| name(row, there)).collect::<Result<_, SqlFault>>()?;
+    Ok((tables, others))
 }
 
 async fn of_postgres(

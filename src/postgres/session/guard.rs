@@ -45,11 +45,8 @@ pub(in crate::postgres) async fn put_on(session: &Session) -> Result<(), SqlFaul
     if !is_wanted(session) {
         return Ok(());
     }
-    session.batch_execute(PUT_ON).await.map_err(|error| {
-        let mut fault = session.fault(error, false);
-        fault.outcome = Outcome::NotApplied;
-        fault
-    })?;
+    let put_on = session.repeatable().batch_execute(PUT_ON).await;
+    put_on.map_err(|fault| fault.with_outcome(Outcome::NotApplied))?;
     session.set_guarded(true);
     Ok(())
 }

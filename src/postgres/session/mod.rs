@@ -1,5 +1,6 @@
 //! One session with a server: the driver's client and what segue knows about it.
 
+pub mod asked;
 pub mod cancel;
 pub mod cell;
 pub mod connect;
@@ -18,7 +19,6 @@ pub mod tls;
 pub mod types;
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -85,7 +85,7 @@ pub struct Prepared {
     pub columns: Arc<[Column]>,
 }
 
-/// A session. It derefs to the driver's client.
+/// A session. What it is asked is in `asked`.
 pub struct Session {
     client: Client,
     facts: Arc<ServerFacts>,
@@ -167,6 +167,17 @@ impl Session {
     pub(super) fn with_first_settings(mut self, first: FirstSettings) -> Self {
         self.first = first;
         self
+    }
+
+    /// The driver's client, for rows that are taken one by one, transactions that it keeps, and
+    /// what sets segue up: who uses it brings its errors to segue's terms.
+    pub fn driver(&self) -> &Client {
+        &self.client
+    }
+
+    /// The same, for a transaction that the driver keeps.
+    pub fn driver_mut(&mut self) -> &mut Client {
+        &mut self.client
     }
 
     /// What the server said of itself.
@@ -372,20 +383,6 @@ impl Session {
 
     fn statements(&self) -> std::sync::MutexGuard<'_, StatementCache> {
         self.statements.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Deref for Session {
-    type Target = Client;
-
-    fn deref(&self) -> &Client {
-        &self.client
-    }
-}
-
-impl DerefMut for Session {
-    fn deref_mut(&mut self) -> &mut Client {
-        &mut self.client
     }
 }
 

@@ -222,9 +222,7 @@ async fn rolled_back(session: &Session, fault: SqlFault) -> End {
 
 /// Ends the session's transaction.
 pub(super) async fn rollback(session: &Session) -> Result<(), SqlFault> {
-    let work = async {
-        session.batch_execute("ROLLBACK").await.map_err(|error| session.fault(error, true))
-    };
+    let work = async { session.batch_execute("ROLLBACK").await };
     let grace = async {
         tokio::time::sleep(ROLLBACK_GRACE).await;
         Stop::Cancelled

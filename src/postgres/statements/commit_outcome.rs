@@ -85,7 +85,7 @@ async fn has_ended(
     let params: [&(dyn ToSql + Sync); 2] = [&lost.backend_pid, &lost.backend_start];
     let tells_ids = lost.dialect.tells_transaction_ids();
     let sql = if tells_ids { END_PROCESS } else { END_PROCESS_OLD };
-    let found = session.query(sql, &params).await.map_err(|error| session.fault(error, false))?;
+    let found = session.repeatable().query(sql, &params).await?;
     if xid.is_none() {
         *xid = found.first().and_then(|row| row.try_get(1).ok().flatten());
     }
@@ -124,6 +124,7 @@ async fn look_up(
         }
     }
     let in_outbox = session
+        .repeatable()
         .query_typed(session.dialect().is_in_outbox(), &[(&write_id.to_string(), Type::TEXT)])
         .await
         .ok()
@@ -152,7 +153,8 @@ async fn status_of(session: &Session, lost: &ServerFacts, xid: &str) -> Outcome 
 /// Whether the server has crashed since the lost session began. Where segue's role may not see that
 /// either, nothing says so; a question that fails says that it may have.
 async fn has_crashed(session: &Session, lost: &ServerFacts) -> bool {
-    let asked = session.query_typed(HAS_CRASHED, &[(&lost.backend_start, Type::TEXT)]).await;
+    let params = [(&lost.backend_start as _, Type::TEXT)];
+    let asked = session.repeatable().query_typed(HAS_CRASHED, &params).await;
     match asked.as_deref().map(|rows| rows.first().map(|row| row.try_get::<_, Option<bool>>(0))) {
         Ok(Some(Ok(crashed))) => crashed.unwrap_or(false),
         _ => true,

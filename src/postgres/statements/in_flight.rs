@@ -248,8 +248,7 @@ pub(super) async fn settle(holder: Holder) {
             // What the dropped statement came to is known only to the server; a failed
             // transaction refuses any statement.
             let asked = held.session().simple_query("SELECT 1").await;
-            if let Err(error) = asked {
-                let fault = held.session().fault(error, true);
+            if let Err(fault) = asked {
                 held.fail(&fault);
             }
             if !rested {
@@ -260,7 +259,7 @@ pub(super) async fn settle(holder: Holder) {
 }
 
 async fn come_to_rest(session: &Session, grace: Duration) -> bool {
-    let mut rest = pin!(session.check_connection());
+    let mut rest = pin!(session.driver().check_connection());
     if !grace.is_zero()
         && let Ok(answer) = tokio::time::timeout(grace, &mut rest).await
     {

@@ -236,8 +236,7 @@ fn begin_by(session: &Session, write_id: WriteId, with_xid: bool) -> Step<'_> {
         format!("{}{}", facts.dialect.writers_isolation().unwrap_or_default(), access_of(facts));
     let sql = format!("{}{xid}{look}", super::batch::begin_sql(&modes, write_id));
     let work = Box::pin(async move {
-        let answer =
-            session.simple_query(&sql).await.map_err(|error| session.fault(error, true))?;
+        let answer = session.simple_query(&sql).await?;
         let xid = answer.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) if row.len() > 1 => row.get(1).map(str::to_owned),
             _ => None,
@@ -257,7 +256,7 @@ pub(super) fn commit(session: &Session) -> Step<'_> {
     let work = Box::pin(async move {
         let mut answer = pin!(session.batch_execute("COMMIT"));
         match tokio::time::timeout(COMMIT_LIMIT, &mut answer).await {
-            Ok(answer) => answer.map_err(|error| session.fault(error, true))?,
+            Ok(answer) => answer?,
             Err(_) => {
                 return Err(SqlFault::new(
                     FaultKind::ConnectionLost,
@@ -280,10 +279,8 @@ pub(super) fn xid<'a>(session: &'a Session, facts: &ServerFacts) -> Option<Step<
         return None;
     }
     let work = Box::pin(async move {
-        let answer = session
-            .simple_query("SELECT pg_catalog.pg_current_xact_id_if_assigned()")
-            .await
-            .map_err(|error| session.fault(error, true))?;
+        let answer =
+            session.simple_query("SELECT pg_catalog.pg_current_xact_id_if_assigned()").await?;
         let xid = answer.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,
@@ -309,11 +306,11 @@ pub(super) async fn execute(
     let lost = |error| session.fault(error, true);
     let statement = &prepared.statement;
     if prepared.columns.is_empty() {
-        let affected_rows = session.execute_raw(statement, params).await.map_err(lost)?;
+        let affected_rows = session.execute_raw(statement, params).await?;
         let columns: Arc<[Column]> = Arc::clone(&prepared.columns);
         return Ok(WriteItem { affected_rows, columns, rows: RowBatch::default() });
     }
-    let mut rows = pin!(session.query_raw(statement, params).await.map_err(lost)?);
+    let mut rows = pin!(session.driver().query_raw(statement, params).await.map_err(lost)?);
     let mut collector = Collector::new(prepared.columns.len(), limits, session.side());
     while let Some(row) = rows.try_next().await.map_err(lost)? {
         collector.push(&row)?;

@@ -91,10 +91,7 @@ pub(super) async fn read_under(
     let lease = unless_stopped(&context, side, connections.lease(context.deadline)).await?;
     let (names, values): (Vec<String>, Vec<String>) = settings.into_iter().unzip();
     lease.poison();
-    let set = async {
-        lease.query(SET, &[&names, &values]).await.map_err(|error| lease.fault(error, true))
-    };
-    unless_stopped(&context, side, set).await?;
+    unless_stopped(&context, side, lease.query(SET, &[&names, &values])).await?;
     // Another text than any that the session may have prepared before.
     statement.sql = format!(" {}", statement.sql).into();
     read_in(Holder::Pooled(lease), tasks, &statement, context).await
@@ -309,7 +306,7 @@ async fn start(
             if was_seen(&fault) { Start::Failed(fault) } else { Start::NotSent(fault) }
         })?;
         let Ready { prepared, params, was_known } = ready;
-        match session.query_raw(&prepared.statement, params).await {
+        match session.driver().query_raw(&prepared.statement, params).await {
             Ok(rows) => return Ok((prepared, rows)),
             Err(error) => {
                 let fault = session.fault(error, true);

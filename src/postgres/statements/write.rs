@@ -211,14 +211,13 @@ async fn committing_itself(
         let executed = pipeline::execute(session, ready, limits);
         // Polled in this order, they are sent in this order, without waiting between.
         let (announced, executed) = tokio::join!(biased; announced, executed);
-        let Err(error) = announced else {
+        let Err(cause) = announced else {
             session.set_guarded(false);
             // In one piece with a write that failed, the announcement is undone.
             let stands = executed.is_ok() || together.is_none();
             session.set_announced(stands.then_some(request.write_id));
             return executed.map(|item| (item, request.write_id));
         };
-        let cause = session.fault(error, true);
         // Whatever kept it from announcing may do so again.
         session.poison();
         match executed {

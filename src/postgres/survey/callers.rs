@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::Error;
-
 use super::ask::Asker;
 use super::server;
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -102,8 +100,7 @@ pub(super) async fn ask(pool: &Pool, names: &[TableName]) -> Result<Asked, SqlFa
             return Ok(Asked { cannot_log_in: Some(fault.message), ..Asked::default() });
         }
     };
-    let said = |error| session.fault(error, true);
-    session.batch_execute(BEGIN_LOOK_AT_ONE_STATE).await.map_err(said)?;
+    session.batch_execute(BEGIN_LOOK_AT_ONE_STATE).await?;
     let mut asker = Asker::new(&session);
     let mut asked = Asked::default();
     let compared: Vec<&str> = compared_settings().collect();
@@ -161,13 +158,13 @@ pub(super) async fn fill(
 async fn role(asker: &mut Asker<'_>, asked: &mut Asked) -> Result<(), SqlFault> {
     let rows = asker.rows("the role of callers' statements", ROLE, &[]).await?;
     let Some(row) = rows.first() else { return Ok(()) };
-    let mut read = || -> Result<(), Error> {
+    let mut read = || -> Result<(), SqlFault> {
         (asked.name, asked.login) = (row.try_get(0)?, row.try_get(1)?);
         (asked.superuser, asked.makes_roles) = (row.try_get(2)?, row.try_get(3)?);
         asked.read_only = row.try_get::<_, Option<bool>>(4)? == Some(true);
         Ok(())
     };
-    read().map_err(|error| asker.fault(error))
+    read()
 }
 
 async fn over_segues_tables(asker: &mut Asker<'_>) -> Result<Option<String>, SqlFault> {
@@ -176,7 +173,7 @@ async fn over_segues_tables(asker: &mut Asker<'_>) -> Result<Option<String>, Sql
     let mut named = Vec::new();
     for row in rows.iter().take(TABLES_NAMED) {
         let read = || Ok((row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?));
-        let (table, rights) = read().map_err(|error| asker.fault(error))?;
+        let (table, rights) = read()?;
         named.push(format!("{rights} on segue.{table}"));
     }
     if rows.len() > TABLES_NAMED {
@@ -194,12 +191,12 @@ async fn on_tables(
     let relations: Vec<&str> = names.iter().map(|table| table.name.as_str()).collect();
     let question = "what callers may do on tables";
     for row in asker.rows(question, TABLES, &[&schemas, &relations]).await? {
-        let read = || -> Result<OnTable, Error> {
+        let read = || -> Result<OnTable, SqlFault> {
             let name = TableName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?);
             let (sees_all, owns) = (row.try_get(2)?, row.try_get(3)?);
             Ok(OnTable { name, sees_all, owns, lacks: row.try_get(4)? })
         };
-        found.push(read().map_err(|error| asker.fault(error))?);
+        found.push(read()?);
     }
     Ok(())
 }
@@ -214,12 +211,12 @@ pub(super) async fn fill_writers(
     let Some(asked) = dialect.writers_without_capture() else { return Ok(()) };
     let rows = own.rows("whether segue is set up", dialect.is_set_up_for_callers(), &[]).await?;
     let is_set_up = rows.first().map(|row| row.try_get::<_, bool>(0)).transpose();
-    if is_set_up.map_err(|error| own.fault(error))? != Some(true) {
+    if is_set_up? != Some(true) {
         return Ok(());
     }
     let oids: Vec<u32> = tables.keys().copied().collect();
     for row in own.rows("who writes to tables (pg_roles)", asked, &[&oids]).await? {
-        let role: String = row.try_get(0).map_err(|error| own.fault(error))?;
+        let role: String = row.try_get(0)?;
         // Of callers' role the same has been said, and segue's own owns the schema.
         if role != catalogue.callers.name && role != catalogue.role.name {
             let grants = dialect.grants_for_capture(&role);
@@ -240,10 +237,10 @@ async fn between(
     let dialect = session.dialect();
     let rows = own.rows("whether segue is set up", dialect.is_set_up_for_callers(), &[]).await?;
     if let Some(row) = rows.first()
-        && row.try_get::<_, bool>(0).map_err(|error| own.fault(error))?
+        && row.try_get::<_, bool>(0)?
     {
-        let lacks = schema::callers_lack(session, &callers.name, dialect).await;
-        if lacks.map_err(|error| own.fault(error))? {
+        let lacks = schema::callers_lack(session.driver(), &callers.name, dialect).await;
+        if lacks.map_err(|error| session.fault(error, true))? {
             callers.lacks = Some(dialect.for_callers(&callers.name));
         }
     }
@@ -251,7 +248,7 @@ async fn between(
     let rows = own.rows(question, dialect.between_roles(), &[&login, &callers.name]).await?;
     let Some(row) = rows.first() else { return Ok(false) };
     let read = || Ok((row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(1)?));
-    let (becomes, may_end) = read().map_err(|error| own.fault(error))?;
+    let (becomes, may_end) = read()?;
     if !may_end {
         callers.cannot_be_ended = Some(schema::membership(own_role, login));
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::{Client, Error};
-
+use crate::domain::fault::SqlFault;
+use crate::postgres::session::Session;
 use crate::postgres::survey::server::provider_name;
 use crate::postgres::survey::types;
 use crate::preflight::describe::{Collation, ColumnFacts, TableFacts};
@@ -24,10 +24,10 @@ WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
 
 /// Fills the columns' facts; `default` is the database's collation.
 pub(super) async fn fill(
-    client: &Client,
+    client: &Session,
     default: &Collation,
     tables: &mut BTreeMap<u32, TableFacts>,
-) -> Result<(), Error> {
+) -> Result<(), SqlFault> {
     let oids: Vec<u32> = tables.keys().copied().collect();
     let mut types = types::load(client, &oids).await?;
     let mut collations: BTreeMap<(u32, String), Collation> = BTreeMap::new();

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::table::TableName;
+use crate::postgres::session::asked::Row;
 use crate::postgres::survey::ask::Asker;
 use crate::preflight::describe::{Constraint, TableFacts};
 
@@ -123,18 +123,18 @@ pub(super) async fn each(
     sql: &str,
     params: &[&(dyn ToSql + Sync)],
     tables: &mut Tables,
-    mut put: impl FnMut(&Row, &mut TableFacts) -> Result<(), Error>,
+    mut put: impl FnMut(&Row, &mut TableFacts) -> Result<(), SqlFault>,
 ) -> Result<(), SqlFault> {
     for row in asker.rows(question, sql, params).await? {
-        let oid: u32 = row.try_get(0).map_err(|error| asker.fault(error))?;
+        let oid: u32 = row.try_get(0)?;
         if let Some(facts) = tables.get_mut(&oid) {
-            put(&row, facts).map_err(|error| asker.fault(error))?;
+            put(&row, facts)?;
         }
     }
     Ok(())
 }
 
 /// A name in two columns of a row.
-pub(super) fn name_at(row: &Row, column: usize) -> Result<TableName, Error> {
+pub(super) fn name_at(row: &Row, column: usize) -> Result<TableName, SqlFault> {
     Ok(TableName::new(row.try_get::<_, String>(column)?, row.try_get::<_, String>(column + 1)?))
 }

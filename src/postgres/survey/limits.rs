@@ -41,7 +41,7 @@ pub(super) async fn settings(asker: &mut Asker<'_>) -> Result<Vec<RoleSetting>, 
     let question = "settings of the role and the database (pg_db_role_setting)";
     let mut found = Vec::new();
     for row in asker.rows(question, SETTINGS, &[]).await? {
-        let read = || -> Result<RoleSetting, tokio_postgres::Error> {
+        let read = || -> Result<RoleSetting, SqlFault> {
             Ok(RoleSetting {
                 name: row.try_get(0)?,
                 value: row.try_get(1)?,
@@ -49,7 +49,7 @@ pub(super) async fn settings(asker: &mut Asker<'_>) -> Result<Vec<RoleSetting>, 
                 overridden_by: row.try_get(3)?,
             })
         };
-        let setting = read().map_err(|error| asker.fault(error))?;
+        let setting = read()?;
         let harms = harmful_settings().any(|name| name == setting.name);
         if harms || setting.overridden_by.is_some() {
             found.push(setting);
@@ -69,11 +69,11 @@ pub(super) async fn sessions(
     }
     let rows = asker.rows("limits on connections (pg_roles)", SESSIONS, &[]).await?;
     if let Some(row) = rows.first() {
-        let max = |index| -> Result<Option<u32>, tokio_postgres::Error> {
+        let max = |index| -> Result<Option<u32>, SqlFault> {
             Ok(row.try_get::<_, Option<i32>>(index)?.and_then(|max| u32::try_from(max).ok()))
         };
-        sessions.role_max = max(0).map_err(|error| asker.fault(error))?;
-        sessions.database_max = max(1).map_err(|error| asker.fault(error))?;
+        sessions.role_max = max(0)?;
+        sessions.database_max = max(1)?;
     }
     Ok(sessions)
 }

@@ -109,7 +109,7 @@ pub async fn survey(
         unfit(primary, shadow, &mut world).await?;
     }
     for lease in [source, target] {
-        lease.batch_execute("ROLLBACK").await.map_err(|error| lease.fault(error, true))?;
+        lease.batch_execute("ROLLBACK").await?;
     }
     Ok(world)
 }
@@ -155,9 +155,8 @@ async fn read(
     names: &[TableName],
     sessions: (usize, usize),
 ) -> Result<(Catalogue, BTreeMap<TableName, TableFacts>), SqlFault> {
-    let said = |error| lease.fault(error, true);
     // Definitions are then written with the schemas of what they name.
-    lease.batch_execute(BEGIN_LOOK_AT_ONE_STATE).await.map_err(said)?;
+    lease.batch_execute(BEGIN_LOOK_AT_ONE_STATE).await?;
     let mut asker = Asker::new(lease);
     let mut catalogue = Catalogue {
         server: server::server(&mut asker).await?,
@@ -174,7 +173,8 @@ async fn read(
     catalogue.role.settings = limits::settings(&mut asker).await?;
     catalogue.role.sessions = limits::sessions(&mut asker, sessions).await?;
     let mut tables = BTreeMap::new();
-    for table in catalog::load(&***lease, names).await.map_err(said)? {
+    let found = catalog::load(lease.driver(), names).await;
+    for table in found.map_err(|error| lease.fault(error, true))? {
         let refused = refusal(&table).map(|refusal| (refusal.reason, refusal.message));
         let facts = TableFacts { refused, ..TableFacts::of(table) };
         tables.insert(facts.table.oid, facts);
@@ -182,7 +182,7 @@ async fn read(
     rights(&mut asker, names, &mut tables).await?;
     callers::fill(of_callers, &mut asker, &mut catalogue, &mut tables).await?;
     callers::fill_writers(&mut asker, &mut catalogue, &tables).await?;
-    columns::fill(lease, &catalogue.server.collation, &mut tables).await.map_err(said)?;
+    columns::fill(lease, &catalogue.server.collation, &mut tables).await?;
     constraints::fill(&mut asker, &mut tables).await?;
     sequences::fill(&mut asker, &mut tables).await?;
     sizes::fill(&mut asker, &mut tables).await?;
@@ -201,11 +201,11 @@ async fn rights(
     let needed: &[&str] = &RIGHTS_NEEDED;
     let question = "rights on tables (has_table_privilege)";
     for row in asker.rows(question, RIGHTS, &[&schemas, &relations, &needed]).await? {
-        let read = || -> Result<(TableName, bool, Vec<String>), tokio_postgres::Error> {
+        let read = || -> Result<(TableName, bool, Vec<String>), SqlFault> {
             let name = TableName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?);
             Ok((name, row.try_get(3)?, row.try_get(4)?))
         };
-        let (name, hidden, missing) = read().map_err(|error| asker.fault(error))?;
+        let (name, hidden, missing) = read()?;
         if let Some(facts) = tables.values_mut().find(|facts| facts.table.name == name) {
             facts.hidden_rows = hidden;
             facts.missing_rights = missing;
@@ -215,7 +215,8 @@ async fn rights(
 }
 
 async fn strays(lease: &Lease, mappings: &[TableMapping]) -> Result<Vec<TableName>, SqlFault> {
-    let all = catalog::names(&***lease).await.map_err(|error| lease.fault(error, true))?;
+    let all = catalog::names(lease.driver()).await;
+    let all = all.map_err(|error| lease.fault(error, true))?;
     let mapped = |name: &TableName| mappings.iter().any(|mapping| mapping.target == *name);
     Ok(all.into_iter().filter(|name| !mapped(name)).collect())
 }
@@ -238,10 +239,7 @@ async fn unfit(primary: &Lease, shadow: &Lease, world: &mut World) -> Result<(),
     let ignored = IgnoredColumns::new();
     let copied = shadow.dialect().has_replication_role();
     let shapes = load_these(primary, shadow, primary_side, &registered, &ignored, copied).await;
-    let shapes = shapes.map_err(|(side, error)| {
-        let lease = if side == primary_side { primary } else { shadow };
-        lease.fault(error, true)
-    })?;
+    let shapes = shapes.map_err(|(_, fault)| fault)?;
     for (id, shape) in shapes {
         let table = usize::try_from(id).ok().and_then(|index| world.tables.get_mut(index));
         if let (Some(table), Err(reason)) = (table, shape) {

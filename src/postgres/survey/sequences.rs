@@ -112,7 +112,7 @@ async fn largest(
             );
             let rows = asker.rows("the largest number of a column", &sql, &[]).await?;
             if let Some(row) = rows.first() {
-                sequence.largest = row.try_get(0).map_err(|error| asker.fault(error))?;
+                sequence.largest = row.try_get(0)?;
             }
         }
     }

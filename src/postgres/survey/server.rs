@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::{Error, Row};
-
 use crate::domain::fault::SqlFault;
 use crate::domain::table::TableName;
 use crate::postgres::schema;
+use crate::postgres::session::asked::Row;
 use crate::postgres::survey::ask::Asker;
 use crate::preflight::describe::{Collation, Role, SegueSchema, Server};
 
@@ -45,8 +44,9 @@ const CLOSED_SCHEMAS: &str = "SELECT n.nspname::text FROM pg_catalog.pg_namespac
 
 const AS_REPLICA: &str = "SET LOCAL session_replication_role = replica";
 
-fn of<T>(asker: &Asker<'_>, read: impl FnOnce() -> Result<T, Error>) -> Result<T, SqlFault> {
-    read().map_err(|error| asker.fault(error))
+/// What is read of rows, where nothing else tells of which type its error is.
+fn of<T>(read: impl FnOnce() -> Result<T, SqlFault>) -> Result<T, SqlFault> {
+    read()
 }
 
 pub(super) async fn server(asker: &mut Asker<'_>) -> Result<Server, SqlFault> {
@@ -59,7 +59,7 @@ pub(super) async fn server(asker: &mut Asker<'_>) -> Result<Server, SqlFault> {
     };
     let rows = asker.rows("encoding and collation (pg_database)", DATABASE, &[]).await?;
     if let Some(row) = rows.first() {
-        of(asker, || {
+        of(|| {
             server.database = row.try_get(0)?;
             server.encoding = row.try_get(1)?;
             server.collation = collation(row)?;
@@ -77,13 +77,13 @@ pub(super) async fn settings(
     found: &mut BTreeMap<String, String>,
 ) -> Result<(), SqlFault> {
     for row in asker.rows("settings (pg_settings)", SETTINGS, &[&names]).await? {
-        let (name, value) = of(asker, || Ok((row.try_get(0)?, row.try_get(1)?)))?;
+        let (name, value) = of(|| Ok((row.try_get(0)?, row.try_get(1)?)))?;
         found.insert(name, value);
     }
     Ok(())
 }
 
-fn collation(row: &Row) -> Result<Collation, Error> {
+fn collation(row: &Row) -> Result<Collation, SqlFault> {
     let (libc, provider, other): (String, &str, String) =
         (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
     let locale = if provider == "c" { libc } else { other };
@@ -105,7 +105,7 @@ pub(super) async fn role(asker: &mut Asker<'_>, tables: &[TableName]) -> Result<
     let mut role = Role::default();
     let rows = asker.rows("the role's name", "SELECT current_user::text", &[]).await?;
     if let Some(row) = rows.first() {
-        role.name = of(asker, || row.try_get(0))?;
+        role.name = of(|| row.try_get(0))?;
     }
     if asker.lease().dialect().has_replication_role() {
         role.may_be_replica = asker.is_allowed(AS_REPLICA).await?;
@@ -113,7 +113,7 @@ pub(super) async fn role(asker: &mut Asker<'_>, tables: &[TableName]) -> Result<
     let rows = asker.rows("segue's schema (pg_namespace)", SCHEMA, &[]).await?;
     if let Some(row) = rows.first() {
         let (may_create, usable): (bool, Option<bool>) =
-            of(asker, || Ok((row.try_get(0)?, row.try_get(1)?)))?;
+            of(|| Ok((row.try_get(0)?, row.try_get(1)?)))?;
         role.schema = match usable {
             Some(true) => SegueSchema::Usable,
             Some(false) => SegueSchema::OfAnother,
@@ -127,14 +127,14 @@ pub(super) async fn role(asker: &mut Asker<'_>, tables: &[TableName]) -> Result<
         let question = "owners of tables (pg_class)";
         let rows = asker.rows(question, MAY_FIRE_ALWAYS, &[&schemas, &names]).await?;
         if let Some(row) = rows.first()
-            && !of(asker, || row.try_get::<_, bool>(0))?
+            && !of(|| row.try_get::<_, bool>(0))?
         {
             role.always_missing = Some(schema::always_for(&role.name));
         }
     }
     let question = "rights on schemas (has_schema_privilege)";
     for row in asker.rows(question, CLOSED_SCHEMAS, &[&schemas]).await? {
-        role.closed_schemas.push(of(asker, || row.try_get(0))?);
+        role.closed_schemas.push(of(|| row.try_get(0))?);
     }
     Ok(role)
 }
@@ -144,14 +144,14 @@ pub(super) async fn extensions(
 ) -> Result<BTreeMap<String, String>, SqlFault> {
     let sql = "SELECT extname::text, extversion FROM pg_catalog.pg_extension";
     let rows = asker.rows("extensions (pg_extension)", sql, &[]).await?;
-    of(asker, || rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect())
+    of(|| rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect())
 }
 
 pub(super) async fn prepared(asker: &mut Asker<'_>) -> Result<Vec<String>, SqlFault> {
     let sql = "SELECT gid FROM pg_catalog.pg_prepared_xacts \
         WHERE database = pg_catalog.current_database() ORDER BY gid";
     let rows = asker.rows("prepared transactions (pg_prepared_xacts)", sql, &[]).await?;
-    of(asker, || rows.iter().map(|row| row.try_get(0)).collect())
+    of(|| rows.iter().map(|row| row.try_get(0)).collect())
 }
 
 pub(super) async fn has_large_objects(asker: &mut Asker<'_>) -> Result<bool, SqlFault> {
@@ -161,7 +161,7 @@ pub(super) async fn has_large_objects(asker: &mut Asker<'_>) -> Result<bool, Sql
     let sql = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_largeobject_metadata)";
     let rows = asker.rows("large objects (pg_largeobject_metadata)", sql, &[]).await?;
     match rows.first() {
-        Some(row) => of(asker, || row.try_get(0)),
+        Some(row) => of(|| row.try_get(0)),
         None => Ok(false),
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use tokio_postgres::{Client, Error};
-
+use crate::domain::fault::SqlFault;
 use crate::domain::pg_type::{PgType, TypeKind};
+use crate::postgres::session::Session;
 
 /// Types may be made of types without end only in a broken catalogue.
 const DEPTH_MAX: usize = 64;
@@ -78,7 +78,7 @@ pub(super) struct Domains {
     pub(super) not_null: bool,
 }
 
-pub(super) async fn load(client: &Client, oids: &[u32]) -> Result<Types, Error> {
+pub(super) async fn load(client: &Session, oids: &[u32]) -> Result<Types, SqlFault> {
     let mut raw = HashMap::new();
     for row in client.query(TYPES, &[&oids]).await? {
         let names: Vec<String> = row.try_get(8)?;

@@ -6,7 +6,7 @@ use crate::domain::key::KeyValues;
 use crate::domain::key_range::KeyRange;
 use crate::domain::sqlstate::{self, class};
 use crate::postgres::mapping::table::Role;
-use crate::postgres::reconcile::halt::{Halt, is_of_values, on};
+use crate::postgres::reconcile::halt::{Halt, is_of_values};
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::verify::{Table, Verifier};
 
@@ -52,10 +52,9 @@ impl Verifier {
             begin.push(';');
         }
         begin.push_str(sql);
-        let side = transaction.side();
-        let answer = client.simple_query(&begin).await.map_err(|error| {
-            let value = error.code().is_some_and(|code| is_of_some_row(code.code()));
-            let halt = on(side)(error);
+        let answer = client.simple_query(&begin).await.map_err(|fault| {
+            let value = is_of_some_row(&fault.sqlstate);
+            let halt = Halt::from(fault);
             if value { Failed::Value(halt) } else { Failed::Halt(halt) }
         })?;
         transaction.end("ROLLBACK").await.map_err(Failed::Halt)?;

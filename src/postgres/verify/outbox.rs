@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 use crate::domain::key::KeyValues;
 use crate::postgres::mapping::table::TableShape;
 use crate::postgres::pool::Lease;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 
 /// What stands in the outbox for a key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,7 +43,6 @@ pub(super) async fn noted(
     keys: &[KeyValues],
     depth: Depth,
 ) -> Result<Vec<Noted>, Halt> {
-    let on = on(client.side());
     let sql = sql(shape, depth);
     let asked = client.prepared(&sql).await.map_err(of_fault)?;
     let columns: Vec<Vec<&str>> = (0..shape.key.len())
@@ -52,15 +51,15 @@ pub(super) async fn noted(
     let mut params: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|column| column as _).collect();
     params.push(&shape.table_id);
     let mut noted = vec![Noted::default(); keys.len()];
-    for row in client.query(&asked.statement, &params).await.map_err(on)? {
-        let place: i64 = row.try_get(0).map_err(on)?;
+    for row in client.query(&asked.statement, &params).await? {
+        let place: i64 = row.try_get(0)?;
         let found = Noted {
-            rows: row.try_get(1).map_err(on)?,
-            waits: row.try_get(2).map_err(on)?,
-            attempts: u32::try_from(row.try_get::<_, i32>(3).map_err(on)?).unwrap_or(0),
-            last_error: row.try_get(4).map_err(on)?,
-            newest: row.try_get(5).map_err(on)?,
-            oldest_waiting: row.try_get(6).map_err(on)?,
+            rows: row.try_get(1)?,
+            waits: row.try_get(2)?,
+            attempts: u32::try_from(row.try_get::<_, i32>(3)?).unwrap_or(0),
+            last_error: row.try_get(4)?,
+            newest: row.try_get(5)?,
+            oldest_waiting: row.try_get(6)?,
         };
         match usize::try_from(place - 1) {
             Ok(index) => noted.get_mut(index).into_iter().for_each(|it| add(it, &found)),

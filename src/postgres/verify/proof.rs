@@ -14,8 +14,9 @@ use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
 use crate::domain::key_range::KeyRange;
 use crate::postgres::mapping::table::Role;
-use crate::postgres::outbox::{said, servers};
+use crate::postgres::outbox::servers;
 use crate::postgres::pool::Lease;
+use crate::postgres::session::asked::Row;
 use crate::postgres::verify::chunk::ChunkDone;
 use crate::postgres::verify::{Table, Verifier};
 
@@ -97,10 +98,10 @@ impl Verifier {
     pub async fn standing(&self) -> Result<Standing, SqlFault> {
         let (one, other) = self.server_names().await?;
         let client = self.reconciler.pool(Role::Primary).get().await?;
-        let row = client.query_one(NOW, &[]).await.map_err(said(&client))?;
+        let row = client.query_one(NOW, &[]).await?;
         Ok(Standing {
-            read_at: row.try_get(0).map_err(said(&client))?,
-            capture_gaps: row.try_get(1).map_err(said(&client))?,
+            read_at: row.try_get(0)?,
+            capture_gaps: row.try_get(1)?,
             source_server: one,
             target_server: other,
         })
@@ -131,11 +132,11 @@ impl Verifier {
     async fn set_chunks_once(&self, table: &Table, ranges: &[KeyRange]) -> Result<(), SqlFault> {
         let table_id = table.shape.table_id;
         let client = self.reconciler.pool(Role::Primary).get().await?;
-        client.batch_execute(BEGIN).await.map_err(said(&client))?;
+        client.batch_execute(BEGIN).await?;
         let set = async {
             client.execute(CUT, &[&table_id]).await?;
             client.execute(CLEAR, &[&table_id]).await?;
-            let add = client.prepare(ADD).await?;
+            let add = client.prepare_once(ADD).await?;
             for (chunk, range) in (0_i64..).zip(ranges) {
                 client.execute(&add, &[&table_id, &chunk, &range.after, &range.until]).await?;
             }
@@ -143,8 +144,7 @@ impl Verifier {
         };
         match set.await {
             Ok(()) => Ok(()),
-            Err(error) => {
-                let fault = said(&client)(error);
+            Err(fault) => {
                 // Dropped in a transaction, the session is closed.
                 client.discard();
                 Err(fault)
@@ -195,7 +195,7 @@ impl Verifier {
             &done.range.after,
             &done.range.until,
         ];
-        Ok(client.execute(PROVE, &params).await.map_err(said(&client))? == 1)
+        Ok(client.execute(PROVE, &params).await? == 1)
     }
 
     /// The chunks of a table with their proofs, as they were last noted: [`Self::look_through`]
@@ -206,8 +206,8 @@ impl Verifier {
     /// What the primary reports.
     pub async fn proofs(&self, table: &Table) -> Result<Vec<Proof>, SqlFault> {
         let client = self.reconciler.pool(Role::Primary).get().await?;
-        let rows = client.query(LIST, &[&table.shape.table_id]).await.map_err(said(&client))?;
-        let proof = |row: &tokio_postgres::Row| {
+        let rows = client.query(LIST, &[&table.shape.table_id]).await?;
+        let proof = |row: &Row| {
             Ok(Proof {
                 chunk: row.try_get(0)?,
                 range: KeyRange { after: row.try_get(1)?, until: row.try_get(2)? },
@@ -217,7 +217,7 @@ impl Verifier {
                 read_at: row.try_get(6)?,
             })
         };
-        rows.iter().map(proof).collect::<Result<_, _>>().map_err(said(&client))
+        rows.iter().map(proof).collect::<Result<_, _>>()
     }
 
     /// Looks through the outbox for chunks that were written since they were proven, and marks
@@ -239,11 +239,10 @@ impl Verifier {
     async fn look_through_once(&self, table: &Table) -> Result<(), SqlFault> {
         let (primary, shadow) = self.server_names().await?;
         let client = self.reconciler.pool(Role::Primary).get().await?;
-        client.batch_execute(BEGIN).await.map_err(said(&client))?;
+        client.batch_execute(BEGIN).await?;
         match look_through(&client, table, &primary, &shadow).await {
-            Ok(()) => client.batch_execute("COMMIT").await.map_err(said(&client)),
-            Err(error) => {
-                let fault = said(&client)(error);
+            Ok(()) => client.batch_execute("COMMIT").await,
+            Err(fault) => {
                 client.discard();
                 Err(fault)
             }
@@ -273,7 +272,7 @@ async fn look_through(
     table: &Table,
     primary: &str,
     shadow: &str,
-) -> Result<(), tokio_postgres::Error> {
+) -> Result<(), SqlFault> {
     let table_id = table.shape.table_id;
     client.execute(VOID, &[&table_id, &primary, &shadow]).await?;
     // By the clock of before the snapshot that sees the outbox.

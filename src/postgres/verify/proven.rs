@@ -7,8 +7,8 @@ use crate::domain::fault::SqlFault;
 use crate::domain::status::{TableProven, VerifyStatus};
 use crate::domain::table::TableName;
 use crate::ports::admin::ProofStatus;
-use crate::postgres::outbox::said;
 use crate::postgres::pool::Pool;
+use crate::postgres::session::asked::Row;
 
 /// Those first that have no proof, then those with the oldest. A proof is as old as the reading of
 /// its chunk.
@@ -45,8 +45,8 @@ impl ProofTable {
     async fn figures(&self) -> Result<VerifyStatus, SqlFault> {
         let client = self.primary.get().await?;
         let mut status = VerifyStatus::default();
-        for row in client.query(TABLES, &[]).await.map_err(said(&client))? {
-            let (table, standing) = table(&row).map_err(said(&client))?;
+        for row in client.query(TABLES, &[]).await? {
+            let (table, standing) = table(&row)?;
             status.chunks += table.chunks;
             status.proven += standing;
             status.written += table.proven.saturating_sub(standing);
@@ -58,7 +58,7 @@ impl ProofTable {
 }
 
 /// With how many chunks are proven and were not written since.
-fn table(row: &tokio_postgres::Row) -> Result<(TableProven, u64), tokio_postgres::Error> {
+fn table(row: &Row) -> Result<(TableProven, u64), SqlFault> {
     let count = |index| row.try_get::<_, i64>(index).map(|count| count.max(0).unsigned_abs());
     let table = TableProven {
         table: TableName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?),

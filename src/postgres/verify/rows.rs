@@ -7,7 +7,7 @@ use crate::domain::key::KeyValues;
 use crate::domain::sqlstate;
 use crate::postgres::mapping::image::Image;
 use crate::postgres::mapping::table::{Role, TableShape};
-use crate::postgres::reconcile::halt::{Halt, is_of_values, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, is_of_values, of_fault};
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::read::{TableKeys, read_all};
 use crate::postgres::reconcile::select::{Wanted, presence};
@@ -157,13 +157,13 @@ impl Verifier {
         let arrays = keys.arrays(&(0..1));
         let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
             arrays.iter().map(|array| array as _).collect();
-        let error = match client.query(&asked.statement, &params).await {
+        let fault = match client.query(&asked.statement, &params).await {
             Ok(rows) if rows.is_empty() => return Ok(Reading::Absent),
             Ok(_) => return Ok(Reading::Unread(reason)),
-            Err(error) => error,
+            Err(fault) => fault,
         };
-        let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
-        match on(transaction.side())(error) {
+        let code = fault.sqlstate.clone();
+        match of_fault(fault) {
             // The key itself is no value there.
             Halt::Set(_) if is_of_values(&code) && !UNDECODABLE.contains(&code.as_str()) => {
                 Ok(Reading::Absent)

@@ -7,8 +7,9 @@ use crate::domain::side::Side;
 use crate::domain::verify::{Discrepancy, Finding};
 use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::mapping::table::Role;
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::session::Transaction;
+use crate::postgres::session::asked::Row;
 use crate::postgres::verify::{Table, Verifier};
 
 /// Chunks that are not done, and what is not cut yet.
@@ -33,11 +34,9 @@ impl Verifier {
         let client = shadow.get().await.map_err(Halt::Away)?;
         let look = client.prepared(UNCOPIED).await.map_err(of_fault)?;
         let rows = client.query(&look.statement, &[&table.shape.table_id]).await;
-        let range = |row: &tokio_postgres::Row| {
-            Ok(KeyRange { after: row.try_get(0)?, until: row.try_get(1)? })
-        };
-        let ranges: Result<_, _> = rows.map_err(on(shadow.side()))?.iter().map(range).collect();
-        ranges.map_err(on(shadow.side()))
+        let range = |row: &Row| Ok(KeyRange { after: row.try_get(0)?, until: row.try_get(1)? });
+        let ranges: Result<_, _> = rows?.iter().map(range).collect();
+        ranges
     }
 
     /// Tells missing rows of these ranges as what they are.
@@ -59,10 +58,9 @@ impl Verifier {
             .map(|column| missing.iter().map(|it| it.key[column].as_str()).collect())
             .collect();
         let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
-        let at = on(transaction.side());
-        let rows = transaction.client()?.query(&among(table, ranges), &params).await.map_err(at)?;
+        let rows = transaction.client()?.query(&among(table, ranges), &params).await?;
         for row in rows {
-            let place: i64 = row.try_get(0).map_err(at)?;
+            let place: i64 = row.try_get(0)?;
             let place = usize::try_from(place - 1).ok().and_then(|place| missing.get_mut(place));
             if let Some(finding) = place {
                 finding.what = Discrepancy::Uncopied;

@@ -8,7 +8,7 @@ use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::apply::apply;
 use crate::postgres::reconcile::attempt::Readings;
 use crate::postgres::reconcile::group::{group, still_registered};
-use crate::postgres::reconcile::halt::{Halt, on};
+use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::read::read_all;
 use crate::postgres::reconcile::select::Wanted;
@@ -135,8 +135,8 @@ impl Reconciler {
             let unequal = generated::unequal(shadow, &planned, wanted).await?;
             return if unequal.is_empty() { Ok(applied(0)) } else { Err(Halt::Keys(unequal)) };
         }
-        client.batch_execute(SAVE).await.map_err(on(shadow.side()))?;
-        let halt = match apply(client, shadow.side(), &planned).await {
+        client.batch_execute(SAVE).await?;
+        let halt = match apply(client, &planned).await {
             Ok(changed) => {
                 let unequal = generated::unequal(shadow, &planned, wanted).await?;
                 return match unequal.is_empty() {
@@ -147,7 +147,7 @@ impl Reconciler {
             Err(halt @ (Halt::Away(_) | Halt::Again(_) | Halt::Crash(_))) => return Err(halt),
             Err(halt) => halt,
         };
-        client.batch_execute(UNDO).await.map_err(on(shadow.side()))?;
+        client.batch_execute(UNDO).await?;
         Err(match self.in_the_way(shadow, &planned, &shapes, &halt).await {
             Ok(found) => self.judged(halt, found.difference(keys).cloned().collect()),
             Err(other) => other,

@@ -7,14 +7,15 @@ use std::time::Duration;
 use tokio_postgres::types::ToSql;
 
 use crate::domain::control::ControlRow;
+use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
-use crate::domain::side::Side;
 use crate::postgres::control::row::{READ, control_row};
 use crate::postgres::outbox::servers::seen;
 use crate::postgres::outbox::{KEY_TEXTS, RowKey};
 use crate::postgres::pool::{Lease, Pool};
-use crate::postgres::reconcile::halt::{Halt, of_fault, on};
+use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::session::Transaction;
+use crate::postgres::session::asked::Row;
 use crate::postgres::session::cell::Raw;
 
 /// Whatever their time of trying again. A part of the ring that fills up has no statistics yet:
@@ -77,10 +78,10 @@ impl Snapshot {
             client.batch_execute(AS_BEFORE),
             seen(client, side.other(), false),
         );
-        let row = row.map_err(on(side))?;
+        let row = row?;
         let row = row.map(|row| control_row(&row, side)).transpose().map_err(Halt::Away)?;
         let row = row.ok_or_else(|| Halt::Set("segue.control has no row".to_owned()))?;
-        let rows = match rows.map_err(on(side)) {
+        let rows = match rows.map_err(of_fault) {
             // A key that no session can read: the steps tell which.
             Err(Halt::Set(reason)) => {
                 let waiting = Waiting { unfit: Some(reason), ..Waiting::default() };
@@ -89,7 +90,7 @@ impl Snapshot {
             rows => rows?,
         };
         let shadow = shadow.map_err(Halt::Away)?;
-        settings.map_err(on(side))?;
+        settings?;
         let mut waiting = Waiting::default();
         for row in &rows {
             if let Err(error) = waiting.add(row) {
@@ -113,7 +114,7 @@ impl Snapshot {
             self.transaction.end("ROLLBACK").await?;
             return Ok(0);
         }
-        let forgotten = forget(client, side, &self.waiting.places).await?;
+        let forgotten = forget(client, &self.waiting.places).await?;
         self.transaction.end_after("COMMIT", largest).await?;
         Ok(forgotten)
     }
@@ -126,7 +127,7 @@ impl Snapshot {
 // === impl Waiting ===
 
 impl Waiting {
-    fn add(&mut self, row: &tokio_postgres::Row) -> Result<(), tokio_postgres::Error> {
+    fn add(&mut self, row: &Row) -> Result<(), SqlFault> {
         let (slot, place): (i16, String) = (row.try_get(0)?, row.try_get(1)?);
         let table_id: i32 = row.try_get(2)?;
         let (attempts, error): (i32, Option<String>) = (row.try_get(4)?, row.try_get(5)?);
@@ -158,11 +159,7 @@ impl Waiting {
 }
 
 /// A row is found by its place, which nobody else has had since: the snapshot sees it there.
-async fn forget(
-    client: &Lease,
-    side: Side,
-    places: &BTreeMap<i16, Vec<String>>,
-) -> Result<u64, Halt> {
+async fn forget(client: &Lease, places: &BTreeMap<i16, Vec<String>>) -> Result<u64, Halt> {
     let updates = places.iter().map(|(slot, places)| async move {
         let sql = format!(
             "UPDATE segue.outbox SET forgotten_at = pg_catalog.clock_timestamp() \
@@ -172,7 +169,7 @@ async fn forget(
         let forget = client.prepared(&sql).await.map_err(of_fault)?;
         // As text: the driver has no such type.
         let places = format!("{{{}}}", quoted(places));
-        client.execute(&forget.statement, &[&places]).await.map_err(on(side))
+        client.execute(&forget.statement, &[&places]).await.map_err(of_fault)
     });
     Ok(futures_util::future::try_join_all(updates).await?.into_iter().sum())
 }

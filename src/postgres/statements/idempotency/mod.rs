@@ -96,10 +96,7 @@ fn execute<'a>(
 ) -> Step<'a> {
     let work = Box::pin(async move {
         let params: [(&(dyn ToSql + Sync), Type); 2] = [(&key, Type::TEXT), (&bytes, second)];
-        session
-            .execute_typed(sql, &params)
-            .await
-            .map_err(|error| without_schema(session.fault(error, true)))?;
+        session.execute_typed(sql, &params).await.map_err(without_schema)?;
         Ok(Done::Nothing)
     });
     Step { kind, work }
@@ -128,9 +125,10 @@ pub(super) async fn look_up(
     let (key, asked): (&str, &[u8]) = (&idempotency.key, &idempotency.content);
     let sql = session.dialect().find_answer();
     let rows = session
+        .repeatable()
         .query_typed(sql, &[(&key, Type::TEXT), (&asked, Type::BYTEA)])
         .await
-        .map_err(|error| without_schema(session.fault(error, false)))?;
+        .map_err(without_schema)?;
     let Some(row) = rows.first() else { return Ok(Seen::Nothing) };
     // Its row is committed, and so is the write.
     let applied = |kind, what: String| {
@@ -178,10 +176,9 @@ pub(super) async fn insert_again(
     session: &Session,
     idempotency: &Idempotency,
 ) -> Result<Seen, SqlFault> {
-    let lost = |error| session.fault(error, false);
-    session.batch_execute("BEGIN").await.map_err(lost)?;
+    session.repeatable().batch_execute("BEGIN").await?;
     let inserted = insert(session, idempotency).work.await;
-    session.batch_execute("ROLLBACK").await.map_err(lost)?;
+    session.repeatable().batch_execute("ROLLBACK").await?;
     match inserted {
         Ok(_) => Ok(Seen::Nothing),
         Err(fault) if fault.sqlstate == sqlstate::UNIQUE_VIOLATION => {

@@ -160,8 +160,7 @@ impl Shared {
         if let Some(look) = mark::look(session) {
             sql = format!("{sql}; {look}");
         }
-        let work =
-            async { session.batch_execute(&sql).await.map_err(|error| session.fault(error, true)) };
+        let work = async { session.batch_execute(&sql).await };
         let begun = supervised(session, work, stopped(&context)).await;
         if let Err(mut fault) = begun {
             // Nothing was done in it.
