@@ -20,7 +20,7 @@ fn sent(sql: &str) -> Sent {
 fn broken(sent: &Sent, release: Release) -> Vec<String> {
     let parsed = parser::parse(std::iter::once(&*sent.sql)).remove(0);
     let syntax = parsed.refusals.iter().map(|it| known::syntax(it).rule.to_owned());
-    let found = walk::violations(&Facts::load(), release, sent, &parsed);
+    let found = walk::violations(Facts::known(), release, sent, &parsed);
     syntax.chain(found.into_iter().flatten().map(|it| it.rule.to_owned())).collect()
 }
 

@@ -88,7 +88,7 @@ const STATEMENTS_MIN: usize = 250;
 
 /// What stands against any of these in any release.
 fn found_in(sent: &[Sent]) -> Found {
-    let (facts, mut found) = (Facts::load(), Found::new());
+    let (facts, mut found) = (Facts::known(), Found::new());
     // What callers send is theirs, where segue says nothing with it.
     let sent: Vec<_> = sent.iter().filter(|it| it.own || is_segues(&it.sql)).collect();
     for (one, parsed) in sent.iter().zip(parser::parse(sent.iter().map(|it| &*it.sql))) {
@@ -100,7 +100,7 @@ fn found_in(sent: &[Sent]) -> Found {
         };
         for release in [Release::OLDEST, Release::LATEST] {
             parsed.refusals.iter().for_each(|it| add(known::syntax(it), release));
-            let violations = walk::violations(&facts, release, one, &parsed);
+            let violations = walk::violations(facts, release, one, &parsed);
             violations.into_iter().flatten().for_each(|it| add(it, release));
         }
     }

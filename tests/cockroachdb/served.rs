@@ -9,8 +9,11 @@ use tokio_postgres::types::Type;
 
 use crate::fleet::schemas;
 use crate::support::cockroach::{Recorder, Sent, walk};
+use crate::support::database::COCKROACH_URL;
 use crate::support::stand_in::{Cockroach, Served};
-use crate::support::{Database, Major, Segue, connect, shared};
+use crate::support::{
+    Database, Major, Options, Segue, Server, connect, free_port, shared, try_connect,
+};
 use crate::{is_segues, pass};
 
 /// The test below, by its full name.
@@ -88,33 +91,153 @@ fn shown(sql: &str) -> String {
     line.chars().take(SHOWN_CHARS).collect()
 }
 
-/// As whoever has a CockroachDB names it. What runs is the test above, or the command that the
+/// What all else would fail at, one by one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_that_is_named_is_one_and_lets_databases_be_made() {
+    let (_stand_in, url) = match std::env::var(COCKROACH_URL) {
+        Ok(url) => (None, url),
+        Err(_) => {
+            let there = Cockroach::create(shared(Major::V18), "").await;
+            let dsn = there.dsn.clone();
+            (Some(there), dsn)
+        }
+    };
+    let client = try_connect(&url).await;
+    let client = client.unwrap_or_else(|error| panic!("no connection: {}", said(&error)));
+    let row = client.query_one("SELECT version()", &[]).await;
+    let row = row.unwrap_or_else(|error| panic!("not asked for its version: {}", said(&error)));
+    let version: &str = row.get(0);
+    assert!(version.contains("CockroachDB"), "it is no CockroachDB: {version}");
+    println!("server: {version}");
+    let name = format!("t{}_first", std::process::id());
+    for sql in [format!("CREATE DATABASE {name}"), format!("DROP DATABASE {name}")] {
+        let done = client.batch_execute(&sql).await;
+        done.unwrap_or_else(|error| panic!("{sql}: {}", said(&error)));
+    }
+}
+
+/// Both of what the driver says and why.
+fn said(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(it) => format!("{} {}", it.code().code(), it.message()),
+        None => {
+            let why = std::error::Error::source(error).map(|it| format!(": {it}"));
+            format!("{error}{}", why.unwrap_or_default())
+        }
+    }
+}
+
+/// Statements of the pass, for processes that would make it again, and some more.
+async fn recorded(more: &[Sent]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let recorder = Recorder::to(&folder.path().join("pass.jsonl"));
+    pass::sent().await.iter().chain(more).for_each(|it| recorder.note(it));
+    folder
+}
+
+/// `make test-cockroach` of the suite that this is.
+fn table() -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/test-cockroach"));
+    let own = std::env::current_exe().expect("it has a path");
+    let program = format!("--program=cockroachdb={}", own.display());
+    command.args(["--only=cockroachdb", &program]);
+    command
+}
+
+/// Its exit and all that it says.
+async fn run(mut command: Command, url: &str) -> (Option<i32>, String) {
+    command.env(COCKROACH_URL, url).env_remove(RUNS);
+    let running = tokio::task::spawn_blocking(move || command.output().expect("it can be run"));
+    let output = running.await.expect("it has run");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    println!("{said}");
+    (output.status.code(), said)
+}
+
+/// As whoever has a CockroachDB names it. What runs is the fast part, or the command that the
 /// environment gives, such as `make test-cockroach`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_is_taken_by_its_url() {
     let served = Served::start().await;
-    let (variable, url) = served.url();
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    let mut command = match std::env::var(RUNS) {
+    let folder = recorded(&[]).await;
+    let command = match std::env::var(RUNS) {
         Ok(text) => {
             let mut shell = Command::new("sh");
             shell.arg("-c").arg(text);
             shell
         }
         Err(_) => {
-            let recorder = Recorder::to(&folder.path().join("pass.jsonl"));
-            pass::sent().await.iter().for_each(|it| recorder.note(it));
-            let mut test = Command::new(std::env::current_exe().expect("it has a path"));
-            test.args([EACH, "--exact", "--nocapture"]).env(RECORDED, folder.path());
-            test
+            let mut command = table();
+            command.env(RECORDED, folder.path());
+            command
         }
     };
-    command.env(variable, url).env_remove(RUNS);
-    let running = tokio::task::spawn_blocking(move || command.output().expect("it can be run"));
-    let output = running.await.expect("it has run");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    println!("{said}");
-    assert!(output.status.success(), "it does not hold on a server that is named by its URL");
-    assert!(said.contains("refused: 0"), "nothing was prepared there");
+    let (exit, said) = run(command, &served.url()).await;
+    assert_eq!(exit, Some(0), "it does not hold on a server that is named by its URL");
+    for row in ["| server: a stand-in for CockroachDB | yes |  |", "| statements prepared: "] {
+        assert!(said.contains(row), "{row} is missing");
+    }
+    assert!(said.contains("refused: 0") && said.contains(" held, 0 did not"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_is_refused_stands_in_the_table_with_what_was_said() {
+    let planted = Sent {
+        application: String::new(),
+        own: true,
+        extended: true,
+        in_transaction: false,
+        types: Vec::new(),
+        sql: "SELECT pg_catalog.row_security_active('t')".to_owned(),
+        integers: Vec::new(),
+    };
+    let served = Served::start().await;
+    let folder = recorded(std::slice::from_ref(&planted)).await;
+    let mut command = table();
+    command.env(RECORDED, folder.path());
+    let (exit, said) = run(command, &served.url()).await;
+    assert_eq!(exit, Some(1));
+    let row =
+        format!("| `{}` | **no** | 42883 no such function: row_security_active |", planted.sql);
+    assert!(said.contains(&row), "{row} is missing");
+    let test = format!("| cockroachdb: {EACH} | **no** | the server does not take all of them |");
+    assert!(said.contains(&test), "{test} is missing");
+    assert!(said.contains(" held, 3 did not"));
+}
+
+/// Before anything else is tried there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_cannot_be_used_is_said_and_nothing_else_is_run() {
+    let served = Served::start().await;
+    let client = connect(&served.url()).await;
+    client.batch_execute("CREATE ROLE reader LOGIN").await.expect("a role can be made");
+    let options = Options { password: Some("right".to_owned()), ..Options::default() };
+    let guarded = Server::start(Major::V18, &options);
+    let plain = shared(Major::V18);
+    let away = format!("postgres://root@127.0.0.1:{}/defaultdb", free_port());
+    for (url, said_there) in [
+        (away, "no connection: error connecting to server: Connection refused"),
+        (
+            guarded.dsn("postgres").replace("right", "wrong"),
+            "28P01 password authentication failed for user \"postgres\"",
+        ),
+        (plain.dsn("postgres"), "it is no CockroachDB: PostgreSQL 18"),
+        (
+            served.url().replace("postgres@", "reader@"),
+            "42501 permission denied to create database",
+        ),
+    ] {
+        let (exit, said) = run(table(), &url).await;
+        assert_eq!(exit, Some(1), "{said_there}");
+        let rows: Vec<_> = said.lines().filter(|it| it.contains("| **no** |")).collect();
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        assert!(rows[0].contains(said_there), "{said_there}: {rows:?}");
+        assert!(rows[1].contains("not run, since the first step did not hold"), "{rows:?}");
+        assert!(!said.contains("wrong@") && !said.contains(EACH), "{said}");
+    }
+    let mut command = table();
+    command.env_remove(COCKROACH_URL);
+    let output = command.output().expect("it can be run");
+    assert_eq!(output.status.code(), Some(2));
 }

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, NoTls};
 use super::server::{Major, Server, shared};
 
 /// Names the CockroachDB that takes the target's place, where one is at hand.
-pub(super) const COCKROACH_URL: &str = "COCKROACH_URL";
+pub const COCKROACH_URL: &str = "COCKROACH_URL";
 const DROP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Opens a connection and drives it in the background.
@@ -50,6 +50,21 @@ impl Database {
         let admin = connect(&admin_dsn).await;
         admin
             .batch_execute(&format!("CREATE DATABASE {encoded}"))
+            .await
+            .unwrap_or_else(|error| panic!("no database could be made: {error:?}"));
+        let database = Self { name, dsn, admin_dsn };
+        database.run(sql).await;
+        database
+    }
+
+    /// The same as a copy of another one, which is the server's.
+    pub async fn create_like(server: &Server, template: &str, sql: &str) -> Self {
+        let name = unique_name();
+        let (admin_dsn, dsn) = (server.dsn("postgres"), server.dsn(&name));
+        let admin = connect(&admin_dsn).await;
+        let copied = format!("CREATE DATABASE {name} TEMPLATE {template}");
+        admin
+            .batch_execute(&copied)
             .await
             .unwrap_or_else(|error| panic!("no database could be made: {error:?}"));
         let database = Self { name, dsn, admin_dsn };

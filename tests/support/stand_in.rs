@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::cockroach::{Dialect, Recorder, Rules, Wire, catalog};
-use super::database::{COCKROACH_URL, cockroach, connect};
+use super::database::{cockroach, connect};
 use super::{Database, Major, Options, Proxy, Server, eventually};
 
 /// Functions that CockroachDB does not have, of those that segue calls on PostgreSQL.
@@ -60,9 +60,10 @@ impl Cockroach {
 
     /// Makes a database in this server, with rules of the test's own for what is sent there.
     pub async fn stand_in(server: &Server, sql: &str, rules: Rules) -> Self {
-        let database = Database::create(server, sql).await;
-        database.run(&catalog::made()).await;
-        database.run(&made_of(database.name())).await;
+        make_template(server).await;
+        let database = Database::create_like(server, TEMPLATE, "").await;
+        database.run(&serializable(database.name())).await;
+        database.run(sql).await;
         let reported = Some(("crdb_version", VERSION));
         let proxy = Proxy::before(Wire::start(server.port(), Rules { reported, ..rules }));
         let dsn = server.dsn_by_port(database.name(), proxy.port());
@@ -86,7 +87,7 @@ impl Served {
         let template = connect(&server.dsn("template1")).await;
         let made = [
             catalog::made(),
-            made_of("template1"),
+            without_what_it_lacks(),
             "ALTER SYSTEM SET default_transaction_isolation = 'serializable'".to_owned(),
             "SELECT pg_reload_conf()".to_owned(),
         ];
@@ -110,19 +111,41 @@ impl Served {
         Self { _server: server, wire }
     }
 
-    /// The variable that names it to the tests, with its value.
-    pub fn url(&self) -> (&'static str, String) {
-        (COCKROACH_URL, format!("postgres://postgres@127.0.0.1:{}/defaultdb", self.wire.port()))
+    /// As it is named to the tests.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/defaultdb", self.wire.port())
     }
+}
+/// A database of a server that those of stand-ins are copied from: to make each anew takes longer.
+const TEMPLATE: &str = "cockroach_template";
+
+async fn make_template(server: &Server) {
+    static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _making = MAKING.lock().await;
+    let admin = connect(&server.dsn("postgres")).await;
+    let known = "SELECT 1 FROM pg_database WHERE datname = $1";
+    if admin.query_opt(known, &[&TEMPLATE]).await.expect("databases are listed").is_some() {
+        return;
+    }
+    let made = admin.batch_execute(&format!("CREATE DATABASE {TEMPLATE}")).await;
+    made.unwrap_or_else(|error| panic!("no database could be made: {error:?}"));
+    let client = connect(&server.dsn(TEMPLATE)).await;
+    for sql in [catalog::made(), without_what_it_lacks()] {
+        let run = client.batch_execute(&sql).await;
+        run.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+}
+
+fn serializable(database: &str) -> String {
+    format!("ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'")
 }
 
 /// Makes a database of PostgreSQL into one, as its superuser. Whoever connects by the proxy is
 /// told so at login.
-fn made_of(database: &str) -> String {
+fn without_what_it_lacks() -> String {
     let absent = ABSENT.map(|name| format!("'{name}'")).join(", ");
     format!(
         "
-ALTER DATABASE {database} SET default_transaction_isolation = 'serializable';
 DO $$ DECLARE f record; BEGIN
     FOR f IN SELECT p.proname, pg_get_function_identity_arguments(p.oid) AS arguments,
             pg_get_function_result(p.oid) AS result

@@ -6,6 +6,8 @@ use super::facts::Facts;
 /// Where the views are.
 pub const SCHEMA: &str = "cockroach_catalog";
 const OF: &str = "pg_catalog.";
+/// What is otherwise within the server.
+const PLAYED: &str = include_str!("played.sql");
 
 /// What a column that has one value in all rows has, as SQL over the table `t`.
 const CONSTANT: [(&str, &str); 5] = [
@@ -17,18 +19,29 @@ const CONSTANT: [(&str, &str); 5] = [
     ("pg_index.indclass", "rtrim(repeat('0 ', t.indnatts))::oidvector"),
 ];
 
+/// Columns that PostgreSQL has not, of a table `t`, with what they have.
+const ADDED: [(&str, &str, &str); 1] = [(
+    "pg_attribute",
+    "attishidden",
+    // Those that nobody declared are told by this (`played.sql`).
+    "coalesce(pg_catalog.col_description(t.attrelid, t.attnum) = 'hidden', false)",
+)];
+
 /// Tables of which something is another, by their names.
 fn tables(facts: &Facts) -> impl Iterator<Item = (&str, &super::facts::Table)> {
     let tables = facts.catalog.tables.iter();
     let tables = tables.filter_map(|(name, table)| Some((name.strip_prefix(OF)?, table)));
-    tables.filter(|(_, it)| it.empty || !it.always_null.is_empty() || !it.constant.is_empty())
+    tables.filter(|(name, it)| {
+        let has_more = ADDED.iter().any(|(table, ..)| table == name);
+        it.empty || has_more || !it.always_null.is_empty() || !it.constant.is_empty()
+    })
 }
 
-/// Makes the views, as SQL.
+/// Makes the views, and what else is otherwise within the server, as SQL.
 pub fn made() -> String {
-    let facts = Facts::load();
+    let facts = Facts::known();
     let mut sql = format!("CREATE SCHEMA {SCHEMA}; GRANT USAGE ON SCHEMA {SCHEMA} TO public;");
-    for (name, table) in tables(&facts) {
+    for (name, table) in tables(facts) {
         let nulls: Vec<_> = table.always_null.iter().map(|it| format!("'{it}'")).collect();
         let constants: Vec<_> = table
             .constant
@@ -45,24 +58,29 @@ pub fn made() -> String {
             false => format!("CASE a.attname {} END", constants.join(" ")),
         };
         let constant = if constant.is_empty() { "NULL" } else { &constant };
+        let added = ADDED.iter().filter(|(table, ..)| *table == name);
+        let added: String = added.map(|(_, it, value)| format!(", {value} AS {it}")).collect();
         sql += &format!(
             "DO $make$ DECLARE columns text; BEGIN
                 SELECT string_agg(format('%s::%s AS %I', CASE
                         WHEN a.attname = ANY (ARRAY[{nulls}]::text[]) THEN 'NULL'
                         ELSE coalesce({constant}, format('t.%I', a.attname)) END,
-                    format_type(a.atttypid, a.atttypmod), a.attname), ', ' ORDER BY a.attnum)
+                    -- A view can have no column of a type that stands for others.
+                    replace(format_type(a.atttypid, a.atttypmod), 'anyarray', 'text'),
+                    a.attname), ', ' ORDER BY a.attnum)
                 INTO columns FROM pg_attribute AS a
                 WHERE a.attrelid = to_regclass('pg_catalog.{name}') AND a.attnum > 0;
                 IF columns IS NOT NULL THEN
                     EXECUTE 'CREATE VIEW {SCHEMA}.{name} AS SELECT ' || columns
-                        || ' FROM pg_catalog.{name} AS t WHERE {there}';
+                        || {added} || ' FROM pg_catalog.{name} AS t WHERE {there}';
                 END IF;
             END $make$;",
             nulls = nulls.join(", "),
+            added = quoted(&added),
             there = !table.empty,
         );
     }
-    sql + &format!("GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO public;")
+    sql + &format!("GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO public;") + PLAYED
 }
 
 fn quoted(sql: &str) -> String {

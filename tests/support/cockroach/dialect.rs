@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use super::facts::{Facts, Release};
 use super::instead;
 use super::parser::Parser;
 use super::record::Sent;
-use super::refuse::{Asked, Judge, Judged, Refusal};
+use super::refuse::{Asked, Bound, Judge, Judged, Refusal};
+use super::values;
 use super::walk::{self, Violation};
 
 /// Rules whose violation is refused, each with the SQLSTATE. Those that are not here change what a
@@ -63,10 +64,8 @@ const RELEASE: &str = "SEGUE_COCKROACH_RELEASE";
 
 /// A judge of one release.
 pub struct Dialect {
-    facts: Facts,
+    facts: &'static Facts,
     release: Release,
-    parser: Mutex<Parser>,
-    known: Mutex<HashMap<Question, Judged>>,
     /// Each transaction of so many meets another one as it commits, or before; 0 for none.
     conflict_each: u64,
     commits: AtomicU64,
@@ -76,13 +75,19 @@ pub struct Dialect {
 /// All of an [`Asked`]: SQL, extended, own, in a transaction, types.
 type Question = (String, bool, bool, bool, Vec<u32>);
 
+/// What is known of texts. A release judges a text one way only, whichever stand-in it is sent to, and a
+/// test makes many.
+static KNOWN: LazyLock<Mutex<HashMap<(Release, Question), Judged>>> = LazyLock::new(Mutex::default);
+/// Texts that have been asked whether they commit what is open.
+static COMMITTING: LazyLock<Mutex<HashMap<String, bool>>> = LazyLock::new(Mutex::default);
+/// It ends with the process, whose end of the pipe is closed then.
+static PARSER: LazyLock<Mutex<Parser>> = LazyLock::new(|| Mutex::new(Parser::start()));
+
 impl Dialect {
     pub fn of(release: Release) -> Self {
         Self {
-            facts: Facts::load(),
+            facts: Facts::known(),
             release,
-            parser: Mutex::new(Parser::start()),
-            known: Mutex::default(),
             conflict_each: 0,
             commits: AtomicU64::new(0),
             statements: AtomicU64::new(0),
@@ -107,7 +112,7 @@ impl Dialect {
     }
 
     fn dialect(&self, asked: Asked<'_>) -> Judged {
-        let parsed = self.parser.lock().unwrap_or_else(PoisonError::into_inner).parse(asked.sql);
+        let parsed = PARSER.lock().unwrap_or_else(PoisonError::into_inner).parse(asked.sql);
         if let Some(it) = parsed.refusals.first() {
             // What does not parse is refused whole.
             return refusal(&it.code, it.message.clone(), String::new());
@@ -121,7 +126,7 @@ impl Dialect {
             sql: asked.sql.to_owned(),
             integers: Vec::new(),
         };
-        let found = walk::violations_by_statement(&self.facts, self.release, &sent, &parsed);
+        let found = walk::violations_by_statement(self.facts, self.release, &sent, &parsed);
         for (at, violations) in found.unwrap_or_default() {
             let refused = violations.iter().find_map(|it| Some((refused(it, asked.own)?, it)));
             if let Some((sqlstate, it)) = refused {
@@ -141,7 +146,7 @@ impl Dialect {
     /// What PostgreSQL is given for the text up to there.
     fn instead(&self, asked: Asked<'_>, to: usize) -> String {
         let in_transaction = asked.in_transaction && !asked.extended;
-        instead::instead(&self.facts, &asked.sql[..to], in_transaction)
+        instead::instead(self.facts, self.release, &asked.sql[..to], in_transaction)
     }
 
     /// Now and then a transaction has met another one, at its end or in its midst.
@@ -180,21 +185,31 @@ impl Judge for Dialect {
             return Judged::Same;
         }
         let Asked { sql, extended, own, in_transaction, types } = asked;
-        let key = (sql.to_owned(), extended, own, in_transaction, types.to_vec());
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        known.unwrap_or_else(|| {
+        let key = (self.release, (sql.to_owned(), extended, own, in_transaction, types.to_vec()));
+        let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let judged = known.unwrap_or_else(|| {
             let judged = self.dialect(asked);
-            if let Judged::Refused(refusal) = &judged {
-                eprintln!("the stand-in refuses: {}: {}", refusal.message, asked.sql);
-            }
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(key, judged.clone());
+            KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(key, judged.clone());
             judged
-        })
+        });
+        if let Judged::Refused(refusal) = &judged {
+            eprintln!("the stand-in refuses: {}: {}", refusal.message, asked.sql);
+        }
+        judged
     }
 
     fn commits_first(&self, sql: &str) -> bool {
-        instead::commits_first(sql)
+        let mut known = COMMITTING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(commits) = known.get(sql) {
+            return *commits;
+        }
+        let commits = instead::commits_first(sql);
+        known.insert(sql.to_owned(), commits);
+        commits
+    }
+
+    fn bound(&self, body: &[u8], types: &[u32]) -> Bound {
+        values::bound(body, types)
     }
 }
 

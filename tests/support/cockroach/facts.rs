@@ -1,9 +1,10 @@
 //! What CockroachDB's public texts say of its dialect: `dialect.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 /// A release, as `25.3`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Release(u32, u32);
 
 impl Release {
@@ -100,6 +101,12 @@ pub struct PlPgSql {
 impl Facts {
     pub fn load() -> Self {
         serde_json::from_str(include_str!("dialect.json")).expect("dialect.json has this form")
+    }
+
+    /// Those that all of the process share.
+    pub fn known() -> &'static Self {
+        static KNOWN: LazyLock<Facts> = LazyLock::new(Facts::load);
+        &KNOWN
     }
 
     /// A table of the catalogue by its name, with or without its schema.

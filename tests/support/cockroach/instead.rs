@@ -8,17 +8,22 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::catalog;
-use super::facts::Facts;
+use super::facts::{Facts, Release};
 use super::walk::{self, DDL};
 
 const CATALOGUE: &str = "pg_catalog.";
 
 /// The text that PostgreSQL is given. `in_transaction` says that one is open where it begins, and
 /// is to be committed by its first statement, where that is one that does.
-pub fn instead(facts: &Facts, sql: &str, in_transaction: bool) -> String {
-    let Some(tree) = walk::tree_of(sql) else { return sql.to_owned() };
+pub fn instead(facts: &Facts, release: Release, sql: &str, in_transaction: bool) -> String {
     let tokens = tokens(sql);
     let mut edits = Vec::new();
+    let Some(tree) = walk::tree_of(sql) else {
+        // In words that PostgreSQL does not know.
+        with_caches_of_sessions(sql, &tokens, &mut edits);
+        return edited(sql, edits);
+    };
+    with_row_security(facts, release, sql, &tokens, &mut edits);
     without_shared_locks(sql, &tokens, &mut edits);
     without_definers(sql, &tree, &tokens, &mut edits);
     with_its_catalogue(facts, sql, &tree, &mut edits);
@@ -85,6 +90,42 @@ fn without_shared_locks(sql: &str, tokens: &[Range<usize>], edits: &mut Vec<Edit
         }
         end += is(end, &["NOWAIT"]).max(is(end, &["SKIP", "LOCKED"]));
         edits.push((tokens[begin].start..tokens[end - 1].end, String::new()));
+    }
+}
+
+/// A cache of a node is played by one of each session.
+fn with_caches_of_sessions(sql: &str, tokens: &[Range<usize>], edits: &mut Vec<Edit>) {
+    for at in 0..tokens.len() {
+        if words(sql, tokens, at, &["PER", "NODE", "CACHE"]) > 0 {
+            edits.push((tokens[at].start..tokens[at + 1].end, String::new()));
+        }
+    }
+}
+
+/// Before it has an effect, `row_security = off` is taken and hides rows all the same.
+fn with_row_security(
+    facts: &Facts,
+    release: Release,
+    sql: &str,
+    tokens: &[Range<usize>],
+    edits: &mut Vec<Edit>,
+) {
+    const NAME: &str = "row_security";
+    const OFF: [&str; 2] = ["off", "'off'"];
+    if facts.settings.effective_since.get(NAME).is_none_or(|since| *since <= release) {
+        return;
+    }
+    for (at, range) in tokens.iter().enumerate() {
+        let Some(value) = tokens.get(at + 2).filter(|_| {
+            let name = sql[range.clone()].trim_matches('\'');
+            name.eq_ignore_ascii_case(NAME)
+                && ["=", "TO", ","].iter().any(|it| words(sql, tokens, at + 1, &[it]) > 0)
+        }) else {
+            continue;
+        };
+        if OFF.iter().any(|it| sql[value.clone()].eq_ignore_ascii_case(it)) {
+            edits.push((value.clone(), "'on'".to_owned()));
+        }
     }
 }
 

@@ -50,6 +50,15 @@ pub enum Judged {
     Refused(Refusal),
 }
 
+/// What becomes of a `Bind`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound {
+    Same,
+    /// The server is given this body in its place.
+    Instead(Vec<u8>),
+    Refused(Refusal),
+}
+
 /// Decides what is refused or done otherwise.
 pub trait Judge: Send + Sync {
     fn judge(&self, asked: Asked<'_>) -> Judged;
@@ -58,6 +67,11 @@ pub trait Judge: Send + Sync {
     /// by `Parse`; in the other protocol the text says it.
     fn commits_first(&self, _sql: &str) -> bool {
         false
+    }
+
+    /// Of the body of a `Bind`, whose parameters have these types.
+    fn bound(&self, _body: &[u8], _types: &[u32]) -> Bound {
+        Bound::Same
     }
 }
 
@@ -72,6 +86,14 @@ impl Refused {
         let text = format!("{}{first}SELECT \"{MARK}{}\"", refusal.before, self.0.len());
         self.0.push(refusal);
         text
+    }
+
+    /// The same in the place of a `Bind`: of a statement that was never prepared.
+    pub(super) fn in_place_of_bind(&mut self, portal: &[u8], refusal: Refusal) -> Vec<u8> {
+        let name = format!("{MARK}{}", self.0.len());
+        self.0.push(refusal);
+        // No formats, no parameters, no formats of results.
+        [portal, name.as_bytes(), &[0; 1 + 3 * 2]].concat()
     }
 
     /// An `ErrorResponse` in CockroachDB's words, where it is about one of these.

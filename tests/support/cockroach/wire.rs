@@ -4,7 +4,7 @@
 //! What it need not understand it passes on as it comes. There is no TLS behind it; requests to
 //! cancel are passed on.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::record::{Recorder, Sent};
-use super::refuse::{Asked, Judge, Judged, Refused};
+use super::refuse::{Asked, Bound, Judge, Judged, Refused};
 
 const BUFFER_BYTES: usize = 16 * 1024;
 /// A tag and a length that counts itself.
@@ -134,13 +134,14 @@ async fn carry(mut client: TcpStream, upstream: SocketAddr, rules: &Rules) -> st
         committing: Mutex::default(),
         awaited: Mutex::default(),
         described: Mutex::default(),
+        parameters: Mutex::default(),
         state: AtomicU8::new(b'I'),
     };
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     tokio::select! {
-        end = pump(&mut from_client, &mut to_server, b"QPBS", |tag, body, out| session.asked(tag, body, out)) => end,
-        end = pump(&mut from_server, &mut to_client, b"RECNTZ1", |tag, body, out| session.told(tag, body, out)) => end,
+        end = pump(&mut from_client, &mut to_server, b"QPBDS", |tag, body, out| session.asked(tag, body, out)) => end,
+        end = pump(&mut from_server, &mut to_client, b"RECNTZ1t", |tag, body, out| session.told(tag, body, out)) => end,
     }
 }
 
@@ -167,6 +168,8 @@ struct Session<'a> {
     awaited: Mutex<VecDeque<Awaited>>,
     /// What the server has prepared, until its columns are told.
     described: Mutex<Option<Sent>>,
+    /// Types of the parameters of what is prepared, by its name.
+    parameters: Mutex<HashMap<Vec<u8>, Vec<u32>>>,
     /// The state of its transaction, as `ReadyForQuery` said last.
     state: AtomicU8,
 }
@@ -176,6 +179,8 @@ struct Session<'a> {
 enum Awaited {
     /// `ParseComplete` of this.
     Prepared(Sent),
+    /// `ParameterDescription` of the statement of this name.
+    Parameters(Vec<u8>),
     /// `ReadyForQuery` for the client.
     Theirs,
     /// The same for the proxy itself.
@@ -190,12 +195,10 @@ impl Session<'_> {
     fn asked(&self, tag: u8, body: &[u8], out: &mut Vec<u8>) {
         match tag {
             b'Q' | b'P' => self.text(tag, body, out),
-            b'B' => {
-                // The statement's name comes after the portal's.
-                let from = end_of_text(body, 0);
-                let name = &body[from..end_of_text(body, from)];
-                if self.committing.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
-                    self.in_between("COMMIT", out);
+            b'B' => self.bound(body, out),
+            b'D' => {
+                if let Some((b'S', name)) = body.split_first() {
+                    self.await_answer(Awaited::Parameters(name.to_vec()));
                 }
                 frame(tag, &[body], out);
             }
@@ -203,6 +206,27 @@ impl Session<'_> {
         }
         if matches!(tag, b'Q' | b'S') {
             self.await_answer(Awaited::Theirs);
+        }
+    }
+
+    /// A `Bind`.
+    fn bound(&self, body: &[u8], out: &mut Vec<u8>) {
+        // The statement's name comes after the portal's.
+        let from = end_of_text(body, 0);
+        let name = &body[from..end_of_text(body, from)];
+        if self.committing.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
+            self.in_between("COMMIT", out);
+        }
+        let parameters = self.parameters.lock().unwrap_or_else(PoisonError::into_inner);
+        let types = parameters.get(name).map(Vec::as_slice).unwrap_or_default();
+        let judged = self.rules.judge.as_ref().map(|judge| judge.bound(body, types));
+        match judged.unwrap_or(Bound::Same) {
+            Bound::Same => frame(b'B', &[body], out),
+            Bound::Instead(body) => frame(b'B', &[&body], out),
+            Bound::Refused(refusal) => {
+                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                frame(b'B', &[&refused.in_place_of_bind(&body[..from], refusal)], out);
+            }
         }
     }
 
@@ -232,7 +256,7 @@ impl Session<'_> {
     }
 
     /// An answer has come: nothing that was to come before it will.
-    fn answered(&self, tag: u8) {
+    fn answered(&self, tag: u8, body: &[u8]) {
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
         let mut described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
         if tag == b'1' && matches!(awaited.front(), Some(Awaited::Prepared(_))) {
@@ -240,9 +264,14 @@ impl Session<'_> {
                 Some(Awaited::Prepared(sent)) => Some(sent),
                 _ => None,
             };
+        } else if tag == b't' && matches!(awaited.front(), Some(Awaited::Parameters(_))) {
+            if let Some(Awaited::Parameters(name)) = awaited.pop_front() {
+                let mut parameters = self.parameters.lock().unwrap_or_else(PoisonError::into_inner);
+                parameters.insert(name, types(body));
+            }
         } else if tag == b'Z' {
             // What an error has passed over was not prepared.
-            while let Some(Awaited::Prepared(_)) = awaited.pop_front() {}
+            while let Some(Awaited::Prepared(_) | Awaited::Parameters(_)) = awaited.pop_front() {}
         }
     }
 
@@ -313,6 +342,11 @@ impl Session<'_> {
             let in_transaction = self.state.load(Ordering::SeqCst) == b'T';
             judge.judge(Asked { sql, extended, own, in_transaction, types: &types })
         });
+        if extended {
+            // What it does not say is told when it is asked for.
+            let mut parameters = self.parameters.lock().unwrap_or_else(PoisonError::into_inner);
+            parameters.insert(body[..from].to_vec(), types.clone());
+        }
         if extended && !matches!(judged, Judged::Refused(_)) {
             self.prepared(&body[..from], sql, out);
         }
@@ -342,7 +376,7 @@ impl Session<'_> {
         if tag == b'Z' {
             self.state.store(body[0], Ordering::SeqCst);
         }
-        self.answered(tag);
+        self.answered(tag, body);
         // An error goes on to the client: it is what the client's own statement has come to.
         if is_ours && tag != b'E' {
             return;
