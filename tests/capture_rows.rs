@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use segue::dialect::Dialect;
 use segue::domain::control::{ControlState, Phase};
+use segue::domain::reason::Reason;
 use segue::domain::side::{Side, Sides};
 use segue::domain::table::TableMapping;
 use segue::dsn::Dsn;
@@ -79,6 +80,16 @@ impl Captured {
             .await;
         self.owner.batch_execute("DELETE FROM segue.outbox").await.expect("emptied");
         rows
+    }
+
+    fn watch(&self) -> CaptureWatch {
+        let pool = |side| {
+            let dsn = Dsn::parse(&self.dsn, &|_: &str| None).expect("a DSN");
+            let params = PoolParams::new(Purpose::Own, 2, Duration::from_secs(10));
+            Pool::new(Connector::new(side, dsn).expect("a connector"), params).expect("a pool")
+        };
+        let pools = Sides { source: pool(Side::Source), target: pool(Side::Target) };
+        CaptureWatch::new(pools, Arc::new(Says(Phase::Reversed)))
     }
 
     async fn check(&self, sql: &str, expected: &[&str]) {
@@ -308,13 +319,7 @@ impl ControlView for Says {
 #[tokio::test]
 async fn capture_that_does_not_stand_voids_proofs_as_long_as_it_does_not() {
     let c = Captured::new("CREATE TABLE t (id int PRIMARY KEY, v int)").await;
-    let pool = |side| {
-        let connector = Connector::new(side, Dsn::parse(&c.dsn, &|_: &str| None).expect("a DSN"));
-        let params = PoolParams::new(Purpose::Own, 2, Duration::from_secs(10));
-        Pool::new(connector.expect("a connector"), params).expect("a pool")
-    };
-    let pools = Sides { source: pool(Side::Source), target: pool(Side::Target) };
-    let watch = CaptureWatch::new(pools, Arc::new(Says(Phase::Reversed)));
+    let watch = c.watch();
     assert_eq!(watch.look(Look::Routine).await.expect("looked"), []);
     let trigger =
         "SELECT tgname FROM pg_trigger WHERE tgrelid = 't'::regclass AND NOT tgisinternal";
@@ -334,4 +339,39 @@ async fn capture_that_does_not_stand_voids_proofs_as_long_as_it_does_not() {
     assert_eq!(watch.look(Look::Routine).await.expect("looked"), []);
     assert_eq!(c.database.rows(voided).await.len(), 1);
     assert_eq!(c.database.rows(told).await, ["1"]);
+}
+
+/// Without `CASCADE` the column stays: the trigger's function names it.
+#[tokio::test]
+async fn a_trigger_that_goes_along_with_a_column_of_the_key_is_missed() {
+    let c = Captured::new("CREATE TABLE t (id int, v int, PRIMARY KEY (id, v))").await;
+    let watch = c.watch();
+    assert_eq!(watch.look(Look::Routine).await.expect("looked"), []);
+    for change in ["ALTER TABLE t DROP COLUMN v", "ALTER TABLE t RENAME COLUMN v TO w"] {
+        let (code, _) = c.refused(change).await;
+        assert_eq!(code, "2BP01", "{change}");
+    }
+    let another_key = "ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD PRIMARY KEY (id)";
+    c.database.run(another_key).await;
+    let trigger =
+        "SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass AND NOT tgisinternal";
+    assert_eq!(c.database.rows(trigger).await, ["1"]);
+    let cascade = "ALTER TABLE t DROP COLUMN v CASCADE";
+    c.owner.batch_execute(cascade).await.expect("it is dropped");
+    assert_eq!(c.database.rows(trigger).await, ["0"]);
+    let noticed = watch.look(Look::Routine).await.expect("looked");
+    assert!(noticed.iter().any(|it| it.why.contains("is missing")), "{noticed:?}");
+    let voided = "SELECT count(*) FROM segue.verify_table WHERE voided_at IS NOT NULL";
+    assert_eq!(c.database.rows(voided).await, ["1"]);
+}
+
+/// There it has one by a column that nobody declared, whose values no row of the other side has.
+#[tokio::test]
+async fn a_table_without_a_key_has_none_by_its_hidden_column() {
+    let c = Captured::new("CREATE TABLE t (id int PRIMARY KEY)").await;
+    c.database.run("CREATE TABLE bare (a int NOT NULL)").await;
+    let (tables, refused) = capture::default_tables(&c.owner).await.expect("tables are found");
+    assert!(!tables.iter().any(|it| it.target.name == "bare"), "{tables:?}");
+    let refused: Vec<_> = refused.iter().map(|it| (&*it.table.name, it.reason)).collect();
+    assert_eq!(refused, [("bare", Reason::RefusedNoPrimaryKey)]);
 }

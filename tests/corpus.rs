@@ -32,6 +32,7 @@ const RETRIES_MAX: usize = 5;
 /// Categories of the catalogue that no case here can show: what another setting of the session
 /// causes is told by asking a running segue again (`tests/shadow_reads/verdicts.rs`).
 const WITHOUT_CASE: &[&str] = &["session_setting"];
+const OF_COCKROACHDB: &str = include_str!("corpus/cockroachdb_cases.sql");
 
 /// One case of the corpus.
 #[derive(Debug, Default)]
@@ -61,6 +62,8 @@ fn cases(text: &str) -> Vec<Case> {
                 let (name, value) = field.split_once('=').unwrap_or((field, "yes"));
                 case.fields.insert(name.to_owned(), value.to_owned());
             }
+        } else if let Some((name, text)) = told(line) {
+            case.fields.insert(name.to_owned(), text.to_owned());
         } else if let Some(sql) = line.strip_prefix("-- @shadow ") {
             case.shadow = Some(sql.to_owned());
         } else if !line.starts_with("--") {
@@ -69,6 +72,12 @@ fn cases(text: &str) -> Vec<Case> {
         }
     }
     found
+}
+
+/// What the guide says of a case.
+fn told(line: &str) -> Option<(&str, &str)> {
+    let (name, text) = line.strip_prefix("-- @")?.split_once(' ')?;
+    matches!(name, "sql" | "there" | "fix").then_some((name, text))
 }
 
 async fn observe(client: &Client, sql: &str) -> Observed {
@@ -209,8 +218,15 @@ async fn every_case_of_the_corpus_gets_its_verdict() {
     let mut table = String::new();
     let mut wrong = Vec::new();
     let mut shown = BTreeSet::new();
-    let all = [include_str!("corpus/cases.sql"), include_str!("corpus/more_cases.sql")];
+    let all =
+        [include_str!("corpus/cases.sql"), include_str!("corpus/more_cases.sql"), OF_COCKROACHDB];
     for case in all.iter().flat_map(|text| cases(text)) {
+        if case.field("verdict") == "refused" {
+            let refusal = statement::analyse(&case.sql).unwrap().refusal;
+            let reason = refusal.as_ref().map(|it| it.reason.as_str());
+            assert_eq!(reason, Some(case.field("category")), "{}", case.field("id"));
+            continue;
+        }
         let judged = sides.judge(&case).await;
         let same_order = case.fields.contains_key("icu") && !has_icu;
         let wanted = if same_order { "match" } else { case.field("verdict") };
@@ -254,4 +270,17 @@ async fn every_case_of_the_corpus_gets_its_verdict() {
         .filter(|category| !shown.contains(*category) && !WITHOUT_CASE.contains(category))
         .collect();
     assert!(missing.is_empty(), "no case shows {missing:?}");
+}
+
+/// What it says is what the cases say.
+#[test]
+fn the_guide_lists_what_statements_may_meet_on_cockroachdb() {
+    let guide = include_str!("../docs/guides/cockroachdb.md");
+    let rows: Vec<String> = cases(OF_COCKROACHDB)
+        .iter()
+        .map(|it| format!("| {} | {} | {} |", it.field("sql"), it.field("there"), it.field("fix")))
+        .collect();
+    assert!(!rows.is_empty() && rows.iter().all(|it| !it.contains("|  |")), "{rows:#?}");
+    let missing: Vec<_> = rows.iter().filter(|row| !guide.contains(&***row)).collect();
+    assert!(missing.is_empty(), "put into docs/guides/cockroachdb.md: {missing:#?}");
 }

@@ -61,6 +61,10 @@ fn category(first: &Comparison, rewrite: &Rewrite, rewritten: &Comparison) -> &'
     if rewrite.category != "json_as_text" {
         return rewrite.category;
     }
+    // The name's own value was the same.
+    if first.category == "object_name_text" {
+        return "object_name_text";
+    }
     let was_number = first.category == "numeric_exponent_text";
     if !used("json") && (was_number || used("numeric") || used("float")) {
         return "numeric_exponent_text";

@@ -269,7 +269,7 @@ fn category(found: &Found<'_>, couples: &[Couple], chosen: &Chosen) -> Option<&'
         "int_division" | "shift_width" | "bit_precedence" | "collation_case"
         | "format_function" => computed || selects,
         "aggregate_order" | "window_order" | "char_length" => computed,
-        "json_as_text" => computed && text_output,
+        "json_as_text" | "object_name_text" => computed && text_output,
         "collation_range" | "timestamp_equality" | "regex" => selects || computed,
         "citext" => citext && (selects || computed),
         "distinct_on" | "distinct_on_ties" => matches!(chosen, Chosen::Unknown),
@@ -281,6 +281,7 @@ fn category(found: &Found<'_>, couples: &[Couple], chosen: &Chosen) -> Option<&'
     };
     const BY_WEIGHT: &[&str] = &[
         "aggregate_order",
+        "object_name_text",
         "json_as_text",
         "shift_width",
         "bit_precedence",

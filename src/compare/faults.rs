@@ -81,6 +81,9 @@ fn circumstance(fault: &SqlFault) -> Option<Comparison> {
     ) {
         return Some(known(Verdict::Skipped, "statement_retry"));
     }
+    if fault.sqlstate == sqlstate::LOCK_NOT_AVAILABLE {
+        return Some(known(Verdict::Skipped, "lock_timeout"));
+    }
     let by_kind = !matches!(
         fault.kind,
         FaultKind::Database | FaultKind::InvalidArgument | FaultKind::Refused
@@ -100,6 +103,7 @@ fn category(analysis: &Analysis, fault: &SqlFault, answer: &Answer) -> &'static 
     // CockroachDB speaks English, and has no names of functions that stay.
     let says = |words: &str| fault.message.contains(words);
     let by = |routine| fault.routine == routine;
+    let has = |pattern| shape.patterns.contains(pattern);
     match fault.sqlstate.as_str() {
         sqlstate::UNDEFINED_TABLE | sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE
             if calls(&["nextval", "currval", "setval", "lastval"]) =>
@@ -107,7 +111,7 @@ fn category(analysis: &Analysis, fault: &SqlFault, answer: &Answer) -> &'static 
             "sequence_state"
         }
         sqlstate::UNDEFINED_TABLE | sqlstate::INVALID_SCHEMA_NAME => "missing_table",
-        sqlstate::UNDEFINED_COLUMN if shape.patterns.contains("system_column") => "system_column",
+        sqlstate::UNDEFINED_COLUMN if has("system_column") => "system_column",
         sqlstate::UNDEFINED_COLUMN => "missing_column",
         sqlstate::UNDEFINED_FUNCTION if by(Routine::NoOperator) || says("operator") => {
             "unsupported_operator"
@@ -124,8 +128,17 @@ fn category(analysis: &Analysis, fault: &SqlFault, answer: &Answer) -> &'static 
             "json_sort"
         }
         sqlstate::FEATURE_NOT_SUPPORTED if says("mutat") => "multiple_mutations",
+        sqlstate::FEATURE_NOT_SUPPORTED if has("with_without_returning") => {
+            "with_without_returning"
+        }
         sqlstate::FEATURE_NOT_SUPPORTED => "unsupported_feature",
+        sqlstate::SYNTAX_ERROR if has("overriding_value") => "overriding_value",
+        sqlstate::SYNTAX_ERROR if analysis.sql.to_ascii_lowercase().contains("pg_catalog.") => {
+            "qualified_name"
+        }
         sqlstate::SYNTAX_ERROR => "unsupported_syntax",
+        sqlstate::INDETERMINATE_DATATYPE => "untyped_parameter",
+        sqlstate::TRIGGERED_DATA_CHANGE_VIOLATION => "trigger_cascade",
         sqlstate::NUMERIC_VALUE_OUT_OF_RANGE if has_float(answer) => "float_overflow",
         sqlstate::NUMERIC_VALUE_OUT_OF_RANGE => "int_overflow",
         sqlstate::INVALID_REGULAR_EXPRESSION => "regex",

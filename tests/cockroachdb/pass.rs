@@ -48,7 +48,7 @@ INSERT INTO kinds SELECT gen_random_uuid(), 'T ' || i, 'v', 'c', i / 7.0, '\\xfe
     true, 0.1, 'fair', '10.0.0.1', 7 FROM generate_series(1, 40) AS i;
 INSERT INTO by_text SELECT 'k' || i, '2026-01-02', 'x' FROM generate_series(1, 40) AS i;
 INSERT INTO by_mood VALUES ('low', 'a'), ('high', 'b');
-INSERT INTO by_bytes VALUES ('\\x00', 1), ('\\xff', 2);
+INSERT INTO by_bytes VALUES ('\\x00', 1.500), ('\\xff', 20000);
 INSERT INTO owner SELECT i, 'owner ' || i FROM generate_series(1, 9) AS i;
 INSERT INTO owned SELECT i, i FROM generate_series(1, 9) AS i;
 ";
@@ -124,9 +124,11 @@ async fn migrate(mut fleet: Fleet) {
     println!("{}", fleet.members[0].succeed(&BACKFILL));
     clients.stop().await;
     println!("{}", fleet.members[0].succeed(&["verify"]));
+    digits(&fleet).await;
     writes(&fleet).await;
     println!("{}", said(&fleet.members[0].run(&["outbox", "--stuck"])));
     fleet.drained().await;
+    digits(&fleet).await;
     looks(&fleet);
 
     // A row too many, one too few, one that is another.
@@ -164,6 +166,14 @@ async fn writes(fleet: &Fleet) {
     for sql in WRITES.into_iter().chain([AGAIN]) {
         made(primary, sql).await;
     }
+}
+
+/// Numbers that are equal may be written otherwise, which no comparison by value shows.
+async fn digits(fleet: &Fleet) {
+    let sql = "SELECT n FROM by_bytes ORDER BY k";
+    let here = fleet.pair.source.rows(sql).await;
+    assert!(here[0].ends_with("1.500"), "{here:?}");
+    assert_eq!(fleet.pair.target.rows(sql).await, here);
 }
 
 /// As an application of CockroachDB does it: what has met another transaction is made again.

@@ -14,6 +14,7 @@ use segue::domain::fault::{Outcome, SqlFault};
 use segue::domain::key::WriteId;
 use segue::domain::reason::Reason;
 use segue::domain::side::{Side, Sides};
+use segue::domain::value::{Array, Value};
 use segue::dsn::Dsn;
 use segue::ports::control::{ControlChange, ControlStore as _};
 use segue::ports::{Database as _, Transactions as _, WriteRequest};
@@ -85,8 +86,12 @@ impl Member {
     }
 
     async fn write_by(&self, sql: &str) -> Result<(), SqlFault> {
+        self.write_of(sql, &[]).await
+    }
+
+    async fn write_of(&self, sql: &str, params: &[Value]) -> Result<(), SqlFault> {
         let request = WriteRequest {
-            statements: statements(sql),
+            statements: vec![BoundStatement { params: params.into(), ..statements(sql).remove(0) }],
             writes: true,
             write_id: WriteId(rand::random()),
             idempotency: None,
@@ -163,6 +168,36 @@ async fn a_truncate_is_refused() {
     assert_eq!(member.items().await, ["1"]);
     member.write_by("DELETE FROM item").await.unwrap();
     assert_eq!(member.items().await, [""; 0]);
+}
+
+/// In binary form numbers lose the zeros at their end, and lower bounds are forgotten.
+#[tokio::test]
+async fn what_a_caller_writes_is_there_as_it_was_or_is_refused() {
+    let member = Member::new().await;
+    let made = "CREATE TABLE thing (id int PRIMARY KEY, n numeric, a numeric[], i int4[])";
+    member.database.run(made).await;
+    let number = |text: &str| Value::Numeric(text.to_owned());
+    let array = |of: &str, dimensions: &[(u32, i32)], elements: &[Value]| {
+        let (element_type, elements) = (of.to_owned(), elements.to_vec());
+        Value::Array(Array { element_type, dimensions: dimensions.to_vec(), elements })
+    };
+    let insert = "INSERT INTO thing VALUES ($1, $2, $3, $4)";
+    let several = array("numeric", &[(2, 1)], &[number("1.000"), number("10000.0")]);
+    let ints = [1, 2, 3, 4].map(Value::Int64);
+    let plain = array("int4", &[(4, 1)], &ints);
+    member
+        .write_of(insert, &[Value::Int64(1), number("2.500"), several.clone(), plain])
+        .await
+        .unwrap();
+    for dimensions in [&[(2, 1), (2, 1)][..], &[(4, 7)]] {
+        let params =
+            [Value::Int64(2), number("0"), several.clone(), array("int4", dimensions, &ints)];
+        let fault = member.write_of(insert, &params).await.unwrap_err();
+        assert_eq!(fault.outcome, Outcome::NotApplied);
+        assert!(fault.message.contains("arrays of one dimension only"), "{fault:?}");
+    }
+    let there = member.database.rows("SELECT n, a, i FROM thing").await;
+    assert_eq!(there, ["2.500|{1.000,10000.0}|{1,2,3,4}"]);
 }
 
 /// Why the look at the whole outbox is part of the fence.

@@ -307,7 +307,7 @@ fn add_index(table: &mut Table, row: &Row, is_enum: impl Fn(&str) -> bool) -> Re
         });
         return Ok(());
     }
-    let key_columns = columns
+    let key_columns: Vec<_> = columns
         .iter()
         .flatten()
         .filter_map(|name| table.column(name))
@@ -323,6 +323,10 @@ fn add_index(table: &mut Table, row: &Row, is_enum: impl Fn(&str) -> bool) -> Re
             ),
         })
         .collect();
+    // One that nobody declared is over a hidden column, whose values no other side has.
+    if key_columns.is_empty() {
+        return Ok(());
+    }
     table.primary_key = Some(PrimaryKey {
         name: row.try_get(2)?,
         columns: key_columns,

@@ -32,11 +32,18 @@ pub(crate) fn patterns(root: &Value) -> BTreeSet<&'static str> {
         "LockingClause" => {
             found.insert("row_locks");
         }
+        "CommonTableExpr" if returns_nothing(body) => {
+            found.insert("with_without_returning");
+        }
+        "InsertStmt" if tree::number(body, "override") > OVERRIDING_NOT_SET => {
+            found.insert("overriding_value");
+        }
         _ => {}
     });
     found
 }
 
+const OVERRIDING_NOT_SET: i64 = pg_query::protobuf::OverridingKind::OverridingNotSet as i64;
 const SORT_NULLS_DEFAULT: i64 = pg_query::protobuf::SortByNulls::SortbyNullsDefault as i64;
 
 fn operator(body: &Value, found: &mut BTreeSet<&'static str>) {
@@ -190,6 +197,9 @@ fn function(body: &Value, found: &mut BTreeSet<&'static str>) {
         "md5" | "sha256" | "digest" | "hashtext" => {
             found.insert("json_as_text");
         }
+        "format_type" => {
+            found.insert("object_name_text");
+        }
         "to_char" | "date_part" | "extract" => {
             found.insert("format_function");
         }
@@ -207,6 +217,9 @@ fn cast(body: &Value, found: &mut BTreeSet<&'static str>) {
     if matches!(type_name(body), "text" | "varchar" | "bpchar") {
         found.insert("json_as_text");
         found.insert("numeric_exponent_text");
+    }
+    if matches!(type_name(body), "regclass" | "regtype" | "regproc" | "regprocedure") {
+        found.insert("object_name_text");
     }
 }
 
@@ -229,6 +242,16 @@ fn select(body: &Value, is_inner: bool, found: &mut BTreeSet<&'static str>) {
     if distinct_on {
         found.insert(if has_order { "distinct_on_ties" } else { "distinct_on" });
     }
+}
+
+/// A part of `WITH` that writes, and has no rows.
+fn returns_nothing(part: &Value) -> bool {
+    let query = part.get("ctequery").and_then(tree::node);
+    query.is_some_and(|(kind, body)| {
+        matches!(kind, "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt")
+            && !body.get("returning_clause").is_some_and(Value::is_object)
+            && tree::list(body, "returning_list").is_empty()
+    })
 }
 
 fn is_nested_array(body: &Value) -> bool {
