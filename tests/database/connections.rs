@@ -16,7 +16,7 @@ use crate::support::{Bouncer, Database, Major, Options, PoolMode, Server, free_p
 
 async fn shown(connector: &Connector, purpose: Purpose, name: &str) -> String {
     let session = connector.connect(purpose).await.unwrap();
-    session.query_one(&format!("SHOW {name}"), &[]).await.unwrap().get(0)
+    session.query_one(&format!("SHOW {name}"), &[]).await.unwrap().try_get(0).unwrap()
 }
 
 #[tokio::test]
@@ -93,7 +93,12 @@ async fn an_own_session_left_in_a_transaction_is_not_handed_over() {
     let pool = Pool::new(connector(database.dsn()), params).unwrap();
     let pid = async || {
         let session = pool.get().await.unwrap();
-        session.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0)
+        session
+            .query_one("SELECT pg_backend_pid()", &[])
+            .await
+            .unwrap()
+            .try_get::<_, i32>(0)
+            .unwrap()
     };
     let first = pid().await;
     assert_eq!(pid().await, first);
@@ -171,7 +176,8 @@ async fn tls_is_verified_as_asked_and_never_weakened() {
 
     let set = |name: &str, value: &str| format!("ALTER SYSTEM SET {name} = '{value}'");
     let admin = connector(&plain).connect(Purpose::Write).await.unwrap();
-    let data: String = admin.query_one("SHOW data_directory", &[]).await.unwrap().get(0);
+    let data: String =
+        admin.query_one("SHOW data_directory", &[]).await.unwrap().try_get(0).unwrap();
     for name in ["server.crt", "server.key", "ca.crt"] {
         let copied = std::path::Path::new(&data).join(name);
         std::fs::copy(files.path().join(name), &copied).unwrap();
@@ -204,7 +210,10 @@ async fn tls_is_verified_as_asked_and_never_weakened() {
         &client,
     ] {
         let session = connect(more).await.unwrap_or_else(|fault| panic!("{more}: {fault}"));
-        assert!(session.query_one(encrypted, &[]).await.unwrap().get::<_, bool>(0), "{more}");
+        assert!(
+            session.query_one(encrypted, &[]).await.unwrap().try_get::<_, bool>(0).unwrap(),
+            "{more}"
+        );
         // A cancel request goes the same way.
         session.canceller().cancel().await.unwrap();
     }

@@ -185,8 +185,8 @@ async fn what_stands_behind_a_begin_that_failed_cannot_write() {
         let both = ["DELETE FROM item", "INSERT INTO item VALUES (2)"];
         rig.segue.write(write(&both)).await.unwrap();
         let session = rig.writes.get().await.unwrap();
-        let error = session.batch_execute("INSERT INTO item VALUES (3)").await.unwrap_err();
-        assert_eq!(error.code().unwrap().code(), "25006");
+        let fault = session.batch_execute("INSERT INTO item VALUES (3)").await.unwrap_err();
+        assert_eq!(fault.sqlstate, "25006");
         session.set_touched(false);
         drop(session);
         rig.segue.write(write(&["DELETE FROM item WHERE id = 2"])).await.unwrap();
@@ -224,7 +224,8 @@ fn announcement_as(column: &str) -> String {
 /// that.
 async fn unable_to_announce(rig: &Rig) {
     let session = rig.writes.get().await.unwrap();
-    let name: String = session.query_one(&announcement_as("name"), &[]).await.unwrap().get(0);
+    let name: String =
+        session.query_one(&announcement_as("name"), &[]).await.unwrap().try_get(0).unwrap();
     let broken =
         format!("DEALLOCATE {name}; PREPARE {name} (text) AS SELECT 1 / (length($1) - 36)");
     session.batch_execute(&broken).await.unwrap();
@@ -248,7 +249,7 @@ async fn a_write_stands_or_falls_with_its_announcement() {
     let names = "SELECT current_setting('segue.write_id', true)";
     let name = async || {
         let session = rig.writes.get().await.unwrap();
-        session.query_one(names, &[]).await.unwrap().get::<_, String>(0)
+        session.query_one(names, &[]).await.unwrap().try_get::<_, String>(0).unwrap()
     };
     // The first one takes the guard off.
     for id in [1, 2] {
@@ -313,7 +314,7 @@ async fn a_session_that_has_announced_nothing_yet_writes_nothing_unannounced() {
     rig.segue.write(write(&["INSERT INTO item VALUES (1)"])).await.unwrap();
     let used = rig.writes.get().await.unwrap();
     let announcement: String =
-        used.query_one(&announcement_as("statement"), &[]).await.unwrap().get(0);
+        used.query_one(&announcement_as("statement"), &[]).await.unwrap().try_get(0).unwrap();
     used.discard();
     let fresh = rig.writes.get().await.unwrap();
     fresh.prepared(&announcement).await.unwrap();
