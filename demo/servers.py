@@ -17,6 +17,8 @@ HOMES = {
     15: Path("/usr/lib/postgresql/15"),
     18: REPOSITORY / ".build" / "postgresql-18",
 }
+# The login that the sidecar's configuration names, for tables that are there.
+ROLE = (REPOSITORY / "demo" / "role.sql").read_text()
 START_LIMIT_S = 60
 POLL_S = 0.05
 
