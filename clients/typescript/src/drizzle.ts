@@ -5,7 +5,7 @@
  */
 
 import type { Queryable } from "./client.js";
-import type { CallOptions } from "./session.js";
+import type { CallOptions } from "./results.js";
 import { jsonTextParsers } from "./values.js";
 
 /** What `drizzle-orm/pg-proxy` calls. */

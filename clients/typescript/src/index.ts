@@ -21,7 +21,7 @@ export type { Column, RowMode } from "./decode.js";
 export * from "./errors.js";
 export { JsonNumber, parseJson, stringifyJson } from "./json.js";
 export type { Options, TlsOptions } from "./options.js";
-export type { BatchResult, CallOptions, Result } from "./session.js";
+export type { BatchResult, CallOptions, Result } from "./results.js";
 export { Named, named, Sql, type Statement, sql } from "./statements.js";
 export { Tokens } from "./tokens.js";
 export type { Isolation, TransactionOptions } from "./transaction.js";

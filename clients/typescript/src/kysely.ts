@@ -23,7 +23,7 @@ import {
 } from "kysely";
 import { type Client, type RetryOptions, type Row, retried, type Transaction } from "./client.js";
 import { InterfaceError } from "./errors.js";
-import type { CallOptions, Result } from "./session.js";
+import type { CallOptions, Result } from "./results.js";
 import type { Isolation } from "./transaction.js";
 import type { Parsers } from "./values.js";
 

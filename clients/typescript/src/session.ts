@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { backoff, mayRepeat, Patience, type Repeat } from "./call.js";
 import { type Answer, type Call, Connection } from "./connection.js";
-import { type Column, decodable, RowDecoder, type RowMode } from "./decode.js";
+import { type Column, decodable, RowDecoder } from "./decode.js";
 import { encodeAll, mayMisfit } from "./encode.js";
-import { InterfaceError, InternalError, SegueError, type Side } from "./errors.js";
+import { InterfaceError, InternalError, SegueError } from "./errors.js";
 import type { Settings } from "./options.js";
 import type { Parts } from "./parts.js";
 import type {
@@ -17,7 +17,9 @@ import type {
   StatementResult,
   TransactionSelector,
 } from "./protocol/segue/v1/sql.js";
-import { Encoding, type Rows } from "./protocol/segue/v1/value.js";
+import { Encoding } from "./protocol/segue/v1/value.js";
+import { Reader } from "./reader.js";
+import type { BatchResult, CallOptions, Result } from "./results.js";
 import { Memory, mayRead, type Parsed, requestOf } from "./statements.js";
 import { sideOf } from "./status.js";
 import { Tokens } from "./tokens.js";
@@ -39,50 +41,6 @@ const WITHOUT_KEY: ReadonlySet<string> = new Set([
   "idempotency.no_schema",
   "idempotency.answer_bytes",
 ]);
-
-/** Options of one call. */
-export interface CallOptions {
-  /** Milliseconds that the call may take, repeats included; null leaves it to the sidecar. */
-  timeoutMs?: number | null | undefined;
-  /** Cancels the call, and its statement in the database. */
-  signal?: AbortSignal | undefined;
-  /** Reads with the same key see the same database while reads are being shifted: the id of a user, for example. */
-  routingKey?: string | undefined;
-  /** Makes a single write or a batch have effect once, whichever process makes it. False for none at all. */
-  idempotencyKey?: string | false | undefined;
-  /** In a transaction: this call is the last one, and commits. */
-  commit?: boolean | undefined;
-  /** How rows are given: as objects by the columns' names, which is the default, or as arrays. */
-  rowMode?: RowMode | undefined;
-  /** Parsers for this call, in place of the client's. */
-  parsers?: Parsers | undefined;
-  /** Tokens that the call brings and replaces in place of the client's: those of one user's session, for example. */
-  tokens?: Tokens | undefined;
-  /** The W3C trace context, where OpenTelemetry gives none. */
-  traceparent?: string | undefined;
-}
-
-/** What a statement gave. */
-export interface Result<T> {
-  readonly rows: T[];
-  readonly columns: Column[];
-  /** Rows inserted, updated or deleted; of a read, the number of its rows. */
-  readonly affectedRows: number;
-  /** The database that answered a read. */
-  readonly side: Side | undefined;
-  /** The id of the write, as traces and the outbox have it; empty where nothing was committed. */
-  readonly writeId: string;
-  /** An earlier call with the same idempotency key made the write: this is its answer. */
-  readonly alreadyApplied: boolean;
-}
-
-/** What a batch gave. */
-export interface BatchResult {
-  /** One for each statement, in order. */
-  readonly results: Result<Record<string, unknown>>[];
-  readonly writeId: string;
-  readonly alreadyApplied: boolean;
-}
 
 /** What a caller asks of one call. */
 interface Asked {
@@ -693,61 +651,6 @@ interface Opened {
   brought: string[];
   place: Place | undefined;
   readable: boolean;
-}
-
-/** Reads the messages of one answer to Query. */
-class Reader {
-  readonly #parsers: Parsers;
-  readonly #mode: RowMode;
-  readonly #effect: boolean;
-  #decoder: RowDecoder | undefined;
-  #footer: Footer | undefined;
-  #count = 0;
-  columns: Column[] = [];
-  transactionId = "";
-  bytes = 0;
-
-  constructor(parsers: Parsers, mode: RowMode, effect: boolean) {
-    this.#parsers = parsers;
-    this.#mode = mode;
-    this.#effect = effect;
-  }
-
-  /** Counts the rows of the next message and, where they are wanted, appends them. */
-  read(part: QueryResponse, into: unknown[], wanted: boolean): void {
-    this.#note(part);
-    this.#count += countOf(part.rows);
-    if (!wanted) return;
-    if (part.header !== undefined) this.#decoder = new RowDecoder(this.columns, this.#parsers, this.#mode);
-    this.#decoder?.read(part.rows, into);
-  }
-
-  #note(part: QueryResponse): void {
-    if (part.header !== undefined) {
-      this.columns = part.header.columns;
-      this.transactionId = part.header.transactionId;
-    }
-    if (part.footer !== undefined) this.#footer = part.footer;
-    if (part.rows?.encoding?.$case === "packed") this.bytes += part.rows.encoding.value.cells.length;
-  }
-
-  /** The footer; an error where the answer is not whole. */
-  end(): Footer {
-    const footer = this.#footer;
-    if (footer !== undefined && Number(footer.rowCount) === this.#count) return footer;
-    throw new InternalError("the answer ended early without saying so", {
-      status: "UNAVAILABLE",
-      retryable: !this.#effect,
-      retryDelayMs: this.#effect ? undefined : 0,
-      outcome: this.#effect ? "unknown" : "not_applied",
-    });
-  }
-}
-
-function countOf(rows: Rows | undefined): number {
-  const encoding = rows?.encoding;
-  if (encoding === undefined) return 0;
-  return encoding.$case === "packed" ? encoding.value.rowCount : encoding.value.rows.length;
 }
 
 function tracedOf(method: string, one: Parsed): Traced {

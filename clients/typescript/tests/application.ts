@@ -35,6 +35,9 @@ export function applicationTests(servers: () => Servers): void {
     });
     const problems: unknown[] = [];
     boss.on("error", (error) => problems.push(error));
+    // Its texts of several statements.
+    let maintained = 0;
+    boss.on("maintenance", () => maintained++);
     const runs = new Map<string, number>();
     let sent = 0;
     try {
@@ -71,6 +74,7 @@ export function applicationTests(servers: () => Servers): void {
       });
       // Jobs that do not fail are run once.
       assert.equal([...runs.values()].filter((count) => count > 1).length, sent / (JOBS_PER_PHASE + 2));
+      await eventually("its tables are maintained", () => maintained > 0);
       assert.deepEqual(problems, []);
     } finally {
       await boss.stop({ graceful: true, wait: true, timeout: 10_000 });
