@@ -351,7 +351,7 @@ async fn a_trigger_that_goes_along_with_a_column_of_the_key_is_missed() {
         let (code, _) = c.refused(change).await;
         assert_eq!(code, "2BP01", "{change}");
     }
-    let another_key = "ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD PRIMARY KEY (id)";
+    let another_key = "ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id)";
     c.database.run(another_key).await;
     let trigger =
         "SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass AND NOT tgisinternal";
