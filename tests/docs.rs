@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use segue::domain::reason::Reason;
 
 /// What is not of the repository: built, fetched, or Git's own.
-const NOT_OURS: [&str; 3] = [".git", "target", ".build"];
+const NOT_OURS: [&str; 6] = [".git", "target", ".build", "node_modules", "dist", "build"];
 /// How code, rules and scripts name a page: from the repository's root.
 const FROM_ROOT: &str = "docs/";
 const PAGE: &str = ".md";

@@ -176,7 +176,7 @@ export function toNumber(text: string): number {
 /**
  * Parsers that give what node-postgres gives by default: Date for timestamps and dates, cut to milliseconds, in
  * the process's own zone where they have none; strings for int8 and JSON by JSON.parse. They lose what
- * node-postgres loses.
+ * node-postgres loses. Intervals stay texts.
  */
 export const nodePostgresParsers: Parsers = {
   int8: (text) => text,
