@@ -20,8 +20,8 @@ use crate::ports::target_reads::TargetReads;
 use crate::postgres::control::ControlTable;
 use crate::postgres::control::members::FleetTable;
 use crate::postgres::control::mismatches::MismatchTable;
+use crate::postgres::control::older_writers::FenceTable;
 use crate::postgres::evidence::CopyEvidence;
-use crate::postgres::fence::writers::FenceTable;
 use crate::postgres::foreign_writes::ForeignNotes;
 use crate::telemetry::metrics::Metrics;
 

@@ -5,11 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::app::AppError;
 use crate::app::backfill::{Options, Waits};
 use crate::app::databases::Databases;
-use crate::app::identity;
-use crate::app::setup;
+use crate::app::{AppError, identity, setup};
 use crate::config::Config;
 use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -21,17 +19,15 @@ use crate::domain::table::{TableMapping, TableName};
 use crate::jobs::backfill::checkpoint;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::{FleetStore, OlderWriters};
-use crate::postgres::backfill::admit;
+use crate::postgres::backfill::admit::{self, Captured};
 use crate::postgres::backfill::claims::Owner;
 use crate::postgres::backfill::plan::{self, Plan};
-use crate::postgres::backfill::snapshot::Captured;
-use crate::postgres::capture;
 use crate::postgres::control::ControlTable;
 use crate::postgres::control::members::FleetTable;
-use crate::postgres::fence::writers::FenceTable;
-use crate::postgres::identity as identity_table;
+use crate::postgres::control::older_writers::FenceTable;
 use crate::postgres::pool::Pool;
 use crate::postgres::schema::{self, Permission};
+use crate::postgres::{capture, identity as identity_table};
 
 fn refused(reason: Reason, message: impl Into<String>, way_out: &str) -> AppError {
     SqlFault::new(FaultKind::Refused, reason, message).with_hint(way_out).into()

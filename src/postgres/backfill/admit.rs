@@ -10,10 +10,16 @@ use crate::domain::control::Phase;
 use crate::domain::fault::SqlFault;
 use crate::domain::sqlstate;
 use crate::postgres::backfill::plan::Plan;
-use crate::postgres::backfill::snapshot::Captured;
 use crate::postgres::fence::{check_follows, say_copying, share_copies};
 use crate::postgres::mapping::table::Role;
 use crate::postgres::pool::Pool;
+
+/// What must hold all through the copy, or what was copied before is worth nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Captured {
+    /// How often capture was switched off before the copy was begun.
+    pub gaps: i64,
+}
 
 /// Whether the history may be copied in a phase: writes are captured on the source.
 pub fn copies(phase: Phase) -> bool {

@@ -7,8 +7,9 @@ use tokio_postgres::types::ToSql;
 
 use crate::domain::backfill::Chunk;
 use crate::domain::key_range::KeyRange;
+use crate::postgres::backfill::begin_reading;
 use crate::postgres::backfill::held::keys_of;
-use crate::postgres::backfill::{begin_reading, write::CopyTable};
+use crate::postgres::backfill::table::CopyTable;
 use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::backoff::Backoff;

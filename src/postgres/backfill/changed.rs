@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::domain::backfill::Chunk;
+use crate::postgres::backfill::admit::Captured;
 use crate::postgres::backfill::begin_looking;
-use crate::postgres::backfill::snapshot::{Captured, Seen, check_captured};
+use crate::postgres::backfill::snapshot::{Seen, check_captured};
 use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::outbox::RowKey;

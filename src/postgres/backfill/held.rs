@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::domain::fault::SqlFault;
 use crate::domain::table::quote_identifier;
-use crate::postgres::backfill::write::CopyTable;
+use crate::postgres::backfill::table::CopyTable;
 use crate::postgres::mapping::table::{ForeignKey, UniqueIndex};
 use crate::postgres::outbox::RowKey;
 use crate::postgres::session::asked::Row;

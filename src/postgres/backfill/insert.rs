@@ -14,7 +14,7 @@ use tokio_postgres::CopyOutStream;
 
 use crate::ports::backfill::Meter;
 use crate::postgres::backfill::batch::{Batch, insert, is_by_array};
-use crate::postgres::backfill::write::{CopyTable, Written};
+use crate::postgres::backfill::table::{CopyTable, Written};
 use crate::postgres::memory::RowMemory;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::Lease;

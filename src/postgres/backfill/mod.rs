@@ -20,6 +20,7 @@ pub mod plan;
 pub mod progress;
 pub mod snapshot;
 pub mod split;
+mod table;
 pub mod watch;
 mod write;
 

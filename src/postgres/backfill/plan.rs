@@ -8,7 +8,7 @@ use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::backfill::columns::Columns;
-use crate::postgres::backfill::write::CopyTable;
+use crate::postgres::backfill::table::CopyTable;
 use crate::postgres::catalog as tables_catalog;
 use crate::postgres::mapping::load::{self, IgnoredColumns, Registered};
 use crate::postgres::pool::{Lease, Pool};

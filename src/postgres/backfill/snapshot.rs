@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use tokio_postgres::types::Oid;
 
 use crate::domain::fault::SqlFault;
+use crate::postgres::backfill::admit::Captured;
 use crate::postgres::backfill::begin_reading;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::halt::{Halt, of_fault};
@@ -46,13 +47,6 @@ pub(super) struct Snapshot {
     pub(super) transaction: Transaction,
     /// `None` where nothing is captured, and nobody writes.
     pub(super) seen: Option<Seen>,
-}
-
-/// What must hold all through the copy, or what was copied before is worth nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Captured {
-    /// How often capture was switched off before the copy was begun.
-    pub gaps: i64,
 }
 
 /// Why a snapshot is of no use.

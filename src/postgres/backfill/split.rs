@@ -13,7 +13,7 @@ use crate::domain::reason::Reason;
 use crate::ports::backfill::KeySplitter;
 use crate::postgres::backfill::begin_reading;
 use crate::postgres::backfill::plan::Tables;
-use crate::postgres::backfill::write::CopyTable;
+use crate::postgres::backfill::table::CopyTable;
 use crate::postgres::chunk::{KeySql, Order};
 use crate::postgres::mapping::table::Role;
 use crate::postgres::pool::{Lease, Pool};

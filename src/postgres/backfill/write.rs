@@ -9,19 +9,18 @@ use crate::domain::backfill::{Chunk, Load, Way};
 use crate::domain::fault::SqlFault;
 use crate::domain::reason::Reason;
 use crate::ports::backfill::Meter;
-use crate::postgres::backfill::begin_writing;
-use crate::postgres::backfill::columns::{Columns, Format};
-use crate::postgres::backfill::held;
+use crate::postgres::backfill::columns::Format;
 use crate::postgres::backfill::insert::{self, NotLoaded, Reading, Refusals};
-use crate::postgres::chunk::{KeySql, Order};
+use crate::postgres::backfill::table::{CopyTable, Written};
+use crate::postgres::backfill::{begin_writing, held};
 use crate::postgres::fence::check_follows;
-use crate::postgres::mapping::table::{Role, TableShape};
+use crate::postgres::mapping::table::Role;
 use crate::postgres::memory::RowMemory;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::reconcile::halt::{Halt, of_fault, on};
-use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::{ForeignKeys, Transaction};
+use crate::postgres::reconcile::wanted::Wanted;
 use crate::postgres::reconcile::weight::{self, Care};
 
 /// Rows are gathered to so much before they go on: PostgreSQL sends each by itself.
@@ -36,26 +35,6 @@ const LOCK_CLAIM: &str = "\
     SELECT 1 FROM segue.backfill WHERE table_id = $1 AND chunk = $2 AND generation = $3 \
         AND state = 'claimed' FOR UPDATE";
 
-/// A table as the copy reads and writes it.
-#[derive(Debug)]
-pub(super) struct CopyTable {
-    pub(super) shape: TableShape,
-    pub(super) columns: Columns,
-    /// How rows are written.
-    pub(super) load: Load,
-}
-
-/// What was written, before it is committed.
-#[derive(Debug, Default)]
-pub(super) struct Written {
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
-    /// Bytes of the largest row.
-    pub(super) largest: usize,
-    /// Rows that others hold back, to be reconciled after the commit.
-    pub(super) held: BTreeSet<RowKey>,
-}
-
 /// Why nothing was written.
 #[derive(Debug)]
 pub(super) enum NotWritten {
@@ -68,59 +47,6 @@ pub(super) enum NotWritten {
 impl From<Halt> for NotWritten {
     fn from(halt: Halt) -> Self {
         Self::Halt(Box::new(halt))
-    }
-}
-
-impl CopyTable {
-    fn key(&self) -> KeySql<'_> {
-        KeySql::new(&self.shape, Role::Primary, Order::Own)
-    }
-
-    /// Reads the chunk's rows on the source, but for those that a guard holds back. Where they are
-    /// written by `INSERT`, the key's texts come last.
-    fn copy_out(&self, chunk: &Chunk) -> String {
-        let mut select = self.columns.select.join(", ");
-        if self.load == Load::Insert {
-            select = format!("{select}, {}", self.shape.key_texts());
-        }
-        format!(
-            "COPY (SELECT {select} FROM {} AS t WHERE {}{} ORDER BY {}) TO STDOUT {}",
-            self.shape.primary.quoted(),
-            self.key().rows_within(&chunk.range),
-            self.columns.guarded(),
-            self.key().order_by(),
-            self.columns.format.as_sql(),
-        )
-    }
-
-    fn copy_in(&self, table: &str) -> String {
-        let (names, format) = (self.columns.names.join(", "), self.columns.format.as_sql());
-        format!("COPY {table} ({names}) FROM STDIN {format}")
-    }
-
-    /// Keys of the rows that a guard holds back.
-    fn guarded_keys(&self, chunk: &Chunk) -> Option<String> {
-        (!self.columns.guards.is_empty()).then(|| {
-            format!(
-                "SELECT {} FROM {} AS t WHERE {} AND NOT ({})",
-                self.shape.key_texts(),
-                self.shape.primary.quoted(),
-                self.key().rows_within(&chunk.range),
-                self.columns.guards.join(" AND ")
-            )
-        })
-    }
-
-    /// Whether the target's part of the range looks empty. By the order that the target's own
-    /// index has: where it differs from the source's, the answer may be wrong either way, which
-    /// costs time and nothing else.
-    fn any_row(&self, chunk: &Chunk) -> String {
-        let own = KeySql::new(&self.shape, Role::Shadow, Order::Own);
-        format!(
-            "SELECT EXISTS (SELECT 1 FROM {} AS t WHERE {})",
-            self.shape.shadow.quoted(),
-            own.rows_within(&chunk.range)
-        )
     }
 }
 

@@ -6,7 +6,8 @@
 
 use tokio_postgres::{Client, Error};
 
-use super::form::{Event, Form};
+use super::event::Event;
+use super::form::Form;
 use crate::domain::side::Side;
 use crate::domain::table::{TableName, quote_identifier};
 use crate::postgres::schema::{self, SetupError};

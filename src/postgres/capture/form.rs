@@ -4,66 +4,22 @@
 //! statement, however many rows it touched. `docs/explanation/capture.md` has the forms that were
 //! measured against it.
 
+use super::{key, note};
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
 use crate::domain::table::{TableName, quote_identifier, quote_literal};
+use crate::postgres::capture::event::Event;
 use crate::postgres::catalog::KeyColumn;
 use crate::postgres::fence::{CLASS, TRANSACTIONS, when_copying};
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 
-use super::{key, note};
-
 /// What every function of capture is named by.
 pub(super) const FUNCTION_PREFIX: &str = "capture_";
-/// What every trigger of capture is named by.
-pub(super) const TRIGGER_PREFIX: &str = "segue_capture_";
 /// A body that captures nothing.
 pub(super) const NO_OP_BODY: &str = "BEGIN RETURN NULL; END";
 
 /// The fixed path on which functions and operators are looked up: an application's are not.
 const SEARCH_PATH: &str = "search_path=pg_catalog, pg_temp";
-
-/// What a trigger waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
-    Insert,
-    /// New keys; old ones too where rows can move between partitions.
-    Update,
-    Delete,
-    Truncate,
-    /// Old keys of rows whose key was updated.
-    Key,
-}
-
-// === impl Event ===
-
-impl Event {
-    pub(super) fn suffix(self) -> &'static str {
-        match self {
-            Self::Insert => "insert",
-            Self::Update => "update",
-            Self::Delete => "delete",
-            Self::Truncate => "truncate",
-            Self::Key => "key",
-        }
-    }
-
-    /// The trigger's name.
-    pub(super) fn trigger(self) -> String {
-        format!("{TRIGGER_PREFIX}{}", self.suffix())
-    }
-
-    /// `pg_trigger.tgtype`: bit 0 row, 2 insert, 3 delete, 4 update, 5 truncate; all after.
-    pub(super) fn catalogue_type(self) -> i16 {
-        match self {
-            Self::Insert => 4,
-            Self::Delete => 8,
-            Self::Update => 16,
-            Self::Truncate => 32,
-            Self::Key => 17,
-        }
-    }
-}
 
 /// What one table's functions are made from.
 #[derive(Debug, Clone)]

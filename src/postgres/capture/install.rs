@@ -1,11 +1,10 @@
 //! Putting capture on.
 
-use std::time::{Duration, Instant};
-
 use tokio_postgres::{Client, Transaction};
 
 use super::always::Rights;
-use super::form::{Event, Form};
+use super::event::Event;
+use super::form::Form;
 use super::retire::without_retired;
 use super::verify::{form_of, key_names, missing, row_form_of, writers_lacking};
 use super::{Captured, Params, Refusal, Report, on_side, registry, tables};
@@ -14,14 +13,11 @@ use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::sqlstate;
 use crate::domain::table::{TableMapping, TableName, quote_identifier, quote_literal};
+use crate::postgres::capture::setup_lock::{lock_setup, under_lock};
 use crate::postgres::catalog::{self, Table};
 use crate::postgres::outbox::SLOT_NOW;
-use crate::postgres::schema::{self, SETUP_LOCK, SetupError};
+use crate::postgres::schema::{self, SetupError};
 use crate::postgres::session::fault::sqlstate_of;
-
-/// The pause between two attempts at a lock: long enough for the writers that had queued
-/// behind the last one to pass.
-const PAUSE: Duration = Duration::from_millis(250);
 
 /// Puts capture on all these tables that can have it; safe to repeat, and without any lock
 /// where nothing is missing.
@@ -288,51 +284,6 @@ fn whole_table(side: Side, table_id: i32) -> String {
         "INSERT INTO segue.outbox (slot, table_id, key) SELECT {SLOT_NOW}, {table_id}, NULL \
          FROM segue.control WHERE id = 1 AND phase IN ({phases});\n"
     )
-}
-
-/// Runs statements that lock a table, each attempt with a short timeout, until they pass.
-pub(super) async fn under_lock(
-    client: &mut Client,
-    params: &Params,
-    relation: &TableName,
-    oid: u32,
-    sql: &str,
-) -> Result<(), SetupError> {
-    let begun = Instant::now();
-    loop {
-        let Err(source) = attempt(client, params, sql).await else { return Ok(()) };
-        let retryable = [sqlstate::LOCK_NOT_AVAILABLE, sqlstate::DEADLOCK_DETECTED];
-        if !retryable.contains(&sqlstate_of(&source)) {
-            return Err(SetupError::Database { side: params.side, source });
-        }
-        if begun.elapsed() >= params.patience {
-            return Err(SetupError::Locked {
-                side: params.side,
-                table: relation.to_string(),
-                waited_ms: begun.elapsed().as_millis(),
-                holders: schema::holders(client, params.side, Some(oid)).await?,
-            });
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-async fn attempt(
-    client: &mut Client,
-    params: &Params,
-    sql: &str,
-) -> Result<(), tokio_postgres::Error> {
-    let transaction = client.transaction().await?;
-    lock_setup(&transaction).await?;
-    let timeout_ms = params.lock_timeout.as_millis().max(1);
-    transaction.batch_execute(&format!("SET LOCAL lock_timeout = {timeout_ms};{sql}")).await?;
-    transaction.commit().await
-}
-
-/// Keeps other sidecars from setting up the same database at the same time.
-pub(super) async fn lock_setup(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
-    transaction.query_one("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[&SETUP_LOCK]).await?;
-    Ok(())
 }
 
 pub(super) async fn current_user(client: &Client, side: Side) -> Result<String, SetupError> {

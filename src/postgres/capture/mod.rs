@@ -11,6 +11,7 @@
 //! CockroachDB has triggers for single rows only, and a form of its own (`rows`).
 
 mod always;
+mod event;
 mod form;
 mod install;
 mod key;
@@ -19,6 +20,7 @@ mod registry;
 mod remove;
 mod retire;
 mod rows;
+mod setup_lock;
 mod tables;
 mod verify;
 

@@ -5,7 +5,7 @@
 //! not at all. [`crate::postgres::foreign_writes`] takes the notes from there. From `shift` on such writes
 //! are refused.
 
-use super::form::Event;
+use super::event::Event;
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
 use crate::domain::table::quote_literal;

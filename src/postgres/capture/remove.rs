@@ -3,8 +3,10 @@
 use tokio_postgres::{Client, Error, GenericClient};
 
 use super::Params;
-use super::form::{FUNCTION_PREFIX, TRIGGER_PREFIX, no_op};
-use super::install::{current_user, under_lock};
+use super::event::TRIGGER_PREFIX;
+use super::form::{FUNCTION_PREFIX, no_op};
+use super::install::current_user;
+use super::setup_lock::under_lock;
 use crate::domain::sqlstate;
 use crate::domain::table::{TableName, quote_identifier};
 use crate::postgres::schema::{self, SETUP_LOCK, SetupError};

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Error, GenericClient, Row};
 
 use super::Params;
 use super::form::FUNCTION_PREFIX;
-use super::install::{lock_setup, under_lock};
+use super::setup_lock::{lock_setup, under_lock};
 use crate::dialect::Dialect;
 use crate::domain::sqlstate;
 use crate::domain::table::{TableMapping, TableName, quote_identifier};

@@ -8,7 +8,8 @@
 use sha2::{Digest, Sha256};
 use tokio_postgres::{Error, GenericClient};
 
-use super::form::{FUNCTION_PREFIX, TRIGGER_PREFIX};
+use super::event::TRIGGER_PREFIX;
+use super::form::FUNCTION_PREFIX;
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
 use crate::domain::sqlstate;

@@ -2,7 +2,8 @@
 
 use tokio_postgres::{Error, GenericClient, Row};
 
-use super::form::{Event, Form, Function};
+use super::event::Event;
+use super::form::{Form, Function};
 use super::retire::without_retired;
 use super::rows::RowForm;
 use super::{Params, on_side, registry, tables};

@@ -4,6 +4,7 @@
 //! Read in a handful of queries for any number of tables, each answering for all of them.
 
 mod load;
+pub(in crate::postgres) mod rights;
 
 pub use load::{all, load, names};
 

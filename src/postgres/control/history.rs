@@ -12,7 +12,8 @@ use crate::domain::page::{Cursor, Page, PageRequest};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::postgres::control::cursor;
-use crate::postgres::control::row::{number, told};
+use crate::postgres::control::notice::told;
+use crate::postgres::fence::number;
 use crate::postgres::pool::Pool;
 use crate::postgres::session::asked::Row;
 

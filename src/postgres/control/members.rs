@@ -14,7 +14,8 @@ use crate::domain::fleet::{Fleet, Member, MemberId};
 use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::ports::fleet::{FleetStore, Renewal, Renewed};
-use crate::postgres::control::row::{self, control_row, number};
+use crate::postgres::control::row::{self, control_row};
+use crate::postgres::fence::number;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::asked::Row;
 

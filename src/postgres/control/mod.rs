@@ -1,10 +1,13 @@
 //! The control row, the fleet, and what is recorded beside them: tables of segue's own that say how
 //! a migration stands.
 
+pub(in crate::postgres) mod change;
 pub(in crate::postgres) mod cursor;
 mod history;
 pub mod members;
 pub mod mismatches;
+mod notice;
+pub mod older_writers;
 pub mod operations;
 pub mod pause;
 mod promote;

@@ -11,8 +11,7 @@ use crate::domain::fleet::MemberId;
 use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
 use crate::domain::sqlstate;
-use crate::postgres::control::row::number;
-use crate::postgres::fence::mark;
+use crate::postgres::fence::{mark, number};
 use crate::postgres::pool::Pool;
 
 /// One at a time: another's is not touched while its lease lasts.

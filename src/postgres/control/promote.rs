@@ -7,7 +7,7 @@ use crate::domain::fault::SqlFault;
 use crate::domain::sqlstate;
 use crate::failpoint::{FailPoint, FailPoints};
 use crate::ports::control::ControlChange;
-use crate::postgres::control::row::change_on;
+use crate::postgres::control::change::change_on;
 use crate::postgres::fence::writers::{shared, terminate};
 use crate::postgres::fence::{CLASS, COPIES};
 use crate::postgres::own_transactions::{PROMOTION_SILENCE_MAX, end_silent_changes};

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::postgres::fence::writers::{self, Writer};
-use crate::postgres::fence::{CLASS, TRANSACTIONS, key_of, mark};
 use uuid::Uuid;
 
 use crate::domain::control::Version;
@@ -11,7 +9,9 @@ use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::domain::sqlstate;
 use crate::ports::control::ControlChange;
-use crate::postgres::control::row::change_under;
+use crate::postgres::control::change::change_under;
+use crate::postgres::fence::writers::{self, Writer};
+use crate::postgres::fence::{CLASS, TRANSACTIONS, key_of, mark};
 use crate::postgres::session::Session;
 use crate::postgres::session::connect::Connector;
 use crate::postgres::session::settings::{Purpose, SessionLimits};

@@ -1,8 +1,9 @@
 //! What one side's catalogue and counters say, and what they said last.
 
+use std::time::Duration;
+
 use tokio_postgres::types::ToSql;
 
-use super::{COUNT_EVERY, Look};
 use crate::domain::drift::{Counted, Seen};
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
@@ -10,6 +11,20 @@ use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::pool::Lease;
 use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 use crate::postgres::session::asked::Row;
+
+/// Counters are held against the outbox so often. A server of version 15 or later counts what was
+/// committed within a minute, so that whatever is counted now was committed after the look before
+/// the last.
+pub(super) const COUNT_EVERY: Duration = Duration::from_secs(60);
+
+/// How thoroughly it is looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Counters are held against the outbox when that is due.
+    Routine,
+    /// They are now: something is decided by it.
+    Thorough,
+}
 
 /// Capture's triggers of one relation: for inserts, updates, deletes and `TRUNCATE` at least.
 const TRIGGERS_MIN: u32 = 4;

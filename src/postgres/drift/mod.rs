@@ -17,7 +17,7 @@ mod look;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::domain::control::Phase;
 use crate::domain::drift::{Noticed, Seen, judge};
@@ -27,13 +27,9 @@ use crate::domain::table::TableName;
 use crate::ports::ControlView;
 use crate::postgres::capture;
 use crate::postgres::pool::{Lease, Pool};
-
 use look::{Known, Tables};
 
-/// Counters are held against the outbox so often. A server of version 15 or later counts what was
-/// committed within a minute, so that whatever is counted now was committed after the look before
-/// the last.
-const COUNT_EVERY: Duration = Duration::from_secs(60);
+pub use look::Look;
 
 const VOID: &str = "INSERT INTO segue.verify_table (table_id, looked_at, voided_at, void_reason) \
     VALUES ($1, '-infinity', pg_catalog.clock_timestamp(), $2) \
@@ -47,15 +43,6 @@ const EVENT: &str = "INSERT INTO segue.history (event_id, kind, epoch, from_phas
         from_percentage, to_percentage, forced, changed_by, reason) \
     SELECT pg_catalog.gen_random_uuid(), 'drift', c.epoch, c.phase, c.phase, c.target_percentage, \
         c.target_percentage, false, 'segue', $1 FROM segue.control AS c WHERE c.id = 1";
-
-/// How thoroughly it is looked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// Counters are held against the outbox when that is due.
-    Routine,
-    /// They are now: something is decided by it.
-    Thorough,
-}
 
 /// Watches capture on both sides.
 #[derive(Clone)]

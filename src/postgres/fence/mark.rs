@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
-use crate::postgres::control::row::number;
+use crate::postgres::fence::number;
 use crate::postgres::session::Session;
 
 /// Before it counts as the fence, it must be followed by a look at the whole outbox.

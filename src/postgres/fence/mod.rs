@@ -12,7 +12,12 @@
 //!
 //! [`Readers`] are of another kind: their lock keeps nobody out, and shows whose a session is.
 
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
+use crate::domain::side::Side;
+
 mod copies;
+mod look;
 pub(in crate::postgres) mod mark;
 mod readers;
 mod session;
@@ -20,10 +25,9 @@ pub mod writers;
 
 pub use copies::{check_follows, say_copying, share_copies, when_copying};
 pub use mark::lost as fence_lost;
-pub(in crate::postgres) use readers::Found;
 pub use readers::{ReadSession, Readers, key_of_member, read_sessions};
+pub(in crate::postgres) use session::leave;
 pub use session::{Fence, FenceControl};
-pub(in crate::postgres) use session::{Share, leave};
 
 /// First half of all keys: `sgfn` in ASCII.
 pub const CLASS: i32 = 0x7367_666e;
@@ -46,6 +50,13 @@ pub const COPYING: &str = "segue.copies";
 pub fn key_of(epoch: u64) -> i32 {
     let keys = u64::from(i32::MAX.unsigned_abs());
     i32::try_from(epoch.saturating_sub(1) % keys).map_or(i32::MAX, |rest| rest + 1)
+}
+
+pub(in crate::postgres) fn number(number: u64, side: Side) -> Result<i64, SqlFault> {
+    i64::try_from(number).map_err(|_| {
+        let message = format!("{number} is above what segue.control holds");
+        SqlFault::new(FaultKind::Internal, Reason::ControlEpoch, message).on(side)
+    })
 }
 
 #[cfg(test)]

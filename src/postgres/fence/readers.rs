@@ -16,15 +16,15 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, watch};
 
 use super::READERS;
-use super::session::{first, not_primary};
+use super::look::first;
 use crate::domain::control::{ControlRow, ControlState, Phase};
 use crate::domain::fault::{Outcome, SqlFault};
 use crate::domain::fleet::MemberId;
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
-use crate::postgres::schema;
-use crate::postgres::session::Session;
+use crate::postgres::session::admission::Found;
 use crate::postgres::session::asked::Row;
+use crate::postgres::session::{Session, fault};
 
 /// Sessions that hold the lock of some member.
 const SESSIONS: &str = "\
@@ -62,15 +62,6 @@ pub struct Readers {
     side: Side,
     owner: Owner,
     behind: Arc<Notify>,
-}
-
-/// What a session for reads has from its opening.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::postgres) struct Found {
-    /// Names its member.
-    pub(in crate::postgres) key: i32,
-    /// What its side's control row said then, where it had one.
-    state: Option<ControlState>,
 }
 
 /// A session of some member that answers reads of callers.
@@ -127,7 +118,7 @@ impl Readers {
         );
         let failed = |fault| SqlFault { outcome: Outcome::NotApplied, ..fault };
         let locked = first(&locked.map_err(failed)?, 0).as_deref() == Some("t");
-        let row = row.map_err(|fault| schema::not_admitted(failed(fault)))?;
+        let row = row.map_err(|found| fault::not_admitted(failed(found)))?;
         if !locked {
             // Nobody but an application that takes segue's locks holds it exclusively.
             let message = "another session holds the lock that names this sidecar's sessions";
@@ -141,31 +132,6 @@ impl Readers {
         }
         session.set_found(Found { key: known.key, state });
         Ok(())
-    }
-}
-
-// === impl Found ===
-
-impl Found {
-    /// Whether the session may answer a read that was admitted under this state: not where a later
-    /// one names another primary. What the member has heard since does not count: the read may
-    /// have been asked for after a write on the new primary was acknowledged, and admitted before
-    /// the member heard of it.
-    ///
-    /// # Errors
-    ///
-    /// A fault that says that the primary is to be looked up again; nothing was sent.
-    pub(in crate::postgres) fn admits(
-        &self,
-        side: Side,
-        admitted: Option<ControlState>,
-    ) -> Result<(), SqlFault> {
-        let (Some(found), Some(admitted)) = (self.state, admitted) else { return Ok(()) };
-        let other = found.phase.primary() != admitted.phase.primary();
-        match found.epoch > admitted.epoch && other {
-            true => Err(not_primary(side, found)),
-            false => Ok(()),
-        }
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tokio_postgres::SimpleQueryMessage;
 
 use super::readers::{Owner, Readers};
 use super::{CLASS, key_of, mark};
@@ -15,8 +14,9 @@ use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::fleet::MemberId;
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
-use crate::postgres::schema;
-use crate::postgres::session::Session;
+use crate::postgres::fence::look::first;
+use crate::postgres::session::admission::{Share, not_primary};
+use crate::postgres::session::{Session, fault};
 
 /// Between two attempts while the lock is held against us, or the rows are being brought up.
 const AGAIN_AFTER: Duration = Duration::from_millis(5);
@@ -38,13 +38,6 @@ pub struct Fence {
     behind: Arc<Notify>,
     holders: Arc<AtomicUsize>,
     wait_max: Duration,
-}
-
-/// A session's share of the lock. Dropped with the session, whose end gives the lock up.
-#[derive(Debug)]
-pub(in crate::postgres) struct Share {
-    pub(in crate::postgres) epoch: u64,
-    holders: Arc<AtomicUsize>,
 }
 
 /// What came of one attempt.
@@ -202,7 +195,7 @@ impl Fence {
         );
         let failed = |fault| SqlFault { outcome: Outcome::NotApplied, ..fault };
         let locked = first(&locked.map_err(failed)?, 0).as_deref() == Some("t");
-        let row = row.map_err(|fault| schema::not_admitted(failed(fault)))?;
+        let row = row.map_err(|found| fault::not_admitted(failed(found)))?;
         if !locked {
             return Ok(Attempt::Held);
         }
@@ -250,12 +243,6 @@ impl Fence {
     }
 }
 
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.holders.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// Gives a session's lock up, where it has one.
 pub(in crate::postgres) async fn leave(session: &Session) -> Result<(), SqlFault> {
     let Some(epoch) = session.fenced_under() else { return Ok(()) };
@@ -271,16 +258,4 @@ async fn unlock(session: &Session, epoch: u64) -> Result<(), SqlFault> {
     let sql = format!("SELECT pg_catalog.pg_advisory_unlock_shared({CLASS}, {})", key_of(epoch));
     let unlocked = session.repeatable().simple_query(&sql).await;
     unlocked.map(drop).map_err(|fault| SqlFault { outcome: Outcome::NotApplied, ..fault })
-}
-
-pub(super) fn first(answer: &[SimpleQueryMessage], column: usize) -> Option<String> {
-    answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(column).map(str::to_owned),
-        _ => None,
-    })
-}
-
-pub(super) fn not_primary(side: Side, known: ControlState) -> SqlFault {
-    let message = format!("the {} is the primary since epoch {}", side.other(), known.epoch);
-    SqlFault::new(FaultKind::Unavailable, Reason::FenceNotPrimary, message).on(side).retryable()
 }

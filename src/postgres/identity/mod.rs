@@ -13,13 +13,9 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::identity::{Found, Identity, Place, Seen};
 use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
-use crate::domain::sqlstate;
 use crate::postgres::schema;
 use crate::postgres::session::Session;
-
-/// No such table, schema or function: segue has not been set up in this database.
-pub(in crate::postgres) const UNDEFINED: [&str; 3] =
-    [sqlstate::UNDEFINED_TABLE, sqlstate::INVALID_SCHEMA_NAME, sqlstate::UNDEFINED_FUNCTION];
+use crate::postgres::session::expected::UNDEFINED;
 
 const READ: &str = "\
     SELECT migration_id::text, side, own_id::text, other_id::text, paired, place, generation, \

@@ -2,9 +2,9 @@
 
 use crate::domain::pg_type::{Column, TypeKind};
 use crate::domain::table::quote_identifier;
-use crate::postgres::mapping::load::{ColumnFacts, SideColumns};
+use crate::postgres::mapping::canon::Canon;
+use crate::postgres::mapping::side::{ColumnFacts, SideColumns};
 use crate::postgres::mapping::table::{KeyColumn, Sort};
-use crate::postgres::reconcile::lock::Canon;
 
 /// Integers of all widths, and texts, name the same keys on both sides. All other types must
 /// be the same, precision included: a key that one side rounds is another key there.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::compare::common::{Form, form};
 use crate::dialect::Dialect;
 use crate::domain::fault::SqlFault;
-use crate::domain::pg_type::Column;
 use crate::domain::side::Side;
 use crate::domain::sqlstate::{self, class};
 use crate::domain::table::{TableMapping, TableName};
@@ -14,6 +13,7 @@ use crate::postgres::mapping::cells;
 use crate::postgres::mapping::form::across;
 use crate::postgres::mapping::key_column::key_column;
 use crate::postgres::mapping::queries::{COLUMNS, KEY, REFERENCES, TABLES, UNFIT, UNIQUES};
+use crate::postgres::mapping::side::{ColumnFacts, SideColumns};
 use crate::postgres::mapping::table::{ForeignKey, KeyColumn, Pair, TableShape, UniqueIndex};
 use crate::postgres::pool::Lease;
 use crate::postgres::session::Session;
@@ -25,28 +25,6 @@ pub type Shape = Result<Arc<TableShape>, String>;
 
 /// Columns of the primary that are knowingly not copied.
 pub type IgnoredColumns = BTreeMap<TableName, BTreeSet<String>>;
-
-/// One side's part of a shape.
-pub(super) struct SideColumns {
-    pub(super) columns: Vec<Column>,
-    pub(super) casts: HashMap<String, ColumnFacts>,
-    pub(super) key_equals: HashMap<String, String>,
-    pub(super) key_after: HashMap<String, String>,
-    pub(super) key_until: HashMap<String, String>,
-}
-
-pub(super) struct ColumnFacts {
-    pub(super) cast: String,
-    pub(super) full_type: String,
-    pub(super) generated: bool,
-    pub(super) identity_always: bool,
-    /// The collation, where texts may be equal to it that are not the same.
-    pub(super) blind_collation: Option<String>,
-    /// An INSERT must name it.
-    pub(super) required: bool,
-    /// Its own order is that of its bytes, as far as a collation has a say in it.
-    pub(super) bytewise: bool,
-}
 
 /// A table that is to be looked at on both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]

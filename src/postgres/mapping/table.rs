@@ -5,7 +5,7 @@ use crate::compare::common::{Form, is_by_bytes};
 use crate::dialect::Dialect;
 use crate::domain::pg_type::Column;
 use crate::domain::table::{TableName, quote_identifier};
-use crate::postgres::reconcile::lock::Canon;
+use crate::postgres::mapping::canon::Canon;
 
 /// A column that both sides have.
 #[derive(Debug, Clone)]

@@ -20,19 +20,9 @@ use crate::postgres::schema::SETUP_LOCK;
 
 pub use silent::{end_silent, end_silent_changes};
 
-/// The lease of a fleet whose configuration does not say otherwise.
-pub const DEFAULT_LEASE: Duration = Duration::from_secs(10);
-/// A server waits for its client within a transaction for so long at least: a loaded machine
-/// takes its time between two statements.
-const SILENCE_FLOOR: Duration = Duration::from_millis(500);
 /// A promotion is three messages in a row: a client of which nothing is heard for so long in the
 /// middle of one is stopped or cut off.
 pub const PROMOTION_SILENCE_MAX: Duration = Duration::from_secs(1);
-
-/// How long the server waits for the client of one of segue's own transactions: half a lease.
-pub fn silence_max(lease: Duration) -> Duration {
-    (lease / 2).max(SILENCE_FLOOR)
-}
 
 /// A transaction or session of segue's own.
 #[derive(Debug, Clone, Copy)]
@@ -211,6 +201,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::session::silence::silence_max;
 
     /// The page that operators read has each of them, with its ends.
     #[test]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Held, OWN, silence_max};
+use super::{Held, OWN};
 use crate::domain::fault::SqlFault;
 use crate::postgres::session::Session;
+use crate::postgres::session::silence::silence_max;
 
 /// Sessions of this database that hold one of the locks while the server waits for their client:
 /// between two statements, within one request, or with an answer that nobody takes. What runs, or

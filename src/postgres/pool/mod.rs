@@ -18,21 +18,17 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::fence::{Fence, Readers};
-use super::session::Session;
 use super::session::connect::Connector;
-use super::session::fault;
 use super::session::settings::{Purpose, SessionLimits};
+use super::session::{Session, fault};
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::failpoint::FailPoints;
+use crate::postgres::pool::reset::to_first_state;
+use crate::postgres::pool::sessions::RECYCLE_LIMIT;
 use reset::Running;
 use sessions::Sessions;
-
-/// A session that has rested longer is asked whether it still lives.
-const REST_MAX: Duration = Duration::from_secs(30);
-/// For that question.
-const RECYCLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a pool needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -333,4 +329,27 @@ impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Session {
         &mut self.object
     }
+}
+
+/// Gives a session back to its pool, and resets it before where it needs that; this does not wait
+/// for it.
+pub(in crate::postgres) fn give_back(lease: Lease) {
+    if !lease.is_touched() || !lease.is_fit() {
+        lease.set_busy(false);
+        return;
+    }
+    // Until it is reset, dropping it closes it.
+    lease.set_busy(true);
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    let running = lease.resetting();
+    runtime.spawn(async move {
+        match to_first_state(&lease).await {
+            true => {
+                lease.set_busy(false);
+                drop(lease);
+            }
+            false => lease.discard(),
+        }
+        drop(running);
+    });
 }

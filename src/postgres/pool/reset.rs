@@ -17,9 +17,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::Lease;
 use crate::domain::fault::SqlFault;
-use crate::domain::table::quote_literal;
 use crate::postgres::fence::{CLASS, READERS, key_of};
 use crate::postgres::session::Session;
 
@@ -38,32 +36,6 @@ const AT_REST: &str = "pg_catalog.now() OPERATOR(pg_catalog.=) pg_catalog.statem
 /// driver's. Prepared itself: to plan it each time would be half of a reset.
 const FOREIGN: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements AS p \
     WHERE p.from_sql)";
-
-/// What a session's settings were when it was opened, as SQL.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::postgres) struct FirstSettings(String);
-
-// === impl FirstSettings ===
-
-impl FirstSettings {
-    /// From the answer of [`super::settings::session_sql`], the first statement of several: names,
-    /// and values as they were set.
-    pub(in crate::postgres) fn from_answer(answer: &[SimpleQueryMessage]) -> Self {
-        let mut sql = String::new();
-        let of_settings = |message: &&SimpleQueryMessage| {
-            !matches!(message, SimpleQueryMessage::CommandComplete(_))
-        };
-        for message in answer.iter().take_while(of_settings) {
-            if let SimpleQueryMessage::Row(row) = message
-                && let (Some(name), Some(value)) = (row.get(0), row.get(1))
-            {
-                // Names are segue's own. Writing to a String cannot fail.
-                let _ = write!(sql, "SET {name} = {}; ", quote_literal(value));
-            }
-        }
-        Self(sql)
-    }
-}
 
 /// The resets of a pool that are under way.
 #[derive(Debug, Default)]
@@ -134,29 +106,6 @@ impl Drop for Running {
             resets.done.notify_one();
         }
     }
-}
-
-/// Gives a session back to its pool, and resets it before where it needs that; this does not wait
-/// for it.
-pub(in crate::postgres) fn give_back(lease: Lease) {
-    if !lease.is_touched() || !lease.is_fit() {
-        lease.set_busy(false);
-        return;
-    }
-    // Until it is reset, dropping it closes it.
-    lease.set_busy(true);
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    let running = lease.resetting();
-    runtime.spawn(async move {
-        match to_first_state(&lease).await {
-            true => {
-                lease.set_busy(false);
-                drop(lease);
-            }
-            false => lease.discard(),
-        }
-        drop(running);
-    });
 }
 
 /// Resets a session in which nothing runs. False where it is of no more use: it is poisoned.

@@ -1,10 +1,10 @@
 //! How a pool opens, checks and lays by its sessions.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 
-use super::{RECYCLE_LIMIT, REST_MAX};
 use crate::domain::fault::SqlFault;
 use crate::postgres::fence::{self, Fence, Readers};
 use crate::postgres::pool::reset::{self, Resets};
@@ -12,6 +12,12 @@ use crate::postgres::session::Session;
 use crate::postgres::session::connect::Connector;
 use crate::postgres::session::guard::is_in_transaction;
 use crate::postgres::session::settings::{Purpose, SessionLimits};
+
+/// A session that has rested longer is asked whether it still lives.
+pub(super) const REST_MAX: Duration = Duration::from_secs(30);
+
+/// For that question.
+pub(super) const RECYCLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Opens and checks the sessions of a pool.
 pub(super) struct Sessions {

@@ -9,10 +9,7 @@ use crate::postgres::mapping::cells::equal;
 use crate::postgres::mapping::image::Image;
 use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::outbox::RowKey;
-use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::apply::{Planned, apply};
-use crate::postgres::reconcile::conflict;
-use crate::postgres::reconcile::generated;
 use crate::postgres::reconcile::group::{group, still_registered};
 use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::lock::{
@@ -22,11 +19,10 @@ use crate::postgres::reconcile::mappings::ShapeMap;
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::plan::{Removal, plan};
 use crate::postgres::reconcile::read::{TableKeys, read_all};
-use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::{ForeignKeys, Transaction};
-use crate::postgres::reconcile::settle::Learned;
 use crate::postgres::reconcile::sizes::Room;
-use crate::postgres::reconcile::turn;
+use crate::postgres::reconcile::wanted::Wanted;
+use crate::postgres::reconcile::{Reconciler, conflict, generated, turn};
 
 /// Both sides' rows of a set, table by table.
 pub(super) struct Readings {
@@ -309,4 +305,12 @@ fn take_in(
         }
     }
     if missing.is_empty() { Ok(new) } else { Err(Halt::Grow(missing)) }
+}
+
+/// What an attempt learned for the next one.
+#[derive(Debug)]
+pub(super) struct Learned {
+    pub(super) extra: BTreeSet<RowKey>,
+    pub(super) holders_first: bool,
+    pub(super) wanted: Wanted,
 }

@@ -1,6 +1,8 @@
 //! Claim, reconcile, forget: one batch of the outbox.
 
 mod table;
+mod tables;
+mod traced;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use tracing::{Instrument, Span};
+use tracing::Span;
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
@@ -20,7 +22,8 @@ use crate::postgres::outbox::fold::note_done;
 use crate::postgres::outbox::servers::seen;
 use crate::postgres::outbox::settle::{forget, forget_now};
 use crate::postgres::outbox::{Outbox, RowKey};
-use crate::postgres::reconcile::batch::table::Tables;
+use crate::postgres::reconcile::batch::tables::Tables;
+use crate::postgres::reconcile::batch::traced::traced;
 use crate::postgres::reconcile::give_back::give_back;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::place::Place;
@@ -29,7 +32,6 @@ use crate::postgres::reconcile::sets::Large;
 use crate::postgres::reconcile::unread::{self, UNCLAIM};
 use crate::postgres::reconcile::{Reconciler, Report, Stopped};
 use crate::postgres::session::ServerFacts;
-use crate::telemetry::names;
 use crate::telemetry::spans::{self, Writers};
 
 /// READ COMMITTED: the claim sees what was committed before it, and nothing more is needed.
@@ -299,19 +301,6 @@ async fn kept(claim: &Transaction, work: impl Future<Output = Report>) -> Result
             _ = client.batch_execute("SELECT 1") => {}
         }
     }
-}
-
-/// Runs a reconcile in its span, and notes what came of it.
-async fn traced(work: impl Future<Output = Report>, span: Span) -> Report {
-    let report = work.instrument(span.clone()).await;
-    span.record(names::ROWS_WRITTEN, report.changed);
-    if let Some(Stopped::Away(fault)) = &report.stopped {
-        spans::note_fault(&span, fault);
-    } else if !report.failed.is_empty() {
-        span.record(names::KEYS_FAILED, report.failed.len());
-        span.record("otel.status_code", "ERROR");
-    }
-    report
 }
 
 impl OutboxWork for OutboxWorker {

@@ -5,7 +5,7 @@ use crate::domain::pg_type::{Column, PgType, TypeKind};
 use crate::domain::table::quote_identifier;
 use crate::postgres::mapping::form;
 use crate::postgres::mapping::table::{Pair, Role, TableShape};
-use crate::postgres::reconcile::select::Wanted;
+use crate::postgres::reconcile::wanted::Wanted;
 
 /// Bytes from which a value is compared by its digest.
 const LARGE_BYTES: usize = 1 << 20;

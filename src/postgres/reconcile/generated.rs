@@ -9,8 +9,8 @@ use crate::postgres::reconcile::apply::Planned;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::read::{TableKeys, read_all};
-use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::Transaction;
+use crate::postgres::reconcile::wanted::Wanted;
 
 /// Keys whose rows differ in such a column, after the plan was written. The rest of their rows
 /// is equal and stays so: what is told here keeps the keys in the outbox, with the reason.

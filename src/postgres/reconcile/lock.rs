@@ -6,6 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::postgres::mapping::canon::Canon;
 use crate::postgres::outbox::RowKey;
 
 /// Bits of a slot: a million rows at most.
@@ -41,46 +42,6 @@ pub fn slot_of_table(table_id: i32) -> i32 {
 /// See [`SHARE_TABLES_BY_ROW`].
 pub const PASS_TABLE_BY_ROW: &str = "\
     INSERT INTO segue.key_lock AS l (slot, held) VALUES ($1::int4, 1) ON CONFLICT (slot) DO UPDATE SET held = l.held + 1";
-
-/// How a key column's text is made canonical.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Canon {
-    /// Equal values have equal texts.
-    Text,
-    /// `numeric`: digits that say nothing are cut.
-    Numeric,
-    /// `char(n)`: padding is cut.
-    Padded,
-    /// Not to be had: the whole table takes one lock.
-    None,
-}
-
-impl Canon {
-    /// The rule for a type, by its name in `pg_type`. `deterministic` tells of its collation.
-    pub fn of(type_name: &str, is_enum: bool, deterministic: bool) -> Self {
-        match type_name {
-            "int2" | "int4" | "int8" | "oid" | "bool" | "uuid" | "date" => Self::Text,
-            "text" | "varchar" | "name" if deterministic => Self::Text,
-            "bpchar" if deterministic => Self::Padded,
-            "numeric" => Self::Numeric,
-            _ if is_enum => Self::Text,
-            _ => Self::None,
-        }
-    }
-
-    fn apply(self, text: &str) -> &str {
-        match self {
-            Self::Text => text,
-            Self::Numeric if text.contains('.') => {
-                let cut = text.trim_end_matches('0').trim_end_matches('.');
-                if cut == "-0" { "0" } else { cut }
-            }
-            Self::Numeric => text,
-            Self::Padded => text.trim_end_matches(' '),
-            Self::None => "",
-        }
-    }
-}
 
 /// The slot of a key. It must be the same in every member and every version of segue that
 /// runs at the same time, so it is made by SHA-256 and not by the library's hasher.

@@ -30,6 +30,7 @@ mod group;
 pub mod halt;
 pub mod lock;
 pub mod mappings;
+mod measure;
 pub mod meter;
 mod place;
 pub mod plan;
@@ -41,7 +42,9 @@ mod sets;
 mod settle;
 pub(in crate::postgres) mod sizes;
 pub mod turn;
+mod turn_lock;
 mod unread;
+pub mod wanted;
 pub(in crate::postgres) mod weight;
 pub mod whole_table;
 pub(in crate::postgres) mod wide;
@@ -49,20 +52,19 @@ pub(in crate::postgres) mod wide;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-
 use std::time::Duration;
+
 use tokio::sync::Mutex;
 
 use crate::dialect::Dialect;
-use crate::failpoint::FailPoints;
-use crate::postgres::memory::RowMemory;
-use crate::postgres::pool::Pool;
-
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
+use crate::failpoint::FailPoints;
 use crate::postgres::mapping::load::IgnoredColumns;
 use crate::postgres::mapping::table::Role;
+use crate::postgres::memory::RowMemory;
 use crate::postgres::outbox::RowKey;
+use crate::postgres::pool::Pool;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::mappings::Shapes;
 use crate::postgres::reconcile::session::ForeignKeys;

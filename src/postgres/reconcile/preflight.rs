@@ -8,25 +8,13 @@ use crate::domain::side::{Side, Sides};
 use crate::domain::sqlstate;
 use crate::domain::table::{TableMapping, TableName, quote_identifier};
 use crate::postgres::capture::Refusal;
+use crate::postgres::catalog::rights::RIGHTS;
 use crate::postgres::mapping::load::{self, IgnoredColumns, Shape};
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::asked::Row;
 use crate::postgres::session::settings::{BEGIN_LOOK, LOOK_SILENCE};
 
 const AS_REPLICA: &str = "SET LOCAL session_replication_role = replica";
-
-/// What keeps the session's role from these tables; names come as two lists. Row security is asked
-/// for as `row_security_active` does, which CockroachDB has not.
-pub(in crate::postgres) const RIGHTS: &str = "\
-    SELECT w.schema, w.name, current_user::text, c.relrowsecurity \
-            AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')) \
-            AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_roles AS r \
-                WHERE r.rolname = current_user AND (r.rolsuper OR r.rolbypassrls)), \
-        ARRAY(SELECT p FROM pg_catalog.unnest($3::text[]) AS u(p) \
-            WHERE NOT pg_catalog.has_table_privilege(c.oid, p)) \
-    FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS w(schema, name) \
-    JOIN pg_catalog.pg_namespace AS n ON n.nspname = w.schema \
-    JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.name";
 
 /// Looks at these tables on both sides, and answers what stands against reconciling them.
 /// They must be in `segue.migrated_table` of the primary.

@@ -14,7 +14,8 @@ use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::pool::Lease;
 use crate::postgres::reconcile::halt::{Halt, of_fault, of_reading, on};
 use crate::postgres::reconcile::meter::Meter;
-use crate::postgres::reconcile::select::{Wanted, by_keys, counts_columns, is_guarded};
+use crate::postgres::reconcile::select::{by_keys, counts_columns, is_guarded};
+use crate::postgres::reconcile::wanted::Wanted;
 use crate::postgres::session::Prepared;
 use crate::postgres::session::fault::sqlstate_of;
 

@@ -3,16 +3,8 @@
 use crate::domain::table::{quote_identifier, quote_literal};
 use crate::postgres::mapping::form;
 use crate::postgres::mapping::table::{Role, TableShape};
+use crate::postgres::reconcile::wanted::Wanted;
 use crate::postgres::reconcile::weight::{self, Care};
-
-/// What a reading asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// The columns, and the cells by which they are compared.
-    Compared,
-    /// The columns alone: a value cannot be brought to the form in which it is compared.
-    Columns,
-}
 
 /// Reads the rows of many keys: the key's place, the columns, what they are compared by, where
 /// [`counts_columns`] says so, how many columns the table has, and last, where the table has large

@@ -4,16 +4,15 @@
 use std::time::Duration;
 
 use crate::dialect::Dialect;
+use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
+use crate::domain::side::Side;
 use crate::postgres::fence::{check_follows, share_copies};
 use crate::postgres::outbox::KEY_TEXTS;
 use crate::postgres::pool::{Lease, Pool};
-use crate::postgres::session::ServerFacts;
-
-use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::side::Side;
 use crate::postgres::reconcile::halt::Halt;
-use crate::postgres::reconcile::turn;
+use crate::postgres::reconcile::turn_lock;
+use crate::postgres::session::ServerFacts;
 
 /// What foreign keys of the shadow mean for reconcile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +98,7 @@ impl Transaction {
         limits: (Duration, Duration),
     ) -> Result<Self, Halt> {
         let begin = |facts: &ServerFacts| {
-            let turn = format!("; {}", turn::share(facts));
+            let turn = format!("; {}", turn_lock::share(facts));
             begin_shadow(facts, foreign_keys, limits, &turn)
         };
         let transaction = Self::open_by(pool, begin).await?;
@@ -121,8 +120,8 @@ impl Transaction {
         let begin = |facts: &ServerFacts| {
             let turn = format!(
                 "; SET LOCAL lock_timeout = {wait_ms}; {take}; SET LOCAL lock_timeout = {limit_ms}",
-                wait_ms = turn::TURN_WAIT.as_millis(),
-                take = turn::take(facts),
+                wait_ms = turn_lock::TURN_WAIT.as_millis(),
+                take = turn_lock::take(facts),
                 limit_ms = limits.0.as_millis().max(1),
             );
             begin_shadow(facts, foreign_keys, limits, &turn)

@@ -5,23 +5,15 @@ use std::time::{Duration, Instant};
 
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::Reconciler;
-use crate::postgres::reconcile::attempt::Attempted;
+use crate::postgres::reconcile::attempt::{Attempted, Learned};
 use crate::postgres::reconcile::halt::Halt;
-use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::sizes::Room;
+use crate::postgres::reconcile::wanted::Wanted;
 
 /// The first wait between two attempts on one set.
 const AGAIN_FIRST: Duration = Duration::from_millis(5);
 /// The longest of them.
 const AGAIN_MAX: Duration = Duration::from_millis(250);
-
-/// What an attempt learned for the next one.
-#[derive(Debug)]
-pub(super) struct Learned {
-    pub(super) extra: BTreeSet<RowKey>,
-    pub(super) holders_first: bool,
-    pub(super) wanted: Wanted,
-}
 
 // === impl Reconciler ===
 

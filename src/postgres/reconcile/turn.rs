@@ -8,32 +8,12 @@
 //! The server ends either: the lock goes with its transaction, whose idle time is limited.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use crate::domain::control::{Phase, Version};
-use crate::postgres::fence::CLASS;
 use crate::postgres::reconcile::halt::{Halt, of_fault};
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::session::ServerFacts;
-
-/// Second half of the lock's key, beside those of the fence.
-const TURN: i32 = -2;
-/// The row that stands for it where advisory locks do nothing; those of tables lie above it.
-const TURN_SLOT: i32 = i32::MIN;
-/// How long a turn is waited for before the worker looks about again.
-pub(super) const TURN_WAIT: Duration = Duration::from_secs(1);
 
 const LOOK: &str = "SELECT epoch, revision, phase FROM segue.control WHERE id = 1";
-
-/// Shares the turn for the transaction. It stands before the primary's snapshot.
-pub(super) fn share(facts: &ServerFacts) -> String {
-    facts.dialect.share_turn((CLASS, TURN), TURN_SLOT)
-}
-
-/// Takes the turn alone.
-pub(super) fn take(facts: &ServerFacts) -> String {
-    facts.dialect.take_turn((CLASS, TURN), TURN_SLOT)
-}
 
 /// What the control row says in the snapshot of the primary that is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

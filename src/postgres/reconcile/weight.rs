@@ -4,7 +4,7 @@ use crate::domain::pg_type::{Column, PgType, TypeKind};
 use crate::domain::table::quote_identifier;
 use crate::postgres::mapping::form;
 use crate::postgres::mapping::table::{Role, TableShape};
-use crate::postgres::reconcile::select::Wanted;
+use crate::postgres::reconcile::wanted::Wanted;
 
 /// Types of which no value is worth counting.
 const SMALL: [&str; 27] = [

@@ -17,22 +17,19 @@ use crate::failpoint::FailPoint;
 use crate::postgres::mapping::image::Image;
 use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::RowKey;
-use crate::postgres::reconcile::Reconciler;
 use crate::postgres::reconcile::apply::{Planned, Writes};
-use crate::postgres::reconcile::attempt::{Attempted, Readings, lock};
+use crate::postgres::reconcile::attempt::{Attempted, Learned, Readings, lock};
 use crate::postgres::reconcile::digest::select;
-use crate::postgres::reconcile::generated;
 use crate::postgres::reconcile::group::still_registered;
 use crate::postgres::reconcile::halt::{Halt, of_fault, of_reading};
 use crate::postgres::reconcile::mappings::ShapeMap;
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::plan::TablePlan;
 use crate::postgres::reconcile::read::{TableKeys, prepare_rows, read_all};
-use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::settle::Learned;
 use crate::postgres::reconcile::sizes::Room;
-use crate::postgres::reconcile::turn;
+use crate::postgres::reconcile::wanted::Wanted;
+use crate::postgres::reconcile::{Reconciler, generated, turn};
 
 /// The rows of tables on one side, a digest in the place of each large value.
 pub(in crate::postgres) type Digested = Vec<Vec<Option<Image>>>;

@@ -7,10 +7,7 @@ use tokio_postgres::{Client, Error};
 use super::error::SetupError;
 use super::{Permission, SETUP_LOCK};
 use crate::dialect::Dialect;
-use crate::domain::fault::{FaultKind, SqlFault};
-use crate::domain::reason::Reason;
 use crate::domain::side::Side;
-use crate::domain::sqlstate;
 
 /// Whether a role lacks some of it.
 ///
@@ -72,19 +69,5 @@ pub async fn admit_callers(
                 None => Err(failed(error)),
             }
         }
-    }
-}
-
-/// A fault of something of segue's own in a session of callers, whose role lacks the right to it.
-pub fn not_admitted(fault: SqlFault) -> SqlFault {
-    if fault.sqlstate != sqlstate::INSUFFICIENT_PRIVILEGE {
-        return fault;
-    }
-    let hint = "the role of callers' statements may not call segue's functions: run `segue init`";
-    SqlFault {
-        kind: FaultKind::Precondition,
-        reason: Reason::RefusedNotAdmitted,
-        hint: hint.to_owned(),
-        ..fault
     }
 }

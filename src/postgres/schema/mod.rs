@@ -12,13 +12,13 @@ use tokio_postgres::{Client, GenericClient, Transaction};
 
 use crate::dialect::Dialect;
 use crate::domain::side::Side;
+use migrations::{FOUNDATION, MIGRATIONS, note};
 
 use crate::domain::sqlstate;
 use crate::postgres::session::fault::sqlstate_of;
-pub use callers::{admit_callers, callers_lack, not_admitted};
+pub use callers::{admit_callers, callers_lack};
 pub use error::SetupError;
 pub use grants::{GrantParams, always_for, grants, membership};
-use migrations::{FOUNDATION, MIGRATIONS, note};
 pub use migrations::{OUTBOX_SLOTS, SLOT_SECONDS};
 
 /// Holds off other sidecars that set up the same database: `segue` and a number.

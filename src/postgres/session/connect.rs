@@ -13,17 +13,16 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::cancel::{Address, Canceller};
 use super::driver::{Driver, Watch};
 use super::expected::Expectation;
+use super::fault::{self, not_admitted};
 use super::settings::{Purpose, SessionLimits, session_sql};
 use super::sync_batching::{Merging, MergingTls, Switch};
-use super::{ServerFacts, Session};
-use super::{fault, password, pooler, socket, tls};
+use super::{ServerFacts, Session, password, pooler, socket, tls};
 use crate::dialect::Dialect;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::dsn::{ChannelBinding, Dsn, Host, SslMode, TargetSession};
-use crate::postgres::pool::reset::FirstSettings;
-use crate::postgres::schema::not_admitted;
+use crate::postgres::session::first_settings::FirstSettings;
 use crate::value::{MONEY_SAMPLE_SQL, MoneyStyle};
 
 /// Behind what a dialect asks, and [`MONEY_SAMPLE_SQL`].

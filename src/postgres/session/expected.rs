@@ -15,8 +15,12 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::identity::{Identity, Place};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
+use crate::domain::sqlstate;
 use crate::dsn::Dsn;
-use crate::postgres::identity::UNDEFINED;
+
+/// No such table, schema or function: segue has not been set up in this database.
+pub(in crate::postgres) const UNDEFINED: [&str; 3] =
+    [sqlstate::UNDEFINED_TABLE, sqlstate::INVALID_SCHEMA_NAME, sqlstate::UNDEFINED_FUNCTION];
 
 /// Which database a connector's sessions must be with, once that is known. Clones share it.
 #[derive(Debug, Clone, Default)]

@@ -161,3 +161,17 @@ pub fn deadline_exceeded(side: Side, place: &str) -> SqlFault {
 pub fn cancelled(side: Side) -> SqlFault {
     SqlFault::new(FaultKind::Cancelled, Reason::Cancelled, "the caller cancelled the call").on(side)
 }
+
+/// A fault of something of segue's own in a session of callers, whose role lacks the right to it.
+pub fn not_admitted(fault: SqlFault) -> SqlFault {
+    if fault.sqlstate != sqlstate::INSUFFICIENT_PRIVILEGE {
+        return fault;
+    }
+    let hint = "the role of callers' statements may not call segue's functions: run `segue init`";
+    SqlFault {
+        kind: FaultKind::Precondition,
+        reason: Reason::RefusedNotAdmitted,
+        hint: hint.to_owned(),
+        ..fault
+    }
+}

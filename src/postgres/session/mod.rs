@@ -1,5 +1,6 @@
 //! One session with a server: the driver's client and what segue knows about it.
 
+pub(in crate::postgres) mod admission;
 pub mod asked;
 pub mod cancel;
 pub mod cell;
@@ -7,11 +8,13 @@ pub mod connect;
 mod driver;
 pub mod expected;
 pub mod fault;
+pub(in crate::postgres) mod first_settings;
 pub(in crate::postgres) mod guard;
 pub mod param;
 pub mod password;
 mod pooler;
 pub mod settings;
+pub mod silence;
 mod socket;
 mod statement_cache;
 pub(in crate::postgres) mod sync_batching;
@@ -24,21 +27,22 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Client;
 
-use super::fence::{Found, Share};
-use super::pool::reset::FirstSettings;
 use crate::dialect::Dialect;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
-use crate::domain::pg_type::{Column, PgType};
 use crate::domain::side::Side;
 use crate::domain::sqlstate;
+use admission::{Found, Share};
 use cancel::Canceller;
 use driver::Watch;
+use first_settings::FirstSettings;
 use settings::Purpose;
 use statement_cache::StatementCache;
 use sync_batching::{Apart, MERGED_MAX, Switch, Together};
+
+pub use statement_cache::Prepared;
 
 /// Longer texts are prepared each time: a cache of them would not be bounded in bytes.
 const CACHED_SQL_BYTES_MAX: usize = 32 * 1024;
@@ -72,17 +76,6 @@ impl ServerFacts {
     pub(super) fn is_blind_to_crashes(&self) -> bool {
         self.incarnation.ends_with('/')
     }
-}
-
-/// A statement as the server prepared it, with its types in segue's words.
-#[derive(Debug)]
-pub struct Prepared {
-    /// The driver's handle.
-    pub statement: Statement,
-    /// Types of `$1`, `$2`, ….
-    pub parameters: Vec<Arc<PgType>>,
-    /// The result's columns.
-    pub columns: Arc<[Column]>,
 }
 
 /// A session. What it is asked is in `asked`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::dialect::Dialect;
 use crate::domain::table::quote_literal;
-use crate::postgres::own_transactions::{DEFAULT_LEASE, silence_max};
+use crate::postgres::session::silence::{DEFAULT_LEASE, silence_max};
 
 /// How often a server asks a client that is silent on the network whether it is there, once it has
 /// begun to ask, and how often in vain.

@@ -3,7 +3,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Prepared;
+use tokio_postgres::Statement;
+
+use crate::domain::pg_type::{Column, PgType};
+
+/// A statement as the server prepared it, with its types in segue's words.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The driver's handle.
+    pub statement: Statement,
+    /// Types of `$1`, `$2`, ….
+    pub parameters: Vec<Arc<PgType>>,
+    /// The result's columns.
+    pub columns: Arc<[Column]>,
+}
 
 /// Statements kept prepared in one session.
 const STATEMENTS_MAX: usize = 256;

@@ -4,33 +4,22 @@
 //! in one round trip. Otherwise COMMIT waits for the answers: what passes a limit is rolled
 //! back, and a lost connection before COMMIT leaves nothing in doubt.
 
-use std::time::Duration;
-
 use tokio::sync::watch;
 
 use super::commit_outcome;
 use super::execute::Ready;
 use super::idempotency::{self, Seen};
-use super::in_flight::{InFlight, Stop, supervised};
+use super::in_flight::InFlight;
 use super::pipeline::{self, Progress, Ran, Step, StepKind};
 use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
-use crate::domain::key::WriteId;
 use crate::domain::reason::Reason;
 use crate::domain::sqlstate;
 use crate::failpoint::{FailPoint, FailPoints};
 use crate::ports::WriteRequest;
 use crate::postgres::pool::Pool;
 use crate::postgres::session::{ServerFacts, Session};
-
-/// A ROLLBACK that takes longer waits for a statement, which is then cancelled.
-const ROLLBACK_GRACE: Duration = Duration::from_millis(500);
-
-/// BEGIN and the announcement, for this transaction only.
-pub(super) fn begin_sql(modes: &str, write_id: WriteId) -> String {
-    // A write id prints as a UUID, so it needs no quoting.
-    format!("BEGIN{modes}; SELECT pg_catalog.set_config('segue.write_id', '{write_id}', true)")
-}
+use crate::postgres::statements::stop::rollback;
 
 /// Runs the statements of a write in one transaction.
 // Modelled as `Action::Commit` in tests/model.
@@ -218,16 +207,6 @@ async fn rolled_back(session: &Session, fault: SqlFault) -> End {
             fault
         }
     })
-}
-
-/// Ends the session's transaction.
-pub(super) async fn rollback(session: &Session) -> Result<(), SqlFault> {
-    let work = async { session.batch_execute("ROLLBACK").await };
-    let grace = async {
-        tokio::time::sleep(ROLLBACK_GRACE).await;
-        Stop::Cancelled
-    };
-    supervised(session, work, grace).await
 }
 
 /// The first answer to a key that was there already.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::types::{ToSql, Type};
 
-use super::in_flight::stopped;
+use super::stop::stopped;
 use crate::domain::call::CallContext;
 use crate::domain::fault::{Outcome, SqlFault};
 use crate::domain::key::WriteId;

@@ -1,123 +1,20 @@
 //! A statement in flight, and what becomes of its session when nobody waits for it any more.
-//!
-//! Deadlines are kept by a timer here and a cancel request, not by `statement_timeout`: that
-//! costs the server nothing for the calls that are in time, covers the wait for a session as
-//! well, leaves no setting behind, and is the same on every server. Should segue die, servers
-//! from 14 on notice within seconds that the client of a running statement is gone.
 
-use std::future::Future;
 use std::ops::Deref;
-use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use super::rest;
 use super::shared_reads::Ticket;
 use super::transactions::Held;
-use crate::domain::call::CallContext;
-use crate::domain::fault::{FaultKind, Outcome, SqlFault};
+use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
-use crate::domain::side::Side;
-use crate::domain::sqlstate;
-use crate::postgres::pool::Lease;
-use crate::postgres::pool::reset::give_back;
-use crate::postgres::session::Session;
-use crate::postgres::session::fault;
+use crate::postgres::pool::{Lease, give_back};
+use crate::postgres::session::{Session, fault};
+use crate::postgres::statements::rest::come_to_rest;
 
-/// A cancel request can overtake the statement that it is meant for; it is then repeated.
-const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(250);
-/// A session that has not come to rest by then is closed.
-const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// A dropped answer in a transaction is read to its end for so long before it is cancelled,
 /// because cancelling it makes the whole transaction fail.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
-
-/// Why a call must not go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// Its deadline passed.
-    Deadline,
-    /// Its caller went away.
-    Cancelled,
-}
-
-impl Stop {
-    /// The fault that the caller gets.
-    pub(super) fn fault(self, side: Side) -> SqlFault {
-        match self {
-            Self::Deadline => fault::deadline_exceeded(side, "before the statement had ended"),
-            Self::Cancelled => fault::cancelled(side),
-        }
-    }
-}
-
-/// Waits until the call must not go on; for ever, where it has no deadline and its caller stays.
-pub(super) async fn stopped(context: &CallContext) -> Stop {
-    let deadline = async {
-        match context.deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        () = context.cancelled.cancelled() => Stop::Cancelled,
-        () = deadline => Stop::Deadline,
-    }
-}
-
-/// The result of `work`, or the fault that stopped it.
-pub(super) async fn unless_stopped<T>(
-    context: &CallContext,
-    side: Side,
-    work: impl Future<Output = Result<T, SqlFault>>,
-) -> Result<T, SqlFault> {
-    tokio::select! {
-        biased;
-        result = work => result,
-        stop = stopped(context) => Err(stop.fault(side)),
-    }
-}
-
-/// Runs `work` to its end. When `stop` comes first the session's statement is cancelled, and
-/// the end is awaited all the same: only then is the outcome known. An error that the cancel
-/// request caused becomes the stop's fault.
-pub(super) async fn supervised<T>(
-    session: &Session,
-    work: impl Future<Output = Result<T, SqlFault>>,
-    stop: impl Future<Output = Stop>,
-) -> Result<T, SqlFault> {
-    let mut work = pin!(work);
-    let stop = tokio::select! {
-        biased;
-        result = &mut work => return result,
-        stop = stop => stop,
-    };
-    let give_up = Instant::now() + SETTLE_LIMIT;
-    loop {
-        let cancelled = session.canceller().cancel().await;
-        if let Ok(result) = tokio::time::timeout(CANCEL_AGAIN_AFTER, &mut work).await {
-            return result.map_err(|found| cancelled_by(stop, found, session.side()));
-        }
-        if cancelled.is_err() || Instant::now() > give_up {
-            return Err(SqlFault {
-                outcome: Outcome::Unknown,
-                message: "the statement was to be cancelled, but the server does not answer"
-                    .to_owned(),
-                kind: FaultKind::ConnectionLost,
-                ..stop.fault(session.side())
-            });
-        }
-    }
-}
-
-/// The server's 57014 in the words of who asked for it; any other fault as it is.
-fn cancelled_by(stop: Stop, found: SqlFault, side: Side) -> SqlFault {
-    if found.sqlstate != sqlstate::QUERY_CANCELED {
-        return found;
-    }
-    SqlFault { sqlstate: found.sqlstate, outcome: found.outcome, ..stop.fault(side) }
-}
 
 /// Whoever lends the session of a statement in flight.
 #[derive(Debug)]
@@ -233,18 +130,13 @@ impl Drop for InFlight {
 
 /// Brings a session to rest. It stays busy, and so is closed by whoever drops it, until its
 /// last statement has ended.
-pub(super) async fn settle(holder: Holder) {
-    let grace = match &holder {
-        Holder::Pooled(_) | Holder::Shared(_) => Duration::ZERO,
-        Holder::Transaction(_) => DRAIN_GRACE,
-    };
-    let rested = come_to_rest(&holder, grace).await;
+async fn settle(holder: Holder) {
     match holder {
-        Holder::Pooled(lease) if rested => give_back(lease),
-        Holder::Pooled(lease) => lease.discard(),
+        Holder::Pooled(lease) => rest::settle(lease).await,
         // Never brought here.
         Holder::Shared(_) => {}
         Holder::Transaction(mut held) => {
+            let rested = come_to_rest(held.session(), DRAIN_GRACE).await;
             // What the dropped statement came to is known only to the server; a failed
             // transaction refuses any statement.
             let asked = held.session().simple_query("SELECT 1").await;
@@ -256,24 +148,4 @@ pub(super) async fn settle(holder: Holder) {
             }
         }
     }
-}
-
-async fn come_to_rest(session: &Session, grace: Duration) -> bool {
-    let mut rest = pin!(session.driver().check_connection());
-    if !grace.is_zero()
-        && let Ok(answer) = tokio::time::timeout(grace, &mut rest).await
-    {
-        return answer.is_ok();
-    }
-    let give_up = Instant::now() + SETTLE_LIMIT;
-    while Instant::now() < give_up {
-        let cancelled = session.canceller().cancel().await;
-        if let Ok(answer) = tokio::time::timeout(CANCEL_AGAIN_AFTER, &mut rest).await {
-            return answer.is_ok();
-        }
-        if cancelled.is_err() {
-            break;
-        }
-    }
-    false
 }

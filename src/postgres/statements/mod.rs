@@ -11,6 +11,8 @@ mod in_flight;
 mod pipeline;
 pub mod read;
 mod reader;
+mod rest;
 mod shared_reads;
+mod stop;
 pub mod transactions;
 mod write;

@@ -19,7 +19,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::collect::Collector;
 use super::execute::Ready;
-use super::in_flight::{Stop, stopped, supervised};
+use super::stop::{Stop, stopped, supervised};
 use crate::domain::answer::RowBatch;
 use crate::domain::call::{BoundStatement, CallContext, ResultLimits, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
@@ -234,7 +234,7 @@ fn begin_by(session: &Session, write_id: WriteId, with_xid: bool) -> Step<'_> {
     let look = mark::look(session).map(|look| format!("; {look}")).unwrap_or_default();
     let modes =
         format!("{}{}", facts.dialect.writers_isolation().unwrap_or_default(), access_of(facts));
-    let sql = format!("{}{xid}{look}", super::batch::begin_sql(&modes, write_id));
+    let sql = format!("{}{xid}{look}", begin_sql(&modes, write_id));
     let work = Box::pin(async move {
         let answer = session.simple_query(&sql).await?;
         let xid = answer.iter().find_map(|message| match message {
@@ -317,4 +317,10 @@ pub(super) async fn execute(
     }
     let affected_rows = rows.rows_affected().unwrap_or_default();
     Ok(WriteItem { affected_rows, columns: Arc::clone(&prepared.columns), rows: collector.take() })
+}
+
+/// BEGIN and the announcement, for this transaction only.
+pub(super) fn begin_sql(modes: &str, write_id: WriteId) -> String {
+    // A write id prints as a UUID, so it needs no quoting.
+    format!("BEGIN{modes}; SELECT pg_catalog.set_config('segue.write_id', '{write_id}', true)")
 }

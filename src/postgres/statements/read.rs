@@ -16,9 +16,10 @@ use tokio_postgres::RowStream;
 use tokio_util::task::TaskTracker;
 
 use super::execute::{Ready, is_stale, may_be_outdated, was_seen};
-use super::in_flight::{Holder, InFlight, stopped, unless_stopped};
+use super::in_flight::{Holder, InFlight};
 use super::reader::{Reader, read_lost};
 use super::shared_reads::{Manner, SharedSessions, Weight};
+use super::stop::{stopped, unless_stopped};
 use crate::domain::answer::RowBatch;
 use crate::domain::call::{BoundStatement, CallContext};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -26,9 +27,7 @@ use crate::domain::pg_type::Column;
 use crate::domain::reason::Reason;
 use crate::ports::{AnswerStream, ReadRequest, SessionSetting};
 use crate::postgres::pool::{Lease, Pool};
-use crate::postgres::session::fault;
-use crate::postgres::session::sync_batching;
-use crate::postgres::session::{Prepared, Session};
+use crate::postgres::session::{Prepared, Session, fault, sync_batching};
 
 /// Batches that wait for whoever takes them.
 const BATCHES_AHEAD: usize = 1;

@@ -11,8 +11,9 @@ use tokio::time::Sleep;
 use tokio_postgres::RowStream;
 
 use super::collect::Collector;
-use super::in_flight::{InFlight, Stop, stopped};
+use super::in_flight::InFlight;
 use super::shared_reads::Ticket;
+use super::stop::{Stop, stopped};
 use crate::domain::answer::RowBatch;
 use crate::domain::call::CallContext;
 use crate::domain::fault::{FaultKind, SqlFault};

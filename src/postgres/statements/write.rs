@@ -11,9 +11,9 @@ use futures_util::FutureExt;
 use tokio_util::task::TaskTracker;
 
 use super::execute::{Ready, is_stale, may_be_outdated};
-use super::in_flight::{Holder, InFlight, stopped, supervised, unless_stopped};
-use super::pipeline;
-use super::{batch, commit_outcome, idempotency};
+use super::in_flight::{Holder, InFlight};
+use super::stop::{stopped, supervised, unless_stopped};
+use super::{batch, commit_outcome, idempotency, pipeline};
 use crate::domain::call::{WriteAnswer, WriteItem};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
@@ -23,9 +23,8 @@ use crate::failpoint::FailPoint;
 use crate::ports::WriteRequest;
 use crate::postgres::fence::mark;
 use crate::postgres::pool::{Lease, Pool};
-use crate::postgres::session::Session;
 use crate::postgres::session::param::RawParam;
-use crate::postgres::session::{fault, guard, sync_batching};
+use crate::postgres::session::{Session, fault, guard, sync_batching};
 use crate::value::Parameter;
 
 /// CockroachDB makes a statement again by itself that met another transaction, where nothing stands

@@ -1,7 +1,5 @@
 //! Two rows of one key, compared as reconcile compares them. Pure.
 
-use crate::domain::key::KeyValues;
-use crate::domain::table::quote_identifier;
 use crate::domain::verify::{CellDifference, Discrepancy};
 use crate::postgres::mapping::cells;
 use crate::postgres::mapping::image::Image;
@@ -10,23 +8,6 @@ use crate::postgres::verify::rows::Reading;
 
 /// Characters of a value in a report.
 const VALUE_CHARS_MAX: usize = 200;
-
-/// Whether an integer of the key is one that the side's column can hold. Other keys are left to
-/// the server to judge.
-pub(super) fn fits(shape: &TableShape, role: Role, key: &KeyValues) -> bool {
-    let columns = match role {
-        Role::Primary => &shape.primary_columns,
-        Role::Shadow => &shape.shadow_columns,
-    };
-    shape.key.iter().zip(key).all(|(part, text)| {
-        let column = columns.iter().find(|column| quote_identifier(&column.name) == part.name);
-        match column.map(|column| column.ty.base().name.as_str()) {
-            Some("int2") => text.parse::<i16>().is_ok(),
-            Some("int4") => text.parse::<i32>().is_ok(),
-            _ => true,
-        }
-    })
-}
 
 /// What two rows of one key are to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]

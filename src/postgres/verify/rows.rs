@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use crate::domain::key::KeyValues;
 use crate::domain::sqlstate;
+use crate::domain::table::quote_identifier;
 use crate::postgres::mapping::image::Image;
 use crate::postgres::mapping::table::{Role, TableShape};
 use crate::postgres::reconcile::halt::{Halt, is_of_values, of_fault};
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::read::{TableKeys, read_all};
-use crate::postgres::reconcile::select::{Wanted, presence};
+use crate::postgres::reconcile::select::presence;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::sizes::Room;
+use crate::postgres::reconcile::wanted::Wanted;
 use crate::postgres::reconcile::wide::digested;
-use crate::postgres::verify::judge::fits;
 use crate::postgres::verify::outbox::{Depth, Noted, noted};
 use crate::postgres::verify::{Table, Verifier};
 
@@ -191,4 +192,21 @@ impl Verifier {
         };
         Ok((read.into_iter().flatten().map(Reading::from).collect(), meter.largest()))
     }
+}
+
+/// Whether an integer of the key is one that the side's column can hold. Other keys are left to
+/// the server to judge.
+pub(super) fn fits(shape: &TableShape, role: Role, key: &KeyValues) -> bool {
+    let columns = match role {
+        Role::Primary => &shape.primary_columns,
+        Role::Shadow => &shape.shadow_columns,
+    };
+    shape.key.iter().zip(key).all(|(part, text)| {
+        let column = columns.iter().find(|column| quote_identifier(&column.name) == part.name);
+        match column.map(|column| column.ty.base().name.as_str()) {
+            Some("int2") => text.parse::<i16>().is_ok(),
+            Some("int4") => text.parse::<i32>().is_ok(),
+            _ => true,
+        }
+    })
 }

@@ -1,40 +1,26 @@
 //! A table that is gone through whole, or range by range, in turns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::domain::key::WriteId;
 use crate::domain::key_range::KeyRange;
 use crate::ports::reconcile::BatchDone;
 use crate::postgres::outbox::RowKey;
-use crate::postgres::outbox::claim::{ClaimedRows, RowPlace, TableRow, claim_table};
+use crate::postgres::outbox::claim::{ClaimedRows, TableRow, claim_table};
 use crate::postgres::outbox::fold::{note_progress, note_progress_of_range};
 use crate::postgres::outbox::ranges::noted;
 use crate::postgres::outbox::settle::note_failed;
 use crate::postgres::pool::Lease;
-use crate::postgres::reconcile::batch::{OutboxWorker, traced};
+use crate::postgres::reconcile::batch::OutboxWorker;
+use crate::postgres::reconcile::batch::tables::{Passed, Progress};
+use crate::postgres::reconcile::batch::traced::traced;
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::session::Transaction;
 use crate::postgres::reconcile::whole_table::Cursor;
 use crate::postgres::reconcile::{Report, Stopped};
-
-/// How far this member has come with the tables and ranges that it goes through.
-pub(super) type Tables = Mutex<BTreeMap<Passed, Progress>>;
-
-/// What is gone through: a table, or a range of its key.
-type Passed = (i32, Option<WriteId>);
-
-/// How far this member has come with a table, and for which outbox rows: one that came later
-/// counts from its own beginning.
-#[derive(Debug, Clone)]
-pub(super) struct Progress {
-    covered: BTreeSet<(RowPlace, SystemTime)>,
-    cursor: Cursor,
-    /// Whom the shadow was seen to be when it began.
-    shadow: Option<String>,
-}
 
 impl OutboxWorker {
     /// One turn of a table. Keys that fail on the way get outbox rows of their own, so that

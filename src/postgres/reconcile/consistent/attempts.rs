@@ -6,14 +6,13 @@ use crate::failpoint::FailPoint;
 use crate::postgres::mapping::table::Role;
 use crate::postgres::outbox::RowKey;
 use crate::postgres::reconcile::apply::apply;
-use crate::postgres::reconcile::attempt::Readings;
+use crate::postgres::reconcile::attempt::{Learned, Readings};
 use crate::postgres::reconcile::group::{group, still_registered};
 use crate::postgres::reconcile::halt::Halt;
 use crate::postgres::reconcile::meter::Meter;
 use crate::postgres::reconcile::read::read_all;
-use crate::postgres::reconcile::select::Wanted;
 use crate::postgres::reconcile::session::Transaction;
-use crate::postgres::reconcile::settle::Learned;
+use crate::postgres::reconcile::wanted::Wanted;
 use crate::postgres::reconcile::{Reconciler, generated};
 
 /// Back to before anything was written, with the turn and the snapshot as they are.

@@ -14,8 +14,7 @@ use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::key::WriteId;
 use crate::domain::reason::Reason;
 use crate::domain::sqlstate;
-use crate::postgres::schema;
-use crate::postgres::session::Session;
+use crate::postgres::session::{Session, fault};
 use encoding::Unreadable;
 
 /// Bytes of a key.
@@ -109,7 +108,7 @@ fn without_schema(mut fault: SqlFault) -> SqlFault {
         fault.reason = Reason::IdempotencyNoSchema;
         "run segue init, or send the call without a key".clone_into(&mut fault.hint);
     }
-    schema::not_admitted(fault)
+    fault::not_admitted(fault)
 }
 
 /// The answer kept with a key.

@@ -22,27 +22,28 @@
 
 mod heavy;
 mod place;
+mod set;
 mod ticket;
 mod watch;
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 
-use super::in_flight::unless_stopped;
+use super::stop::unless_stopped;
 use crate::domain::call::CallContext;
 use crate::domain::fault::SqlFault;
 use crate::domain::reason::Reason;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::fault;
+use place::Place;
+use set::{Inner, Set};
 
-use heavy::Heavy;
 pub(super) use heavy::Weight;
 pub(super) use place::Manner;
-use place::Place;
 pub(super) use ticket::Ticket;
 
 /// Sessions that are shared, where the pool has twice as many: one for each processor, within
@@ -56,34 +57,6 @@ const CALLS_MAX: usize = 32;
 #[derive(Debug, Clone)]
 pub(super) struct SharedSessions {
     inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    pool: Pool,
-    sessions_wanted: usize,
-    size_max: usize,
-    set: Mutex<Set>,
-    /// Told when a call that waits may find room.
-    room: Notify,
-    /// Calls that have a session to themselves: they leave some for those that share.
-    alone: Arc<Semaphore>,
-    watched: AtomicBool,
-    /// Something is remembered of some statement.
-    suspects: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Set {
-    places: Vec<Place>,
-    next_id: u64,
-    /// Sessions being fetched from the pool.
-    opening: usize,
-    waiting: usize,
-    /// Times that none could be had, and why the last time.
-    failures: u64,
-    last_fault: Option<SqlFault>,
-    heavy: Heavy,
 }
 
 /// What a call that wants to share may do now.
@@ -219,10 +192,6 @@ impl SharedSessions {
 // === impl Inner ===
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Set> {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A place whose session is about to send a piece that has room, or else the least busy
     /// one: a full piece costs all of its calls less. Where all are busy and there may be more
     /// of them, another one is made meanwhile.
@@ -281,13 +250,6 @@ impl Inner {
             watch::start(self);
         }
         taken
-    }
-
-    /// Tells those that wait that there may be room.
-    fn made_room(&self, set: &Set) {
-        if set.waiting > 0 {
-            self.room.notify_waiters();
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::postgres::pool::Lease;
-use crate::postgres::statements::in_flight::{Holder, settle};
+use crate::postgres::statements::rest::settle;
 
 /// Looks without progress after which nobody joins any more, and those that wait behind the
 /// statement are moved. More than one, so that a machine that stands still for a moment does
@@ -178,7 +178,7 @@ impl Place {
         } else if self.calls.is_empty() {
             lease.set_busy(false);
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(settle(Holder::Pooled(lease)));
+            runtime.spawn(settle(lease));
         }
     }
 

@@ -4,13 +4,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::Inner;
 use super::place::{Manner, Place};
+use super::set::Inner;
 use crate::domain::fault::SqlFault;
 use crate::postgres::pool::Lease;
-use crate::postgres::session::Session;
-use crate::postgres::session::fault;
 use crate::postgres::session::sync_batching::Apart;
+use crate::postgres::session::{Session, fault};
 
 /// A call's place on a shared session, which it derefs to. Dropped before [`Ticket::finish`],
 /// it leaves its statement behind; that is cancelled once nobody else is there.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::Inner;
+use super::set::Inner;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(4);

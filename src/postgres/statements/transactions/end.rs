@@ -2,37 +2,15 @@
 
 use tokio::sync::watch;
 
-use super::{Held, rollback};
+use super::Held;
 use crate::domain::call::{CallContext, Committed};
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::reason::Reason;
 use crate::failpoint::FailPoint;
 use crate::postgres::pool::Pool;
-use crate::postgres::pool::reset;
 use crate::postgres::statements::commit_outcome;
 use crate::postgres::statements::pipeline::{self, Progress, Ran, StepKind};
-
-/// Rolls back; a session in which that fails is closed, which rolls back as well.
-// Modelled as `Action::Rollback` in tests/model.
-pub(super) async fn roll_back(held: Held) {
-    match rollback(held.session()).await {
-        Ok(()) => leave(held),
-        Err(_) => held.session().poison(),
-    }
-}
-
-/// Nothing is open any more: the session goes back when it has been reset, which nobody waits for.
-fn leave(held: Held) {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    let running = held.open().resetting();
-    runtime.spawn(async move {
-        if reset::to_first_state(held.session()).await {
-            held.session().set_busy(false);
-        }
-        drop(held);
-        drop(running);
-    });
-}
+use crate::postgres::statements::transactions::held::{leave, roll_back};
 
 /// Commits, or says truthfully why not.
 // Modelled as `Action::Commit` in tests/model.

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::end;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::postgres::pool::Lease;
-use crate::postgres::pool::reset::Running;
+use crate::postgres::pool::reset::{self, Running};
 use crate::postgres::session::Session;
+use crate::postgres::statements::stop::rollback;
 
 /// A transaction that spans calls. Its session goes back to the pool with the last `Arc`,
 /// and is closed there unless the transaction has ended.
@@ -156,10 +156,32 @@ impl Drop for Held {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             match Self::take(&self.open) {
-                Some(held) => drop(runtime.spawn(end::roll_back(held))),
+                Some(held) => drop(runtime.spawn(roll_back(held))),
                 // Whoever has it now is to see it.
                 None => self.open.abandon(),
             }
         }
     }
+}
+
+/// Rolls back; a session in which that fails is closed, which rolls back as well.
+// Modelled as `Action::Rollback` in tests/model.
+pub(super) async fn roll_back(held: Held) {
+    match rollback(held.session()).await {
+        Ok(()) => leave(held),
+        Err(_) => held.session().poison(),
+    }
+}
+
+/// Nothing is open any more: the session goes back when it has been reset, which nobody waits for.
+pub(super) fn leave(held: Held) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    let running = held.open().resetting();
+    runtime.spawn(async move {
+        if reset::to_first_state(held.session()).await {
+            held.session().set_busy(false);
+        }
+        drop(held);
+        drop(running);
+    });
 }

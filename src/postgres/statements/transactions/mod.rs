@@ -20,15 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(super) use held::Held;
-use held::Open;
-use registry::Registry;
-
-use super::batch::{begin_sql, rollback};
 use super::execute::{Ready, is_stale, was_seen};
-use super::in_flight::{Holder, InFlight, stopped, supervised, unless_stopped};
-use super::pipeline::{self, Progress};
+use super::in_flight::{Holder, InFlight};
+use super::pipeline::{self, Progress, begin_sql};
 use super::read::read_in;
+use super::stop::{stopped, supervised, unless_stopped};
 use crate::domain::call::{
     BoundStatement, CallContext, Committed, Isolation, TransactionId, TransactionOptions,
     WriteAnswer,
@@ -40,9 +36,12 @@ use crate::domain::reason::Reason;
 use crate::ports::{AnswerStream, ReadRequest, Transactions};
 use crate::postgres::fence::mark;
 use crate::postgres::pool::Pool;
-use crate::postgres::session::ServerFacts;
-use crate::postgres::session::fault;
 use crate::postgres::session::guard::access_of;
+use crate::postgres::session::{ServerFacts, fault};
+use held::Open;
+use registry::Registry;
+
+pub(super) use held::Held;
 
 /// How exactly the limits of time are kept.
 const REAP_INTERVAL: Duration = Duration::from_millis(100);
@@ -103,13 +102,13 @@ impl PostgresTransactions {
         }
         self.shared.permits.close();
         let held = self.shared.registry().end_all("was rolled back: segue is shutting down");
-        futures_util::future::join_all(held.into_iter().map(end::roll_back)).await;
+        futures_util::future::join_all(held.into_iter().map(held::roll_back)).await;
     }
 
     fn reap(&self) {
         let (held, overdue) = self.shared.registry().expired(Instant::now());
         for held in held {
-            self.shared.tasks.spawn(end::roll_back(held));
+            self.shared.tasks.spawn(held::roll_back(held));
         }
         for open in overdue {
             self.shared.tasks.spawn(async move {
@@ -349,7 +348,7 @@ impl Transactions for PostgresTransactions {
             let held = self.shared.registry().hold_to_end(id, "was rolled back")?;
             self.shared
                 .in_task(async move {
-                    end::roll_back(held).await;
+                    held::roll_back(held).await;
                     Ok(())
                 })
                 .await
@@ -362,7 +361,7 @@ impl Transactions for PostgresTransactions {
             let held = self.shared.registry().abandon(id, "was rolled back: a call in it failed");
             let Some(held) = held else { return };
             let work = async move {
-                end::roll_back(held).await;
+                held::roll_back(held).await;
                 Ok(())
             };
             if let Err(fault) = self.shared.in_task(work).await {
