@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::databases::Databases;
-use crate::app::phases::Hooks;
+use crate::app::operations::phase_hooks::Hooks;
 use crate::app::{Background, params};
 use crate::config::Config;
 use crate::control::Control;

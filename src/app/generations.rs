@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::app::databases::Databases;
 use crate::app::fleet::Fleet;
-use crate::app::identity;
+use crate::app::operations::identity;
 use crate::app::{AppError, Background};
 use crate::config::Config;
 use crate::control::change::{Change, change};

@@ -1,35 +1,23 @@
 //! Puts the parts together, starts them, and stops them in order.
 
-pub mod adopting;
-pub mod backfill;
-pub mod callers;
 pub mod cutover;
 pub mod databases;
 mod directed;
-mod fenced;
+mod drift_watch;
+mod fences;
 mod fleet;
 mod generations;
 mod halt;
-pub(crate) mod identity;
-mod leading;
+mod leader;
 mod left_behind;
 pub mod listen;
-pub mod noting;
-mod operations;
+pub mod operations;
 mod params;
-mod phases;
-pub mod preflight;
 pub mod queries;
-mod read_only;
-mod reconciling;
 mod relations;
-pub mod setup;
-mod starting;
-pub mod status;
-pub mod sweeping;
-pub mod tables;
-pub mod verifying;
-mod watching;
+mod runs;
+mod start;
+mod workers;
 
 use std::sync::Arc;
 
@@ -64,14 +52,14 @@ use crate::statement;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans::Writers;
 
+use cutover::read_only::ReadOnly;
 use databases::Databases;
 use directed::Directed;
 use fleet::Fleet;
 use listen::{ListenError, Reserved, Services};
-use operations::Operations;
+use operations::status::{StatusGatherer, Uncaptured};
 use queries::QueriesError;
-use read_only::ReadOnly;
-use status::{StatusGatherer, Uncaptured};
+use runs::Operations;
 
 /// Writes whose calls are remembered, so that their reconciles can be linked to them.
 const WRITERS_REMEMBERED: usize = 10_000;
@@ -178,7 +166,7 @@ pub async fn run(
     let reserved = Reserved::take(params::listen(config)?).await?;
     let databases = Databases::open(config)?;
     databases.watch(&metrics);
-    starting::at_start(config, &databases).await?;
+    start::at_start(config, &databases).await?;
     let background = Background::default();
     let fleet = fleet::join(config, &databases, &background, &metrics).await?;
     let control = fleet.control.clone();
@@ -187,7 +175,7 @@ pub async fn run(
     let open = open_transactions(config, &databases, &calls, &background, &metrics);
     let transactions: Sides<Arc<dyn Transactions>> =
         Sides { source: Arc::new(open.source.clone()), target: Arc::new(open.target.clone()) };
-    fenced::follow(&databases, &fleet, &background);
+    fences::follow(&databases, &fleet, &background);
     let wrong = generations::watch(config, &databases, &fleet, &metrics, &background);
     left_behind::watch(config, &databases, &metrics, &background);
     let phase = control.current().phase;
@@ -197,11 +185,10 @@ pub async fn run(
     let uncaptured = Uncaptured::default();
     watch_capture(config, &databases, &background, &metrics, &uncaptured);
     let writers = Arc::new(Writers::new(WRITERS_REMEMBERED));
-    let reconciling =
-        reconciling::start(config, &databases, &fleet, (&metrics, &writers), &background);
+    let reconciling = workers::start(config, &databases, &fleet, (&metrics, &writers), &background);
 
-    watching::start(config, &databases, &fleet, &metrics, &background);
-    leading::start(config, &fleet, &reconciling.backfill, &metrics, &background);
+    drift_watch::start(config, &databases, &fleet, &metrics, &background);
+    leader::start(config, &fleet, &reconciling.backfill, &metrics, &background);
     let steps = fleet.lead(config, &databases, &background, &reconciling.admin);
     let read_only = ReadOnly::new(config, &databases);
     read_only.watch(&fleet, &metrics, &background);
@@ -213,7 +200,7 @@ pub async fn run(
         (steps.clone(), Arc::clone(&reconciling.admin), reconciling.replayer.clone()),
         (&background.tasks, &background.stop, &metrics),
     );
-    let operations = Operations::new(operations::Parts {
+    let operations = Operations::new(runs::Parts {
         config: Arc::new(config.clone()),
         control: control.clone(),
         member: fleet.membership.id(),
@@ -276,7 +263,7 @@ async fn finish(
     config: &Config,
     calls: TaskTracker,
     background: Background,
-    reconciling: crate::jobs::replayer::Running,
+    reconciling: crate::jobs::outbox_worker::Running,
     membership: &Membership,
 ) {
     let limit = config.listen.drain_timeout;
@@ -314,7 +301,7 @@ fn watch_capture(
         let (config, databases) = (Arc::clone(&config), databases.clone());
         let (metrics, uncaptured) = (metrics.clone(), uncaptured.clone());
         async move {
-            let check = match setup::check_capture(&config, &databases).await {
+            let check = match operations::setup::check_capture(&config, &databases).await {
                 Ok(check) => check,
                 Err(AppError::Database(fault)) => return Err(fault),
                 Err(error) => {
@@ -327,10 +314,12 @@ fn watch_capture(
                 tracing::error!(table, "writes to a table are not captured, and it will diverge");
             }
             // A shadow that is away is no error.
-            let unnoted = noting::check_notes(&config, &databases).await.unwrap_or_else(|error| {
-                tracing::debug!(%error, "capture on the target could not be looked at");
-                0
-            });
+            let unnoted = operations::target_capture::check_notes(&config, &databases)
+                .await
+                .unwrap_or_else(|error| {
+                    tracing::debug!(%error, "capture on the target could not be looked at");
+                    0
+                });
             if check.drifted + unnoted > 0 {
                 metrics.fault("capture_drift");
             }

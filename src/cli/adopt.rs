@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::app::adopting::{self, Because};
+use crate::app::operations::adoption::{self, Because};
 use crate::cli::args::AdoptCommand;
 use crate::cli::cutover::agreed;
 use crate::cli::print;
@@ -18,7 +18,7 @@ pub(super) async fn run(sources: &Sources, command: AdoptCommand) -> Result<()> 
 
 /// Another database becomes the target, whose copy begins again.
 async fn target(config: &Config, because: &Because, yes: bool) -> Result<()> {
-    let Some(new) = adopting::new_target(config).await? else {
+    let Some(new) = adoption::new_target(config).await? else {
         print::out("it is the target of this migration already\n");
         return Ok(());
     };
@@ -29,7 +29,7 @@ async fn target(config: &Config, because: &Because, yes: bool) -> Result<()> {
              there was is followed no longer"
         ))?;
     }
-    let phase = adopting::adopt_target(config, &new, because).await?;
+    let phase = adoption::adopt_target(config, &new, because).await?;
     let name = &new.name;
     print::out(&format!("{name} is the target now, phase {phase}\n"));
     if phase.captures() {
@@ -40,7 +40,7 @@ async fn target(config: &Config, because: &Because, yes: bool) -> Result<()> {
 
 /// A primary that went back in time, or is elsewhere than it was, is gone on with.
 async fn primary(config: &Config, because: &Because, yes: bool) -> Result<()> {
-    let Some(old) = adopting::old_primary(config).await? else {
+    let Some(old) = adoption::old_primary(config).await? else {
         print::out("nothing is wrong with the primary\n");
         return Ok(());
     };
@@ -48,7 +48,7 @@ async fn primary(config: &Config, because: &Because, yes: bool) -> Result<()> {
     if !yes {
         agreed("what it lost is given up, and is taken from the other side as well")?;
     }
-    let phase = adopting::adopt_primary(config, &old, because).await?;
+    let phase = adoption::adopt_primary(config, &old, because).await?;
     print::out(&format!(
         "the primary is gone on with as it is, phase {phase}; all of it is compared again\n"
     ));

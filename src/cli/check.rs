@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::app::databases::Databases;
-use crate::app::preflight::{self, Params};
+use crate::app::operations::check::{self, Params};
 use crate::cli::args::CheckArgs;
 use crate::cli::print::{self, counted};
 use crate::cli::{Refused, args};
@@ -24,7 +24,7 @@ pub(super) async fn run(sources: &Sources, args: CheckArgs) -> Result<()> {
     let pace =
         Pace { chunk_rows, rows_per_s: rows_per_s as f64, bytes_per_s: mb_per_s as f64 * MIB };
     let databases = Databases::open(&config)?;
-    let report = preflight::check(&config, &databases, &Params { tables, pace }).await?;
+    let report = check::check(&config, &databases, &Params { tables, pace }).await?;
     print::out(&if json { format!("{}\n", document(&report)) } else { page(&report) });
     if !report.refuses() {
         return Ok(());

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::app::databases::Databases;
-use crate::app::{callers, identity, noting, setup};
+use crate::app::operations::{callers, identity, setup, target_capture};
 use crate::cli::Refused;
 use crate::cli::args::CaptureCommand;
 use crate::cli::print::{self, counted};
@@ -130,7 +130,7 @@ pub(super) async fn capture(sources: &Sources, command: CaptureCommand) -> Resul
 /// On the source, and on the target while it follows.
 async fn install_where_it_stands(config: &Config, databases: &Databases) -> Result<()> {
     install(config, databases).await?;
-    if noting::target_follows(databases).await? {
+    if target_capture::target_follows(databases).await? {
         install_on_target(config, databases).await?;
     }
     Ok(())
@@ -152,7 +152,9 @@ async fn install(config: &Config, databases: &Databases) -> Result<()> {
 
 /// The same on the target, where it notes what others write.
 async fn install_on_target(config: &Config, databases: &Databases) -> Result<()> {
-    let Some(report) = noting::install_on_target(config, databases).await? else { return Ok(()) };
+    let Some(report) = target_capture::install_on_target(config, databases).await? else {
+        return Ok(());
+    };
     let changed = report.captured.iter().filter(|it| it.changed).count() as u64;
     let all = counted(report.captured.len() as u64, "table");
     print::out(&format!("capture on the target: {all}, {} changed\n", print::count(changed)));

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::app::databases::Databases;
-use crate::app::tables::{self, Asked, Listed, State};
+use crate::app::operations::tables::{self, Asked, Listed, State};
 use crate::cli::Refused;
 use crate::cli::args::TablesCommand;
 use crate::cli::phase_args::AskedArgs;

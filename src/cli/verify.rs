@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::sweeping;
-use crate::app::verifying::{self, Event, Options, Pace, Totals};
+use crate::app::operations::sweep;
+use crate::app::operations::verify::{self, Event, Options, Pace, Totals};
 use crate::cli::args::VerifyArgs;
 use crate::cli::print::{self, bytes, count, counted, seconds};
 use crate::cli::{Ending, serve, signals};
@@ -64,9 +64,9 @@ pub(super) async fn run(sources: &Sources, args: VerifyArgs) -> Result<Ending> {
             look_every: LOOK_EVERY,
         };
         let retries = Retries::default();
-        sweeping::run(&config, &options, pace, (&retries, &stop), &mut tell).await
+        sweep::run(&config, &options, pace, (&retries, &stop), &mut tell).await
     } else {
-        verifying::run(&config, &options, &stop, &mut tell).await
+        verify::run(&config, &options, &stop, &mut tell).await
     };
     tracing.shutdown().await;
     let totals = totals?;

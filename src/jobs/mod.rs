@@ -2,6 +2,6 @@
 
 pub mod backfill;
 pub mod janitor;
-pub mod replayer;
+pub mod outbox_worker;
 pub mod settled_writes;
 pub mod shadow_reads;

@@ -13,6 +13,7 @@ mod foreign;
 mod member;
 mod prepare;
 mod prove;
+pub(super) mod read_only;
 mod readers;
 mod verify;
 mod whole;
@@ -29,11 +30,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::app::cutover::read_only::ReadOnly;
 use crate::app::databases::Databases;
 use crate::app::fleet::{Fleet, Refresher};
 use crate::app::halt::Halt;
-use crate::app::read_only::ReadOnly;
-use crate::app::reconciling;
+use crate::app::workers;
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::steps::Steps;
@@ -49,7 +50,7 @@ use crate::domain::side::{Side, Sides};
 use crate::domain::status::TableProven;
 use crate::domain::table::TableMapping;
 use crate::failpoint::FailPoint;
-use crate::jobs::replayer::Replayer;
+use crate::jobs::outbox_worker::Replayer;
 use crate::ports::ControlView;
 use crate::ports::admin::OutboxAdmin;
 use crate::postgres::control::ControlTable;
@@ -148,7 +149,7 @@ pub(super) fn start(
     tasks.spawn(follower.run(stop.clone()));
     let dice: crate::postgres::reconcile::Dice = Arc::new(rand::random::<f64>);
     let reconciler =
-        |primary| reconciling::reconciler(config, databases, primary, &dice, Retries::default());
+        |primary| workers::reconciler(config, databases, primary, &dice, Retries::default());
     let parts = Parts {
         config: config.clone(),
         databases: databases.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{CutoverStep, LOOK, Run, Stop};
-use crate::app::{phases, setup};
+use crate::app::operations::{phase_hooks, setup};
 use crate::domain::control::{ControlRow, Phase};
 use crate::domain::cutover::{CutoverEnd, Stage};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -90,13 +90,13 @@ impl Run<'_> {
         let (config, databases) = (&self.parts.config, &self.parts.databases);
         for side in [Side::Source, Side::Target] {
             let report = setup::install_capture(config, databases, side).await;
-            let mut refused = report.map_err(phases::fault)?.refused;
+            let mut refused = report.map_err(phase_hooks::fault)?.refused;
             let unfit = setup::unfit_tables(config, databases, side).await;
-            refused.extend(unfit.map_err(phases::fault)?);
+            refused.extend(unfit.map_err(phase_hooks::fault)?);
             if refused.is_empty() {
                 continue;
             }
-            let tables: Vec<_> = refused.iter().map(phases::told).collect();
+            let tables: Vec<_> = refused.iter().map(phase_hooks::told).collect();
             let message = format!("rows cannot be copied from the {side}: {}", tables.join("; "));
             return Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedOneWay, message)
                 .with_hint("mend them, or name them in tables.exclude"));
@@ -105,7 +105,7 @@ impl Run<'_> {
             self.parts.read_only.check().await?;
         }
         let tables = setup::tables_on(config, databases, self.from()).await;
-        (self.tables, _) = tables.map_err(phases::fault)?;
+        (self.tables, _) = tables.map_err(phase_hooks::fault)?;
         self.advance_sequences().await.map(drop)
     }
 

@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::backfill::{self, Options, Prepared, Told};
+use crate::app::operations::backfill::{self, Options, Prepared, Told};
 use crate::cli::args::{self, DatabaseArgs};
 use crate::cli::print::{self, bytes, count, counted, table};
 use crate::cli::{Ending, Refused, serve, signals};

@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::backfill::Waits;
+use crate::app::operations::backfill::Waits;
 use crate::cli::backfill::figures::{Figures, Rates};
 use crate::cli::check;
 use crate::cli::print::{self, bytes, count, counted, seconds};

@@ -2,7 +2,7 @@
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::setup::{install_tables, phase_if_any, phase_of, tables};
+use crate::app::operations::setup::{install_tables, phase_if_any, phase_of, tables};
 use crate::config::Config;
 use crate::domain::control::Phase;
 use crate::domain::side::Side;
@@ -14,7 +14,7 @@ use crate::postgres::capture;
 ///
 /// # Errors
 ///
-/// As [`crate::app::setup::install_capture`].
+/// As [`crate::app::operations::setup::install_capture`].
 pub async fn install_on_target(
     config: &Config,
     databases: &Databases,
@@ -46,7 +46,10 @@ fn follows(phase: Phase) -> bool {
 /// # Errors
 ///
 /// Whatever the database says.
-pub(super) async fn check_notes(config: &Config, databases: &Databases) -> Result<u64, AppError> {
+pub(in crate::app) async fn check_notes(
+    config: &Config,
+    databases: &Databases,
+) -> Result<u64, AppError> {
     let session = databases.own().target.get().await?;
     if !session.dialect().notes_foreign_writes() || !phase_of(&session).await?.is_some_and(follows)
     {

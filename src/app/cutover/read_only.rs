@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// The roles, and the database that they are made read-only in.
 #[derive(Debug, Clone)]
-pub(super) struct ReadOnly {
+pub(in crate::app) struct ReadOnly {
     roles: Vec<String>,
     source: Pool,
 }
@@ -30,12 +30,12 @@ pub(super) struct ReadOnly {
 // === impl ReadOnly ===
 
 impl ReadOnly {
-    pub(super) fn new(config: &Config, databases: &Databases) -> Self {
+    pub(in crate::app) fn new(config: &Config, databases: &Databases) -> Self {
         Self { roles: config.cutover.read_only_roles.clone(), source: databases.own().source }
     }
 
     /// Whether it could be done.
-    pub(super) async fn check(&self) -> Result<(), SqlFault> {
+    pub(in crate::app) async fn check(&self) -> Result<(), SqlFault> {
         if self.roles.is_empty() {
             return Ok(());
         }
@@ -43,7 +43,7 @@ impl ReadOnly {
     }
 
     /// Does what the row asks for.
-    pub(super) async fn follow(&self, row: &ControlRow) -> Result<Made, SqlFault> {
+    pub(in crate::app) async fn follow(&self, row: &ControlRow) -> Result<Made, SqlFault> {
         let wanted = match row.state.phase {
             Phase::Reversed | Phase::TargetOnly => true,
             Phase::Shift => false,
@@ -67,7 +67,7 @@ impl ReadOnly {
     }
 
     /// Does it at intervals as well, where this member leads.
-    pub(super) fn watch(&self, fleet: &Fleet, metrics: &Metrics, background: &Background) {
+    pub(in crate::app) fn watch(&self, fleet: &Fleet, metrics: &Metrics, background: &Background) {
         if self.roles.is_empty() {
             return;
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::app::operations::live::Live;
+use crate::app::runs::live::Live;
 use crate::control::Control;
 use crate::domain::fault::SqlFault;
 use crate::domain::operation::{Cancellation, StoredOperation};

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::app::backfill::{Options, Waits};
+use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::{AppError, identity, setup};
+use crate::app::operations::backfill::{Options, Waits};
+use crate::app::operations::{identity, setup};
 use crate::config::Config;
 use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};

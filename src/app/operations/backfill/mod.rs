@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::{AppError, preflight};
+use crate::app::operations::check;
 use crate::config::Config;
 use crate::domain::backfill::{Load, TablePlan};
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -170,8 +171,8 @@ async fn checked(
         rows_per_s: ceiling(config.backfill.max_rows_per_s, 1.0, usual.rows_per_s),
         bytes_per_s: ceiling(config.backfill.max_mb_per_s, 1e6, usual.bytes_per_s),
     };
-    let params = preflight::Params { tables: options.tables.clone(), pace };
-    let report = preflight::check(config, &Databases::open(config)?, &params).await?;
+    let params = check::Params { tables: options.tables.clone(), pace };
+    let report = check::check(config, &Databases::open(config)?, &params).await?;
     let refuses = report.refuses_but(|finding| options.passes_over(finding));
     told(Told::Checked { report: &report, refuses });
     Ok(!refuses)

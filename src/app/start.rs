@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::identity;
-use crate::app::setup::{CaptureCheck, check_capture, check_side, phase_of};
-use crate::app::{AppError, callers};
+use crate::app::operations::callers;
+use crate::app::operations::identity;
+use crate::app::operations::setup::{CaptureCheck, check_capture, check_side, phase_of};
 use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;

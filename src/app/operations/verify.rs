@@ -8,8 +8,8 @@ use tracing::Instrument;
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::identity;
-use crate::app::sweeping;
+use crate::app::operations::identity;
+use crate::app::operations::sweep;
 use crate::config::Config;
 use crate::control;
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -241,7 +241,7 @@ async fn one(
     totals.elapsed = begun.elapsed();
     let kept = match (&verified, standing) {
         (Ok(()), Ok(standing)) if whole && !stop.is_cancelled() => {
-            sweeping::keep(verifier, table, &chunks, &standing).await
+            sweep::keep(verifier, table, &chunks, &standing).await
         }
         (_, Err(fault)) => Err(fault),
         _ => Ok(()),

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::{noting, setup};
+use crate::app::operations::{setup, target_capture};
 use crate::config::Config;
 use crate::domain::control::Phase;
 use crate::domain::fault::{FaultKind, SqlFault};
@@ -18,7 +18,7 @@ use crate::postgres::capture::{Refusal, Report};
 
 /// Capture, by the configuration of this sidecar.
 #[derive(Debug, Clone)]
-pub(super) struct Hooks {
+pub(in crate::app) struct Hooks {
     config: Arc<Config>,
     databases: Databases,
 }
@@ -26,7 +26,7 @@ pub(super) struct Hooks {
 // === impl Hooks ===
 
 impl Hooks {
-    pub(super) fn new(config: &Config, databases: &Databases) -> Self {
+    pub(in crate::app) fn new(config: &Config, databases: &Databases) -> Self {
         Self { config: Arc::new(config.clone()), databases: databases.clone() }
     }
 
@@ -43,7 +43,7 @@ impl Hooks {
             Phase::DualWrite | Phase::ShadowRead => {
                 let report = setup::install_capture(&self.config, &self.databases, Side::Source);
                 all_captured(&report.await.map_err(fault)?)?;
-                let report = noting::install_on_target(&self.config, &self.databases).await;
+                let report = target_capture::install_on_target(&self.config, &self.databases).await;
                 report.map_err(fault)?.map_or(Ok(()), |report| all_captured(&report))
             }
             // The way back stands before anything can be turned round.
@@ -91,11 +91,11 @@ impl PhaseHooks for Hooks {
     }
 }
 
-pub(super) fn told(refusal: &Refusal) -> String {
+pub(in crate::app) fn told(refusal: &Refusal) -> String {
     format!("{}: {} ({})", refusal.table, refusal.message, refusal.reason)
 }
 
-pub(super) fn fault(error: AppError) -> SqlFault {
+pub(in crate::app) fn fault(error: AppError) -> SqlFault {
     match error {
         AppError::Database(fault) => fault,
         other => SqlFault::new(FaultKind::Precondition, Reason::RefusedSetup, other.to_string()),

@@ -1,7 +1,8 @@
 //! Preflight: asks both databases, and judges what they say. Backfill and cutover begin by it.
 
+use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::{AppError, setup};
+use crate::app::operations::setup;
 use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
@@ -85,7 +86,7 @@ async fn staying(
     mappings: &[TableMapping],
     refused: &[Refusal],
 ) -> Result<Vec<(TableName, String)>, AppError> {
-    let policy = super::relations::policy(config);
+    let policy = crate::app::relations::policy(config);
     let migrated: Vec<TableName> = mappings.iter().map(|it| it.source.clone()).collect();
     let own = databases.own();
     let mut staying = relations::staying(own.of(Side::Source), &migrated, &policy).await?;

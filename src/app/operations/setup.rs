@@ -128,7 +128,7 @@ async fn captures_now(session: &Lease) -> Result<bool, AppError> {
 }
 
 /// What a side's own row says.
-pub(super) async fn phase_of(session: &Lease) -> Result<Option<Phase>, SqlFault> {
+pub(in crate::app) async fn phase_of(session: &Lease) -> Result<Option<Phase>, SqlFault> {
     Ok(state_of(session).await?.map(|(_, phase)| phase))
 }
 
@@ -155,7 +155,7 @@ async fn state_if_any(session: &Lease) -> Result<Option<(i64, Phase)>, SqlFault>
 /// The tables of the migration as a side knows them: once the target is the primary, the
 /// source need not be there for it. Until then the target knows those alone that were there when
 /// capture was last put on it.
-pub(super) async fn tables_on(
+pub(in crate::app) async fn tables_on(
     config: &Config,
     databases: &Databases,
     side: Side,
@@ -210,7 +210,7 @@ pub struct CaptureCheck {
 ///
 /// Whatever the database says while it is looked at; what cannot be mended is in the answer.
 /// A shadow that is away is no error.
-pub(super) async fn check_capture(
+pub(in crate::app) async fn check_capture(
     config: &Config,
     databases: &Databases,
 ) -> Result<CaptureCheck, AppError> {
@@ -227,7 +227,7 @@ pub(super) async fn check_capture(
 }
 
 /// Nothing where the side's own control row does not rely on its capture.
-pub(super) async fn check_side(
+pub(in crate::app) async fn check_side(
     config: &Config,
     databases: &Databases,
     side: Side,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::app::backfill::{self, Options, Prepared, Told, Waits};
-use crate::app::operations::Parts;
-use crate::app::operations::live::Live;
+use crate::app::operations::backfill::{self, Options, Prepared, Told, Waits};
+use crate::app::runs::Parts;
+use crate::app::runs::live::Live;
 use crate::domain::backfill::TableProgress;
 use crate::domain::fault::SqlFault;
 use crate::grpc::operations as messages;

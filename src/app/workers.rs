@@ -17,7 +17,7 @@ use crate::domain::fleet::MemberId;
 use crate::domain::side::{Side, Sides};
 use crate::domain::status::OutboxStatus;
 use crate::jobs::janitor;
-use crate::jobs::replayer::{self, Replayer, Running};
+use crate::jobs::outbox_worker::{self, Replayer, Running};
 use crate::jobs::settled_writes::{self, Settling};
 use crate::ports::ControlView;
 use crate::ports::ReconcileWaker;
@@ -85,11 +85,11 @@ pub(super) fn start(
     let of = |side: Side| outboxes.of(side).clone();
     let work = each(|primary| worker(config, databases, fleet, of(primary), (&dice, writers)));
     let (replayer, running) = Replayer::start(
-        replayer::Params {
+        outbox_worker::Params {
             concurrency: config.outbox.concurrency,
             poll: config.outbox.poll_interval,
             away_max: config.outbox.backoff_max,
-            ..replayer::Params::new(dice)
+            ..outbox_worker::Params::new(dice)
         },
         Arc::new(Directed::primary(control, work)),
         observer(metrics.clone(), settling.clone()),
@@ -304,7 +304,7 @@ async fn again_and_again<F: Future<Output = ()>>(work: impl Fn() -> F, stop: Can
     }
 }
 
-fn observer(metrics: Metrics, settling: Settling) -> Arc<replayer::Observer> {
+fn observer(metrics: Metrics, settling: Settling) -> Arc<outbox_worker::Observer> {
     Arc::new(move |done, elapsed| {
         metrics.retries().note("reconcile", "", done);
         match done {

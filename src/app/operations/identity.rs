@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::setup;
+use crate::app::operations::setup;
 use crate::config::Config;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::identity::{Asked, Identity, Seen, Standing, judge};
@@ -63,7 +63,7 @@ pub(crate) async fn ask(config: &Config, asked: Asked) -> Result<Asking, AppErro
 /// # Errors
 ///
 /// [`AppError`]: they are not, or neither can be asked.
-pub(super) async fn established(
+pub(in crate::app) async fn established(
     config: &Config,
     databases: &Databases,
     permission: Permission,

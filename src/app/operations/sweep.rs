@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::identity;
-use crate::app::verifying::{Event, Options, Pace, Totals, chosen, open};
+use crate::app::operations::identity;
+use crate::app::operations::verify::{Event, Options, Pace, Totals, chosen, open};
 use crate::config::Config;
 use crate::domain::fault::SqlFault;
 use crate::domain::key_range::KeyRange;

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::app::Background;
 use crate::app::fleet::Fleet;
-use crate::app::verifying::{Event, Options, Pace};
-use crate::app::{Background, sweeping};
+use crate::app::operations::sweep;
+use crate::app::operations::verify::{Event, Options, Pace};
 use crate::config::Config;
 use crate::control::member::Membership;
 use crate::domain::backfill::{BackfillProgress, TableProgress};
@@ -113,7 +114,7 @@ impl Sweeper {
         let mut tell = |event: Event<'_>| self.tell(&event);
         let retries = self.metrics.retries();
         let swept = tokio::select! {
-            swept = sweeping::run(&self.config, &options, pace, (retries, &over), &mut tell) => swept,
+            swept = sweep::run(&self.config, &options, pace, (retries, &over), &mut tell) => swept,
             () = watch => return,
         };
         match swept {

@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::identity::{self, Asking, refused};
-use crate::app::setup;
+use crate::app::operations::identity::{self, Asking, refused};
+use crate::app::operations::setup;
 use crate::config::Config;
 use crate::control::change::bring_up;
 use crate::control::{PhaseChange, read_once};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::app::operations::Operations;
+use crate::app::runs::Operations;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::operation::{Document, FoundOperation, OperationId};
 use crate::domain::page::{Page, PageRequest};

@@ -54,7 +54,7 @@ async fn role_of_callers(databases: &Databases, side: Side) -> Result<String, Sq
 /// # Errors
 ///
 /// [`AppError`] where the role lacks something that may not be granted.
-pub(super) async fn at_start(
+pub(in crate::app) async fn at_start(
     config: &Config,
     databases: &Databases,
     side: Side,

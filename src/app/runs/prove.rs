@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::operations::Parts;
-use crate::app::operations::copy::stopped;
-use crate::app::operations::live::Live;
-use crate::app::verifying::{self, Event as Verifying, Options, Totals};
+use crate::app::operations::verify::{self, Event as Verifying, Options, Totals};
+use crate::app::runs::Parts;
+use crate::app::runs::copy::stopped;
+use crate::app::runs::live::Live;
 use crate::domain::table::TableName;
 use crate::grpc::proto::operation::Result as Outcome;
 use crate::grpc::proto::operation_event::Event;
@@ -45,7 +45,7 @@ pub(super) async fn run(
         }
     };
     let verified = {
-        let verifying = Box::pin(verifying::run(&parts.config, &options, &stop, &mut tell));
+        let verifying = Box::pin(verify::run(&parts.config, &options, &stop, &mut tell));
         tokio::pin!(verifying);
         tokio::select! {
             verified = &mut verifying => verified,

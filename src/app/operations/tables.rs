@@ -1,7 +1,8 @@
 //! Tables of the migration: which there are, and those that leave it or come back to it.
 
+use crate::app::AppError;
 use crate::app::databases::Databases;
-use crate::app::{AppError, setup};
+use crate::app::operations::setup;
 use crate::config::Config;
 use crate::domain::control::ControlRow;
 use crate::domain::fault::{FaultKind, SqlFault};

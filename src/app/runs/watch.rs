@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use tokio::time::{sleep, timeout};
 
-use crate::app::operations::{LOOK, Operations};
+use crate::app::runs::{LOOK, Operations};
 use crate::domain::fault::SqlFault;
 use crate::domain::operation::{Document, Followed, OperationId};
 use crate::grpc::operations::encoded;
