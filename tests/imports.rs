@@ -1,17 +1,30 @@
-//! The shape of `src/`: which module may use which, what stays pure, how long a file may be.
+//! The shape of `src/`: which module may use which, what stays pure, how long a file may be, and that
+//! files do not import each other in circles.
 //!
-//! The order of the layers is read from the `# Layout` of `src/lib.rs`, so that the
-//! map and the rule cannot differ. Code under `#[cfg(test)]` is free.
+//! The order of the layers is read from the `# Layout` of `src/lib.rs`, and the order inside a
+//! folder from that of its `mod.rs`, so that the map and the rule cannot differ. Code under
+//! `#[cfg(test)]` is free.
 
+#[path = "imports/graph.rs"]
+mod graph;
 #[path = "imports/paths.rs"]
 mod paths;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use graph::{Files, Module, Reference, cycles, module_of};
 use paths::{names_in, paths_in};
 
 const LINES_MAX: usize = 400;
 const TESTS_BEGIN: &str = "#[cfg(test)]\nmod ";
+/// Opens the list of what lies above what, in a module's doc.
+const LAYOUT: &str = "# Layout";
+
+/// Groups of files that import each other, one a line after their reason: values within values, and
+/// knots that are not untied yet. A group must not grow, and leaves the list when it is gone.
+const CYCLES: &str = include_str!("imports/cycles.txt");
+
 /// Any module may use it, and it may use nothing but the words of the domain.
 const LEAF: &str = "telemetry";
 const WORDS: &str = "domain";
@@ -70,7 +83,7 @@ struct Layout(Vec<Vec<String>>);
 impl Layout {
     /// Reads the list under `# Layout`: the names before the colon of each item.
     fn of(library: &str) -> Self {
-        let doc = library.lines().skip_while(|line| !line.contains("# Layout"));
+        let doc = library.lines().skip_while(|line| !line.contains(LAYOUT));
         let items = doc.filter_map(|line| line.strip_prefix("//! - "));
         let names = |item: &str| {
             let (names, _) = item.split_once(':')?;
@@ -107,9 +120,63 @@ impl Layout {
     }
 }
 
+/// What imports upwards or aside within a folder whose `mod.rs` says in which order its modules lie.
+fn faults_inside(folder: &[String], text: &str, files: &Files) -> Vec<String> {
+    let layout = Layout::of(text);
+    let name = folder.join("::");
+    fn child<'a>(folder: &[String], module: &'a Module) -> Option<&'a str> {
+        module.strip_prefix(folder)?.first().map(String::as_str)
+    }
+    let modules: BTreeSet<&str> =
+        files.modules().filter_map(|module| child(folder, module)).collect();
+    let listed: BTreeSet<&str> = layout.0.iter().flatten().map(String::as_str).collect();
+    let mut faults: Vec<_> = modules
+        .symmetric_difference(&listed)
+        .map(|module| format!("{module} is a module of {name}, or stands in its layout, not both"))
+        .collect();
+    for Reference { from, written, to } in files.references() {
+        let Some(below) = child(folder, &from) else { continue };
+        for target in [written, to] {
+            let objection =
+                child(folder, &target).and_then(|target| layout.objection(below, target));
+            faults.extend(objection.map(|it| format!("{}: {it} (in {name})", from.join("::"))));
+        }
+    }
+    faults.sort();
+    faults.dedup();
+    faults
+}
+
+/// The groups of a list: the names after the colon and blank of each line.
+fn listed(list: &str) -> Vec<Vec<&str>> {
+    let lines = list.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| Some(line.split_once(": ")?.1.split(", ").collect())).collect()
+}
+
+/// Cycles that are not listed, and listed ones that are none.
+fn faults_of_cycles(found: &[Vec<Module>], listed: &[Vec<&str>]) -> Vec<String> {
+    let told = |cycle: &Vec<Module>| cycle.iter().map(|it| it.join("::")).collect::<Vec<_>>();
+    let found: Vec<_> = found.iter().map(told).collect();
+    let new = found.iter().filter(|cycle| !listed.iter().any(|known| *cycle == known));
+    let gone = listed.iter().filter(|known| !found.iter().any(|cycle| cycle == *known));
+    new.map(|cycle| format!("{} files import each other: {}", cycle.len(), cycle.join(", ")))
+        .chain(gone.map(|known| format!("listed as a cycle, and none: {}", known.join(", "))))
+        .collect()
+}
+
+/// The text without the module of tests at its end.
+fn without_tests(text: &str) -> &str {
+    let is_block = |at: &usize| {
+        let rest = &text[at + TESTS_BEGIN.len()..];
+        rest.find(['{', ';']).is_some_and(|end| rest[end..].starts_with('{'))
+    };
+    let begins = text.match_indices(TESTS_BEGIN).map(|(at, _)| at).find(is_block);
+    begins.map_or(text, |at| &text[..at])
+}
+
 /// What is wrong in one file; `place` is its path below `src/`.
 fn faults(layout: &Layout, place: &str, text: &str) -> Vec<String> {
-    let code = text.split_once(TESTS_BEGIN).map_or(text, |(code, _)| code);
+    let code = without_tests(text);
     let module = place.split(['/', '.']).next().unwrap_or(place);
     let mut faults = Vec::new();
     let lines = code.lines().count();
@@ -224,11 +291,61 @@ fn imports_point_down_and_files_stay_short() {
     let mut files = Vec::new();
     files_below(&source, &mut files);
     let mut found = Vec::new();
-    for file in files {
-        let place = file.strip_prefix(&source).unwrap().to_str().unwrap().to_owned();
-        found.extend(faults(&layout, &place, &std::fs::read_to_string(&file).unwrap()));
+    for (place, text) in texts(&files, &source) {
+        found.extend(faults(&layout, &place, &text));
     }
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+/// Each file's place below `src/`, and its text.
+fn texts(files: &[PathBuf], source: &Path) -> Vec<(String, String)> {
+    let text = |file: &PathBuf| {
+        let place = file.strip_prefix(source).unwrap().to_str().unwrap().to_owned();
+        (place, std::fs::read_to_string(file).unwrap())
+    };
+    files.iter().map(text).collect()
+}
+
+fn whole_source() -> Vec<(String, String)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    files_below(&source, &mut files);
+    texts(&files, &source)
+}
+
+#[test]
+fn inside_a_folder_with_a_layout_imports_point_down() {
+    let texts = whole_source();
+    let files = Files::of(texts.iter().map(|(place, text)| (place.as_str(), text.as_str())));
+    let laid_out: Vec<_> = texts
+        .iter()
+        .filter(|(place, text)| place.ends_with("/mod.rs") && text.contains(LAYOUT))
+        .collect();
+    assert!(laid_out.iter().any(|(place, _)| place == "postgres/mod.rs"), "{}", laid_out.len());
+    let found: Vec<_> = laid_out
+        .iter()
+        .flat_map(|(place, text)| faults_inside(&module_of(place), text, &files))
+        .collect();
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+#[test]
+fn files_do_not_import_each_other_in_circles() {
+    let texts = whole_source();
+    let files = Files::of(texts.iter().map(|(place, text)| (place.as_str(), text.as_str())));
+    let references = files.references();
+    // A checker that understood nothing would find nothing.
+    assert!(references.len() > files.modules().count(), "{} references", references.len());
+    let cycles = cycles(&references);
+    let sizes: Vec<_> = cycles.iter().map(Vec::len).collect();
+    println!("{} files, {} cycles of {sizes:?} files", files.modules().count(), cycles.len());
+    let mut found = faults_of_cycles(&cycles, &listed(CYCLES));
+    for cycle in &cycles {
+        let within = |it: &&Reference| cycle.contains(&it.from) && cycle.contains(&it.to);
+        let told = references.iter().filter(within).filter(|it| it.from != it.to);
+        found.extend(told.map(|it| format!("  {} → {}", it.from.join("::"), it.to.join("::"))));
+    }
+    assert!(faults_of_cycles(&cycles, &listed(CYCLES)).is_empty(), "\n{}\n", found.join("\n"));
 }
 
 #[cfg(test)]
@@ -282,6 +399,46 @@ mod planted {
             &[],
         );
         check("grpc/mod.rs", "fn f<'a>(s: &'a str) { g('\\'', s) } // crate::cli", &[]);
+    }
+
+    #[test]
+    fn inside_a_folder_a_path_upwards_or_aside_is_found() {
+        let folder = "//! # Layout\n//!\n//! - [`verify`], [`backfill`]: above\n\
+            //! - [`pool`]: below\npub mod verify; pub mod backfill; pub mod pool;";
+        let inside = |place: &str, text: &str| {
+            let all = ["verify", "backfill", "pool"].map(|name| format!("postgres/{name}/mod.rs"));
+            let mut files: Vec<(&str, &str)> = all.iter().map(|it| (it.as_str(), "")).collect();
+            files.push(("postgres/mod.rs", folder));
+            files.push((place, text));
+            faults_inside(&["postgres".to_owned()], folder, &Files::of(files))
+        };
+        let upwards = "pool::reset: pool may not use verify, which lies above it (in postgres)";
+        let upwards = format!("postgres::{upwards}");
+        let place = "postgres/pool/reset.rs";
+        assert_eq!(inside(place, "use crate::postgres::verify::Proof;"), [upwards.as_str()]);
+        assert_eq!(inside(place, "fn f() { super::super::verify::go() }"), [upwards.as_str()]);
+        let aside = "postgres::verify::rows: verify may not use its sibling backfill (in postgres)";
+        assert_eq!(inside("postgres/verify/rows.rs", "use super::super::backfill::Plan;"), [aside]);
+        let unlisted = "elsewhere is a module of postgres, or stands in its layout, not both";
+        assert_eq!(inside("postgres/elsewhere.rs", ""), [unlisted]);
+        let none: [&str; 0] = [];
+        assert_eq!(inside("postgres/verify/rows.rs", "use crate::postgres::pool::Pool;"), none);
+        assert_eq!(inside(place, "use super::Pool; use crate::domain::side::Side;"), none);
+    }
+
+    #[test]
+    fn a_cycle_is_told_unless_it_is_listed_and_a_listed_one_must_be_there() {
+        let cycle = [vec![vec!["a".to_owned()], vec!["b".to_owned(), "c".to_owned()]]];
+        let told = "2 files import each other: a, b::c";
+        assert_eq!(faults_of_cycles(&cycle, &[]), [told]);
+        let listed = listed("# why\nthey nest: a, b::c\n");
+        assert!(faults_of_cycles(&cycle, &listed).is_empty());
+        let gone = "listed as a cycle, and none: a, b::c";
+        assert_eq!(faults_of_cycles(&[], &listed), [gone]);
+        assert_eq!(
+            faults_of_cycles(&cycle, &[vec!["a"]]),
+            [told, "listed as a cycle, and none: a"]
+        );
     }
 
     #[test]
@@ -375,5 +532,8 @@ mod planted {
         check("stack/long.rs", &long, &["401 lines without tests, more than 400"]);
         let tested = format!("{}#[cfg(test)]\nmod tests {{\n{long}}}", "//\n".repeat(LINES_MAX));
         check("stack/long.rs", &tested, &[]);
+        // A file of tests that is declared at the beginning ends nothing.
+        let declared = format!("#[cfg(test)]\nmod tests;\n{}", "//\n".repeat(LINES_MAX - 1));
+        check("stack/long.rs", &declared, &["401 lines without tests, more than 400"]);
     }
 }

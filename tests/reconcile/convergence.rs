@@ -8,7 +8,7 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use segue::failpoint::{FailPoint, FailPoints};
-use segue::jobs::replayer::{Params as ReplayerParams, Replayer, Running};
+use segue::jobs::outbox_worker::{Params as ReplayerParams, Replayer, Running};
 use segue::ports::ReconcileWaker;
 use segue::postgres::reconcile::Params;
 use segue::postgres::reconcile::session::ForeignKeys;

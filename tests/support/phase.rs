@@ -1,12 +1,12 @@
 //! A phase set for a test: without a sidecar, and past all gates.
 
 use ::segue::app::databases::Databases;
-use ::segue::app::{noting, setup};
 use ::segue::config::{Config, Sources};
 use ::segue::control::{PhaseChange, read_once};
 use ::segue::domain::control::Phase;
 use ::segue::domain::side::Side;
 use ::segue::postgres::control::ControlTable;
+use segue::app::operations::{setup, target_capture};
 
 use super::Segue;
 
@@ -51,7 +51,7 @@ impl Segue {
 
 async fn captured(config: &Config, databases: &Databases) {
     let source = setup::install_capture(config, databases, Side::Source).await;
-    let target = noting::install_on_target(config, databases).await;
+    let target = target_capture::install_on_target(config, databases).await;
     for report in [source.map(Some), target] {
         let report = report.expect("capture can be installed");
         let refused = report.map(|report| report.refused).unwrap_or_default();
