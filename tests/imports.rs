@@ -5,6 +5,8 @@
 //! folder from that of its `mod.rs`, so that the map and the rule cannot differ. Code under
 //! `#[cfg(test)]` is free.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "imports/graph.rs"]
 mod graph;
 #[path = "imports/paths.rs"]

@@ -23,7 +23,7 @@ pub(crate) struct Named {
 
 impl Named {
     pub(crate) fn of(code: &str) -> Self {
-        let (tokens, tests) = without_tests(tokens_of(&without_comments_and_texts(code)));
+        let (tokens, tests) = without_tests(&tokens_of(&without_comments_and_texts(code)));
         let mut named = Self { tests, ..Self::default() };
         // Where modules within the file end: `super` in them leads no further than the file.
         let mut inner: Vec<usize> = Vec::new();
@@ -134,7 +134,7 @@ fn uses(tokens: &[String], public: bool) -> Vec<Use> {
 }
 
 /// Leaves out what stands under `#[cfg(test)]`; gives the modules that are declared so.
-fn without_tests(tokens: Vec<String>) -> (Vec<String>, Vec<String>) {
+fn without_tests(tokens: &[String]) -> (Vec<String>, Vec<String>) {
     const MARK: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
     let (mut kept, mut tests) = (Vec::new(), Vec::new());
     let mut at = 0;

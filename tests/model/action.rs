@@ -80,7 +80,7 @@ pub(crate) enum Action {
     /// The member's process ends (`failpoint::FailPoints::pass`), or both
     /// its connections do: open transactions are rolled back, locks and claims released. A
     /// commit that was under way is a crash before or after it. The next batch is that of
-    /// `jobs::replayer::Shared::batch`, in this process or another.
+    /// `jobs::outbox_worker::Shared::batch`, in this process or another.
     Crash(Who),
     /// The claim's connection alone is lost, or its time is up (`BEGIN` of
     /// `postgres::reconcile::batch`): others may claim the rows, while this member's
