@@ -28,7 +28,9 @@ const (
 	never repeating = iota
 	// unapplied: where the sidecar says that it had no effect.
 	unapplied
-	// safe: also where no one knows, since a repeat changes nothing or has an idempotency key.
+	// keyed: also where no one knows, since a repeat has the same idempotency key.
+	keyed
+	// safe: the same for what changes nothing, or nothing that stays.
 	safe
 )
 
@@ -51,15 +53,24 @@ func (c *Client) repeat(ctx context.Context, call Call, when repeating, attempt 
 func (c *Client) repeated(ctx context.Context, when repeating, attempt func(context.Context) error) *Error {
 	until := time.Now().Add(c.config.retryTimeout())
 	pause := repeatMin
+	unknown := false
 	for {
 		if err := c.ready(ctx); err != nil {
 			// It has waited for as long as it may.
-			return fromStatus(ctx, err)
+			return fromStatus(ctx, err).after(unknown)
 		}
 		failed := once(ctx, attempt)
-		if failed == nil || ctx.Err() != nil || !failed.again(when) || c.closed.Load() || !time.Now().Before(until) {
+		if failed == nil {
+			return nil
+		}
+		// Asked before what earlier attempts came to is put into it: a repeat that is refused for good is the
+		// last one.
+		again := failed.again(when)
+		failed = failed.after(unknown)
+		if ctx.Err() != nil || !again || c.closed.Load() || !time.Now().Before(until) {
 			return failed
 		}
+		unknown = unknown || (when == keyed && failed.Outcome == OutcomeUnknown)
 		if !sleep(ctx, jittered(max(pause, failed.RetryDelay))) {
 			return failed
 		}
@@ -81,7 +92,7 @@ func (e *Error) again(when repeating) bool {
 		return false
 	case e.repeatable():
 		return true
-	case when != safe || e.Outcome != OutcomeUnknown:
+	case when == unapplied || e.Outcome != OutcomeUnknown:
 		return false
 	case e.lost:
 		// The transport's own codes; others, such as a message that is too large, come again.
@@ -90,6 +101,25 @@ func (e *Error) again(when repeating) bool {
 	default:
 		return e.Retryable || e.Status == codes.Unknown
 	}
+}
+
+// after gives the error of a repeat: where no one knows what an earlier attempt came to, what the last one
+// says of itself is not true of the whole call, unless it settles that.
+func (e *Error) after(unknown bool) *Error {
+	if !unknown || e.settles() {
+		return e
+	}
+	made := *e
+	made.Outcome = OutcomeUnknown
+	return &made
+}
+
+// settles says whether the error of a repeat tells that no earlier attempt took effect: the database has run
+// the statement and refused it, which it does not do to one whose key it has seen. What may pass, and what
+// stopped the repeat before its end, tells nothing of the attempts before it.
+func (e *Error) settles() bool {
+	return !e.lost && e.Code != "" && e.Outcome != OutcomeUnknown && !e.Retryable &&
+		e.Status != codes.Canceled && e.Status != codes.DeadlineExceeded
 }
 
 // jittered gives between half of the pause and all of it, so that those who failed together do not come

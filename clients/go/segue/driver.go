@@ -185,8 +185,14 @@ func (c *Conn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx
 		return nil, err
 	}
 	c.tx = t
+	if begun, wanted := ctx.Value(begunKey).(*begun); wanted {
+		begun.transaction = t
+	}
 	return &driverTx{conn: c, transaction: t, ctx: ctx}, nil
 }
+
+// begun tells [RunInTx] which transaction database/sql has made for it.
+type begun struct{ transaction *transaction }
 
 type driverTx struct {
 	conn        *Conn

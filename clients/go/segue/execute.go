@@ -2,6 +2,7 @@ package segue
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	seguev1 "segue.test/clients/go/segue/v1"
@@ -38,7 +39,7 @@ func (c *Client) fitting(
 		return err
 	}
 	err = run(at, fitAll(params, types))
-	if reasonOf(err) != reasonParameter || types != nil {
+	if !refusedFor(err, reasonParameter) || types != nil {
 		return err
 	}
 	if types = c.parameterTypes(ctx, query); types == nil {
@@ -102,17 +103,24 @@ func (c *Client) keyed(
 	run := func() error {
 		outside := unapplied
 		if *key != "" {
-			outside = safe
+			outside = keyed
 		}
 		return c.repeat(ctx, call, at.repeating(outside), attempt)
 	}
 	err := run()
-	if err != nil && *key != "" && !givenKey(ctx) && slices.Contains(withoutKey, reasonOf(err)) {
+	if *key != "" && !givenKey(ctx) && refusedFor(err, withoutKey...) {
 		c.statements.learn(query, func(entry *known) { entry.keyless = true })
 		*key = ""
 		err = run()
 	}
 	return at.leave(id(), err)
+}
+
+// refusedFor says whether a call had no effect, for one of these reasons, so that it can be made in another
+// way. An earlier attempt of the call may have had one.
+func refusedFor(err error, reasons ...string) bool {
+	var failed *Error
+	return errors.As(err, &failed) && failed.Outcome == OutcomeNotApplied && slices.Contains(reasons, failed.Reason)
 }
 
 func givenKey(ctx context.Context) bool {
@@ -150,7 +158,7 @@ func (c *Client) batch(ctx context.Context, t *transaction, batch *Batch) (*segu
 	if err != nil {
 		return nil, err
 	}
-	if err = run(at); reasonOf(err) == reasonParameter && !commit {
+	if err = run(at); refusedFor(err, reasonParameter) && !commit {
 		at.again()
 		if statements, err = c.fitBatch(ctx, batch); err != nil {
 			return nil, err

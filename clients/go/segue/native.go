@@ -142,25 +142,30 @@ func (t *Tx) Rollback(ctx context.Context) error { return t.transaction.rollback
 
 // InTx runs a function in a transaction and commits. Where anything fails with an error that is
 // [IsRetryable], all of it is rolled back and run again, after a pause that grows and is never the same
-// for two; where no one knows whether the commit took effect, it is not.
+// for two. Where the function has committed, and where no one knows whether the commit took effect, it is
+// not run again, whatever the error says.
 func (c *Client) InTx(ctx context.Context, options TxOptions, run func(*Tx) error) error {
-	return retried(ctx, options, func() error {
+	return retried(ctx, options, func() (bool, error) {
 		tx, err := c.Begin(options)
 		if err != nil {
-			return err
+			return false, err
 		}
-		return inTx(tx, run, func() error { return tx.Commit(ctx) }, func() error { return tx.Rollback(ctx) })
+		err = inTx(tx, run, func() error { return tx.Commit(ctx) }, func() error { return tx.Rollback(ctx) })
+		return tx.transaction.tookEffect(), err
 	})
 }
 
 // RunInTx is [Client.InTx] for a pool of database/sql.
 func RunInTx(ctx context.Context, db *sql.DB, options TxOptions, run func(*sql.Tx) error) error {
-	return retried(ctx, options, func() error {
-		tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: options.Isolation, ReadOnly: options.ReadOnly})
+	return retried(ctx, options, func() (bool, error) {
+		var made begun
+		beginning := context.WithValue(ctx, begunKey, &made)
+		tx, err := db.BeginTx(beginning, &sql.TxOptions{Isolation: options.Isolation, ReadOnly: options.ReadOnly})
 		if err != nil {
-			return err
+			return false, err
 		}
-		return inTx(tx, run, tx.Commit, tx.Rollback)
+		err = inTx(tx, run, tx.Commit, tx.Rollback)
+		return made.transaction != nil && made.transaction.tookEffect(), err
 	})
 }
 
@@ -179,16 +184,17 @@ func inTx[T any](tx T, run func(T) error, commit, rollback func() error) error {
 	return commit()
 }
 
-func retried(ctx context.Context, options TxOptions, attempt func() error) error {
+// retried makes attempts, each of which also says whether it took effect, or may have.
+func retried(ctx context.Context, options TxOptions, attempt func() (bool, error)) error {
 	attempts := options.Attempts
 	if attempts <= 0 {
 		attempts = defaultAttempts
 	}
 	pause, moved := conflictMin, false
 	for {
-		err := attempt()
+		tookEffect, err := attempt()
 		attempts--
-		if err == nil || attempts == 0 {
+		if err == nil || attempts == 0 || tookEffect {
 			return err
 		}
 		var failed *Error

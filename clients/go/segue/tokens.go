@@ -62,6 +62,7 @@ const (
 	idempotencyKey
 	traceparentKey
 	commitKey
+	begunKey
 )
 
 // WithTokens makes calls with the context keep and bring these tokens instead of the client's: those of

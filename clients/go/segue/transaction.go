@@ -128,6 +128,17 @@ func (t *transaction) usable() error {
 	return nil
 }
 
+// tookEffect says whether it was committed, or may have been: what is run again would be there twice.
+func (t *transaction) tookEffect() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed == nil {
+		return t.state == txCommitting || t.state == txCommitted
+	}
+	var failed *Error
+	return errors.As(t.failed, &failed) && failed.Outcome != OutcomeNotApplied
+}
+
 // selector says to the sidecar where the call runs.
 func (p place) selector() *seguev1.TransactionSelector {
 	t := p.transaction
