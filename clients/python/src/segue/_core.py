@@ -224,6 +224,20 @@ def may_repeat(error: Error, repeat: Repeat) -> bool:
     return repeat is Repeat.KEYED and error.outcome is Outcome.UNKNOWN
 
 
+def settles(error: Error) -> bool:
+    """Whether the error of a repeat tells what the attempts before it came to.
+
+    The database has run the statement and refused it, which it does not do to one whose key it has
+    seen. What may pass, and what stopped the repeat before its end, tells nothing of them.
+    """
+    if not error.answered or error.outcome is Outcome.UNKNOWN:
+        return False
+    if error.outcome is Outcome.APPLIED:
+        return True
+    passing = error.retryable or error.code in ("CANCELLED", "DEADLINE_EXCEEDED")
+    return bool(error.sqlstate) and not passing
+
+
 def repeated(
     session: Session, repeat: Repeat, deadline: Deadline, attempt: Callable[[], Flow[T]]
 ) -> Flow[T]:
@@ -234,15 +248,17 @@ def repeated(
         try:
             return (yield from attempt())
         except Error as error:
-            unknown = unknown or error.outcome is Outcome.UNKNOWN
-            settled = error.answered and error.sqlstate and error.outcome is not Outcome.UNKNOWN
-            if unknown and not settled:
+            # Asked before what earlier attempts came to is put into it: a repeat that is refused
+            # for good is the last one.
+            again = may_repeat(error, repeat)
+            if unknown and not settles(error):
                 # What the last attempt says of itself is not true of the first.
                 error.outcome = Outcome.UNKNOWN
+            unknown = unknown or error.outcome is Outcome.UNKNOWN
             conflicts += error.code == "ABORTED"
             wait = backoff(count, error.retry_delay)
             tired = conflicts >= _CONFLICTS_MAX or wait >= deadline.left()
-            if not session.options.retry or tired or not may_repeat(error, repeat):
+            if not session.options.retry or tired or not again:
                 raise
         count += 1
         yield Sleep(wait)
@@ -275,8 +291,10 @@ class NotPackable(Exception):
 class Reader:
     """Reads the messages of one answer to Query."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, effect: bool = False) -> None:
         self._session = session
+        self._effect = effect
+        """Whether the call may commit writes."""
         self._decode: Any = None
         self._oids: tuple[int, ...] = ()
         self.columns: tuple[Column, ...] = ()
@@ -298,6 +316,8 @@ class Reader:
         except Error as error:
             # Another call would have the same rows.
             error.answered = True
+            if self._effect:
+                error.outcome = Outcome.UNKNOWN
             raise
 
     def feed(self, message: pb.QueryResponse) -> list[Row]:
@@ -317,7 +337,10 @@ class Reader:
         footer = self.footer
         if footer is None or footer.row_count != self._count:
             raise InternalError(
-                "the answer ended early without saying so", retryable=True, retry_delay=0.0
+                "the answer ended early without saying so",
+                retryable=not self._effect,
+                retry_delay=None if self._effect else 0.0,
+                outcome=Outcome.UNKNOWN if self._effect else Outcome.NOT_APPLIED,
             )
         return footer
 
@@ -349,6 +372,8 @@ class Transacted:
         self.write_id = ""
         self.wrote = False
         """Whether a call was made that may write: Query never does."""
+        self.took_effect = False
+        """Whether it was committed, or may have been: its writes must not be run again."""
 
     def selector(self, commit: bool) -> pb.TransactionSelector:
         """What a call says of its transaction."""
@@ -363,17 +388,28 @@ class Transacted:
         if transaction_id:
             self.id = transaction_id
 
+    def committing(self) -> None:
+        """A call that commits what was written is about to be made."""
+        self.took_effect = True
+
     def committed(self, write_id: str) -> None:
         """A call, or Commit, ended it."""
-        self.closed = True
+        self.closed = self.took_effect = True
         self.write_id = write_id
 
-    def failed(self, error: BaseException, selector: pb.TransactionSelector) -> None:
+    def commit_failed(self, error: Error) -> None:
+        """A call that was to commit it failed."""
+        if error.reason == "transaction.in_use":
+            return
+        self.closed = True
+        self.took_effect = error.outcome is not Outcome.NOT_APPLIED
+
+    def failed(self, error: Error, selector: pb.TransactionSelector) -> None:
         """A call with `begin` or `commit` that fails leaves no transaction open."""
-        if getattr(error, "reason", "") == "transaction.in_use":
+        if error.reason == "transaction.in_use":
             return
         if selector.commit:
-            self.closed = True
+            self.commit_failed(error)
         elif not self.id:
             # Nothing was begun: the next call begins.
             self.id = ""
@@ -476,7 +512,9 @@ def open_query(
             routing_key=asked.routing_key or session.options.routing_key,
             consistency_tokens=brought,
         )
-        reader = Reader(session)
+        reader = Reader(session, asked.commits_writes())
+        if asked.transaction is not None and asked.commits_writes():
+            asked.transaction.committing()
         try:
             answer = yield Call(
                 "Query",
@@ -585,6 +623,8 @@ def _written(
         request = request_of(selector, brought)
         if asked.transaction is not None:
             asked.transaction.wrote = not asked.transaction.options.read_only
+            if asked.commits_writes():
+                asked.transaction.committing()
         # What an open transaction did is undone unless it is committed.
         effect = selector is None or asked.commit
         try:
@@ -678,11 +718,13 @@ def commit(transaction: Transacted, deadline: Deadline) -> Flow[None]:
     brought = session.tokens.brought()
     request = pb.CommitRequest(transaction_id=transaction.id, consistency_tokens=brought)
     writes = transaction.wrote
+    if writes:
+        transaction.committing()
     try:
         (answer,) = yield Call("Commit", request, deadline.timeout(), writes=writes)
     except Error as error:
         note_failure(session, brought, error)
-        transaction.closed = error.reason != "transaction.in_use"
+        transaction.commit_failed(error)
         raise
     session.tokens.replace(brought, answer.consistency_token)
     transaction.committed(answer.write_id)

@@ -357,17 +357,18 @@ class Connection(_Caller):
         """Runs a function in a transaction and commits it.
 
         After a conflict it runs all again, with a random wait: the function must have no other
-        effects. A commit whose outcome is unknown is not repeated.
+        effects. What fails after a commit, or after one whose outcome is unknown, is not run again.
         """
         attempt = 0
         while True:
+            transaction = self.transaction(isolation=isolation, read_only=read_only)
             try:
-                with self.transaction(isolation=isolation, read_only=read_only) as transaction:
+                with transaction:
                     return function(transaction)
             except Error as error:
                 attempt += 1
                 again = error.retryable and error.outcome is Outcome.NOT_APPLIED
-                if not again or attempt >= attempts:
+                if not again or transaction._state.took_effect or attempt >= attempts:
                     raise
                 time.sleep(core.backoff(attempt, error.retry_delay))
 

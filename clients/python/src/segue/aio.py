@@ -382,13 +382,14 @@ class Connection(_Caller):
         """Runs a function in a transaction and commits it. As `segue.Connection.run`."""
         attempt = 0
         while True:
+            transaction = self.transaction(isolation=isolation, read_only=read_only)
             try:
-                async with self.transaction(isolation=isolation, read_only=read_only) as made:
-                    return await function(made)
+                async with transaction:
+                    return await function(transaction)
             except Error as error:
                 attempt += 1
                 again = error.retryable and error.outcome is Outcome.NOT_APPLIED
-                if not again or attempt >= attempts:
+                if not again or transaction._state.took_effect or attempt >= attempts:
                     raise
                 await asyncio.sleep(core.backoff(attempt, error.retry_delay))
 
