@@ -114,12 +114,18 @@ func (e *Error) after(unknown bool) *Error {
 	return &made
 }
 
-// settles says whether the error of a repeat tells that no earlier attempt took effect: the database has run
+// settles says whether the error of a repeat tells what the attempts before it came to: the database has run
 // the statement and refused it, which it does not do to one whose key it has seen. What may pass, and what
-// stopped the repeat before its end, tells nothing of the attempts before it.
+// stopped the repeat before its end, tells nothing of them.
 func (e *Error) settles() bool {
-	return !e.lost && e.Code != "" && e.Outcome != OutcomeUnknown && !e.Retryable &&
-		e.Status != codes.Canceled && e.Status != codes.DeadlineExceeded
+	switch {
+	case e.lost || e.Outcome == OutcomeUnknown:
+		return false
+	case e.Outcome == OutcomeApplied:
+		return true
+	default:
+		return e.Code != "" && !e.Retryable && e.Status != codes.Canceled && e.Status != codes.DeadlineExceeded
+	}
 }
 
 // jittered gives between half of the pause and all of it, so that those who failed together do not come

@@ -260,6 +260,7 @@ func TestAnUnknownOutcomeStaysSoUnlessARepeatSettlesIt(t *testing.T) {
 		{"refused for its parameter", failure(t, codes.InvalidArgument, &seguev1.SqlError{Outcome: none, Reason: "invalid.parameter"}), segue.OutcomeUnknown, 2},
 		{"refused for its key", failure(t, codes.FailedPrecondition, &seguev1.SqlError{Outcome: none, Reason: "idempotency.no_schema"}), segue.OutcomeUnknown, 2},
 		{"stopped", failure(t, codes.Canceled, &seguev1.SqlError{Outcome: none, Sqlstate: "57014"}), segue.OutcomeUnknown, 2},
+		{"applied", failure(t, codes.Internal, &seguev1.SqlError{Outcome: seguev1.Outcome_OUTCOME_APPLIED}), segue.OutcomeApplied, 2},
 		{"refused by the database", failure(t, codes.FailedPrecondition, &seguev1.SqlError{Outcome: none, Sqlstate: "23514"}), segue.OutcomeNotApplied, 2},
 	} {
 		var server *sidecar

@@ -27,6 +27,18 @@ export function mayRepeat(error: SegueError, repeat: Repeat): boolean {
   return repeat === "keyed" && error.outcome === "unknown";
 }
 
+/**
+ * Whether the error of a repeat tells what the attempts before it came to: the database has run the statement and
+ * refused it, which it does not do to one whose key it has seen. What may pass, and what stopped the repeat before its
+ * end, tells nothing of them.
+ */
+export function settles(error: SegueError): boolean {
+  if (!error.answered || error.outcome === "unknown") return false;
+  if (error.outcome === "applied") return true;
+  const passing = error.retryable || error.status === "CANCELLED" || error.status === "DEADLINE_EXCEEDED";
+  return error.code !== "" && !passing;
+}
+
 /** Milliseconds before the next attempt: exponential, with full jitter, so that callers do not come back together. */
 export function backoff(attempt: number, leastMs: number | undefined): number {
   const top = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(attempt, DOUBLINGS_MAX));

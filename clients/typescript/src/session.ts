@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { backoff, mayRepeat, Patience, type Repeat } from "./call.js";
+import { backoff, mayRepeat, Patience, type Repeat, settles } from "./call.js";
 import { type Answer, type Call, Connection } from "./connection.js";
 import { type Column, decodable, RowDecoder } from "./decode.js";
 import { encodeAll, mayMisfit } from "./encode.js";
@@ -122,10 +122,9 @@ export class Session {
           if (!(caught instanceof SegueError)) throw caught;
           const error = caught;
           const passing = mayRepeat(error, when);
-          const settled = error.answered && error.code !== "" && error.outcome !== "unknown";
-          unknown ||= error.outcome === "unknown";
           // What the last attempt says of itself is not true of the first.
-          if (unknown && !settled) error.outcome = "unknown";
+          if (unknown && !settles(error)) error.outcome = "unknown";
+          unknown ||= error.outcome === "unknown";
           if (error.status === "ABORTED") conflicts++;
           const wait = backoff(count, error.retryDelayMs);
           const left = Math.min(asked.patience.leftMs(), until - performance.now());

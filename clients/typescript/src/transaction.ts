@@ -117,7 +117,8 @@ export class TransactionState {
 
   /** Whether it took effect, or may have: what is run again would be there twice. */
   get tookEffect(): boolean {
-    return this.#state === "committed" || this.#state === "committing" || this.#failure?.outcome === "unknown";
+    if (this.#failure !== undefined) return this.#failure.outcome !== "not_applied";
+    return this.#state === "committed" || this.#state === "committing";
   }
 
   get committed(): boolean {

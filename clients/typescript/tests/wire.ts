@@ -98,10 +98,37 @@ export function wireTests(): void {
     assert.equal(fake.of("execute").length, 2);
   });
 
-  test("what the database says of the repeat is believed", async (t) => {
-    const refused = failure(Codes.FAILED_PRECONDITION, { outcome: Outcome.NOT_APPLIED, sqlstate: "23514" });
-    const { client } = await with_(t, listed({ code: Codes.UNAVAILABLE }, refused));
-    assert.equal((await caught(client.execute("UPDATE a SET b = 1"))).outcome, "not_applied");
+  test("what the database says of the repeat is believed, unless it only stopped the repeat", async (t) => {
+    for (const [code, fields, outcome] of [
+      [Codes.FAILED_PRECONDITION, { outcome: Outcome.NOT_APPLIED, sqlstate: "23514" }, "not_applied"],
+      [Codes.INTERNAL, { outcome: Outcome.APPLIED }, "applied"],
+      [Codes.CANCELLED, { outcome: Outcome.NOT_APPLIED, sqlstate: "57014" }, "unknown"],
+      [Codes.UNAVAILABLE, { outcome: Outcome.NOT_APPLIED, sqlstate: "57P03", retryable: true }, "unknown"],
+    ] as const) {
+      const { fake, client } = await with_(t, listed({ code: Codes.UNAVAILABLE }, failure(code, fields)));
+      assert.equal((await caught(client.execute("UPDATE a SET b = 1"))).outcome, outcome);
+      assert.equal(fake.of("execute").length, 2);
+    }
+  });
+
+  test("a commit that may have taken effect is not run again, whatever error hides that", async (t) => {
+    for (const [answer, runs] of [
+      [{ code: Codes.UNAVAILABLE }, 1],
+      [failure(Codes.INTERNAL, { outcome: Outcome.APPLIED }), 1],
+      [failure(Codes.ABORTED, CONFLICT), 2],
+    ] as const) {
+      const { fake, client } = await with_(t, listed(answer));
+      const passing = new SegueError("it may pass", { retryable: true });
+      const hiding = client.transaction(
+        async (transaction) => {
+          await caught(transaction.execute("UPDATE a SET b = 1", [], { commit: true }));
+          throw passing;
+        },
+        { attempts: 2 },
+      );
+      await assert.rejects(hiding, (error) => error === passing);
+      assert.equal(fake.of("execute").length, runs);
+    }
   });
 
   test("without retries the first error is the last", async (t) => {
