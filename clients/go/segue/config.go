@@ -49,8 +49,9 @@ type Config struct {
 //	segue+unix:///path/of/socket?…
 //
 // Port 7400 and host 127.0.0.1 may be left out. The options are connect_timeout and retry_timeout
-// (durations: 500ms, 10s), idempotency_keys (true, false), routing_key, and for TLS ca, cert and key (files
-// in PEM) and server_name. What is not known is an error.
+// (durations: 500ms, 10s; without a unit in seconds), retry and idempotency_keys (true, false), routing_key,
+// and for TLS ca, cert and key (files in PEM) and server_name. Other names that the clients of segue had for
+// some (idempotency, ca_file, cert_file, key_file) are read as well. What is not known is an error.
 func ParseURL(text string) (Config, error) {
 	config, err := parseURL(text)
 	if err != nil {
@@ -75,9 +76,9 @@ func parseURL(text string) (Config, error) {
 		return Config{}, errors.New("it is not a URL; expected segue://host:port")
 	}
 	config := Config{}
-	options, err := url.ParseQuery(parsed.RawQuery)
+	options, err := parseOptions(parsed.RawQuery)
 	if err != nil {
-		return Config{}, fmt.Errorf("its options cannot be read: %w", err)
+		return Config{}, err
 	}
 	if parsed.User != nil {
 		return Config{}, errors.New("it names a user; the sidecar's own configuration says as whom statements run")
@@ -106,6 +107,33 @@ func parseURL(text string) (Config, error) {
 	return config, config.setOptions(options)
 }
 
+// otherNames are those that other clients of segue have, or had, for an option.
+var otherNames = map[string]string{
+	"idempotency": "idempotency_keys", "ca_file": "ca", "cert_file": "cert", "key_file": "key",
+}
+
+// parseOptions reads the options by their documented names. Each is there once.
+func parseOptions(query string) (url.Values, error) {
+	given, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, fmt.Errorf("its options cannot be read: %w", err)
+	}
+	options := url.Values{}
+	for name, values := range given {
+		if documented, found := otherNames[name]; found {
+			name = documented
+		}
+		options[name] = append(options[name], values...)
+		if count := len(options[name]); count != 1 {
+			return nil, fmt.Errorf("option %s is given %d times", name, count)
+		}
+	}
+	if options.Has("retry") && options.Has("retry_timeout") {
+		return nil, errors.New("options retry and retry_timeout exclude each other")
+	}
+	return options, nil
+}
+
 func (c *Config) setHost(parsed *url.URL) error {
 	host, port := parsed.Hostname(), parsed.Port()
 	if host == "" {
@@ -123,9 +151,6 @@ func (c *Config) setHost(parsed *url.URL) error {
 
 func (c *Config) setOptions(options url.Values) error {
 	for name, values := range options {
-		if len(values) != 1 {
-			return fmt.Errorf("option %s is given %d times", name, len(values))
-		}
 		if err := c.setOption(name, values[0]); err != nil {
 			return err
 		}
@@ -136,18 +161,23 @@ func (c *Config) setOptions(options url.Values) error {
 func (c *Config) setOption(name, value string) (err error) {
 	switch name {
 	case "connect_timeout":
-		c.ConnectTimeout, err = time.ParseDuration(value)
+		c.ConnectTimeout, err = parseDuration(value)
 		if err == nil && c.ConnectTimeout <= 0 {
 			err = errors.New("must be above zero")
 		}
 	case "retry_timeout":
-		c.RetryTimeout, err = time.ParseDuration(value)
+		c.RetryTimeout, err = parseDuration(value)
 		if err == nil && c.RetryTimeout == 0 {
+			c.RetryTimeout = -1
+		}
+	case "retry":
+		var wanted bool
+		if wanted, err = parseFlag(value); err == nil && !wanted {
 			c.RetryTimeout = -1
 		}
 	case "idempotency_keys":
 		var wanted bool
-		wanted, err = strconv.ParseBool(value)
+		wanted, err = parseFlag(value)
 		c.NoIdempotencyKeys = !wanted
 	case "routing_key":
 		c.RoutingKey = value
@@ -156,12 +186,34 @@ func (c *Config) setOption(name, value string) (err error) {
 			err = errors.New("is for segue+tls only")
 		}
 	default:
-		err = errors.New("is not known; there are connect_timeout, retry_timeout, idempotency_keys, routing_key, ca, cert, key and server_name")
+		err = errors.New("is not known; there are connect_timeout, retry_timeout, retry, idempotency_keys, routing_key, ca, cert, key and server_name")
 	}
 	if err != nil {
 		return fmt.Errorf("option %s: %w", name, err)
 	}
 	return nil
+}
+
+// parseDuration reads a duration; a number without a unit is one of seconds.
+func parseDuration(text string) (time.Duration, error) {
+	if strings.Trim(text, "0123456789.") == "" {
+		text += "s"
+	}
+	return time.ParseDuration(text)
+}
+
+func parseFlag(text string) (bool, error) {
+	switch text {
+	case "on":
+		return true, nil
+	case "off":
+		return false, nil
+	}
+	wanted, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, fmt.Errorf("is %q; expected true or false", text)
+	}
+	return wanted, nil
 }
 
 func tlsConfig(options url.Values) (*tls.Config, error) {

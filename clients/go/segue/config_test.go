@@ -19,6 +19,11 @@ func TestURLsAreRead(t *testing.T) {
 			NoIdempotencyKeys: true, RoutingKey: "u",
 		},
 		"segue://db?retry_timeout=0s": {Address: "db:7400", RetryTimeout: -1},
+		// As other clients write them.
+		"segue://db?connect_timeout=2.5&retry=off&idempotency=off": {
+			Address: "db:7400", ConnectTimeout: 2500 * time.Millisecond, RetryTimeout: -1, NoIdempotencyKeys: true,
+		},
+		"segue://db?retry_timeout=5": {Address: "db:7400", RetryTimeout: 5 * time.Second},
 	} {
 		found, err := segue.ParseURL(text)
 		must(t, err)
@@ -37,6 +42,14 @@ func TestAWrongURLSaysWhatIsWrong(t *testing.T) {
 		"segue://db?colour=red":                  "option colour: is not known",
 		"segue://db?connect_timeout=soon":        "option connect_timeout",
 		"segue://db?connect_timeout=-1s":         "must be above zero",
+		"segue://db?connect_timeout=":            "option connect_timeout",
+		"segue://db?connect_timeout=1e3":         "option connect_timeout",
+		"segue://db?retry=maybe":                 `option retry: is "maybe"`,
+		"segue://db?retry=true&retry_timeout=1s": "exclude each other",
+		"segue://db?ca_file=/x":                  "for segue+tls only",
+		"segue+tls://db?ca_file=/no/such/file":   "option ca",
+		"segue+tls://db?ca=/x&ca_file=/x":        "option ca is given 2 times",
+		"segue://db?idempotency=maybe":           "option idempotency_keys",
 		"segue://db?ca=/x":                       "for segue+tls only",
 		"segue+tls://db?ca=/no/such/file":        "option ca",
 		"segue+tls://db?cert=/x":                 "go together",

@@ -31,6 +31,26 @@ def test_options_come_from_the_url_and_keywords_take_precedence() -> None:
     assert segue.Options.parse("segue://a?timeout=none").timeout is None
 
 
+@pytest.mark.parametrize("names", [("idempotency_keys", ""), ("idempotency", "_file")])
+def test_a_url_may_have_the_names_of_every_client(names: tuple[str, str]) -> None:
+    idempotency, file = names
+    url = f"segue+tls://a?{idempotency}=off&ca{file}=/ca&cert{file}=/cert&key{file}=/key"
+    options = segue.Options.parse(url)
+    assert not options.idempotency
+    assert (options.ca_file, options.cert_file, options.key_file) == ("/ca", "/cert", "/key")
+
+
+def test_times_of_a_url_may_have_a_unit() -> None:
+    url = "segue://a?timeout=1m&connect_timeout=500ms&keepalive=20s"
+    options = segue.Options.parse(url)
+    assert (options.timeout, options.connect_timeout, options.keepalive) == (60, 0.5, 20)
+
+
+def test_a_certificate_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(segue.InterfaceError, match="/no/such/file cannot be read"):
+        segue.connect("segue+tls://a?ca=/no/such/file")
+
+
 @pytest.mark.parametrize(
     ("url", "options", "says"),
     [
@@ -40,7 +60,13 @@ def test_options_come_from_the_url_and_keywords_take_precedence() -> None:
         ("segue://a:99999", {}, "no valid port"),
         ("segue://a?no_such=1", {}, "no option 'no_such'"),
         ("segue://a?timeout=soon", {}, "timeout cannot be 'soon'"),
-        ("segue://a?retry=maybe", {}, "retry cannot be 'maybe'"),
+        ("segue://a?retry=maybe", {}, "retry cannot be 'maybe'; expected true or false"),
+        ("segue://a?timeout=-1", {}, "timeout cannot be '-1'"),
+        ("segue://a?timeout=nan", {}, "expected seconds, or a time"),
+        ("segue://a?timeout=1&timeout=2", {}, "timeout is given twice"),
+        ("segue+tls://a?ca=/a&ca_file=/a", {}, "ca is given twice"),
+        ("segue://a?ca=/a", {}, "for segue.tls only"),
+        ("segue+tls://a?cert=/a", {}, "go together"),
         ("segue+unix://a/b", {}, "names no socket"),
         ("segue://a", {"no_such": 1}, "no option 'no_such'"),
     ],

@@ -154,9 +154,26 @@ function parseUrl(url: string): Options {
     if (host[3] !== undefined) made.port = Number(host[3]);
     if (scheme === "segue+tls") made.tls = {};
   }
-  for (const [name, text] of new URLSearchParams(query)) setOption(made, name, text);
+  const seen = new Set<string>();
+  for (const [given, text] of new URLSearchParams(query)) {
+    const name = OTHER_NAMES.get(given) ?? given;
+    if (seen.has(name)) throw new InterfaceError(`the option ${name} is given twice`);
+    seen.add(name);
+    setOption(made, name, text);
+  }
+  if (seen.has("retry") && seen.has("retry_timeout")) {
+    throw new InterfaceError("the options retry and retry_timeout exclude each other");
+  }
   return made;
 }
+
+/** Names that other clients of segue have, or had, for an option. */
+const OTHER_NAMES: ReadonlyMap<string, string> = new Map([
+  ["idempotency", "idempotency_keys"],
+  ["ca_file", "ca"],
+  ["cert_file", "cert"],
+  ["key_file", "key"],
+]);
 
 function setOption(made: Options, name: string, text: string): void {
   switch (name) {
@@ -175,7 +192,6 @@ function setOption(made: Options, name: string, text: string): void {
     case "retry":
       if (!flag(name, text)) made.retryTimeoutMs = 0;
       break;
-    case "idempotency":
     case "idempotency_keys":
       made.idempotencyKeys = flag(name, text);
       break;
@@ -190,19 +206,11 @@ function setOption(made: Options, name: string, text: string): void {
   }
 }
 
-const TLS_FILES: Readonly<Record<string, "ca" | "cert" | "key">> = {
-  ca: "ca",
-  ca_file: "ca",
-  cert: "cert",
-  cert_file: "cert",
-  key: "key",
-  key_file: "key",
-};
 const URL_OPTIONS =
   "timeout, connect_timeout, retry_timeout, retry, keepalive, idempotency_keys, routing_key, application_name, ca, cert, key and server_name";
 
 function setTlsOption(made: Options, name: string, text: string): void {
-  const file = TLS_FILES[name];
+  const file = name === "ca" || name === "cert" || name === "key" ? name : undefined;
   if (file === undefined && name !== "server_name") {
     throw new InterfaceError(`a URL has no option ${name}; there are ${URL_OPTIONS}`);
   }
@@ -230,17 +238,17 @@ function duration(name: string, text: string): number {
   return Number(parts[1]) * unit;
 }
 
-const FLAGS: Readonly<Record<string, boolean>> = {
-  true: true,
-  "1": true,
-  on: true,
-  false: false,
-  "0": false,
-  off: false,
-};
+const FLAGS: ReadonlyMap<string, boolean> = new Map([
+  ["true", true],
+  ["1", true],
+  ["on", true],
+  ["false", false],
+  ["0", false],
+  ["off", false],
+]);
 
 function flag(name: string, text: string): boolean {
-  const found = FLAGS[text];
+  const found = FLAGS.get(text);
   if (found === undefined) throw new InterfaceError(`the option ${name} cannot be ${text}; expected true or false`);
   return found;
 }

@@ -55,6 +55,7 @@ export function unitTests(): void {
     );
     assert.equal(settingsOf("segue://h?timeout=none").timeoutMs, null);
     assert.equal(settingsOf("segue://h?retry=false").retryTimeoutMs, 0);
+    assert.equal(settingsOf("segue://h?idempotency=off").idempotencyKeys, false);
   });
 
   test("a wrong URL or option says what is wrong", () => {
@@ -68,7 +69,13 @@ export function unitTests(): void {
       ["segue://h?fast=1", /no option fast/],
       ["segue://h?timeout=soon", /timeout cannot be soon/],
       ["segue://h?retry=maybe", /retry cannot be maybe/],
+      ["segue://h?retry=constructor", /retry cannot be constructor/],
+      ["segue://h?constructor=1", /no option constructor/],
+      ["segue://h?timeout=1&timeout=2", /timeout is given twice/],
+      ["segue://h?idempotency=on&idempotency_keys=off", /idempotency_keys is given twice/],
+      ["segue://h?retry=true&retry_timeout=1", /exclude each other/],
       ["segue://h?ca=/x", /segue\+tls only/],
+      ["segue+tls://h?ca_file=/no/such/file", /cannot be read/],
       ["segue+tls://h?ca=/no/such/file", /cannot be read/],
     ] as const) {
       assert.throws(

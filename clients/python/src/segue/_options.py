@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,10 @@ class Options:
         for name in options:
             if name not in names:
                 raise InterfaceError(f"there is no option {name!r}; {_listed(names)}")
-        return cls(**{**found, **options})
+        made = cls(**{**found, **options})
+        if bool(made.cert_file) != bool(made.key_file):
+            raise InterfaceError("the certificate (cert) and its key (key) go together")
+        return made
 
     @property
     def target(self) -> str:
@@ -94,7 +98,10 @@ class Options:
         """Certificates to trust, key and certificate."""
 
         def read(path: str) -> bytes | None:
-            return Path(path).read_bytes() if path else None
+            try:
+                return Path(path).read_bytes() if path else None
+            except OSError as error:
+                raise InterfaceError(f"{path} cannot be read: {error.strerror}") from error
 
         return read(self.ca_file), read(self.key_file), read(self.cert_file)
 
@@ -107,19 +114,38 @@ _BOOLEANS: dict[str, bool] = {
     "0": False,
     "off": False,
 }
-_URL_OPTIONS: dict[str, Callable[[str], Any]] = {
-    "ca_file": str,
-    "cert_file": str,
-    "key_file": str,
-    "server_name": str,
-    "routing_key": str,
-    "application_name": str,
-    "connect_timeout": float,
-    "keepalive": float,
-    "timeout": lambda text: None if text == "none" else float(text),
-    "retry": lambda text: _BOOLEANS[text],
-    "idempotency": lambda text: _BOOLEANS[text],
+_UNITS_S: dict[str, float] = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _seconds(text: str) -> float:
+    """Seconds, or a number with a unit: 10, 10s, 500ms."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text, re.ASCII)
+    if parts is None:
+        raise ValueError(text)
+    return float(parts[1]) * _UNITS_S[parts[2]]
+
+
+def _flag(text: str) -> bool:
+    return _BOOLEANS[text]
+
+
+# By the names that all clients have for them in a URL: the keyword, and what reads the value.
+_URL_OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "ca": ("ca_file", str),
+    "cert": ("cert_file", str),
+    "key": ("key_file", str),
+    "server_name": ("server_name", str),
+    "routing_key": ("routing_key", str),
+    "application_name": ("application_name", str),
+    "connect_timeout": ("connect_timeout", _seconds),
+    "keepalive": ("keepalive", _seconds),
+    "timeout": ("timeout", lambda text: None if text == "none" else _seconds(text)),
+    "retry": ("retry", _flag),
+    "idempotency_keys": ("idempotency", _flag),
 }
+# A URL may have the keyword instead.
+_KEYWORDS = {keyword: name for name, (keyword, _) in _URL_OPTIONS.items()}
+_TLS_ONLY = frozenset({"ca", "cert", "key", "server_name"})
 _SCHEMES = ("segue", "segue+tls", "segue+unix")
 
 
@@ -153,11 +179,28 @@ def _of_url(url: str) -> dict[str, Any]:
         except ValueError as error:
             raise InterfaceError(f"{url!r} has no valid port: {error}") from None
         found["tls"] = parts.scheme == "segue+tls"
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+    found.update(_options_of(parts.query, parts.scheme))
+    return found
+
+
+def _options_of(query: str, scheme: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for given, text in parse_qsl(query, keep_blank_values=True):
+        name = _KEYWORDS.get(given, given)
         if name not in _URL_OPTIONS:
-            raise InterfaceError(f"a URL has no option {name!r}; {_listed(_URL_OPTIONS)}")
+            raise InterfaceError(f"a URL has no option {given!r}; {_listed(_URL_OPTIONS)}")
+        if name in _TLS_ONLY and scheme != "segue+tls":
+            raise InterfaceError(f"the option {given} is for segue+tls only")
+        keyword, read = _URL_OPTIONS[name]
+        if keyword in found:
+            raise InterfaceError(f"the option {name} is given twice")
         try:
-            found[name] = _URL_OPTIONS[name](text)
+            found[keyword] = read(text)
         except (ValueError, KeyError):
-            raise InterfaceError(f"the option {name} cannot be {text!r}") from None
+            expected = (
+                "true or false" if read is _flag else "seconds, or a time such as 10s or 500ms"
+            )
+            raise InterfaceError(
+                f"the option {given} cannot be {text!r}; expected {expected}"
+            ) from None
     return found
