@@ -322,6 +322,17 @@ func (r *runner) call(ctx context.Context, one step) (outcome, error) {
 	}
 	for verb, text := range one {
 		switch verb {
+		case "run":
+			steps, fail := read[[]step](t, one["steps"]), read[bool](t, one["fail"])
+			err := r.client.InTx(ctx, segue.TxOptions{}, func(tx *segue.Tx) error {
+				r.txs[read[string](t, text)] = tx
+				r.run(steps)
+				if fail {
+					return &segue.Error{Message: "it may pass", Retryable: true, Outcome: segue.OutcomeNotApplied}
+				}
+				return nil
+			})
+			return outcome{}, err
 		case "query", "stream":
 			given := read[statementStep](t, text)
 			rows, err := where.Query(ctx, given.text(), r.params(given)...)

@@ -32,7 +32,7 @@ KINDS: dict[str, type[segue.Error]] = {
     "unavailable": segue.Unavailable,
     "outcome_unknown": segue.OutcomeUnknown,
 }
-VERBS = {"query", "execute", "batch", "stream", "connect", "commit", "increments"}
+VERBS = {"run", "query", "execute", "batch", "stream", "connect", "commit", "increments"}
 
 
 class Started:
@@ -137,6 +137,8 @@ class Runner:
         given = step[verb]
         if verb == "increments":
             return self.increments(given)
+        if verb == "run":
+            return self.transact(given, step)
         if verb == "connect":
             return self.connect(self.migration.url, connect_timeout=given["timeout"]).close()
         if verb == "commit" or (verb == "execute" and step.get("key") is False):
@@ -180,6 +182,15 @@ class Runner:
                 if count == limit:
                     break
         return count
+
+    def transact(self, name: str, step: Any) -> None:
+        def function(transaction: Any) -> None:
+            self.transactions[name] = transaction
+            self.run(step["steps"])
+            if step.get("fail"):
+                raise segue.OperationalError("it may pass", retryable=True)
+
+        self.db.run(function)
 
     def increments(self, given: Any) -> None:
         def one(transaction: Any) -> None:

@@ -252,8 +252,18 @@ class Runner {
       await this.#transaction(step.commit).commit(options);
       return {};
     }
+    if ("run" in step) return this.#transact(step);
     if ("increments" in step) return this.#increments(step.increments);
     throw new Error(`unknown step ${JSON.stringify(step)}`);
+  }
+
+  async #transact(step: Step): Promise<Found> {
+    await this.#client.transaction(async (transaction) => {
+      this.#transactions.set(step.run, transaction);
+      await this.run(step.steps);
+      if (step.fail === true) throw new SegueError("it may pass", { retryable: true });
+    });
+    return {};
   }
 
   async #increments(given: Step): Promise<Found> {
