@@ -17,8 +17,7 @@ pub(super) fn check(command: &mut Command, matches: &ArgMatches) -> Result<(), E
         .find_map(|arg| arg.get_long().map(str::to_owned));
     if let Some(flag) = unused {
         let group = command.get_name().to_owned();
-        let message =
-            format!("--{flag} is of `segue {group}` alone: `segue {group} {name}` does not use it");
+        let message = format!("--{flag} is of `{group}` alone: `{group} {name}` does not use it");
         return Err(command.error(ErrorKind::ArgumentConflict, message));
     }
     match command.find_subcommand_mut(name) {
