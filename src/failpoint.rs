@@ -96,7 +96,7 @@ failpoints! {
         /// After everything, before the chunk is noted as done.
         BeforeChunkDone "before_done"
     }
-    /// Those of whoever runs a cutover.
+    /// Those of the coordinator of a cutover.
     OF_A_CUTOVER {
         /// The gates are open, and nothing is announced.
         CutoverAfterGates "cutover_after_gates"

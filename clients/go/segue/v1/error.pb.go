@@ -84,7 +84,7 @@ const (
 	Outcome_OUTCOME_NOT_APPLIED Outcome = 1
 	// The change was made and committed; only the answer could not be given.
 	Outcome_OUTCOME_APPLIED Outcome = 2
-	// Nobody can tell. Look before you repeat the call, or use an idempotency key.
+	// Whether it took effect is not known. Look before you repeat the call, or use an idempotency key.
 	Outcome_OUTCOME_UNKNOWN Outcome = 3
 )
 

@@ -1569,7 +1569,7 @@ func (x *SideDescription) GetError() *status.Status {
 type PipelineRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of the caller's choice, but not that of a call that has not been answered yet: this ends the
-	// stream with INVALID_ARGUMENT, since nobody could tell the two answers apart.
+	// stream with INVALID_ARGUMENT, since the two answers could not be told apart.
 	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	// How long the caller waits for the answer. Absent: the sidecar's default.
 	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`

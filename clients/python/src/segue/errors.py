@@ -46,7 +46,7 @@ class Outcome(enum.Enum):
     APPLIED = "applied"
     """The change was made and committed; only the answer could not be given."""
     UNKNOWN = "unknown"
-    """Nobody can tell. Look before you repeat the call, or repeat it with its idempotency key."""
+    """It is not known. Look before you repeat the call, or repeat it with its idempotency key."""
 
 
 class Warning(Exception):
@@ -181,7 +181,7 @@ class Unavailable(OperationalError):
 
 
 class OutcomeUnknown(OperationalError):
-    """Nobody can tell whether the write was made. Look before you repeat it."""
+    """It is not known whether the write was made. Look before you repeat it."""
 
 
 _BY_SQLSTATE: dict[str, type[DatabaseError]] = {

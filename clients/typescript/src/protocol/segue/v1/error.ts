@@ -29,7 +29,7 @@ export enum Outcome {
   NOT_APPLIED = 1,
   /** APPLIED - The change was made and committed; only the answer could not be given. */
   APPLIED = 2,
-  /** UNKNOWN - Nobody can tell. Look before you repeat the call, or use an idempotency key. */
+  /** UNKNOWN - Whether it took effect is not known. Look before you repeat the call, or use an idempotency key. */
   UNKNOWN = 3,
 }
 

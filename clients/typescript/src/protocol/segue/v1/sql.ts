@@ -335,7 +335,7 @@ export interface SideDescription {
 export interface PipelineRequest {
   /**
    * Of the caller's choice, but not that of a call that has not been answered yet: this ends the
-   * stream with INVALID_ARGUMENT, since nobody could tell the two answers apart.
+   * stream with INVALID_ARGUMENT, since the two answers could not be told apart.
    */
   id: bigint;
   /** How long the caller waits for the answer. Absent: the sidecar's default. */
