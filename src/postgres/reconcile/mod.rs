@@ -14,7 +14,7 @@
 //! - [`consistent`]: while reads are shifted: all that waits, from one snapshot
 //! - [`turn`]: the lock that keeps the two apart
 //! - [`whole_table`]: after `TRUNCATE`
-//! - [`plan`], [`shape`], [`form`], [`lock`], [`cells`]: the pure parts
+//! - [`plan`], [`lock`]: the pure parts, over what [`mapping`](super::mapping) knows of a table
 
 pub mod apply;
 mod asked;
