@@ -28,13 +28,16 @@ const ACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(180);
 /// A sidecar that is down refuses at once; the others must get their turn.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Between the calls of a client of [`Mix::Calls`], at most: the processors are for what is tested.
+const THINK_TIME_MAX: Duration = Duration::from_millis(20);
 
 /// What clients do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mix {
     /// Single statements: upserts, deletes, and increments of rows that all share.
     Statements,
-    /// The same with a read of an account of the client's own between each five.
+    /// The same with a read of an account of the client's own between each five, and with some
+    /// time between two calls.
     Calls,
     /// All there is: also changed keys, batches, insert–delete–insert, transactions, repeats by
     /// key, swaps of unique values, cascades, deadlines, and reads.
@@ -167,6 +170,9 @@ impl Client {
             }
             if self.ledger.totals().2 > refused {
                 tokio::time::sleep(PAUSE).await;
+            }
+            if mix == Mix::Calls {
+                tokio::time::sleep(self.dice.random_range(Duration::ZERO..THINK_TIME_MAX)).await;
             }
             tokio::task::yield_now().await;
         }
