@@ -72,9 +72,11 @@ impl Databases {
         let samples = config.sampling.concurrency.min(SAMPLE_SESSIONS_MAX);
         let fence = FenceControl::default();
         let lease = config.control.lease;
+        let callers = SessionLimits::of_callers(lease, config.transactions.idle_max);
         let failpoints = FailPoints::of(&config.failpoints);
         let open = |side| {
-            let pools = Pools::open(side, config.database(side), (samples, lease), &fence)?;
+            let pools =
+                Pools::open(side, config.database(side), (samples, lease, callers), &fence)?;
             Ok(Pools {
                 writes: pools.writes.with_failpoints(failpoints.clone()),
                 own: pools.own.with_failpoints(failpoints.clone()),
@@ -267,7 +269,7 @@ impl Pools {
     fn open(
         side: Side,
         config: &config::Database,
-        (samples, lease): (usize, Duration),
+        (samples, lease, callers_limits): (usize, Duration, SessionLimits),
         fence: &FenceControl,
     ) -> Result<Self, SqlFault> {
         let unusable = |message: String| {
@@ -282,7 +284,7 @@ impl Pools {
         let pool = |purpose, size_max| {
             let limits = match purpose {
                 Purpose::Own => SessionLimits::own(lease),
-                Purpose::Read | Purpose::Write => SessionLimits::of_callers(lease),
+                Purpose::Read | Purpose::Write => callers_limits,
             };
             pool::Params { limits, ..pool::Params::new(purpose, size_max, config.pool_wait_max) }
         };
@@ -290,21 +292,22 @@ impl Pools {
             limits: SessionLimits::control(lease),
             ..pool(Purpose::Own, CONTROL_SESSIONS_MAX)
         };
-        let readers = fence.readers(side);
+        let (readers, named) = (fence.readers(side), fence.writers(side));
         let fence = fence.fence(side, config.pool_wait_max);
         let writes = pool(Purpose::Write, config.write_pool_max);
         let own_work = pool(Purpose::Own, config.own_pool_max);
         let looks = pool(Purpose::Own, LOOK_SESSIONS_MAX);
         let reads = pool(Purpose::Read, config.read_pool_max);
-        let pool = |purpose, size_max| Pool::new(callers.clone(), pool(purpose, size_max));
+        let samples = pool(Purpose::Read, samples);
+        let staying = pool(Purpose::Write, config.write_pool_max.min(STAYING_SESSIONS_MAX));
         Ok(Self {
             looks: Pool::new(own.of_any_age(), looks)?,
             control: Pool::new(own.clone(), control)?,
             own: Pool::new(own, own_work)?,
             reads: Pool::of_readers(callers.clone(), reads, readers)?,
             writes: Pool::fenced(callers.clone(), writes, fence)?,
-            samples: pool(Purpose::Read, samples)?,
-            staying: pool(Purpose::Write, config.write_pool_max.min(STAYING_SESSIONS_MAX))?,
+            samples: Pool::new(callers.clone(), samples)?,
+            staying: Pool::of_writers(callers, staying, named)?,
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::app::databases::Databases;
 use crate::config::Config;
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
-use crate::postgres::own_transactions::end_silent;
+use crate::postgres::own_transactions::{end_left_by_lost, end_silent};
 use crate::telemetry::metrics::Metrics;
 
 /// So often in a lease.
@@ -51,5 +51,5 @@ pub(super) fn watch(
 
 async fn look(databases: &Databases, side: Side, lease: Duration) -> Result<usize, SqlFault> {
     let session = databases.control().of(side).get().await?;
-    end_silent(&session, lease).await
+    Ok(end_silent(&session, lease).await? + end_left_by_lost(&session, lease).await?)
 }

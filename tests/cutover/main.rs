@@ -16,6 +16,7 @@ mod crashes;
 mod ending;
 mod evidence;
 mod fleet;
+mod lost_callers;
 mod operations;
 mod outsiders;
 mod readers;

@@ -10,7 +10,8 @@
 //! Advisory locks belong to one database, and `segue` is one schema of it: so the database
 //! names the migration, and the keys the epoch.
 //!
-//! [`Readers`] are of another kind: their lock keeps nobody out, and shows whose a session is.
+//! The locks of [`Readers`] and [`Writers`] are of another kind: they keep nobody out, and show whose a
+//! session is.
 
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
@@ -19,12 +20,14 @@ use crate::domain::side::Side;
 mod copies;
 mod look;
 pub(in crate::postgres) mod mark;
+mod named;
 mod readers;
 mod session;
 pub mod writers;
 
 pub use copies::{check_follows, say_copying, share_copies, when_copying};
 pub use mark::lost as fence_lost;
+pub use named::Writers;
 pub use readers::{ReadSession, Readers, key_of_member, read_sessions};
 pub(in crate::postgres) use session::leave;
 pub use session::{Fence, FenceControl};
@@ -38,6 +41,9 @@ pub const COPIES: i32 = -1;
 
 /// First half of the keys of sessions that answer reads of callers: `sgrd` in ASCII.
 pub const READERS: i32 = 0x7367_7264;
+
+/// The same of sessions in which callers write: `sgwr` in ASCII.
+pub const WRITERS: i32 = 0x7367_7772;
 
 /// Set by transactions that copy: what they write is neither captured nor refused. Its value is
 /// that of `segue.copy_token`, which nobody but segue's role may read, so that no setting which an

@@ -83,6 +83,11 @@ impl Owner {
         // Said twice, it is the same process and the same member.
         let _ = self.inner.set(Known { key: key_of_member(member), row });
     }
+
+    /// The second half of the key of its locks, once it is known.
+    pub(super) fn key(&self) -> Option<i32> {
+        self.inner.get().map(|known| known.key)
+    }
 }
 
 // === impl Readers ===

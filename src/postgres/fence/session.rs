@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::named::Writers;
 use super::readers::{Owner, Readers};
 use super::{CLASS, key_of, mark};
 use crate::domain::control::{ControlRow, ControlState, Phase};
@@ -37,6 +38,7 @@ pub struct Fence {
     known: watch::Receiver<Option<ControlState>>,
     behind: Arc<Notify>,
     holders: Arc<AtomicUsize>,
+    owner: Owner,
     wait_max: Duration,
 }
 
@@ -70,6 +72,7 @@ impl FenceControl {
             known: self.known.subscribe(),
             behind: Arc::clone(&self.behind),
             holders: Arc::clone(&self.holders),
+            owner: self.owner.clone(),
             wait_max,
         }
     }
@@ -77,6 +80,11 @@ impl FenceControl {
     /// What lets a pool's sessions answer reads of callers on a side.
     pub fn readers(&self, side: Side) -> Readers {
         Readers::new(side, self.owner.clone(), Arc::clone(&self.behind))
+    }
+
+    /// What names a pool's sessions in which callers write without a fence.
+    pub fn writers(&self, side: Side) -> Writers {
+        Writers::new(side, self.owner.clone())
     }
 
     /// Whose those sessions are from now on, and the control row as that member knows it.
@@ -123,6 +131,11 @@ impl Fence {
     pub(in crate::postgres) fn is_current(&self, session: &Session) -> bool {
         let known = *self.known.borrow();
         known.is_some() && session.fenced_under() == known.map(|known| known.epoch)
+    }
+
+    /// What names its pool's sessions.
+    pub(in crate::postgres) fn writers(&self) -> Writers {
+        Writers::new(self.side, self.owner.clone())
     }
 
     /// Told of every change.

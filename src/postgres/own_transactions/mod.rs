@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::postgres::fence::{CLASS, COPIES, TRANSACTIONS};
 use crate::postgres::schema::SETUP_LOCK;
 
-pub use silent::{end_silent, end_silent_changes};
+pub use silent::{end_left_by_lost, end_silent, end_silent_changes};
 
 /// A promotion is three messages in a row: a client of which nothing is heard for so long in the
 /// middle of one is stopped or cut off.
@@ -142,18 +142,18 @@ pub const OWN: [OwnTransaction; 12] = [
     },
     OwnTransaction {
         name: "session that writes for callers",
-        holds: "the shared lock of its epoch, and what its callers have locked",
-        waits: "the fence",
-        server_ends: "the connection, checked by the server within half of `control.lease`",
-        ended_by: "the fence and the leader, when its member's lease is over",
+        holds: "the shared locks of its epoch and its member, and what its callers have locked",
+        waits: "the fence; every other writer of the same rows",
+        server_ends: "the connection, checked by the server within half of `control.lease`; an open transaction 10 s past `transactions.idle_max`",
+        ended_by: "the fence, and every member, four times in a lease, when its member's lease is over",
         locks: &[],
     },
     OwnTransaction {
         name: "session that answers reads of callers",
         holds: "the shared lock that names its member",
-        waits: "who makes the other side the primary",
+        waits: "who makes the other side the primary; a change of the schema, where it is in a transaction",
         server_ends: "the connection, checked by the server within half of `control.lease`",
-        ended_by: "who makes the other side the primary, after a quarter of a lease",
+        ended_by: "who makes the other side the primary, after a quarter of a lease; every member, in a transaction, when its member's lease is over",
         locks: &[],
     },
     OwnTransaction {

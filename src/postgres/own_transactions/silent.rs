@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use tokio_postgres::types::ToSql;
+
 use super::{Held, OWN};
 use crate::domain::fault::SqlFault;
+use crate::postgres::fence::{READERS, WRITERS};
 use crate::postgres::session::Session;
 use crate::postgres::session::silence::silence_max;
 
@@ -36,6 +39,27 @@ fn sql(locks: &[Held]) -> String {
     )
 }
 
+/// Sessions in which callers write, or read in a transaction, of members whose lease is over and of
+/// which nothing was heard: what they have locked stays locked until they are ended. Nothing where no
+/// member has a lease, as on a primary that takes no renewal.
+const LEFT_BY_LOST: &str = "\
+    WITH alive AS MATERIALIZED (SELECT ('x' || pg_catalog.right( \
+            pg_catalog.replace(m.member_id::text, '-', ''), 8))::bit(32)::int8 AS key \
+        FROM segue.member AS m WHERE m.lease_until > pg_catalog.clock_timestamp()), \
+    silent AS MATERIALIZED (SELECT a.pid, pg_catalog.concat_ws(', ', a.usename, \
+            nullif(a.application_name, ''), a.client_addr::text) AS who, \
+            extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)::float8 AS silent_s \
+        FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid \
+        WHERE l.granted AND l.locktype = 'advisory' AND l.objsubid = 2 AND l.mode = 'ShareLock' \
+            AND (l.classid::int8 = $2 OR l.classid::int8 = $3 AND a.xact_start IS NOT NULL) \
+            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
+                WHERE d.datname = pg_catalog.current_database()) \
+            AND a.wait_event_type = 'Client' AND a.state_change < pg_catalog.clock_timestamp() \
+                - $1::float8 * '1 second'::interval \
+            AND EXISTS (SELECT FROM alive) \
+            AND NOT EXISTS (SELECT FROM alive WHERE alive.key = l.objid::int8)) \
+    SELECT pid, who, silent_s, pg_catalog.pg_terminate_backend(pid) FROM silent";
+
 /// Ends every transaction and session of segue's own on the session's side that others may have
 /// to wait for and of whose client nothing was heard for too long, by the lease of the fleet.
 /// Answers how many. CockroachDB has nobody end a session, and its marks and claims have ends of
@@ -47,6 +71,23 @@ fn sql(locks: &[Held]) -> String {
 pub async fn end_silent(session: &Session, lease: Duration) -> Result<usize, SqlFault> {
     let locks: Vec<Held> = OWN.iter().flat_map(|it| it.locks).copied().collect();
     end(session, &locks, silence_max(lease), lease).await
+}
+
+/// Ends the sessions on the session's side that callers of lost members have left in the middle of
+/// something: no answer can reach those callers any more. Answers how many. A member that was only
+/// slow has written nothing since its lease was over.
+///
+/// # Errors
+///
+/// As [`end_silent`].
+pub async fn end_left_by_lost(session: &Session, lease: Duration) -> Result<usize, SqlFault> {
+    if !session.dialect().can_end_sessions() {
+        return Ok(0);
+    }
+    let (writers, readers) = (i64::from(WRITERS), i64::from(READERS));
+    let params: [&(dyn ToSql + Sync); 3] = [&silence_max(lease).as_secs_f64(), &writers, &readers];
+    let what = "a session of a lost member is ended: what its callers have locked is free";
+    ended(session, LEFT_BY_LOST, &params, what).await
 }
 
 /// The same for those in the way of a promotion, who are silent for so long.
@@ -67,22 +108,30 @@ async fn end(
     if !session.dialect().can_end_sessions() {
         return Ok(0);
     }
-    // Dropped in the middle, the session is closed rather than used again.
-    session.set_busy(true);
-    let prepared = session.prepared(&sql(locks)).await?;
     let (silence_s, lease_s) = (silence.as_secs_f64(), lease.as_secs_f64());
     let has_fence = locks.contains(&Held::Fence);
-    let params: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+    let params: &[&(dyn ToSql + Sync)] =
         if has_fence { &[&silence_s, &lease_s] } else { &[&silence_s] };
+    let what = "a transaction of segue's own is ended: its client is silent, and others wait";
+    ended(session, &sql(locks), params, what).await
+}
+
+/// Runs a statement that ends sessions, and says which.
+async fn ended(
+    session: &Session,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+    what: &str,
+) -> Result<usize, SqlFault> {
+    // Dropped in the middle, the session is closed rather than used again.
+    session.set_busy(true);
+    let prepared = session.prepared(sql).await?;
     let rows = session.repeatable().query(&prepared.statement, params).await?;
     session.set_busy(false);
     for row in &rows {
         let (pid, who): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
         let silent_s: f64 = row.try_get(2)?;
-        tracing::warn!(
-            side = %session.side(), pid, who, silent_s,
-            "a transaction of segue's own is ended: its client is silent, and others wait"
-        );
+        tracing::warn!(side = %session.side(), pid, who, silent_s, "{what}");
     }
     Ok(rows.len())
 }

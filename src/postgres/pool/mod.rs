@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::fence::{Fence, Readers};
+use super::fence::{Fence, Readers, Writers};
 use super::session::connect::Connector;
 use super::session::settings::{Purpose, SessionLimits};
 use super::session::{Session, fault};
@@ -97,7 +97,7 @@ impl Pool {
     ///
     /// `Internal` outside a runtime.
     pub fn new(connector: Connector, params: Params) -> Result<Self, SqlFault> {
-        Self::build(connector, params, (None, None))
+        Self::build(connector, params, (None, None, None))
     }
 
     /// A pool whose sessions answer reads of callers, and show whose they are.
@@ -110,7 +110,7 @@ impl Pool {
         params: Params,
         readers: Readers,
     ) -> Result<Self, SqlFault> {
-        Self::build(connector, params, (None, Some(readers)))
+        Self::build(connector, params, (None, Some(readers), None))
     }
 
     /// A pool whose sessions write for callers, behind a fence. [`Pool::keep_current`] must run
@@ -120,13 +120,27 @@ impl Pool {
     ///
     /// As [`Pool::new`].
     pub fn fenced(connector: Connector, params: Params, fence: Fence) -> Result<Self, SqlFault> {
-        Self::build(connector, params, (Some(fence), None))
+        let writers = fence.writers();
+        Self::build(connector, params, (Some(fence), None, Some(writers)))
+    }
+
+    /// A pool whose sessions write for callers without a fence, and show whose they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::new`].
+    pub fn of_writers(
+        connector: Connector,
+        params: Params,
+        writers: Writers,
+    ) -> Result<Self, SqlFault> {
+        Self::build(connector, params, (None, None, Some(writers)))
     }
 
     fn build(
         connector: Connector,
         params: Params,
-        (fence, readers): (Option<Fence>, Option<Readers>),
+        (fence, readers, writers): (Option<Fence>, Option<Readers>, Option<Writers>),
     ) -> Result<Self, SqlFault> {
         let side = connector.side();
         let Params { purpose, size_max, wait_max, limits } = params;
@@ -134,7 +148,8 @@ impl Pool {
             Timeouts { wait: Some(wait_max), create: None, recycle: Some(RECYCLE_LIMIT) };
         let spare = Mutex::default();
         let resets = Arc::default();
-        let sessions = Sessions { connector, purpose, limits, fence, readers, spare, resets };
+        let sessions =
+            Sessions { connector, purpose, limits, fence, readers, writers, spare, resets };
         let inner = deadpool::managed::Pool::builder(sessions)
             .max_size(size_max.max(1))
             .timeouts(timeouts)

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::domain::fault::SqlFault;
-use crate::postgres::fence::{CLASS, READERS, key_of};
+use crate::postgres::fence::{CLASS, READERS, WRITERS, key_of};
 use crate::postgres::session::Session;
 
 /// For all of it; a session that takes longer is closed.
@@ -153,19 +153,25 @@ fn statements(session: &Session) -> String {
     if !session.dialect().has_advisory_locks() {
         return sql;
     }
-    // Evaluated from left to right. The second is false where a function has given the lock up:
+    // Evaluated from left to right. The second of a lock is false where a function has given it up:
     // then nobody can say what the control row was meanwhile, or who has looked for the session.
-    let held = session.fenced_under().map(|epoch| (CLASS, key_of(epoch)));
-    let _ = match held.or(session.found().map(|found| (READERS, found.key))) {
-        Some((class, key)) => write!(
+    let fence = session.fenced_under().map(|epoch| (CLASS, key_of(epoch)));
+    let reads = session.found().map(|found| (READERS, found.key));
+    let writes = session.named().map(|key| (WRITERS, key));
+    let held: Vec<(i32, i32)> = [fence, reads, writes].into_iter().flatten().collect();
+    sql.push_str("SELECT ");
+    for (class, key) in &held {
+        let _ = write!(
             sql,
-            "SELECT pg_catalog.pg_try_advisory_xact_lock_shared({class}, {key}), \
-             pg_catalog.pg_advisory_unlock_shared({class}, {key}), \
-             pg_catalog.pg_advisory_unlock_all(), \
-             pg_catalog.pg_try_advisory_lock_shared({class}, {key}), {AT_REST}"
-        ),
-        None => write!(sql, "SELECT pg_catalog.pg_advisory_unlock_all(), {AT_REST}"),
-    };
+            "pg_catalog.pg_try_advisory_xact_lock_shared({class}, {key}), \
+             pg_catalog.pg_advisory_unlock_shared({class}, {key}), "
+        );
+    }
+    sql.push_str("pg_catalog.pg_advisory_unlock_all(), ");
+    for (class, key) in &held {
+        let _ = write!(sql, "pg_catalog.pg_try_advisory_lock_shared({class}, {key}), ");
+    }
+    sql.push_str(AT_REST);
     sql
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 
 use crate::domain::fault::SqlFault;
-use crate::postgres::fence::{self, Fence, Readers};
+use crate::postgres::fence::{self, Fence, Readers, Writers};
 use crate::postgres::pool::reset::{self, Resets};
 use crate::postgres::session::Session;
 use crate::postgres::session::connect::Connector;
@@ -27,6 +27,8 @@ pub(super) struct Sessions {
     pub(super) fence: Option<Fence>,
     /// Where callers' reads are answered.
     pub(super) readers: Option<Readers>,
+    /// Where callers write.
+    pub(super) writers: Option<Writers>,
     /// Open sessions without a lock, fewer than the pool has room for.
     pub(super) spare: Mutex<Spare>,
     pub(super) resets: Arc<Resets>,
@@ -44,6 +46,14 @@ impl Sessions {
     /// What callers run may leave something behind; who knows that it does not says so.
     fn lend(&self, session: &Session) {
         session.set_touched(self.purpose != Purpose::Own);
+    }
+
+    /// Has it show whose it is, where callers write in it and it does not yet.
+    async fn name(&self, session: &Session) -> Result<(), SqlFault> {
+        match &self.writers {
+            Some(writers) if !writers.has(session) => writers.name(session).await,
+            Some(_) | None => Ok(()),
+        }
     }
 
     pub(super) fn spare(&self) -> MutexGuard<'_, Spare> {
@@ -88,17 +98,19 @@ impl Manager for Sessions {
     async fn create(&self) -> Result<Box<Session>, SqlFault> {
         let Some(fence) = &self.fence else {
             let session = self.connect().await?;
+            session.set_busy(true);
             if let Some(readers) = &self.readers {
-                session.set_busy(true);
                 readers.enter(&session).await?;
-                session.set_busy(false);
             }
+            self.name(&session).await?;
+            session.set_busy(false);
             self.lend(&session);
             return Ok(session);
         };
         fence.check_side()?;
         let session = self.spare_or_new().await?;
         session.set_busy(true);
+        self.name(&session).await?;
         fence.enter(&session).await?;
         self.lend(&session);
         session.set_busy(false);
@@ -129,6 +141,7 @@ impl Manager for Sessions {
             let alive = session.driver().check_connection().await;
             alive.map_err(|error| session.fault(error, false))?;
         }
+        self.name(session).await?;
         if let Some(fence) = &self.fence
             && !fence.is_current(session)
         {

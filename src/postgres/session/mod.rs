@@ -91,6 +91,7 @@ pub struct Session {
     announced: Mutex<Option<WriteId>>,
     share: Mutex<Option<Share>>,
     found: OnceLock<Found>,
+    named: OnceLock<i32>,
     first: FirstSettings,
     touched: AtomicBool,
     task: JoinHandle<()>,
@@ -150,6 +151,7 @@ impl Session {
             announced: Mutex::default(),
             share: Mutex::default(),
             found: OnceLock::new(),
+            named: OnceLock::new(),
             first: FirstSettings::default(),
             touched: AtomicBool::new(false),
             task,
@@ -283,6 +285,16 @@ impl Session {
     /// Remembers that, once.
     pub(super) fn set_found(&self, found: Found) {
         let _ = self.found.set(found);
+    }
+
+    /// The key of the member's lock that it holds, where callers write in it.
+    pub(super) fn named(&self) -> Option<i32> {
+        self.named.get().copied()
+    }
+
+    /// Remembers that, once.
+    pub(super) fn set_named(&self, key: i32) {
+        let _ = self.named.set(key);
     }
 
     /// Waits for a notification, of one caller. False when the connection has ended.

@@ -18,6 +18,11 @@ const OWN_LOCK: Duration = Duration::from_secs(5);
 const CONTROL_STATEMENT: Duration = Duration::from_secs(5);
 const CONTROL_LOCK: Duration = Duration::from_secs(2);
 
+/// How long a caller may leave a transaction alone, where nothing else is configured.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// The server waits for longer than the sidecar, which tells its caller.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
+
 /// What segue's own statements rely on, whatever is set for its role or the database.
 const RELIED_ON: [(&str, &str); 11] = [
     ("row_security", "off"),
@@ -81,7 +86,7 @@ pub struct SessionLimits {
     /// For waiting on a lock; `None` leaves the server's default.
     pub lock_timeout: Option<Duration>,
     /// For a client that says nothing in the middle of a transaction; `None` leaves the server's
-    /// default.
+    /// default. A shorter one that callers' role has stays.
     pub silence: Option<Duration>,
     /// For a whole transaction, where the server knows such a limit; zero is none, and `None`
     /// leaves the server's default.
@@ -98,17 +103,18 @@ impl SessionLimits {
     /// of a fleet that has not said otherwise.
     pub fn for_purpose(purpose: Purpose) -> Self {
         match purpose {
-            Purpose::Read | Purpose::Write => Self::of_callers(DEFAULT_LEASE),
+            Purpose::Read | Purpose::Write => Self::of_callers(DEFAULT_LEASE, IDLE_MAX),
             Purpose::Own => Self::own(DEFAULT_LEASE),
         }
     }
 
-    /// For sessions that run statements of callers.
-    pub fn of_callers(lease: Duration) -> Self {
+    /// For sessions that run statements of callers, who may leave a transaction alone for so long.
+    /// The sidecar ends it then; where that is stopped, and no other one is there, the server does.
+    pub fn of_callers(lease: Duration, idle_max: Duration) -> Self {
         Self {
             statement_timeout: None,
             lock_timeout: None,
-            silence: None,
+            silence: Some(idle_max + LEFT_ALONE),
             transaction_timeout: None,
             unreachable: silence_max(lease),
             unacknowledged: None,
@@ -174,7 +180,9 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, dialect: Dial
     if let Some(limit) = limits.lock_timeout {
         settings.push(("lock_timeout", milliseconds(limit)));
     }
-    if let Some(limit) = limits.silence {
+    // CockroachDB's own is among its settings.
+    let has_silence = purpose == Purpose::Own || dialect.can_end_sessions();
+    if let Some(limit) = limits.silence.filter(|_| has_silence) {
         settings.push(("idle_in_transaction_session_timeout", milliseconds(limit)));
     }
     if let Some(limit) = limits.unacknowledged {
@@ -194,8 +202,11 @@ pub(super) fn session_sql(purpose: Purpose, limits: SessionLimits, dialect: Dial
          WHERE NOT (s.name = 'synchronous_commit' AND s.setting = 'remote_apply')",
         values.join(", ")
     );
+    let stricter = " AND NOT (s.name = 'idle_in_transaction_session_timeout' AND s.setting <> '0' \
+        AND s.setting::int8 < v.value::int8)";
     match purpose {
         Purpose::Own => sql + &dialect.further_settings_of_own(),
+        Purpose::Read | Purpose::Write if has_silence => sql + stricter,
         Purpose::Read | Purpose::Write => sql,
     }
 }

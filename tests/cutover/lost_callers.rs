@@ -1,0 +1,104 @@
+//! What callers of a sidecar have locked that is lost in the middle of their transactions, while the
+//! epoch has settled and nobody changes the phase.
+
+use std::time::{Duration, Instant};
+
+use segue::grpc::proto;
+use tonic::Code;
+
+use crate::fleet::{Fleet, LIMIT};
+use crate::stopped::{sql, statement};
+use crate::support::eventually;
+
+/// The lease of these fleets, and what segue promises beyond it.
+const OUTAGE_MAX: Duration = Duration::from_secs(4 + 2);
+const LOST: usize = 2;
+
+fn begun() -> Option<proto::TransactionSelector> {
+    let begin = proto::TransactionOptions::default();
+    let selector = Some(proto::transaction_selector::Selector::Begin(begin));
+    Some(proto::TransactionSelector { selector, commit: false })
+}
+
+/// Begins a transaction at a member by a statement; gives its id.
+async fn begin_at(fleet: &Fleet, member: usize, text: &str) -> String {
+    let request = proto::ExecuteRequest {
+        statement: statement(text),
+        transaction: begun(),
+        ..proto::ExecuteRequest::default()
+    };
+    let begun = sql(&fleet.addresses()[member]).execute(request).await.unwrap();
+    begun.into_inner().transaction_id
+}
+
+/// Its process is stopped: the kernel answers for it, so that the server takes it for well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_callers_of_a_stopped_sidecar_have_locked_are_free_within_its_lease() {
+    let fleet = Fleet::in_phase(3, "dual_write").await;
+    fleet.settled_at_all().await;
+    let addresses = fleet.addresses();
+    let id = begin_at(&fleet, LOST, "UPDATE ticket SET note = 'lost' WHERE id = 1").await;
+    let looked = begin_at(&fleet, LOST, "SELECT count(*) FROM coupon").await;
+    fleet.members[LOST].signal("STOP");
+    let begun = Instant::now();
+    let written = async {
+        eventually("the row can be written", LIMIT, || async {
+            let statement = statement("UPDATE ticket SET note = 'new' WHERE id = 1");
+            let request = proto::ExecuteRequest { statement, ..proto::ExecuteRequest::default() };
+            sql(&addresses[0]).execute(request).await.ok()
+        })
+        .await;
+        begun.elapsed()
+    };
+    let locked = async {
+        let lock = "SET lock_timeout = '30s'; BEGIN; LOCK TABLE coupon; COMMIT";
+        fleet.pair.source.run(lock).await;
+        begun.elapsed()
+    };
+    let (written, locked) = tokio::join!(written, locked);
+    println!("a row after {written:?}, a table after {locked:?}");
+    assert!(written < OUTAGE_MAX && locked < OUTAGE_MAX, "a row {written:?}, a table {locked:?}");
+    fleet.members[LOST].signal("CONT");
+    for transaction_id in [id, looked] {
+        let request = proto::CommitRequest { transaction_id, ..proto::CommitRequest::default() };
+        let refused = sql(&addresses[LOST]).commit(request).await.unwrap_err();
+        assert_ne!(refused.code(), Code::Internal, "{refused}");
+    }
+    fleet.drained().await;
+    for database in [&fleet.pair.source, &fleet.pair.target] {
+        assert_eq!(database.rows("SELECT note FROM ticket WHERE id = 1").await, ["new"]);
+    }
+}
+
+/// Where no other member is there to end it, the server does, some time after the sidecar would have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_of_a_caller_has_an_end_at_the_server() {
+    let fleet = Fleet::in_phase(1, "dual_write").await;
+    let asked = "UPDATE ticket SET note = current_setting('idle_in_transaction_session_timeout')";
+    begin_at(&fleet, 0, &format!("{asked} WHERE id = 1")).await;
+    let set = |value| format!("ALTER ROLE CURRENT_USER SET idle_in_transaction_session_timeout = {value}");
+    let request = |text: &str| proto::ExecuteRequest {
+        statement: statement(text),
+        ..proto::ExecuteRequest::default()
+    };
+    let mut caller = sql(&fleet.addresses()[0]);
+    caller.execute(request(&format!("{asked} WHERE id = 2"))).await.unwrap();
+    assert_eq!(fleet.pair.source.rows("SELECT note FROM ticket WHERE id = 2").await, ["40s"]);
+    // A stricter one of the role stays; a looser one does not.
+    let mut fleet = fleet;
+    for (id, own, seen) in [(3, "'5s'", "5s"), (4, "'10min'", "40s")] {
+        fleet.pair.source.run(&set(own)).await;
+        fleet.members[0].kill();
+        fleet.members[0].spawn();
+        fleet.members[0].serves().await;
+        let mut caller = sql(&fleet.addresses()[0]);
+        eventually("it is written", LIMIT, || async {
+            caller.clone().execute(request(&format!("{asked} WHERE id = {id}"))).await.ok()
+        })
+        .await;
+        let found = fleet.pair.source.rows(&format!("SELECT note FROM ticket WHERE id = {id}"));
+        assert_eq!(found.await, [seen]);
+        caller = sql(&fleet.addresses()[0]);
+        drop(caller);
+    }
+}
