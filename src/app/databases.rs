@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config};
+use crate::domain::budget::ByteBudget;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::identity::Identity;
 use crate::domain::reason::Reason;
@@ -73,10 +74,16 @@ impl Databases {
         let fence = FenceControl::default();
         let lease = config.control.lease;
         let callers = SessionLimits::of_callers(lease, config.transactions.idle_max);
+        let answers = ByteBudget::new(config.limits.answers_memory);
         let failpoints = FailPoints::of(&config.failpoints);
         let open = |side| {
-            let pools =
-                Pools::open(side, config.database(side), (samples, lease, callers), &fence)?;
+            let pools = Pools::open(
+                side,
+                config.database(side),
+                (samples, lease, callers),
+                &answers,
+                &fence,
+            )?;
             Ok(Pools {
                 writes: pools.writes.with_failpoints(failpoints.clone()),
                 own: pools.own.with_failpoints(failpoints.clone()),
@@ -270,6 +277,7 @@ impl Pools {
         side: Side,
         config: &config::Database,
         (samples, lease, callers_limits): (usize, Duration, SessionLimits),
+        answers: &ByteBudget,
         fence: &FenceControl,
     ) -> Result<Self, SqlFault> {
         let unusable = |message: String| {
@@ -280,7 +288,8 @@ impl Pools {
         let callers = match &config.application {
             Some(login) => connector(login)?,
             None => own.clone(),
-        };
+        }
+        .with_answers(answers);
         let pool = |purpose, size_max| {
             let limits = match purpose {
                 Purpose::Own => SessionLimits::own(lease),

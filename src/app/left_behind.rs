@@ -8,7 +8,7 @@ use crate::app::databases::Databases;
 use crate::config::Config;
 use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
-use crate::postgres::own_transactions::{end_left_by_lost, end_silent};
+use crate::postgres::own_transactions::{end_in_the_way, end_left_by_lost, end_silent};
 use crate::telemetry::metrics::Metrics;
 
 /// So often in a lease.
@@ -51,5 +51,7 @@ pub(super) fn watch(
 
 async fn look(databases: &Databases, side: Side, lease: Duration) -> Result<usize, SqlFault> {
     let session = databases.control().of(side).get().await?;
-    Ok(end_silent(&session, lease).await? + end_left_by_lost(&session, lease).await?)
+    let silent = end_silent(&session, lease).await?;
+    let left = end_left_by_lost(&session, lease).await?;
+    Ok(silent + left + end_in_the_way(&session, lease).await?)
 }

@@ -33,6 +33,8 @@ pub struct Limits {
     pub result_rows_max: u64,
     /// Bytes of one answer.
     pub result_bytes_max: u64,
+    /// Bytes of the answers of writes, of all calls together.
+    pub answers_memory: u64,
     /// Bytes of one request.
     pub request_bytes_max: usize,
     /// Parameters of one statement.
@@ -180,6 +182,7 @@ impl Limits {
         let limits = Self {
             result_rows_max: reader.count("limits.result_rows_max") as u64,
             result_bytes_max: reader.size("limits.result_bytes_max"),
+            answers_memory: reader.size("limits.answers_memory"),
             request_bytes_max: usize::try_from(request_bytes).unwrap_or(usize::MAX),
             parameters_max: reader.count("limits.parameters_max"),
             batch_statements_max: reader.count("limits.batch_statements_max"),
@@ -190,6 +193,9 @@ impl Limits {
             memory: reader.size("limits.memory"),
             row_bytes_max: reader.size("limits.row_bytes_max"),
         };
+        if limits.answers_memory < request_bytes {
+            reader.fault("limits.answers_memory", "is less than limits.request_bytes_max");
+        }
         if limits.memory < MEMORY_MIN {
             reader.fault("limits.memory", "is less than 16MiB, which a batch of small rows takes");
         }

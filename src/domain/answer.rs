@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::domain::budget::HeldBytes;
 use crate::domain::fault::SqlFault;
 use crate::domain::pg_type::Column;
 
@@ -21,6 +22,12 @@ pub struct RowBatch {
 }
 
 impl RowBatch {
+    /// Keeps a share of memory until the last copy of its rows is dropped.
+    #[must_use]
+    pub fn holding(self, held: HeldBytes) -> Self {
+        Self { cells: Bytes::from_owner(Held { cells: self.cells, _held: held }), ..self }
+    }
+
     /// The number of rows.
     pub fn row_count(&self) -> u32 {
         self.row_count
@@ -142,6 +149,18 @@ impl RowBatchBuilder {
             row_count: std::mem::take(&mut self.row_count),
             cells: self.cells.split().freeze(),
         }
+    }
+}
+
+/// Rows and the memory that is held for them.
+struct Held {
+    cells: Bytes,
+    _held: HeldBytes,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.cells
     }
 }
 

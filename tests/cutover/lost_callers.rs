@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use segue::grpc::proto;
+use tokio_postgres::error::SqlState;
 use tonic::Code;
 
 use crate::fleet::{Fleet, LIMIT};
 use crate::stopped::{sql, statement};
+use crate::support::database::connect;
 use crate::support::eventually;
 
 /// The lease of these fleets, and what segue promises beyond it.
@@ -76,7 +78,9 @@ async fn a_transaction_of_a_caller_has_an_end_at_the_server() {
     let fleet = Fleet::in_phase(1, "dual_write").await;
     let asked = "UPDATE ticket SET note = current_setting('idle_in_transaction_session_timeout')";
     begin_at(&fleet, 0, &format!("{asked} WHERE id = 1")).await;
-    let set = |value| format!("ALTER ROLE CURRENT_USER SET idle_in_transaction_session_timeout = {value}");
+    let set = |value| {
+        format!("ALTER ROLE CURRENT_USER SET idle_in_transaction_session_timeout = {value}")
+    };
     let request = |text: &str| proto::ExecuteRequest {
         statement: statement(text),
         ..proto::ExecuteRequest::default()
@@ -91,14 +95,39 @@ async fn a_transaction_of_a_caller_has_an_end_at_the_server() {
         fleet.members[0].kill();
         fleet.members[0].spawn();
         fleet.members[0].serves().await;
-        let mut caller = sql(&fleet.addresses()[0]);
+        let caller = sql(&fleet.addresses()[0]);
         eventually("it is written", LIMIT, || async {
             caller.clone().execute(request(&format!("{asked} WHERE id = {id}"))).await.ok()
         })
         .await;
-        let found = fleet.pair.source.rows(&format!("SELECT note FROM ticket WHERE id = {id}"));
-        assert_eq!(found.await, [seen]);
-        caller = sql(&fleet.addresses()[0]);
-        drop(caller);
+        let written = format!("SELECT note FROM ticket WHERE id = {id}");
+        assert_eq!(fleet.pair.source.rows(&written).await, [seen]);
     }
+}
+
+/// As a verify or a copy leaves it that is stopped while it reads. Whoever changes the schema would
+/// wait, and behind it all who use the table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reading_of_segues_own_that_stands_still_gives_way_to_a_change_of_the_schema() {
+    let fleet = Fleet::in_phase(2, "dual_write").await;
+    fleet.settled_at_all().await;
+    let source = &fleet.pair.source;
+    let reads = |name: &'static str, table: &'static str| async move {
+        let client = connect(source.dsn()).await;
+        let sql = format!("SET application_name = '{name}'; BEGIN; SELECT count(*) FROM {table}");
+        client.batch_execute(&sql).await.unwrap();
+        client
+    };
+    let (own, other) = tokio::join!(reads("segue", "ticket"), reads("psql", "coupon"));
+    let begun = Instant::now();
+    source.run("SET lock_timeout = '30s'; BEGIN; LOCK TABLE ticket; COMMIT").await;
+    let took = begun.elapsed();
+    assert!(took < OUTAGE_MAX, "a change of the schema waited for {took:?}");
+    assert!(own.batch_execute("COMMIT").await.is_err(), "it was ended");
+    let client = connect(source.dsn()).await;
+    let wait = format!("SET lock_timeout = '{}ms'", OUTAGE_MAX.as_millis());
+    client.batch_execute(&wait).await.unwrap();
+    let refused = client.batch_execute("BEGIN; LOCK TABLE coupon").await.unwrap_err();
+    assert_eq!(refused.code(), Some(&SqlState::LOCK_NOT_AVAILABLE), "{refused}");
+    other.batch_execute("COMMIT").await.unwrap();
 }

@@ -1,10 +1,16 @@
 //! Limits: what passes them fails and says which, and the service goes on.
 
+use std::time::Duration;
+
 use tonic::Code;
 
 use crate::calls::{Bench, detail, execute, execute_with, query, rows, statement, text};
 use crate::support::eventually;
 use segue::grpc::proto::{self, value::Kind};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// Of the process itself in a test's build, and some copies of what answers hold: 16 MiB together.
+const PEAK_MAX_KB: u64 = 220_000;
 
 #[tokio::test]
 async fn results_requests_and_parameters_have_limits() {
@@ -160,4 +166,47 @@ async fn a_server_that_restarts_is_found_again() {
         sql.execute(execute("INSERT INTO note VALUES (11, 'a')")).await.ok()
     })
     .await;
+}
+
+/// Of all calls together: what does not fit is refused before it is committed, and what was held is
+/// given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_writes_share_their_memory_and_give_it_back() {
+    const CALLS: i32 = 32;
+    let sections = "[limits]\nrequest_bytes_max = \"4MiB\"\nanswers_memory = \"16MiB\"";
+    let mut bench = Bench::new(sections).await;
+    let large =
+        |id: i32| format!("INSERT INTO note VALUES ({id}, repeat('x', 3 << 20)) RETURNING body");
+    let statements = (0..6).map(|id| statement(&large(id), vec![])).collect();
+    let six = proto::BatchRequest { statements, ..Default::default() };
+    let status = bench.sql.batch(six).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    let error = detail(&status);
+    assert_eq!(error.reason, "limit.answers_memory");
+    assert!(error.retryable && error.outcome() == proto::Outcome::NotApplied, "{error:?}");
+    assert!(bench.notes().await.is_empty());
+
+    let mut calls = tokio::task::JoinSet::new();
+    for id in 0..CALLS {
+        let (sql, request) = (bench.sql.clone(), execute(&large(id)));
+        calls.spawn(async move {
+            eventually("its answer fits", LIMIT, || async {
+                match sql.clone().execute(request.clone()).await {
+                    Ok(answer) => Some(answer.into_inner()),
+                    Err(status) => {
+                        assert_eq!(detail(&status).reason, "limit.answers_memory", "{status:?}");
+                        None
+                    }
+                }
+            })
+            .await
+        });
+    }
+    while let Some(answer) = calls.join_next().await {
+        assert!(answer.unwrap().result.is_some());
+    }
+    assert_eq!(bench.notes().await.len(), usize::try_from(CALLS).unwrap());
+    let peak_kb = bench.segue.memory_peak_kb();
+    println!("{peak_kb} kB at most");
+    assert!(peak_kb < PEAK_MAX_KB, "{peak_kb} kB");
 }

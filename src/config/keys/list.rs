@@ -123,6 +123,7 @@ const LIMITS: &[Key] = &[
     ),
     key("result_bytes_max", Kind::Size, "256MiB", "bytes of one answer's values"),
     key("request_bytes_max", Kind::Size, "16MiB", "bytes of one request"),
+    key("answers_memory", Kind::Size, "256MiB", "bytes that writes return, of all calls together"),
     key("parameters_max", Kind::Count(1, 65_535), "32767", "parameters of one statement"),
     key("batch_statements_max", Kind::Count(1, 100_000), "1000", "statements of one `Batch`"),
     key("calls_max", ANY, "512", "calls at work at once; what is above fails at once and says so"),

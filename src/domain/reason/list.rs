@@ -99,7 +99,9 @@ reasons! {
         "nothing was applied; try again";
     #! "Limits"
     LimitAnswer "limit.answer" "the answer has more rows or bytes than is allowed"
-        "select less, or raise result.rows_max or result.bytes_max";
+        "select less, or raise limits.result_rows_max or limits.result_bytes_max";
+    LimitAnswersMemory "limit.answers_memory" "the rows that writes return at the moment, of all calls, take all the memory that they may"
+        "nothing was applied: try again; return less at once, or raise limits.answers_memory";
     LimitBatchStatements "limit.batch_statements" "the batch has more statements than is allowed"
         "split it, or raise limits.batch_statements_max";
     LimitCalls "limit.calls" "as many calls as are allowed run already" "try again later, or raise limits.calls_max";

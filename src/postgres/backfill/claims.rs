@@ -17,6 +17,7 @@ use crate::domain::fault::SqlFault;
 use crate::domain::key_range::KeyRange;
 use crate::ports::backfill::{Beat, ChunkStore, KeySplitter, Next};
 use crate::postgres::backfill::progress;
+use crate::postgres::own_transactions::COPY_SESSIONS;
 use crate::postgres::pool::{Lease, Pool};
 use crate::postgres::session::asked::Row;
 
@@ -36,11 +37,9 @@ pub struct Owner {
 impl Owner {
     /// The name of its sessions on the target, by which they are ended when its lease is over.
     pub fn application_name(&self) -> String {
-        format!("{SESSIONS}{}", self.id)
+        format!("{COPY_SESSIONS}{}", self.id)
     }
 }
-
-const SESSIONS: &str = "segue-backfill-";
 
 /// Chunks that are cut at once for each worker.
 const AHEAD: usize = 4;
@@ -268,7 +267,7 @@ impl Claims {
             return Ok(());
         }
         let end = client.prepared(END_SESSIONS).await?;
-        let row = client.query_one(&end.statement, &[&SESSIONS]).await?;
+        let row = client.query_one(&end.statement, &[&COPY_SESSIONS]).await?;
         let ended: i64 = row.try_get(0)?;
         if ended > 0 {
             tracing::warn!(ended, "sessions of a backfill whose lease is over were ended");

@@ -18,11 +18,14 @@ use std::time::Duration;
 use crate::postgres::fence::{CLASS, COPIES, TRANSACTIONS};
 use crate::postgres::schema::SETUP_LOCK;
 
-pub use silent::{end_left_by_lost, end_silent, end_silent_changes};
+pub use silent::{end_in_the_way, end_left_by_lost, end_silent, end_silent_changes};
 
 /// A promotion is three messages in a row: a client of which nothing is heard for so long in the
 /// middle of one is stopped or cut off.
 pub const PROMOTION_SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// How the names of the sessions begin in which a backfill copies.
+pub const COPY_SESSIONS: &str = "segue-backfill-";
 
 /// A transaction or session of segue's own.
 #[derive(Debug, Clone, Copy)]
@@ -161,7 +164,7 @@ pub const OWN: [OwnTransaction; 12] = [
         holds: "nothing but the shared lock of tables that every read takes",
         waits: "a change of the schema by the application",
         server_ends: "four times the statement's limit; a chunk's snapshot 5 min",
-        ended_by: "nothing in segue waits for it",
+        ended_by: "every member, four times in a lease, when it has stood still for a lease and somebody waits for its table",
         locks: &[],
     },
 ];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
 
-use super::{Held, OWN};
+use super::{COPY_SESSIONS, Held, OWN};
 use crate::domain::fault::SqlFault;
 use crate::postgres::fence::{READERS, WRITERS};
 use crate::postgres::session::Session;
@@ -60,6 +60,25 @@ const LEFT_BY_LOST: &str = "\
             AND NOT EXISTS (SELECT FROM alive WHERE alive.key = l.objid::int8)) \
     SELECT pid, who, silent_s, pg_catalog.pg_terminate_backend(pid) FROM silent";
 
+/// Transactions of segue's own that stand still and hold a table which somebody waits for: a change
+/// of the schema, and behind it all who use the table. Those of callers are callers' own affair.
+const IN_THE_WAY: &str = "\
+    WITH silent AS MATERIALIZED (SELECT a.pid, pg_catalog.concat_ws(', ', a.usename, \
+            nullif(a.application_name, ''), a.client_addr::text) AS who, \
+            extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)::float8 AS silent_s \
+        FROM pg_catalog.pg_stat_activity AS a \
+        WHERE a.datname = pg_catalog.current_database() AND a.usename = current_user \
+            AND (a.application_name = pg_catalog.current_setting('application_name') \
+                OR pg_catalog.starts_with(a.application_name, $4)) \
+            AND a.pid <> pg_catalog.pg_backend_pid() AND a.state = 'idle in transaction' \
+            AND a.state_change < pg_catalog.clock_timestamp() - $1::float8 * '1 second'::interval \
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks AS l WHERE l.pid = a.pid \
+                AND l.locktype = 'advisory' AND l.classid::int8 IN ($2, $3)) \
+            AND EXISTS (SELECT FROM pg_catalog.pg_locks AS w \
+                WHERE NOT w.granted AND w.locktype = 'relation' \
+                    AND a.pid = ANY (pg_catalog.pg_blocking_pids(w.pid)))) \
+    SELECT pid, who, silent_s, pg_catalog.pg_terminate_backend(pid) FROM silent";
+
 /// Ends every transaction and session of segue's own on the session's side that others may have
 /// to wait for and of whose client nothing was heard for too long, by the lease of the fleet.
 /// Answers how many. CockroachDB has nobody end a session, and its marks and claims have ends of
@@ -88,6 +107,25 @@ pub async fn end_left_by_lost(session: &Session, lease: Duration) -> Result<usiz
     let params: [&(dyn ToSql + Sync); 3] = [&silence_max(lease).as_secs_f64(), &writers, &readers];
     let what = "a session of a lost member is ended: what its callers have locked is free";
     ended(session, LEFT_BY_LOST, &params, what).await
+}
+
+/// Ends those on the session's side that read rows, or copy them, and of which nothing was heard for
+/// a lease while somebody waits for a table that they hold. Answers how many. What a copy has lost it
+/// does again.
+///
+/// # Errors
+///
+/// As [`end_silent`].
+pub async fn end_in_the_way(session: &Session, lease: Duration) -> Result<usize, SqlFault> {
+    if !session.dialect().can_end_sessions() {
+        return Ok(0);
+    }
+    let (writers, readers) = (i64::from(WRITERS), i64::from(READERS));
+    let params: [&(dyn ToSql + Sync); 4] =
+        [&lease.as_secs_f64(), &writers, &readers, &COPY_SESSIONS];
+    let what = "a transaction of segue's own is ended: it stands still, and a table that it holds is \
+        waited for";
+    ended(session, IN_THE_WAY, &params, what).await
 }
 
 /// The same for those in the way of a promotion, who are silent for so long.

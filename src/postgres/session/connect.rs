@@ -18,6 +18,7 @@ use super::settings::{Purpose, SessionLimits, session_sql};
 use super::sync_batching::{Merging, MergingTls, Switch};
 use super::{ServerFacts, Session, password, pooler, socket, tls};
 use crate::dialect::Dialect;
+use crate::domain::budget::ByteBudget;
 use crate::domain::fault::{FaultKind, Outcome, SqlFault};
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
@@ -38,6 +39,7 @@ pub struct Connector {
     tls: MakeRustlsConnect,
     expectation: Expectation,
     /// Also takes the database as it was long ago.
+    answers: ByteBudget,
     any_age: bool,
 }
 
@@ -71,7 +73,8 @@ impl Connector {
     pub fn new(side: Side, dsn: Dsn) -> Result<Self, String> {
         let tls = tls::connector(&dsn)?;
         let expectation = Expectation::default();
-        Ok(Self { side, dsn: Arc::new(dsn), tls, expectation, any_age: false })
+        let answers = ByteBudget::unlimited();
+        Ok(Self { side, dsn: Arc::new(dsn), tls, expectation, answers, any_age: false })
     }
 
     /// Which database it connects to.
@@ -94,6 +97,12 @@ impl Connector {
     #[must_use]
     pub fn of_any_age(&self) -> Self {
         Self { any_age: true, ..self.clone() }
+    }
+
+    /// Has the answers of writes in its sessions share this memory.
+    #[must_use]
+    pub fn with_answers(&self, answers: &ByteBudget) -> Self {
+        Self { answers: answers.clone(), ..self.clone() }
     }
 
     /// The connection string, which prints without its secrets.
@@ -128,6 +137,7 @@ impl Connector {
         let first = self.set_up(&opened, purpose, limits).await?;
         let Opened { client, facts, canceller, watch, merging, task } = opened;
         let session = Session::new(client, facts, canceller, watch, merging, task, purpose);
+        session.set_answers(self.answers.clone());
         Ok(session.with_first_settings(first))
     }
 

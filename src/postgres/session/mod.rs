@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use crate::dialect::Dialect;
+use crate::domain::budget::ByteBudget;
 use crate::domain::fault::SqlFault;
 use crate::domain::key::WriteId;
 use crate::domain::side::Side;
@@ -92,6 +93,7 @@ pub struct Session {
     share: Mutex<Option<Share>>,
     found: OnceLock<Found>,
     named: OnceLock<i32>,
+    answers: OnceLock<ByteBudget>,
     first: FirstSettings,
     touched: AtomicBool,
     task: JoinHandle<()>,
@@ -152,6 +154,7 @@ impl Session {
             share: Mutex::default(),
             found: OnceLock::new(),
             named: OnceLock::new(),
+            answers: OnceLock::new(),
             first: FirstSettings::default(),
             touched: AtomicBool::new(false),
             task,
@@ -264,37 +267,6 @@ impl Session {
     /// Remembers what was announced; nothing where that is not known.
     pub(super) fn set_announced(&self, write_id: Option<WriteId>) {
         *self.announced.lock().unwrap_or_else(PoisonError::into_inner) = write_id;
-    }
-
-    /// The epoch whose lock the session holds, where it writes behind the fence.
-    pub(super) fn fenced_under(&self) -> Option<u64> {
-        let share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
-        share.as_ref().map(|share| share.epoch)
-    }
-
-    /// Remembers that it has the lock, or has none.
-    pub(super) fn set_share(&self, share: Option<Share>) {
-        *self.share.lock().unwrap_or_else(PoisonError::into_inner) = share;
-    }
-
-    /// What the session has from its opening, where it answers reads of callers.
-    pub(super) fn found(&self) -> Option<&Found> {
-        self.found.get()
-    }
-
-    /// Remembers that, once.
-    pub(super) fn set_found(&self, found: Found) {
-        let _ = self.found.set(found);
-    }
-
-    /// The key of the member's lock that it holds, where callers write in it.
-    pub(super) fn named(&self) -> Option<i32> {
-        self.named.get().copied()
-    }
-
-    /// Remembers that, once.
-    pub(super) fn set_named(&self, key: i32) {
-        let _ = self.named.set(key);
     }
 
     /// Waits for a notification, of one caller. False when the connection has ended.

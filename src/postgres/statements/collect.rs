@@ -3,6 +3,7 @@
 use tokio_postgres::Row;
 
 use crate::domain::answer::{RowBatch, RowBatchBuilder};
+use crate::domain::budget::HeldBytes;
 use crate::domain::call::ResultLimits;
 use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
@@ -23,13 +24,25 @@ pub(super) struct Collector {
     side: Side,
     rows: u64,
     bytes_before: u64,
+    /// Of an answer that is kept whole until it is sent.
+    held: Option<HeldBytes>,
 }
 
 // === impl Collector ===
 
 impl Collector {
     pub(super) fn new(width: usize, limits: ResultLimits, side: Side) -> Self {
-        Self { builder: RowBatchBuilder::default(), width, limits, side, rows: 0, bytes_before: 0 }
+        let builder = RowBatchBuilder::default();
+        Self { builder, width, limits, side, rows: 0, bytes_before: 0, held: None }
+    }
+
+    /// Of an answer that is kept whole until it is sent, in this share of memory.
+    pub(super) fn of_whole(
+        width: usize,
+        limits: ResultLimits,
+        (side, held): (Side, HeldBytes),
+    ) -> Self {
+        Self { held: Some(held), ..Self::new(width, limits, side) }
     }
 
     pub(super) fn push(&mut self, row: &Row) -> Result<(), SqlFault> {
@@ -38,7 +51,11 @@ impl Collector {
             let limit = self.limits.rows_max;
             return Err(self.exceeded(format!("the answer has more than {limit} rows")));
         }
-        self.builder.reserve(row.raw_size_bytes());
+        let bytes = row.raw_size_bytes();
+        if self.held.as_mut().is_some_and(|held| !held.grow(bytes as u64)) {
+            return Err(self.no_memory());
+        }
+        self.builder.reserve(bytes);
         for index in 0..self.width {
             let Raw(cell) =
                 row.try_get(index).map_err(|error| fault::from_error(error, self.side, true))?;
@@ -54,7 +71,11 @@ impl Collector {
 
     pub(super) fn take(&mut self) -> RowBatch {
         self.bytes_before = self.bytes();
-        self.builder.take()
+        let batch = self.builder.take();
+        match self.held.take() {
+            Some(held) => batch.holding(held),
+            None => batch,
+        }
     }
 
     /// Rows that have not been taken.
@@ -74,6 +95,14 @@ impl Collector {
 
     pub(super) fn is_full(&self) -> bool {
         self.builder.byte_len() >= BATCH_BYTES || self.builder.row_count() >= BATCH_ROWS
+    }
+
+    fn no_memory(&self) -> SqlFault {
+        let message = "there is no memory left for the answers of writes";
+        SqlFault::new(FaultKind::LimitExceeded, Reason::LimitAnswersMemory, message)
+            .with_hint("try again; return less at once, or raise limits.answers_memory")
+            .on(self.side)
+            .retryable()
     }
 
     fn exceeded(&self, message: String) -> SqlFault {

@@ -311,7 +311,8 @@ pub(super) async fn execute(
         return Ok(WriteItem { affected_rows, columns, rows: RowBatch::default() });
     }
     let mut rows = pin!(session.driver().query_raw(statement, params).await.map_err(lost)?);
-    let mut collector = Collector::new(prepared.columns.len(), limits, session.side());
+    let (width, share) = (prepared.columns.len(), (session.side(), session.answers()));
+    let mut collector = Collector::of_whole(width, limits, share);
     while let Some(row) = rows.try_next().await.map_err(lost)? {
         collector.push(&row)?;
     }
