@@ -2,6 +2,7 @@
 //! cancelled when the caller goes away, and an end that is counted.
 
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,9 @@ use tonic::{Code, Response, Status};
 use tonic_types::pb;
 use tracing::Span;
 
-use crate::domain::call::{CallContext, ResultLimits};
+use crate::domain::call::{CallContext, ResultLimits, WriteItem};
 use crate::domain::fault::SqlFault;
+use crate::grpc::kept::Kept;
 use crate::grpc::parts::{Part, Parts};
 use crate::grpc::{metadata, proto, status};
 use crate::telemetry::metrics::{Method, Metrics};
@@ -29,6 +31,7 @@ pub(super) struct Call {
     span: Span,
     trace_id: Option<u128>,
     metrics: Metrics,
+    kept: OnceLock<Kept>,
     ended: bool,
 }
 
@@ -62,6 +65,7 @@ impl Call {
             span,
             trace_id,
             metrics: metrics.clone(),
+            kept: OnceLock::new(),
             ended: false,
         }
     }
@@ -94,6 +98,13 @@ impl Call {
         }
     }
 
+    /// Keeps the rows of its answer until that is sent.
+    pub(super) fn keep(&self, items: &[WriteItem]) {
+        if let Some(kept) = Kept::of(items) {
+            let _ = self.kept.set(kept);
+        }
+    }
+
     /// Ends a call that was answered.
     pub(super) fn succeed(&mut self) {
         self.end(Code::Ok);
@@ -104,7 +115,11 @@ impl Call {
         match result {
             Ok(message) => {
                 self.end(Code::Ok);
-                Ok(Response::new(message))
+                let mut response = Response::new(message);
+                if let Some(kept) = self.kept.take() {
+                    response.extensions_mut().insert(kept);
+                }
+                Ok(response)
             }
             Err(fault) => Err(self.fail(&fault)),
         }

@@ -10,6 +10,7 @@ mod foreign;
 mod fuzz;
 pub mod health;
 mod inform;
+mod kept;
 mod lists;
 mod metadata;
 pub mod migration;

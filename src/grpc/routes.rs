@@ -20,8 +20,8 @@ use crate::grpc::migration::MigrationService;
 use crate::grpc::proto;
 use crate::grpc::proto::migration_server::MigrationServer;
 use crate::grpc::proto::sql_server::SqlServer;
-use crate::grpc::refusal;
 use crate::grpc::sql::SqlService;
+use crate::grpc::{kept, refusal};
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics, PLAIN_CONTENT_TYPE};
 
 const METRICS_PATH: &str = "/metrics";
@@ -58,7 +58,9 @@ impl Service<Request<Incoming>> for SqlRoutes {
         if let Some(method) = request.uri().path().strip_prefix(refusal::SERVICE) {
             let called = refusal::Called::now(method);
             let (answer, refusals) = (self.sql.call(request), self.refusals.clone());
-            return Box::pin(async move { Ok(refusals.explain(called, answer.await?)) });
+            return Box::pin(async move {
+                Ok(kept::until_sent(refusals.explain(called, answer.await?)))
+            });
         }
         let others = self.others.clone();
         Box::pin(async move {

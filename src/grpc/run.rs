@@ -167,6 +167,7 @@ impl SqlService {
             context: call.context(self.unary_limits()),
         };
         let written = self.stack().write(write).await?;
+        call.keep(&written.answer.items);
         Ok((self.results(&written, encoding)?, Told::of(written)))
     }
 

@@ -9,8 +9,9 @@ use crate::support::eventually;
 use segue::grpc::proto::{self, value::Kind};
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// Of the process itself in a test's build, and some copies of what answers hold: 16 MiB together.
-const PEAK_MAX_KB: u64 = 220_000;
+/// Of the process itself in a test's build, and the copies of what answers hold, 16 MiB together, on
+/// its way from the driver to the transport. Without a limit it is 430,000.
+const PEAK_MAX_KB: u64 = 300_000;
 
 #[tokio::test]
 async fn results_requests_and_parameters_have_limits() {
@@ -172,7 +173,7 @@ async fn a_server_that_restarts_is_found_again() {
 /// given back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_of_writes_share_their_memory_and_give_it_back() {
-    const CALLS: i32 = 32;
+    const CALLS: i32 = 96;
     let sections = "[limits]\nrequest_bytes_max = \"4MiB\"\nanswers_memory = \"16MiB\"";
     let mut bench = Bench::new(sections).await;
     let large =
