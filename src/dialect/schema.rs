@@ -123,4 +123,13 @@ ALTER TABLE segue.outbox_{slot} REPLICA IDENTITY FULL;
             Engine::CockroachDb => "",
         }
     }
+
+    /// What the side that follows keeps of changes that its triggers saw, for its counters to be
+    /// held against. Nothing where there are no such counters.
+    pub fn accounted(self) -> &'static str {
+        match self.engine {
+            Engine::PostgreSql => include_str!("postgresql/accounted.sql"),
+            Engine::CockroachDb => "",
+        }
+    }
 }

@@ -38,6 +38,24 @@ pub struct Counted {
     pub analyzed: i64,
 }
 
+/// What is known of the changes that the counters may have in them since they were kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accounted {
+    /// Nothing: a whole table or range was asked for, or rows of the outbox are gone.
+    Unknown,
+    /// On the primary: so many keys were captured by committed transactions.
+    Captured(i64),
+    /// On the side that follows: committed transactions of segue's own, and those that are noted,
+    /// changed so many rows there.
+    Copied(i64),
+}
+
+/// Rows that were tried for each one that was captured, where most are rolled back or fail (an
+/// application that inserts and leaves it to the unique index to refuse).
+const TRIED_BY_FAR: i64 = 10;
+/// And so many beside: a batch that fails is tried with less, an import has more.
+const TRIED_MIN: i64 = 500;
+
 /// Something that makes the proofs of a table worthless.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Noticed {
@@ -50,9 +68,10 @@ pub struct Noticed {
 }
 
 /// Why the proofs of a table are worth nothing, given what was seen before and what is seen now;
-/// `None` where nothing is against them. `captured` tells whether capture saw a write in between.
-/// On a side that does not need capture yet its triggers may come, not go.
-pub fn judge(before: &Seen, now: &Seen, captured: bool) -> Option<String> {
+/// `None` where nothing is against them. `accounted` is at least what triggers saw in between: never
+/// less, so that no captured write is taken for one that was not. On a side that does not need
+/// capture yet its triggers may come, not go.
+pub fn judge(before: &Seen, now: &Seen, accounted: Accounted) -> Option<String> {
     if now.is_needed && !now.is_on {
         return Some("capture is switched off, or not all of its triggers are there".to_owned());
     }
@@ -78,13 +97,14 @@ pub fn judge(before: &Seen, now: &Seen, captured: bool) -> Option<String> {
         let why = "the server's counters of changed rows went backwards: they were reset, or lost";
         return Some(why.to_owned());
     }
-    match before.uncaptured(now) {
-        true if !captured => Some(format!(
-            "the server counted {} changed rows, and capture saw none",
-            now.changes - before.changes
-        )),
-        _ => None,
-    }
+    let (counted, seen) = before.unseen(now, accounted)?;
+    let seen = if seen == 0 { "none".to_owned() } else { seen.to_string() };
+    Some(match accounted {
+        Accounted::Copied(_) => format!(
+            "the server counted {counted} changed rows, and of segue's own or noted are {seen}"
+        ),
+        _ => format!("the server counted {counted} changed rows, and capture saw {seen}"),
+    })
 }
 
 // === impl Seen ===
@@ -100,13 +120,37 @@ impl Seen {
 // === impl Counted ===
 
 impl Counted {
-    /// Whether committed transactions have changed rows since, as far as the counters tell. Rows
-    /// that were rolled back are not among them, unless statistics were gathered in between.
-    fn uncaptured(self, now: Self) -> bool {
+    /// The rows that committed transactions have changed since, and the fewer that triggers saw;
+    /// `None` where these may be all.
+    pub fn unseen(self, now: Self, accounted: Accounted) -> Option<(i64, i64)> {
+        let counted = self.changed_at_least(now, accounted);
+        match accounted {
+            Accounted::Captured(seen) | Accounted::Copied(seen) if seen < counted => {
+                Some((counted, seen))
+            }
+            _ => None,
+        }
+    }
+
+    /// So many rows have committed transactions changed since, or more. Gathering statistics
+    /// forgets how many they were: then what was tried is left, with what was rolled back or failed
+    /// in it, and only what stands out of that by far is taken for committed. The side that follows
+    /// tries again what fails, so that there nothing is made of it.
+    fn changed_at_least(self, now: Self, accounted: Accounted) -> i64 {
+        // Also where statistics of a partition were gathered: those of the others go on.
+        let certain = now.committed - self.committed;
         if now.analyzed == self.analyzed {
-            now.committed > self.committed
-        } else {
-            now.changes > self.changes
+            return certain;
+        }
+        let tried = now.changes - self.changes;
+        match accounted {
+            Accounted::Captured(0) => tried,
+            Accounted::Captured(seen)
+                if tried >= seen.saturating_mul(TRIED_BY_FAR).saturating_add(TRIED_MIN) =>
+            {
+                tried
+            }
+            _ => certain,
         }
     }
 
@@ -119,6 +163,9 @@ impl Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NONE: Accounted = Accounted::Captured(0);
+    const SOME: Accounted = Accounted::Captured(5);
 
     fn seen() -> Seen {
         Seen {
@@ -138,7 +185,7 @@ mod tests {
 
     #[test]
     fn whatever_is_another_than_before_is_noticed_once_and_says_what() {
-        assert_eq!(judge(&seen(), &seen(), false), None);
+        assert_eq!(judge(&seen(), &seen(), NONE), None);
         let changed = [
             (Seen { triggers: "t2".to_owned(), ..seen() }, "triggers of capture"),
             (Seen { functions: "f2".to_owned(), ..seen() }, "functions of capture"),
@@ -148,9 +195,9 @@ mod tests {
         ];
         for (now, part) in changed {
             assert!(!now.is_of_the_same_catalogue(&seen()), "{part}");
-            let why = judge(&seen(), &now, true).unwrap();
+            let why = judge(&seen(), &now, SOME).unwrap();
             assert!(why.contains(part), "{why}");
-            assert!(judge(&now, &seen(), true).is_some(), "and back: {part}");
+            assert!(judge(&now, &seen(), SOME).is_some(), "and back: {part}");
         }
     }
 
@@ -159,26 +206,53 @@ mod tests {
         let not_yet = |seen: Seen| Seen { is_needed: false, ..seen };
         let none =
             Seen { triggers: String::new(), is_on: false, functions: String::new(), ..seen() };
-        assert_eq!(judge(&not_yet(none.clone()), &not_yet(seen()), false), None);
-        assert_eq!(judge(&not_yet(none.clone()), &not_yet(none.clone()), false), None);
-        assert_eq!(judge(&not_yet(none.clone()), &seen(), false), None, "with the phase");
-        assert!(judge(&not_yet(seen()), &not_yet(none.clone()), false).is_some(), "they have gone");
-        assert!(judge(&none, &seen(), false).is_some(), "they were needed all the time");
-        assert!(judge(&none, &none, false).is_some());
+        assert_eq!(judge(&not_yet(none.clone()), &not_yet(seen()), NONE), None);
+        assert_eq!(judge(&not_yet(none.clone()), &not_yet(none.clone()), NONE), None);
+        assert_eq!(judge(&not_yet(none.clone()), &seen(), NONE), None, "with the phase");
+        assert!(judge(&not_yet(seen()), &not_yet(none.clone()), NONE).is_some(), "they have gone");
+        assert!(judge(&none, &seen(), NONE).is_some(), "they were needed all the time");
+        assert!(judge(&none, &none, NONE).is_some());
     }
 
     /// One-sided: what capture may have seen is never held against it.
     #[test]
     fn counted_rows_that_capture_did_not_see_are_noticed() {
-        let of = |now: &Seen, captured| judge(&seen(), now, captured);
-        assert!(of(&counted(105, 15, 2), false).unwrap().contains("5 changed rows"));
-        assert_eq!(of(&counted(105, 15, 2), true), None);
+        let of = |now: &Seen, accounted| judge(&seen(), now, accounted);
+        assert!(of(&counted(105, 15, 2), NONE).unwrap().contains("5 changed rows"));
+        assert_eq!(of(&counted(105, 15, 2), SOME), None);
+        assert_eq!(of(&counted(105, 15, 2), Accounted::Captured(9)), None, "of the minute before");
+        assert!(of(&counted(105, 15, 2), Accounted::Captured(4)).unwrap().contains("saw 4"));
+        assert_eq!(of(&counted(5000, 4910, 2), Accounted::Unknown), None);
         // Rolled back: counted, and no committed transaction changed anything.
-        assert_eq!(of(&counted(105, 10, 2), false), None);
-        // Statistics were gathered in between, which forgets how many were committed.
-        assert!(of(&counted(105, 0, 3), false).is_some());
-        assert_eq!(of(&counted(100, 0, 3), false), None);
-        assert!(of(&counted(3, 3, 2), true).unwrap().contains("backwards"));
-        assert_eq!(of(&Seen { counted: None, ..seen() }, false), None);
+        assert_eq!(of(&counted(105, 10, 2), NONE), None);
+        assert_eq!(of(&counted(5000, 15, 2), SOME), None);
+        assert!(of(&counted(3, 3, 2), SOME).unwrap().contains("backwards"));
+        assert_eq!(of(&Seen { counted: None, ..seen() }, NONE), None);
+    }
+
+    /// Statistics were gathered in between, which forgets how many were committed.
+    #[test]
+    fn an_import_beside_captured_writes_is_noticed_though_statistics_were_gathered() {
+        let of = |now: &Seen, accounted| judge(&seen(), now, accounted);
+        assert!(of(&counted(105, 0, 3), NONE).is_some());
+        assert_eq!(of(&counted(100, 0, 3), NONE), None);
+        assert!(of(&counted(650, 0, 3), SOME).unwrap().contains("550 changed rows"));
+        // What is left of the application's own failures.
+        assert_eq!(of(&counted(649, 0, 3), SOME), None);
+        // Of one partition: what the others have more than before is known for certain, and what they
+        // had before is not new.
+        assert!(of(&counted(106, 16, 3), SOME).unwrap().contains("6 changed rows"));
+        assert_eq!(of(&counted(106, 9, 3), SOME), None);
+    }
+
+    #[test]
+    fn counted_rows_on_the_side_that_follows_are_held_against_what_was_written_there() {
+        let of = |now: &Seen, accounted| judge(&seen(), now, accounted);
+        assert_eq!(of(&counted(105, 15, 2), Accounted::Copied(5)), None);
+        let why = of(&counted(105, 15, 2), Accounted::Copied(2)).unwrap();
+        assert!(why.contains("5 changed rows, and of segue's own or noted are 2"), "{why}");
+        assert!(of(&counted(105, 15, 2), Accounted::Copied(0)).unwrap().contains("are none"));
+        // Copies that failed are tried again.
+        assert_eq!(of(&counted(90_000, 0, 3), Accounted::Copied(0)), None);
     }
 }

@@ -142,7 +142,7 @@ impl Form<'_> {
         let here: Vec<String> = here.map(|phase| quote_literal(phase.as_str())).collect();
         let here = here.join(", ");
         let side = self.side;
-        let copying = when_copying("RETURN NULL;");
+        let copying = when_copying(&self.copied(event));
         let (declare, since) = (note::declare(side), note::since(side));
         let note = note::instead_of_refusing(side, self.table_id, event, rows);
         format!(
@@ -177,6 +177,24 @@ BEGIN
     RETURN NULL;
 END;
 END",
+            self.table_id
+        )
+    }
+
+    /// What is done for a copy of segue's own: its changes are counted, in its transaction, so that
+    /// the server's counters can be held against it (`postgres::drift`).
+    fn copied(&self, event: Event) -> String {
+        let (rows, each) = match event {
+            // A row that moves to another partition counts as deleted and as inserted.
+            Event::Update if self.partitioned => ("segue_new", 2),
+            Event::Insert | Event::Update => ("segue_new", 1),
+            Event::Delete => ("segue_old", 1),
+            Event::Truncate | Event::Key => return "RETURN NULL;".to_owned(),
+        };
+        format!(
+            "INSERT INTO segue.accounted (table_id, changes)
+            SELECT {}, pg_catalog.count(*) * {each} FROM {rows} AS r HAVING pg_catalog.count(*) > 0;
+            RETURN NULL;",
             self.table_id
         )
     }

@@ -45,6 +45,8 @@ pub(super) fn instead_of_refusing(side: Side, table_id: i32, event: Event, rows:
         return String::new();
     }
     let noting = NOTING.map(|phase| quote_literal(phase.as_str())).join(", ");
+    // Old and new keys of a row that moves between partitions are two, and so are its changes.
+    let changes = if event == Event::Update { "segue_keys * 2" } else { "segue_keys" };
     let (count, keys) = match event {
         Event::Truncate => (String::new(), "NULL".to_owned()),
         _ => (
@@ -72,6 +74,7 @@ pub(super) fn instead_of_refusing(side: Side, table_id: i32, event: Event, rows:
                 coalesce(pg_catalog.current_setting('application_name', true), ''),
                 coalesce(pg_catalog.host(pg_catalog.inet_client_addr()), 'local'),
                 pg_catalog.pg_current_xact_id()::pg_catalog.text;
+            INSERT INTO segue.accounted (table_id, changes) VALUES ({table_id}, {changes});
             RETURN NULL;
         END IF;"
     )

@@ -1,6 +1,6 @@
 //! What one side's catalogue and counters say, and what they said last.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio_postgres::types::ToSql;
 
@@ -9,7 +9,6 @@ use crate::domain::fault::SqlFault;
 use crate::domain::side::Side;
 use crate::domain::table::{TableMapping, TableName};
 use crate::postgres::pool::Lease;
-use crate::postgres::schema::{OUTBOX_SLOTS, SLOT_SECONDS};
 use crate::postgres::session::asked::Row;
 
 /// Counters are held against the outbox so often. A server of version 15 or later counts what was
@@ -39,17 +38,26 @@ pub(super) struct Known {
     pub(super) before: Option<Seen>,
     /// The version of the row that says what it was; another one may have noted since.
     version: Option<String>,
-    /// Its counters are to be held against the outbox, and the new ones to be kept.
+    /// Its counters are to be held against what triggers saw, and the new ones to be kept.
     pub(super) is_counted: bool,
     /// When the last counters were kept is long enough ago.
-    is_due: bool,
+    pub(super) is_due: bool,
     /// What is seen now has been noted.
     is_noted: bool,
     is_primary: bool,
-    /// The side was the primary then as well; otherwise its counters say nothing of now.
-    was_primary: bool,
-    /// The oldest transaction at the look before the one that kept the last counters.
-    horizon: Option<i64>,
+    /// The side was the primary then, or not, as it is now; otherwise its counters say nothing of now.
+    pub(super) was_the_same: bool,
+    /// The look before the one that kept the last counters, if the same holds of it.
+    pub(super) since: Option<Since>,
+}
+
+/// A look after which all was committed that a later look finds counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Since {
+    /// The oldest transaction then.
+    pub(super) horizon: i64,
+    /// When it was.
+    pub(super) at: SystemTime,
 }
 
 /// Versions are digests of `xmin`s: the row of a trigger that was switched off and on again is
@@ -107,7 +115,8 @@ fn question() -> String {
                 AND pg_catalog.current_setting('track_counts')::bool, \
             s.xmin::text, s.triggers, s.is_on, s.is_needed, s.functions, s.partitions, s.columns, s.changes, \
             s.committed, s.analyzed, s.horizon_before, s.is_primary, \
-            coalesce(s.counted_at < pg_catalog.clock_timestamp() - $1 * '1 second'::interval, true) \
+            coalesce(s.counted_at < pg_catalog.clock_timestamp() - $1 * '1 second'::interval, true), \
+            s.counted_before \
         FROM m JOIN l USING (table_id) LEFT JOIN t USING (table_id) \
         LEFT JOIN f USING (table_id) LEFT JOIN a USING (table_id) \
         LEFT JOIN segue.capture_seen AS s USING (table_id) ORDER BY m.table_id"
@@ -214,6 +223,7 @@ fn of_row(row: &Row, is_primary: bool, is_needed: bool) -> Result<Known, SqlFaul
         }),
     };
     let was_primary: Option<bool> = row.try_get(23)?;
+    let (horizon, at): (Option<i64>, Option<SystemTime>) = (row.try_get(22)?, row.try_get(25)?);
     Ok(Known {
         id: row.try_get(0)?,
         name: TableName::new(row.try_get::<_, String>(1)?, row.try_get::<_, String>(2)?),
@@ -232,61 +242,14 @@ fn of_row(row: &Row, is_primary: bool, is_needed: bool) -> Result<Known, SqlFaul
         is_noted: false,
         is_due: row.try_get(24)?,
         is_primary,
-        was_primary: was_primary == Some(true),
-        horizon: row.try_get(22)?,
+        was_the_same: was_primary == Some(is_primary),
+        since: horizon.zip(at).map(|(horizon, at)| Since { horizon, at }),
     })
 }
 
-/// Decides whose counters are held against the outbox, and answers of which of these tables the
-/// outbox has a row that may be of a transaction since.
-pub(super) async fn captured(
-    client: &Lease,
-    known: &mut [Known],
-    look: Look,
-) -> Result<Vec<i32>, SqlFault> {
-    let mut moved = Vec::new();
-    let mut horizon = i64::MAX;
-    for table in known.iter_mut() {
-        let counters = table.before.as_ref().and_then(|it| it.counted).zip(table.now.counted);
-        let (Some((before, now)), Some(since)) = (counters, table.horizon) else { continue };
-        table.is_counted = table.was_primary && (table.is_due || look == Look::Thorough);
-        if table.is_counted && before.moved(now) {
-            moved.push(table.id);
-            horizon = horizon.min(since);
-        }
-    }
-    if moved.is_empty() {
-        return Ok(Vec::new());
-    }
-    // First where the rows of busy tables are: in the present part of the ring and the last one.
-    let present = format!(
-        "pg_catalog.mod(pg_catalog.floor(pg_catalog.date_part('epoch', \
-         pg_catalog.clock_timestamp()) / {SLOT_SECONDS})::int8"
-    );
-    let recent = format!(
-        "AND o.slot IN ({present}, {OUTBOX_SLOTS}), {present} + {OUTBOX_SLOTS} - 1, {OUTBOX_SLOTS}))"
-    );
-    let mut found = Vec::new();
-    for slots in [recent.as_str(), ""] {
-        let left: Vec<i32> = moved.iter().copied().filter(|id| !found.contains(id)).collect();
-        if left.is_empty() {
-            break;
-        }
-        let sql = format!(
-            "SELECT t.id FROM pg_catalog.unnest($1::int4[]) AS t (id) WHERE EXISTS ( \
-                SELECT FROM segue.outbox AS o WHERE o.table_id = t.id {slots} \
-                AND pg_catalog.age(o.xmin) <= pg_catalog.age( \
-                    pg_catalog.mod($2::int8, 4294967296)::text::xid))"
-        );
-        for row in client.query(&sql, &[&left, &horizon]).await? {
-            found.push(row.try_get(0)?);
-        }
-    }
-    Ok(found)
-}
-
 /// `$12`: the counters are kept anew. What was counted before the last such moment may have been
-/// committed before it, but not before the one before that.
+/// committed before it, but not before the one before that. What was written under other triggers,
+/// or in the other role, is left out of account in the same way.
 const NOTE: &str = "\
     INSERT INTO segue.capture_seen AS s (table_id, triggers, is_on, is_needed, functions, \
         partitions, columns, changes, committed, analyzed, is_primary, counted_at, horizon) \
@@ -299,7 +262,9 @@ const NOTE: &str = "\
         is_primary = excluded.is_primary, \
         counted_at = CASE WHEN $12 THEN excluded.counted_at ELSE s.counted_at END, \
         horizon_before = CASE WHEN NOT $12 THEN s.horizon_before \
-            WHEN s.is_primary AND excluded.is_primary THEN s.horizon END, \
+            WHEN (s.is_primary, s.triggers, s.functions) = (excluded.is_primary, \
+                excluded.triggers, excluded.functions) THEN s.horizon END, \
+        counted_before = CASE WHEN NOT $12 THEN s.counted_before ELSE s.counted_at END, \
         horizon = CASE WHEN $12 THEN excluded.horizon ELSE s.horizon END \
     WHERE s.xmin::text = $13";
 
@@ -316,17 +281,20 @@ pub(super) async fn note_one(client: &Lease, table: &mut Known) -> Result<bool, 
 }
 
 /// Notes the others: what is seen for the first time, what may have come, and what was counted.
-pub(super) async fn note(client: &Lease, known: &[Known]) -> Result<(), SqlFault> {
+/// Answers whether counters were kept anew.
+pub(super) async fn note(client: &Lease, known: &[Known]) -> Result<bool, SqlFault> {
+    let mut rebased = false;
     for table in known.iter().filter(|it| !it.is_noted) {
-        let rebase = table.is_due || table.was_primary != table.is_primary;
+        let rebase = table.is_due || !table.was_the_same;
         let is_new = table.before.as_ref().is_none_or(|before| {
             !before.is_of_the_same_catalogue(&table.now) || before.is_needed != table.now.is_needed
         });
         if rebase || is_new {
             write(client, table, rebase).await?;
+            rebased |= rebase;
         }
     }
-    Ok(())
+    Ok(rebased)
 }
 
 async fn write(client: &Lease, table: &Known, rebase: bool) -> Result<bool, SqlFault> {
@@ -356,5 +324,6 @@ async fn write(client: &Lease, table: &Known, rebase: bool) -> Result<bool, SqlF
 
 /// Nothing is captured any more: whatever was seen says nothing of a later migration.
 pub(super) async fn forget(client: &Lease) -> Result<(), SqlFault> {
-    client.execute("DELETE FROM segue.capture_seen", &[]).await.map(drop)
+    client.execute("DELETE FROM segue.capture_seen", &[]).await?;
+    client.execute("DELETE FROM segue.accounted", &[]).await.map(drop)
 }

@@ -13,6 +13,7 @@
 //! can be disabled: as long as it is, the proofs of its table are void again at each look. What was off
 //! and on again between two looks is not seen.
 
+mod account;
 mod look;
 
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::domain::control::Phase;
-use crate::domain::drift::{Noticed, Seen, judge};
+use crate::domain::drift::{Accounted, Noticed, Seen, judge};
 use crate::domain::fault::SqlFault;
 use crate::domain::side::{Side, Sides};
 use crate::domain::table::TableName;
@@ -126,13 +127,10 @@ impl CaptureWatch {
         // On the primary it captures; on the shadow it notes what others write there, or refuses it.
         let known = look::known(&client, tables, is_primary, phase.captures()).await;
         let mut known = known?;
-        let captured = match is_primary {
-            true => look::captured(&client, &mut known, look).await?,
-            false => Vec::new(),
-        };
+        let accounted = account::account(&client, &mut known, look, is_primary).await?;
         let mut noticed = Vec::new();
         for table in &mut known {
-            let Some(why) = table.why(&captured) else { continue };
+            let Some(why) = table.why(&accounted) else { continue };
             self.void(phase.primary(), side, table.id, &why).await?;
             if !look::note_one(&client, table).await? {
                 // Another one has noticed the same; or it is still as it was.
@@ -140,7 +138,9 @@ impl CaptureWatch {
             }
             noticed.push(self.tell(phase.primary(), side, table.name.clone(), why).await?);
         }
-        look::note(&client, &known).await?;
+        if look::note(&client, &known).await? {
+            account::prune(&client).await?;
+        }
         Ok(noticed)
     }
 
@@ -203,10 +203,12 @@ impl std::fmt::Debug for CaptureWatch {
 
 impl Known {
     /// Why the proofs of the table are void. Seen for the first time, it need only stand.
-    fn why(&self, captured: &[i32]) -> Option<String> {
+    fn why(&self, accounted: &HashMap<i32, Accounted>) -> Option<String> {
         let now =
             Seen { counted: self.now.counted.filter(|_| self.is_counted), ..self.now.clone() };
         let before = self.before.as_ref().unwrap_or(&now);
-        judge(before, &now, captured.contains(&self.id))
+        // Where no counter has moved nothing is asked.
+        let accounted = accounted.get(&self.id).copied().unwrap_or(Accounted::Unknown);
+        judge(before, &now, accounted)
     }
 }

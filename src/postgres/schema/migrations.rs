@@ -26,7 +26,7 @@ impl Migration {
 }
 
 /// In order. A version that has been released is never changed: a new one is added.
-pub(super) const MIGRATIONS: [Migration; 23] = [
+pub(super) const MIGRATIONS: [Migration; 24] = [
     Migration { version: 1, sql: |_| include_str!("v1.sql").to_owned() },
     Migration { version: 2, sql: |dialect| dialect.outbox_ring(OUTBOX_SLOTS) },
     Migration { version: 3, sql: |_| SERVER_SEEN.to_owned() },
@@ -50,6 +50,7 @@ pub(super) const MIGRATIONS: [Migration; 23] = [
     Migration { version: 21, sql: |_| include_str!("v21.sql").to_owned() },
     Migration { version: 22, sql: foreign_writes },
     Migration { version: 23, sql: |_| include_str!("operations.sql").to_owned() },
+    Migration { version: 24, sql: |dialect| dialect.accounted().to_owned() },
 ];
 
 /// The servers that were seen last: one that is another now may have lost commits.
