@@ -198,6 +198,10 @@ rate = 0.5
 [compare]
 show_values = true
 
+# Nothing is verified but when the story, or a benchmark, says so.
+[verify]
+sweep = false
+
 [outbox]
 backoff_max = "2s"
 

@@ -30,6 +30,10 @@ const SAMPLE_SESSIONS_MAX: usize = 8;
 /// Sessions for writes to tables that are not migrated, on the side that is not the primary.
 const STAYING_SESSIONS_MAX: usize = 8;
 
+/// Sessions of the sweep, which has pools of its own: for the chunk, for a row that is looked at again,
+/// and for its proof.
+const SWEEP_SESSIONS: usize = 3;
+
 /// Sessions that look at the databases' generations.
 const LOOK_SESSIONS_MAX: usize = 1;
 
@@ -214,7 +218,8 @@ impl Databases {
         let of = |side| {
             let pools = self.pools.of(side);
             let sum = |pools: &[&Pool]| pools.iter().map(|pool| pool.status().size_max).sum();
-            let own: usize = sum(&[&pools.own, &pools.control, &pools.looks]);
+            let sweep = if config.verify.sweep { SWEEP_SESSIONS } else { 0 };
+            let own: usize = sum(&[&pools.own, &pools.control, &pools.looks]) + sweep;
             let callers: usize =
                 sum(&[&pools.reads, &pools.writes, &pools.samples, &pools.staying]);
             match config.database(side).application {

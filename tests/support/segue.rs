@@ -42,10 +42,12 @@ impl Segue {
         let guard = Guard::over_new_folder(&Account::Own);
         let (sql_port, admin_port) = (free_port(), free_port());
         let config = guard.folder().join("segue.toml");
+        // A sweep of its own would note proofs, and read, beside what a test looks at.
+        let quiet = if sections.contains("[verify]") { "" } else { "[verify]\nsweep = false\n" };
         let text = format!(
             "[source]\n{source}\n[target]\n{target}\n\
              [listen]\nsql = \"127.0.0.1:{sql_port}\"\nadmin = \"127.0.0.1:{admin_port}\"\n\
-             {sections}\n"
+             {quiet}{sections}\n"
         );
         std::fs::write(&config, text).expect("the folder can be written");
         Self { sql_port, admin_port, config, process: None, guard }

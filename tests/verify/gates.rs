@@ -126,11 +126,11 @@ async fn rows_that_the_backfill_has_not_come_to_are_told_apart_from_lost_ones() 
     assert_eq!(pair.target.rows("SELECT count(*) FROM item").await, ["1000"]);
 }
 
-/// The member that leads sweeps; when it is lost, the one that leads then goes on.
+/// The member that leads sweeps, unless it is told not to; when it is lost, the one that leads then goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leads_sweeps_and_hands_on() {
     let pair = Pair::fresh(&format!("{TABLES} {ROWS}"), TABLES).await;
-    let sections = format!("{QUICK}[verify]\nsweep = true\nload = 1.0\n");
+    let sections = format!("{QUICK}[verify]\nload = 1.0\n");
     let mut first = Segue::prepare(pair.source.dsn(), pair.target.dsn(), &sections);
     first.init_in("dual_write").await;
     first.serve().await;

@@ -138,6 +138,7 @@ impl Sweep<'_> {
         totals: &mut Totals,
         tell: &mut (dyn FnMut(Event<'_>) + Send),
     ) -> Result<bool, SqlFault> {
+        let begun = Instant::now();
         self.verifier.look_through(self.table).await?;
         let mut proofs = self.verifier.proofs(self.table).await?;
         let size_max = self.verifier.params().chunk_rows.saturating_mul(GROWN);
@@ -152,6 +153,8 @@ impl Sweep<'_> {
         due.sort_by_key(|proof| (!self.is_urgent(proof, now), proof.stands(), proof.proven_at));
         due.truncate(TURN_CHUNKS);
         let busy = !due.is_empty();
+        // With very many tables the looks are most of it.
+        self.rest(begun).await;
         for proof in due {
             if self.stop.is_cancelled() {
                 break;
@@ -165,13 +168,18 @@ impl Sweep<'_> {
             }
             totals.add(&done);
             tell(Event::Chunk { table: self.name, done: &done, totals });
-            let rest = begun.elapsed().mul_f64((1.0 / self.pace.load.clamp(0.01, 1.0)) - 1.0);
-            tokio::select! {
-                () = self.stop.cancelled() => break,
-                () = tokio::time::sleep(rest) => {}
-            }
+            self.rest(begun).await;
         }
         Ok(busy)
+    }
+
+    /// Keeps to its share of the time.
+    async fn rest(&self, begun: Instant) {
+        let rest = begun.elapsed().mul_f64((1.0 / self.pace.load.clamp(0.01, 1.0)) - 1.0);
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(rest) => {}
+        }
     }
 
     fn is_due(&self, proof: &Proof, now: SystemTime) -> bool {

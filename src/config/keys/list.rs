@@ -370,10 +370,10 @@ const VERIFY: &[Key] = &[
     key(
         "sweep",
         Kind::Bool,
-        "false",
+        "true",
         "the sidecar that leads verifies in the background, as `segue verify --continuous` does",
     ),
-    key("load", Kind::Ratio, "0.1", "share of the time in which the sweep reads chunks"),
+    key("load", Kind::Ratio, "0.1", "share of the time in which the sweep reads and looks"),
     key("again_after", Kind::Duration, "1d", "when a chunk that no one wrote to is read again"),
 ];
 
