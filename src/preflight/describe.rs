@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::dialect::Dialect;
 use crate::domain::pg_type::PgType;
+use crate::domain::reach::Noted;
 use crate::domain::reason::Reason;
 use crate::domain::relation::{Column, Table};
 use crate::domain::side::Side;
@@ -62,6 +63,9 @@ pub struct Catalogue {
     pub strays: Vec<TableName>,
     /// Relations and functions that are not migrated and not declared, each with what is so.
     pub staying: Vec<(TableName, String)>,
+    /// Statements that the sidecars have seen and that touch what is not migrated and not declared,
+    /// the most frequent first.
+    pub touching: Vec<Noted>,
     /// What could not be asked, and why.
     pub not_asked: Vec<(&'static str, String)>,
 }

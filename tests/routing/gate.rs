@@ -12,6 +12,19 @@ fn relations_gate(world: &World) -> (String, String) {
     (gate["mark"].as_str().unwrap().to_owned(), gate["found"].as_str().unwrap().to_owned())
 }
 
+fn checked(world: &World) -> Value {
+    serde_json::from_slice(&world.segue.run(&["check", "--json"]).stdout).unwrap()
+}
+
+/// What `segue check` found of a relation that is not migrated.
+fn found_of(checked: &Value, name: &str) -> String {
+    let findings = checked["findings"].as_array().unwrap();
+    let is = |it: &&Value| it["code"] == "table.not_migrated" && it["table"] == name;
+    let found: Vec<&Value> = findings.iter().filter(is).collect();
+    assert_eq!(found.len(), 1, "{name}: {checked:#}");
+    found[0]["found"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_on_a_table_that_is_not_migrated_fails_the_gate_until_it_is_declared() {
     let mut world = World::new(EXCLUDED).await;
@@ -31,6 +44,15 @@ async fn a_statement_on_a_table_that_is_not_migrated_fails_the_gate_until_it_is_
     }
     let page = world.segue.succeed(&["status"]);
     assert!(page.contains("stays") && page.contains("public.nokey"), "{page}");
+
+    // So does the check, which says that the view stays before anybody has touched it.
+    let checked = checked(&world);
+    let [nokey, view] = ["public.nokey", "public.over_nokey"].map(|name| found_of(&checked, name));
+    for part in ["INSERT nokey (1 call)", "SELECT", "(3 calls)"] {
+        assert!(nokey.contains(part), "{part} is not in {nokey}");
+    }
+    assert!(view.contains("it touches public.nokey"), "{view}");
+    assert!(!view.contains("statements seen"), "{view}");
 
     // Declared, it is known to stay.
     assert!(world.segue.terminate().await);

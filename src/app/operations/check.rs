@@ -4,12 +4,16 @@ use crate::app::AppError;
 use crate::app::databases::Databases;
 use crate::app::operations::setup;
 use crate::config::Config;
+use crate::control::figures;
 use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reach::Noted;
 use crate::domain::reason::Reason;
 use crate::domain::side::Side;
-use crate::domain::sqlstate::class;
+use crate::domain::sqlstate::{INVALID_SCHEMA_NAME, UNDEFINED_TABLE, class};
 use crate::domain::table::{TableMapping, TableName};
+use crate::ports::fleet::FleetStore;
 use crate::postgres::capture::Refusal;
+use crate::postgres::control::members::FleetTable;
 use crate::postgres::relations;
 use crate::postgres::survey::{self, survey};
 use crate::preflight::{self, Pace, Report};
@@ -72,11 +76,27 @@ pub async fn check(
     world.target.strays.retain(|table| !all.contains(&table) && !setup::is_excluded(config, table));
     if asked_both && params.tables.is_empty() {
         world.source.staying = staying(config, databases, &mappings, &refused).await?;
+        match touching(databases).await {
+            Ok(touching) => world.source.touching = touching,
+            Err(why) => world.source.not_asked.push(("statements seen", why.to_string())),
+        }
     }
     let refused = refused.iter().filter(|refusal| named(&refusal.table));
     let refused = refused.map(|it| preflight::refused(&it.table, it.reason, &it.message));
     world.found.extend(refused);
     Ok(preflight::check(&world, params.pace))
+}
+
+/// Statements that the sidecars which run now have seen on what is not migrated. Before the first
+/// `segue init` there are none.
+async fn touching(databases: &Databases) -> Result<Vec<Noted>, SqlFault> {
+    match FleetTable::new(databases.own()).fleet(Side::Source).await {
+        Ok(fleet) => Ok(figures::unmigrated(&fleet)),
+        Err(fault) if [UNDEFINED_TABLE, INVALID_SCHEMA_NAME].contains(&&*fault.sqlstate) => {
+            Ok(Vec::new())
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
 /// What is not migrated and not declared. Tables that are refused are told of as such.

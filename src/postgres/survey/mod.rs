@@ -168,6 +168,7 @@ async fn read(
         has_large_objects: server::has_large_objects(&mut asker).await?,
         strays: Vec::new(),
         staying: Vec::new(),
+        touching: Vec::new(),
         not_asked: Vec::new(),
     };
     catalogue.role.settings = limits::settings(&mut asker).await?;

@@ -1,11 +1,14 @@
 //! Tables as a whole.
 
+use std::collections::BTreeSet;
+
+use crate::domain::reach::Noted;
 use crate::domain::reason::Reason;
 use crate::domain::relation::{RowSecurity, TableKind};
 use crate::domain::side::Side;
 use crate::domain::table::TableName;
 use crate::preflight::codes::{Code, Severity};
-use crate::preflight::describe::{Pair, World};
+use crate::preflight::describe::{Catalogue, Pair, World};
 use crate::preflight::expression::gist;
 use crate::preflight::finding::Finding;
 use crate::preflight::rules::BOTH;
@@ -32,13 +35,50 @@ pub(super) fn all(world: &World, found: &mut Vec<Finding>) {
         partitions(&pair, found);
         row_security(&pair, found);
     }
-    for (table, text) in &world.source.staying {
-        found.push(Finding::new(Code::NotMigrated, Side::Source, text.as_str()).table(table));
-    }
+    not_migrated(world, found);
     for table in &world.target.strays {
         let text = "it is only on the target";
         found.push(Finding::new(Code::OnlyOnTarget, Side::Target, text).table(table));
     }
+}
+
+/// Statements that a finding names; the status lists all of them.
+const STATEMENTS_TOLD: usize = 3;
+
+/// What stays on the source, each with the statements that were seen to touch it. What the
+/// configuration leaves out is told only where there are such statements.
+fn not_migrated(world: &World, found: &mut Vec<Finding>) {
+    let Catalogue { staying, touching, .. } = &world.source;
+    let finding = |text: String| Finding::new(Code::NotMigrated, Side::Source, text);
+    let told: BTreeSet<String> = staying.iter().map(|(table, _)| table.to_string()).collect();
+    for (table, text) in staying {
+        let seen = seen(touching, &table.to_string());
+        let seen = seen.map(|seen| format!("; {seen}")).unwrap_or_default();
+        found.push(finding(format!("{text}{seen}")).table(table));
+    }
+    let touched: BTreeSet<&String> = touching.iter().flat_map(|it| &it.relations).collect();
+    for name in touched.into_iter().filter(|name| !told.contains(*name)) {
+        let Some(seen) = seen(touching, name) else { continue };
+        let finding = finding(format!("it is not migrated and not declared; {seen}"));
+        found.push(match name.split_once('.') {
+            Some((schema, table)) => finding.table(&TableName::new(schema, table)),
+            None => finding.object(name),
+        });
+    }
+}
+
+/// The statements that touch it, the most frequent first.
+fn seen(touching: &[Noted], name: &str) -> Option<String> {
+    let all: Vec<&Noted> = touching.iter().filter(|it| it.relations.contains(name)).collect();
+    let told = all.iter().take(STATEMENTS_TOLD).map(|it| {
+        format!("{} ({} {})", it.summary, it.count, if it.count == 1 { "call" } else { "calls" })
+    });
+    let told = told.collect::<Vec<_>>().join(", ");
+    let more = match all.len().saturating_sub(STATEMENTS_TOLD) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!all.is_empty()).then(|| format!("statements seen that touch it: {told}{more}"))
 }
 
 /// A table that cannot be captured, by the reason's stable name.

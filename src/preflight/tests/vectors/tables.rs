@@ -1,6 +1,7 @@
 //! Tables and their keys.
 
 use super::Vector;
+use crate::domain::reach::Noted;
 use crate::domain::reason::Reason;
 use crate::domain::relation::{RowSecurity, TableKind};
 use crate::domain::side::Side;
@@ -75,6 +76,26 @@ pub(super) fn tables() -> Vec<Vector> {
                 w.source.staying.push((view, "it is over public.log".to_owned()));
             },
             &["table.not_migrated source public.over_log"],
+        ),
+        (
+            "statements on what stays, and on what is left out",
+            |w| {
+                let view = TableName::new("public", "over_log");
+                w.source.staying.push((view, "it is over public.log".to_owned()));
+                w.source.touching.push(Noted {
+                    fingerprint: "1".to_owned(),
+                    summary: "SELECT over_log".to_owned(),
+                    relations: ["public.over_log", "public.log", "unheard_of"]
+                        .map(str::to_owned)
+                        .into(),
+                    count: 2,
+                });
+            },
+            &[
+                "table.not_migrated source public.log",
+                "table.not_migrated source public.over_log",
+                "table.not_migrated source unheard_of",
+            ],
         ),
         (
             "a stray",
