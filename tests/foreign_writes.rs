@@ -137,6 +137,56 @@ async fn metrics(segue: &Segue) -> String {
     answer
 }
 
+/// In one transaction, so that no look of segue's falls into it.
+const UNSEEN_ON_TARGET: &str = "BEGIN; ALTER TABLE item DISABLE TRIGGER ALL; \
+    UPDATE item SET v = -1 WHERE id = 7; \
+    ALTER TABLE item ENABLE ALWAYS TRIGGER segue_capture_insert; \
+    ALTER TABLE item ENABLE ALWAYS TRIGGER segue_capture_update; \
+    ALTER TABLE item ENABLE ALWAYS TRIGGER segue_capture_delete; \
+    ALTER TABLE item ENABLE ALWAYS TRIGGER segue_capture_truncate; \
+    ALTER TABLE item ENABLE ALWAYS TRIGGER segue_capture_key; COMMIT";
+
+/// The target takes such writes, notes nothing and refuses nothing: only the catalogue tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_that_were_off_on_the_target_void_the_proofs_and_the_gate_waits() {
+    let source = format!("{TABLES} {PAIRS_OF_SOURCE} {ROWS}");
+    let pair = Pair::fresh(&source, &format!("{TABLES} {PAIRS_OF_TARGET}")).await;
+    let segue = Segue::serving(&pair, "dual_write", QUICK).await;
+    segue.succeed(&["backfill"]);
+    segue.succeed(&["verify"]);
+    let why = "the proofs of public.item are void: on the target triggers of capture were switched";
+    let is_void = async |since: &str| {
+        eventually(since, LIMIT, || async {
+            flat(&segue.succeed(&["status"])).contains(why).then_some(())
+        })
+        .await;
+    };
+    let found = || segue.run(&["verify"]).status.code();
+
+    pair.target.run(UNSEEN_ON_TARGET).await;
+    is_void("it is noticed in dual_write").await;
+    done(&segue, &["phase", "advance", "--to", "shadow_read"]).await;
+    let (mark, text) = gate(&segue, "verify");
+    assert_eq!(mark, "inconclusive", "{text}");
+    assert!(text.contains(why), "{text}");
+    assert_eq!(found(), Some(3), "the row is found");
+    segue.succeed(&["verify", "--repair"]);
+    assert_eq!(gate(&segue, "verify").0, "pass");
+
+    done(&segue, &SHIFT).await;
+    refuses(&pair).await;
+    assert_eq!(gate(&segue, "verify").0, "pass");
+    pair.target.run(UNSEEN_ON_TARGET).await;
+    let (mark, text) = gate(&segue, "verify");
+    assert_eq!(mark, "inconclusive", "{text}");
+    assert!(text.contains(why), "{text}");
+    is_void("it is noticed in shift").await;
+    assert_eq!(found(), Some(3), "the row is found");
+    segue.succeed(&["verify", "--repair"]);
+    assert_eq!(gate(&segue, "verify").0, "pass");
+    are_equal(&pair, &ALL).await;
+}
+
 /// Every way to write, from after the verify to the cutover.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_other_programs_write_on_the_target_is_reconciled_back_named_and_resolved() {
