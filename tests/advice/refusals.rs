@@ -1,38 +1,43 @@
 //! What operators' commands refuse.
 
-use crate::Step::{Phase, Segue as Run, Source, Target};
+use crate::Step::{
+    Configure, ConfigureMore, Drained, Phase, Segue as Run, Settled, Source, Target,
+};
 use crate::support::{Pair, Segue};
-use crate::{Step, said, take};
+use crate::{Step, primary, said, take};
 
 /// A command that is refused, and what the runbook advises.
-struct Walk {
+pub struct Walk {
     /// The code, as the runbook has it.
-    code: &'static str,
+    pub code: &'static str,
     /// More of the configuration.
-    sections: &'static str,
+    pub sections: &'static str,
     /// What both sides have.
-    schema: &'static str,
-    before: &'static [Step],
-    command: &'static [&'static str],
+    pub schema: &'static str,
+    pub before: &'static [Step],
+    pub command: &'static [&'static str],
+    /// The exit code.
+    pub exits: i32,
     /// What the refusal says.
-    says: &'static str,
-    advice: &'static [Step],
+    pub says: &'static str,
+    pub advice: &'static [Step],
     /// What is done now, and must succeed.
-    again: &'static [&'static str],
+    pub again: &'static [&'static str],
 }
 
-const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text)";
-const INIT: &[&str] = &["init"];
+pub const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text)";
+pub const INIT: &[&str] = &["init"];
 const ADVANCE: &[&str] = &["phase", "advance"];
 const DUAL_WRITE: Step = Phase("dual_write");
 
-const fn walk(code: &'static str, says: &'static str) -> Walk {
+pub const fn walk(code: &'static str, says: &'static str) -> Walk {
     Walk {
         code,
         sections: "",
         schema: TABLE,
         before: &[],
         command: ADVANCE,
+        exits: REFUSED,
         says,
         advice: &[],
         again: ADVANCE,
@@ -40,7 +45,7 @@ const fn walk(code: &'static str, says: &'static str) -> Walk {
 }
 
 /// Before the sidecar runs.
-const AT_REST: [Walk; 8] = [
+const AT_REST: [Walk; 10] = [
     Walk {
         command: &["tables", "list"],
         advice: &[Run(INIT)],
@@ -97,10 +102,27 @@ const AT_REST: [Walk; 8] = [
         again: &["tables", "list"],
         ..walk("refused.table_own", "is segue's own")
     },
+    Walk {
+        sections: "[[tables.map]]\nsource = \"public.part\"",
+        schema: "CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id);
+            CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (10)",
+        command: INIT,
+        advice: &[Configure("public.part", "public.parts")],
+        again: INIT,
+        ..walk("refused.partition", "map the partitioned table")
+    },
+    Walk {
+        sections: "[[tables.map]]\nsource = \"public.seen\"",
+        schema: "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE VIEW seen AS SELECT * FROM t",
+        command: INIT,
+        advice: &[Configure("public.seen", "public.t")],
+        again: INIT,
+        ..walk("refused.not_a_table", "map the tables under it")
+    },
 ];
 
 /// While it runs.
-const SERVING: [(&str, Walk); 13] = [
+const SERVING: [(&str, Walk); 16] = [
     (
         "dual_write",
         Walk {
@@ -223,10 +245,51 @@ const SERVING: [(&str, Walk); 13] = [
             ..walk("refused.capture", "public.log")
         },
     ),
+    (
+        "source_only",
+        Walk {
+            before: &[Source(
+                "CREATE EXTENSION postgres_fdw;
+                 CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw;
+                 CREATE FOREIGN TABLE away (id int) SERVER elsewhere",
+            )],
+            advice: &[ConfigureMore("[tables]\nexclude = [\"public.away\"]")],
+            ..walk("refused.foreign_table", "public.away is a foreign table")
+        },
+    ),
+    (
+        "shadow_read",
+        Walk {
+            before: &[SHIFT, Settled],
+            command: &["backfill", "--empty-target"],
+            advice: &[Run(&["phase", "back", "--reason", "x"])],
+            again: &["backfill", "--empty-target"],
+            ..walk("refused.empty_target", "`segue phase back`")
+        },
+    ),
+    (
+        "shadow_read",
+        Walk {
+            sections: "[outbox]\nstuck_after = 1\nbackoff_min = \"1h\"\nbackoff_max = \"1h\"\n",
+            before: &[
+                Target("ALTER TABLE t ADD CONSTRAINT short CHECK (v <> 'a')"),
+                Source("INSERT INTO t VALUES (1, 'a')"),
+                SHIFT,
+                Settled,
+            ],
+            command: &["phase", "percentage", "10"],
+            advice: &[Target("ALTER TABLE t DROP CONSTRAINT short"), Drained],
+            again: &["phase", "percentage", "10"],
+            ..walk("refused.older_writes", "`segue outbox`")
+        },
+    ),
 ];
 
+/// The step that begins to shift reads.
+const SHIFT: Step = Run(&["phase", "advance", "--to", "shift", "--force", "--reason", "x"]);
+
 /// What other tests provoke.
-pub const ELSEWHERE: [(&str, &str); 16] = [
+pub const ELSEWHERE: [(&str, &str); 21] = [
     (
         "refused.capture_off",
         "tests/cutover/evidence.rs::capture_that_was_off_since_the_gates_calls_the_cutover_off",
@@ -257,19 +320,36 @@ pub const ELSEWHERE: [(&str, &str); 16] = [
         "tests/cutover/outsiders.rs::an_open_transaction_calls_the_cutover_off",
     ),
     (
-        "refused.not_a_table",
-        "tests/capture.rs::tables_that_cannot_be_captured_are_refused_with_the_way_out",
+        "refused.not_admitted",
+        "tests/roles/privileges.rs::a_right_that_init_grants_and_somebody_took_is_granted_by_it_again",
     ),
     (
         "refused.not_settled",
-        "tests/backfill/refusals.rs::it_waits_until_every_member_works_by_the_phase",
+        "tests/backfill/refusals.rs::a_session_that_writes_under_an_older_epoch_is_waited_for_and_then_refused",
     ),
-    ("refused.privilege", "tests/cli_init.rs::rights_that_are_missing_on_the_target_are_named"),
+    ("refused.busy", "tests/advice/primary.rs::a_second_cutover_is_made_when_the_first_has_ended"),
+    ("refused.privilege", "tests/advice/servers.rs::rights_that_are_missing_are_what_is_printed"),
     (
         "refused.replication_role",
-        "tests/cli_init.rs::rights_that_are_missing_on_the_target_are_named",
+        "tests/advice/servers.rs::rights_that_are_missing_are_what_is_printed",
     ),
-    ("refused.row_security", "tests/cli_init.rs::rights_that_are_missing_on_the_target_are_named"),
+    (
+        "refused.row_security",
+        "tests/advice/servers.rs::rights_that_are_missing_are_what_is_printed",
+    ),
+    ("refused.setup", "tests/advice/servers.rs::rights_that_are_missing_are_what_is_printed"),
+    (
+        "refused.subscription",
+        "tests/advice/servers.rs::a_table_that_a_publisher_fills_is_migrated_when_that_has_ended",
+    ),
+    (
+        "refused.unread",
+        "tests/advice/servers.rs::a_row_that_cannot_be_read_is_mended_and_the_cutover_made",
+    ),
+    (
+        "refused.unverifiable",
+        "tests/advice/primary.rs::a_table_that_becomes_unfit_within_a_cutover_is_mended_and_it_is_made",
+    ),
     (
         "refused.table_excluded",
         "tests/tables.rs::a_table_excluded_after_a_first_init_is_retired_and_comes_back",
@@ -284,43 +364,22 @@ pub const ELSEWHERE: [(&str, &str); 16] = [
     ),
 ];
 
-/// What no test provokes yet, and why.
-pub const NOT_PROVOKED: [(&str, &str); 17] = [
-    ("refused.busy", "two cutovers at one moment"),
-    ("refused.empty_target", "a phase in which callers read the target"),
-    ("refused.foreign_table", "asks for a foreign data wrapper; judged in preflight's vectors"),
-    ("refused.last_phase", "the end of a migration"),
-    ("refused.not_admitted", "init and each start grant it by themselves"),
-    ("refused.older_writes", "writes of before the phase that the target refuses"),
-    ("refused.one_way", "a target that takes what the source does not"),
-    ("refused.own_command", "the phases from shift on"),
-    ("refused.partition", "judged in preflight's vectors"),
-    ("refused.pause", "an outbox that takes longer than a pause"),
-    ("refused.prepared", "a server with max_prepared_transactions"),
-    ("refused.role", "roles that own their tables"),
-    ("refused.sequence", "a sequence without a number left"),
-    ("refused.setup", "a right that goes while the sidecar runs"),
-    ("refused.subscription", "a publisher; judged in preflight's vectors"),
-    ("refused.unread", "an undecodable row under the fence"),
-    ("refused.unverifiable", "a table without a comparable form under the fence"),
-];
-
 pub fn walked() -> impl Iterator<Item = &'static str> {
     let serving = SERVING.iter().map(|(_, walk)| walk.code);
-    AT_REST.iter().map(|walk| walk.code).chain(serving)
+    AT_REST.iter().map(|walk| walk.code).chain(serving).chain(primary::walked())
 }
 
 /// Exit code of what is refused.
-const REFUSED: Option<i32> = Some(4);
+pub const REFUSED: i32 = 4;
 
-async fn walked_through(walk: &Walk, pair: &Pair, segue: &Segue) {
+pub async fn walked_through(walk: &Walk, pair: &Pair, segue: &mut Segue) {
     for step in walk.before {
         take(*step, pair, segue).await;
     }
     let refused = segue.run(walk.command);
     // Gates break their lines where they would be too long.
     let told = said(&refused).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(refused.status.code(), REFUSED, "{}: {told}", walk.code);
+    assert_eq!(refused.status.code(), Some(walk.exits), "{}: {told}", walk.code);
     assert!(told.contains(walk.says), "{}: {told}", walk.code);
     for step in walk.advice {
         take(*step, pair, segue).await;
@@ -333,8 +392,8 @@ async fn walked_through(walk: &Walk, pair: &Pair, segue: &Segue) {
 async fn the_advice_of_each_refusal_at_rest_ends_it() {
     for walk in &AT_REST {
         let pair = Pair::fresh(walk.schema, walk.schema).await;
-        let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), walk.sections);
-        walked_through(walk, &pair, &segue).await;
+        let mut segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), walk.sections);
+        walked_through(walk, &pair, &mut segue).await;
     }
 }
 
@@ -342,16 +401,16 @@ async fn the_advice_of_each_refusal_at_rest_ends_it() {
 async fn the_advice_of_each_refusal_of_a_running_fleet_ends_it() {
     for (phase, walk) in &SERVING {
         let pair = Pair::fresh(walk.schema, walk.schema).await;
-        let segue = Segue::serving(&pair, phase, walk.sections).await;
-        walked_through(walk, &pair, &segue).await;
+        let mut segue = Segue::serving(&pair, phase, walk.sections).await;
+        walked_through(walk, &pair, &mut segue).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_checkpoint_file_is_taken() {
     let pair = Pair::fresh(TABLE, TABLE).await;
-    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
-    take(DUAL_WRITE, &pair, &segue).await;
+    let mut segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
+    take(DUAL_WRITE, &pair, &mut segue).await;
     let folder = tempfile::tempdir().unwrap();
     let (other, free) = (folder.path().join("other"), folder.path().join("free"));
     std::fs::write(&other, "no state of a copy").unwrap();
@@ -359,7 +418,7 @@ async fn another_checkpoint_file_is_taken() {
         segue.run(&["backfill", "--checkpoint-file", file.to_str().unwrap()])
     };
     let refused = copy(&other);
-    assert_eq!(refused.status.code(), REFUSED, "{}", said(&refused));
+    assert_eq!(refused.status.code(), Some(REFUSED), "{}", said(&refused));
     assert_eq!(std::fs::read_to_string(&other).unwrap(), "no state of a copy");
     let taken = copy(&free);
     assert!(taken.status.success(), "{}", said(&taken));

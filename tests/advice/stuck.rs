@@ -171,14 +171,14 @@ async fn equal_at_end(walk: &Walk, pair: &Pair, segue: &Segue) {
 async fn the_advice_for_each_reason_of_a_stuck_key_ends_it() {
     for walk in WALKS.iter().filter(|walk| !walk.advice.is_empty()) {
         let pair = Pair::fresh(TABLE, TABLE).await;
-        let segue = Segue::serving(&pair, "dual_write", ONE_TRY).await;
+        let mut segue = Segue::serving(&pair, "dual_write", ONE_TRY).await;
         for step in walk.before {
-            take(*step, &pair, &segue).await;
+            take(*step, &pair, &mut segue).await;
         }
         pair.source.run(walk.write).await;
         until_stuck(walk, &segue).await;
         for step in walk.advice {
-            take(*step, &pair, &segue).await;
+            take(*step, &pair, &mut segue).await;
         }
         equal_at_end(walk, &pair, &segue).await;
     }

@@ -198,3 +198,17 @@ async fn a_callers_session_of_a_lost_sidecar_is_ended_by_the_others() {
     other.signal("CONT");
     assert_eq!(world.values("SELECT count(*) FROM shop.plain WHERE id = 50").await, ["0"]);
 }
+
+/// The right goes while a sidecar runs; the advice of the refusal gives it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_init_grants_and_somebody_took_is_granted_by_it_again() {
+    let world = World::new("").await;
+    let write = "INSERT INTO shop.plain VALUES (40, 'again') RETURNING id";
+    let take = world.fill("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA segue FROM {app}");
+    world.pair.source.run(&take).await;
+    let refused = told(&world.keyed(write, "k").await.unwrap_err());
+    assert_eq!(refused.reason, "refused.not_admitted", "{refused:?}");
+    assert!(refused.hint.contains("run `segue init`"), "{refused:?}");
+    world.segue.succeed(&["init"]);
+    assert_eq!(returned(&world.keyed(write, "k").await.unwrap()), "40");
+}

@@ -59,6 +59,13 @@ impl Segue {
         std::fs::write(&self.config, format!("{text}{more}\n")).expect("it can be written");
     }
 
+    /// Writes something else in the place of what the configuration says; the next start reads it.
+    pub fn reconfigure(&self, old: &str, new: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("it was written");
+        assert!(text.contains(old), "the configuration has no {old:?}:\n{text}");
+        std::fs::write(&self.config, text.replace(old, new)).expect("it can be written");
+    }
+
     /// Prepares, initialises for `phase`, and serves.
     pub async fn serving(pair: &Pair, phase: &str, sections: &str) -> Self {
         let mut segue = Self::prepare(pair.source.dsn(), pair.target.dsn(), sections);

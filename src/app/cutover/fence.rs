@@ -12,8 +12,8 @@ use crate::domain::fault::{FaultKind, SqlFault};
 use crate::domain::reason::Reason;
 use crate::failpoint::FailPoint;
 use crate::ports::ReconcileWaker;
-use crate::postgres::cutover::Exclusive;
 use crate::postgres::cutover::figures;
+use crate::postgres::cutover::{Exclusive, refuse_prepared};
 use crate::postgres::drift::Look;
 use crate::postgres::fence::writers;
 
@@ -101,6 +101,13 @@ impl Run<'_> {
             if acquired && sessions.is_empty() {
                 break;
             }
+            // It ends by a command alone, and would be waited for in vain.
+            if writers.iter().any(|it| it.is_prepared)
+                && let Err(fault) = refuse_prepared(fence.session()).await
+            {
+                fence.release().await?;
+                return Err(fault);
+            }
             // Every member whose lease lasts has said that it has none left.
             if self.lagging(Stage::Hold).await?.is_ok() {
                 for session in &sessions {
@@ -130,14 +137,8 @@ impl Run<'_> {
                 tokio::time::sleep(BREATH).await;
             }
         }
-        let prepared = fence.prepared_transactions().await?;
-        if prepared.is_empty() {
-            return Ok(ended);
-        }
-        let message = format!("prepared transactions are left: {}", prepared.join(", "));
-        Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedPrepared, message)
-            .on(fence.side())
-            .with_hint("commit or roll them back, then try again"))
+        refuse_prepared(fence.session()).await?;
+        Ok(ended)
     }
 
     /// Decided by a plain read under the fence: a claim passes over what others have locked.

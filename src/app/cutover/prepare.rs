@@ -16,7 +16,7 @@ use crate::domain::rounded::rounded;
 use crate::domain::side::Side;
 use crate::ports::control::ControlStore;
 use crate::ports::fleet::FleetStore;
-use crate::postgres::cutover::sequences;
+use crate::postgres::cutover::{refuse_prepared, sequences};
 use crate::postgres::fence::writers;
 
 /// What the steps under the fence take beside waiting: round trips, and a margin.
@@ -135,6 +135,7 @@ impl Run<'_> {
         let asked = Instant::now();
         let writers = writers::shared(&session).await?;
         let trip = asked.elapsed();
+        refuse_prepared(&session).await?;
         let asked = Instant::now();
         self.parts.store.read(self.request.to).await?;
         let trip = trip.max(asked.elapsed());

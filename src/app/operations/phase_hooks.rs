@@ -15,6 +15,7 @@ use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::ports::admin::PhaseHooks;
 use crate::postgres::capture::{Refusal, Report};
+use crate::postgres::schema::SetupError;
 
 /// Capture, by the configuration of this sidecar.
 #[derive(Debug, Clone)]
@@ -98,6 +99,15 @@ pub(in crate::app) fn told(refusal: &Refusal) -> String {
 pub(in crate::app) fn fault(error: AppError) -> SqlFault {
     match error {
         AppError::Database(fault) => fault,
+        // Its SQL is longer than a message of a call may be.
+        AppError::Setup(SetupError::Privilege { side, role, action, message, .. }) => {
+            let message = format!("role {role:?} may not {action}: {message}");
+            SqlFault::new(FaultKind::Precondition, Reason::RefusedSetup, message)
+                .with_hint(format!(
+                    "run what `segue init --print` prints for the {side}, as a role that may"
+                ))
+                .on(side)
+        }
         other => SqlFault::new(FaultKind::Precondition, Reason::RefusedSetup, other.to_string()),
     }
 }

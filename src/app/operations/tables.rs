@@ -120,8 +120,9 @@ pub async fn retire(
         return Err(refused(Reason::RefusedTableUnknown, message, "see `segue tables list`"));
     };
     if found.mapping.source.schema == "segue" {
-        let message = format!("{table} is segue's own");
-        return Err(refused(Reason::RefusedTableOwn, message, "see `segue tables list`"));
+        let message = format!("{table} is segue's own, and is migrated as long as any table is");
+        let hint = "leave it; `segue tables list` shows the application's";
+        return Err(refused(Reason::RefusedTableOwn, message, hint));
     }
     if found.state == State::Migrated {
         let message =

@@ -259,7 +259,7 @@ impl Steps {
             refused(
                 Reason::RefusedOlderWrites,
                 why,
-                "reads would miss it on the target; wait for it",
+                "reads would miss it on the target; wait until `segue outbox` shows that it is there",
             )
         })
     }

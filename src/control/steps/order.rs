@@ -20,7 +20,9 @@ pub(super) fn next_by_hand(phase: Phase, to: Option<Phase>) -> Result<Phase, Sql
         Phase::Reversed => own("run `segue complete`, or `segue rollback` to go back"),
         Phase::TargetOnly => {
             let message = "target_only is the last phase: the migration is done";
-            Err(refused(Reason::RefusedLastPhase, message, "segue can be taken out of the way"))
+            let hint = "segue can be taken out of the way: point the application at the target, stop \
+                        the sidecars, and run `segue capture remove`";
+            Err(refused(Reason::RefusedLastPhase, message, hint))
         }
     }
 }

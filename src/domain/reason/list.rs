@@ -198,7 +198,7 @@ reasons! {
         "it may be of a newer segue: run the version that wrote it";
     #! "Phases"
     RefusedFirstPhase "refused.first_phase" "this is the first phase" "`segue phase advance` goes on";
-    RefusedLastPhase "refused.last_phase" "this is the last phase" "segue can be taken out of the way";
+    RefusedLastPhase "refused.last_phase" "this is the last phase" "take segue out of the way: segue capture remove";
     RefusedPhase "refused.phase" "the phase does not allow it" "see the message: it names the command that leads there";
     RefusedPhaseOrder "refused.phase_order" "the next phase is another one" "`segue phase` shows the way there";
     RefusedOwnCommand "refused.own_command" "the primary is changed by commands of their own"
@@ -208,7 +208,7 @@ reasons! {
     RefusedNotSettled "refused.not_settled" "not every sidecar works by the new phase yet"
         "wait, or see segue status for the one that does not answer";
     RefusedNotShift "refused.not_shift" "shares of reads are set in shift" "`segue phase` shows the way there";
-    RefusedOlderWrites "refused.older_writes" "a write from before shift is still pending, and reads would miss it" "wait for it";
+    RefusedOlderWrites "refused.older_writes" "a write from before shift is still pending, and reads would miss it" "wait until segue outbox is empty";
     RefusedCapture "refused.capture" "tables cannot be captured or copied" "mend them, or name them in tables.exclude";
     RefusedCaptureInUse "refused.capture_in_use" "the phase relies on capture"
         "discard the copy first: `segue phase back --give-up-copy`";
@@ -278,11 +278,12 @@ reasons! {
     RefusedTableMigrated "refused.table_migrated" "the table is migrated: its writes would be lost"
         "name it in tables.exclude first, at every sidecar";
     RefusedTableNotRetired "refused.table_not_retired" "the table was not retired" "see segue tables list";
-    RefusedTableOwn "refused.table_own" "the table is segue's own" "see segue tables list";
+    RefusedTableOwn "refused.table_own" "the table is segue's own" "leave it: it is migrated as long as any table is";
     RefusedTableUnknown "refused.table_unknown" "no table of this name is known" "see segue tables list";
     RefusedTargetNotEmpty "refused.target_not_empty" "the target has rows that segue did not copy"
         "empty the tables, or use --empty-target";
-    RefusedEmptyTarget "refused.empty_target" "the target may not be emptied now" "see the message";
+    RefusedEmptyTarget "refused.empty_target" "the target may not be emptied now"
+        "in shift go back first: segue phase back; otherwise stop the other backfill, or name another checkpoint file";
     RefusedCheckpoint "refused.checkpoint" "the checkpoint file is of another copy, or cannot be used" "see the message";
     CheckTable "check.table" "no table of this name is known"
         "write schema.table as the source has it; see tables.map and tables.exclude";

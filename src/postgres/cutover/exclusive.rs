@@ -5,7 +5,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::control::Version;
-use crate::domain::fault::SqlFault;
+use crate::domain::fault::{FaultKind, SqlFault};
+use crate::domain::reason::Reason;
 use crate::domain::side::Side;
 use crate::domain::sqlstate;
 use crate::ports::control::ControlChange;
@@ -203,20 +204,6 @@ impl Exclusive {
         writers::terminate(&self.session, pid).await
     }
 
-    /// Names of prepared transactions of this database.
-    ///
-    /// # Errors
-    ///
-    /// What the database reports.
-    pub async fn prepared_transactions(&self) -> Result<Vec<String>, SqlFault> {
-        if self.holder.is_some() {
-            return Ok(Vec::new());
-        }
-        let prepared = self.session.prepared(PREPARED).await?;
-        let rows = self.session.repeatable().query(&prepared.statement, &[]).await;
-        rows?.iter().map(|row| row.try_get(0)).collect()
-    }
-
     /// Changes the control row under the fence, and tells nobody; whether it was changed.
     ///
     /// # Errors
@@ -273,4 +260,26 @@ impl Exclusive {
         let ran = self.session.repeatable().simple_query(sql).await;
         ran.map(drop)
     }
+}
+
+/// Refuses prepared transactions of this database: one could commit after the flip, whoever has made
+/// it, and one that has written to a migrated table lets no fence be raised.
+///
+/// # Errors
+///
+/// `refused.prepared` with their names, or what the database reports.
+pub async fn refuse_prepared(session: &Session) -> Result<(), SqlFault> {
+    if session.dialect().fences_by_mark() {
+        return Ok(());
+    }
+    let prepared = session.prepared(PREPARED).await?;
+    let rows = session.repeatable().query(&prepared.statement, &[]).await?;
+    let names: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let message = format!("prepared transactions are left: {}", names.join(", "));
+    Err(SqlFault::new(FaultKind::Precondition, Reason::RefusedPrepared, message)
+        .on(session.side())
+        .with_hint("end each by COMMIT PREPARED or ROLLBACK PREPARED, then try again"))
 }

@@ -6,4 +6,4 @@ pub mod figures;
 pub mod read_only;
 pub mod sequences;
 
-pub use exclusive::{Exclusive, Standbys};
+pub use exclusive::{Exclusive, Standbys, refuse_prepared};

@@ -7,13 +7,13 @@ use crate::domain::fault::SqlFault;
 use crate::postgres::session::Session;
 use crate::postgres::session::asked::Row;
 
-/// Sessions that hold a shared lock of the fence.
+/// Who holds a shared lock of the fence: sessions, and prepared transactions, which have no process.
 const SHARED: &str = "\
-    SELECT l.pid, l.objid::int8 AS key, a.usename::text, a.application_name, \
+    SELECT coalesce(l.pid, 0), l.objid::int8 AS key, a.usename::text, a.application_name, \
         coalesce(a.client_addr::text, ''), \
         extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8, \
         coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change), 0)::float8, \
-        coalesce(a.state = 'idle in transaction', false) \
+        coalesce(a.state = 'idle in transaction', false), l.pid IS NULL \
     FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid \
     WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted AND l.mode = 'ShareLock' \
         AND l.classid::int8 = $1 \
@@ -26,7 +26,7 @@ const CLAIMS: &str = "\
         coalesce(a.client_addr::text, ''), \
         extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8, \
         coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change), 0)::float8, \
-        coalesce(a.state = 'idle in transaction', false) \
+        coalesce(a.state = 'idle in transaction', false), false \
     FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid \
     WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'RowShareLock' \
         AND l.relation = 'segue.outbox'::pg_catalog.regclass \
@@ -38,7 +38,7 @@ const TERMINATE: &str = "SELECT pg_catalog.pg_terminate_backend($1)";
 /// A session that holds a shared lock of the fence, or a claim.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Writer {
-    /// The server's process.
+    /// The server's process; 0 of a prepared transaction.
     pub pid: i32,
     /// [`TRANSACTIONS`], [`super::COPIES`], or what [`key_of`] makes of an epoch; of a claim
     /// that of copies.
@@ -51,6 +51,8 @@ pub struct Writer {
     pub silent_s: f64,
     /// The server waits for it inside a transaction.
     pub waited_for: bool,
+    /// A prepared transaction: no session has it, and nothing but a command of its own ends it.
+    pub is_prepared: bool,
 }
 
 // === impl Writer ===
@@ -74,6 +76,9 @@ impl Writer {
 
 impl std::fmt::Display for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_prepared {
+            return f.write_str("a prepared transaction");
+        }
         write!(f, "process {} ({})", self.pid, self.who)?;
         match self.open_s {
             Some(seconds) => write!(f, ", in a transaction for {seconds:.1} s"),
@@ -139,6 +144,7 @@ fn read(rows: &[Row]) -> Result<Vec<Writer>, SqlFault> {
             open_s: row.try_get(5)?,
             silent_s: row.try_get(6)?,
             waited_for: row.try_get(7)?,
+            is_prepared: row.try_get(8)?,
         })
     };
     rows.iter().map(read).collect()

@@ -262,16 +262,22 @@ pub(in crate::postgres) async fn holders(
 ) -> Result<String, SetupError> {
     let row = client
         .query_one(
-            "SELECT coalesce(pg_catalog.string_agg(pg_catalog.format('process %s (%s, %s, since %s)',
-                    l.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
-                    a.xact_start), ', '), 'no one any more')
-             FROM (SELECT DISTINCT l.pid FROM pg_catalog.pg_locks AS l
+            "SELECT coalesce(pg_catalog.string_agg(CASE
+                    WHEN l.pid IS NULL THEN pg_catalog.format('the prepared transaction %L', p.gid)
+                    ELSE pg_catalog.format('process %s (%s, %s, since %s)', l.pid,
+                        coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
+                        a.xact_start) END, ', '), 'no one any more')
+             FROM (SELECT DISTINCT l.pid, l.virtualtransaction FROM pg_catalog.pg_locks AS l
                 JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
                 WHERE (c.oid = $1 OR $1::oid IS NULL
                         AND c.relnamespace = pg_catalog.to_regnamespace('segue'))
-                    AND l.granted AND l.pid <> pg_catalog.pg_backend_pid()
+                    AND l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
                     AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')) AS l
-             JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid",
+             LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
+             LEFT JOIN pg_catalog.pg_locks AS x ON l.pid IS NULL AND x.pid IS NULL
+                AND x.locktype = 'transactionid' AND x.virtualtransaction = l.virtualtransaction
+             LEFT JOIN pg_catalog.pg_prepared_xacts AS p ON p.transaction = x.transactionid
+             WHERE a.pid IS NOT NULL OR p.gid IS NOT NULL",
             &[&table],
         )
         .await;

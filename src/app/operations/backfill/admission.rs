@@ -318,7 +318,7 @@ pub(super) async fn empty_target(
         let (phase, _) = admit::state(&ground.source).await?;
         if let Some(phase) = phase.filter(|phase| !admit::may_empty(*phase)) {
             let message = format!("callers are answered from the target in phase {phase}");
-            let way_out = "its tables can be emptied up to shadow_read";
+            let way_out = "go back to shadow_read first: run `segue phase back`";
             return Err(refused(Reason::RefusedEmptyTarget, message, way_out));
         }
     }
