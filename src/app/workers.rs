@@ -258,17 +258,8 @@ async fn measure(outbox: Arc<dyn OutboxAdmin>, proofs: Arc<dyn ProofStatus>, met
     metrics.retries().note("outbox_figures", "", &read);
     match read {
         Ok(OutboxStatus { pending, stuck, oldest_age_s, bytes, pending_bytes, folded, .. }) => {
-            let folded_tables = folded.len() as u64;
-            let folded_ranges = folded.iter().map(|table| table.ranges).sum();
-            metrics.outbox(OutboxState {
-                pending,
-                stuck,
-                oldest_age_s,
-                bytes,
-                pending_bytes,
-                folded_tables,
-                folded_ranges,
-            });
+            metrics.outbox(OutboxState { pending, stuck, oldest_age_s, bytes, pending_bytes });
+            metrics.folded(&folded);
         }
         // The proofs are in the same database.
         Err(_) => return metrics.fault("outbox_unreadable"),

@@ -261,3 +261,86 @@ async fn clean_restarts_of_the_source_leave_all_reads_on_the_target() {
     eventually("the target answers", LIMIT, || answers(8)).await;
     assert_eq!(history(&fleet[0]), before);
 }
+
+/// One statement changes more keys than the outbox may hold, while nothing can be written on the
+/// target: its reads would miss them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_folded_takes_all_reads_off_the_target_until_it_is_copied() {
+    const ROWS: i64 = 40_000;
+    let pair = Pair::fresh(ITEMS, ITEMS).await;
+    let patient = ALL_AT_ONCE.replace("\"1m\"", "\"1h\"");
+    let sections = format!("{QUICK}max_bytes = \"1MiB\"\nbackoff_max = \"1s\"\n{patient}");
+    let fleet = serving(&pair, 2, "shadow_read", &sections).await;
+    let bulk = format!("INSERT INTO item SELECT i, 0 FROM generate_series(1, {ROWS}) AS i");
+    for side in [&pair.source, &pair.target] {
+        side.run_as_copy(&bulk).await;
+        side.run("ANALYZE item").await;
+    }
+    at_all(&fleet).await;
+    let side_of = |id, version| {
+        let mut client = client(&fleet[1]);
+        async move {
+            let (found, side) = read(&mut client, id, "").await.ok()?;
+            (found == Some(version)).then_some(side)
+        }
+    };
+    eventually("the target answers", LIMIT, || async {
+        (side_of(7, 0).await? == Side::Target).then_some(())
+    })
+    .await;
+    // Reads go on there, and no row can be written.
+    let holder = pair.target.client().await;
+    holder.batch_execute("BEGIN; LOCK TABLE item IN SHARE MODE").await.unwrap();
+    pair.source.run("UPDATE item SET version = 1").await;
+    let is_folded = |now: &serde_json::Value| {
+        now["outbox"]["folded"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|it| it["table"] == "public.item"))
+    };
+    until(&fleet[0], "the table is folded", is_folded).await;
+    let taken_off = |now: &serde_json::Value| {
+        now["fleet"]["target_percentage"] == 0.0 && now["fleet"]["schedule_held"] == true
+    };
+    let now = until(&fleet[0], "reads are taken off", taken_off).await;
+    assert_eq!(now["phase"], "shift");
+    let why = |it: &serde_json::Value| it["reason"].as_str().unwrap().to_owned();
+    let taken = history(&fleet[0])
+        .into_iter()
+        .find(|it| it["kind"] == "percentage" && why(it).starts_with("pending: public.item as "));
+    assert_eq!(taken.expect("the leader says why")["actor"], "segue");
+    eventually("the source answers", LIMIT, || async {
+        (side_of(7, 1).await? == Side::Source).then_some(())
+    })
+    .await;
+    let refused = fleet[1].run(&["phase", "percentage", "50"]);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{told}");
+    assert!(told.contains("pending: public.item as "), "{told}");
+    let level = |page: &str, family: &str| {
+        let series = format!("segue_outbox_folded_{family}{{table=\"public.item\"}} ");
+        let line = page.lines().find_map(|line| line.strip_prefix(&series).map(str::to_owned));
+        line.and_then(|value| value.parse::<f64>().ok())
+    };
+    eventually("the metrics name the table", LIMIT, || async {
+        let page = scraped(&fleet[0]).await;
+        let rows = level(&page, "rows").filter(|rows| *rows > 0.0);
+        rows.and(level(&page, "ranges_of_table")).and(level(&page, "left_seconds")).map(drop)
+    })
+    .await;
+
+    holder.batch_execute("COMMIT").await.unwrap();
+    until(&fleet[0], "it is copied", |now| !is_folded(now) && now["outbox"]["pending"] == 0).await;
+    let versions = "SELECT version, count(*) FROM item GROUP BY 1";
+    assert_eq!(pair.target.rows(versions).await, [format!("1|{ROWS}")]);
+    fleet[0].succeed(&["phase", "resume", "--reason", "the target has all writes again"]);
+    until(&fleet[0], "reads are back", |now| now["fleet"]["target_percentage"] == 100.0).await;
+    eventually("the target answers again", LIMIT, || async {
+        (side_of(7, 1).await? == Side::Target).then_some(())
+    })
+    .await;
+    eventually("the metrics show nothing left", LIMIT, || async {
+        let page = scraped(&fleet[0]).await;
+        (level(&page, "rows")? == 0.0 && level(&page, "left_seconds")? == 0.0).then_some(())
+    })
+    .await;
+}

@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use crate::domain::side::Side;
 use crate::domain::verdict::Verdict;
 use crate::telemetry::metrics::backfill::BackfillGauges;
+use crate::telemetry::metrics::folded::FoldedGauges;
 use crate::telemetry::metrics::foreign::ForeignGauges;
 use crate::telemetry::metrics::labels::{
     CallLabels, Method, MethodLabels, PhaseLabels, Purpose, ReasonLabels, StatementLabels,
@@ -47,8 +48,7 @@ pub(super) struct Counters {
     pub(super) outbox_oldest_age: Gauge<f64, AtomicU64>,
     pub(super) outbox_bytes: Gauge<f64, AtomicU64>,
     pub(super) outbox_pending_bytes: Gauge<f64, AtomicU64>,
-    pub(super) outbox_folded_tables: Gauge<f64, AtomicU64>,
-    pub(super) outbox_folded_ranges: Gauge<f64, AtomicU64>,
+    pub(super) folded: FoldedGauges,
     pub(super) outbox: Mutex<OutboxState>,
     pub(super) verify_chunks: Gauge<f64, AtomicU64>,
     pub(super) verify_proven: Gauge<f64, AtomicU64>,
@@ -212,16 +212,7 @@ impl Counters {
             "Size of what is not yet reconciled, held against outbox.max_bytes",
             self.outbox_pending_bytes.clone(),
         );
-        registry.register(
-            "outbox_folded_tables",
-            "Tables that are pending as a whole, or as ranges of their key",
-            self.outbox_folded_tables.clone(),
-        );
-        registry.register(
-            "outbox_folded_ranges",
-            "Ranges of keys that are pending",
-            self.outbox_folded_ranges.clone(),
-        );
+        self.folded.register(registry);
         registry.register("verify_chunks", "Chunks of all tables", self.verify_chunks.clone());
         registry.register(
             "verify_chunks_proven",

@@ -5,6 +5,7 @@
 
 mod backfill;
 mod counters;
+mod folded;
 mod foreign;
 mod labels;
 pub mod latency;
@@ -25,7 +26,7 @@ use crate::domain::control::{ControlState, Percentage, Phase};
 use crate::domain::foreign::ForeignWrites;
 use crate::domain::reason::Reason;
 use crate::domain::side::{Side, Sides};
-use crate::domain::status::VerifyStatus;
+use crate::domain::status::{FoldedTable, VerifyStatus};
 use crate::domain::verdict::Verdict;
 use crate::telemetry::retries::Retries;
 
@@ -180,9 +181,12 @@ impl Metrics {
         counters.outbox_oldest_age.set(state.oldest_age_s);
         counters.outbox_bytes.set(state.bytes as f64);
         counters.outbox_pending_bytes.set(state.pending_bytes as f64);
-        counters.outbox_folded_tables.set(state.folded_tables as f64);
-        counters.outbox_folded_ranges.set(state.folded_ranges as f64);
         *counters.outbox.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Tables that are pending as a whole, or as ranges, as they were just listed.
+    pub fn folded(&self, found: &[FoldedTable]) {
+        self.shared.counters.folded.set(found);
     }
 
     /// The copy of the history as it was just measured.

@@ -19,10 +19,6 @@ pub struct OutboxState {
     pub bytes: u64,
     /// Bytes of what is not yet reconciled.
     pub pending_bytes: u64,
-    /// Tables that are pending as a whole, or as ranges of their key.
-    pub folded_tables: u64,
-    /// Ranges that are pending, over all tables.
-    pub folded_ranges: u64,
 }
 
 /// Calls of one kind since the start.
