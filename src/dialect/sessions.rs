@@ -25,10 +25,13 @@ const PLANNER: &str = " UNION ALL \
                 OR s.name IN ('constraint_exclusion', 'cursor_tuple_fraction', \
                     'force_parallel_mode', 'debug_parallel_query', 'effective_cache_size', \
                     'recursive_worktable_factor')))";
-/// Errors in English, for whoever reads segue's logs, where the role may say so.
+/// Errors in English, for whoever reads segue's logs, where the role may say so: `{may}`.
 const MESSAGES: &str = " UNION ALL \
     SELECT s.name, pg_catalog.set_config(s.name, 'C', false) FROM pg_catalog.pg_settings AS s \
-    WHERE s.name = 'lc_messages' AND pg_catalog.current_setting('is_superuser') = 'on'";
+    WHERE s.name = 'lc_messages' AND {may}";
+const MAY_SET_MESSAGES: &str = "pg_catalog.has_parameter_privilege('lc_messages', 'set')";
+/// Where no parameter can be granted.
+const IS_SUPERUSER: &str = "pg_catalog.current_setting('is_superuser') = 'on'";
 /// Cursors, subscriptions and the role go before the settings: another role may not be allowed to
 /// reset some of them.
 const TAKE_OFF: &str =
@@ -105,7 +108,10 @@ impl Dialect {
     /// More rows of names and values that are set in segue's own sessions: they follow a `SELECT`.
     pub fn further_settings_of_own(self) -> String {
         match self.engine {
-            Engine::PostgreSql => format!("{PLANNER}{MESSAGES}"),
+            Engine::PostgreSql => {
+                let may = if self.grants_settings() { MAY_SET_MESSAGES } else { IS_SUPERUSER };
+                format!("{PLANNER}{}", MESSAGES.replace("{may}", may))
+            }
             Engine::CockroachDb => String::new(),
         }
     }

@@ -15,12 +15,12 @@ use crate::support::{Segue, eventually};
 const WAIT: Duration = Duration::from_secs(20);
 
 /// A client that sends `grpc-timeout` and keeps none itself, as tonic's own would.
-fn patient(segue: &Segue) -> SqlClient<Client<HttpConnector, tonic::body::Body>> {
+pub fn patient(segue: &Segue) -> SqlClient<Client<HttpConnector, tonic::body::Body>> {
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     SqlClient::with_origin(client, segue.sql_address().parse().unwrap())
 }
 
-fn with_timeout<T>(message: T, timeout: &str) -> Request<T> {
+pub fn with_timeout<T>(message: T, timeout: &str) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
     request
@@ -33,7 +33,7 @@ async fn sleeping(bench: &Bench) -> usize {
     bench.pair.source.rows(sql).await[0].parse().unwrap()
 }
 
-async fn nothing_sleeps(bench: &Bench) {
+pub async fn nothing_sleeps(bench: &Bench) {
     eventually("no statement is left", WAIT, || async {
         (sleeping(bench).await == 0).then_some(())
     })

@@ -14,6 +14,7 @@ mod errors;
 mod hostile;
 mod idempotency;
 mod inline;
+mod language;
 mod left_behind;
 mod limits;
 mod lost_commits;

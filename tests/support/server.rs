@@ -50,11 +50,13 @@ pub struct Options {
     pub password: Option<String>,
     /// Lines of `postgresql.conf`, such as `("max_connections", "10")`.
     pub settings: Vec<(String, String)>,
+    /// What it says of errors is in this language of Debian's package `locales`, such as `de_DE`.
+    pub language: Option<&'static str>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { durability: Durability::Fast, password: None, settings: Vec::new() }
+        Self { durability: Durability::Fast, password: None, settings: Vec::new(), language: None }
     }
 }
 
@@ -75,6 +77,7 @@ pub struct Server {
     programs: PathBuf,
     port: u16,
     password: Option<String>,
+    language: Option<&'static str>,
     process: Mutex<Option<Child>>,
     // Dropped last: it ends what is still running and removes the folder.
     guard: Guard,
@@ -101,12 +104,14 @@ impl Server {
             programs: account.programs(major),
             port: 0,
             password: options.password.clone(),
+            language: options.language,
             process: Mutex::new(None),
             guard: Guard::over_new_folder(&account),
             account,
         };
         server.initdb();
         server.configure(options);
+        server.learn();
         for _ in 0..PORT_ATTEMPTS {
             server.port = free_port();
             if server.try_launch() {
@@ -269,12 +274,32 @@ impl Server {
         );
         // What a killed server leaves behind must lie in its folder, not in /dev/shm.
         lines.push_str("dynamic_shared_memory_type = mmap\n");
+        if let Some(language) = options.language {
+            lines.push_str(&format!("lc_messages = '{language}.UTF-8'\n"));
+        }
         for (name, value) in &options.settings {
             lines.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
         }
         let file = self.data_folder().join("postgresql.auto.conf");
         std::fs::write(&file, lines).expect("the data folder can be written");
         self.account.own(&file);
+    }
+
+    /// Makes the locale of its language, which the machine need not have.
+    fn learn(&self) {
+        let Some(language) = self.language else { return };
+        let made = self.guard.folder().join(format!("{language}.UTF-8"));
+        let output = self
+            .account
+            .command(std::path::Path::new("localedef"))
+            .args(["-i", language, "-f", "UTF-8"])
+            .arg(&made)
+            .current_dir(self.guard.folder())
+            .stdin(Stdio::null())
+            .output();
+        // It ends with 1 where it has warnings.
+        let said = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+        assert!(made.join("LC_TIME").exists(), "no {language}; run scripts/setup: {said:?}");
     }
 
     /// False if the server ended before it was ready.
@@ -284,9 +309,11 @@ impl Server {
             .append(true)
             .open(self.log_file())
             .expect("the log can be written");
-        let mut process = self
-            .account
-            .command(&self.programs.join("postgres"))
+        let mut command = self.account.command(&self.programs.join("postgres"));
+        if self.language.is_some() {
+            command.env("LOCPATH", self.guard.folder()).env_remove("LANGUAGE");
+        }
+        let mut process = command
             .arg("-D")
             .arg(self.data_folder())
             .arg("-p")

@@ -30,7 +30,10 @@ pub fn grants(params: &GrantParams<'_>) -> String {
          ALTER ROLE {role} BYPASSRLS;\n\
          -- Rows are copied, not derived again: neither triggers nor foreign keys act on them\n\
          -- (PostgreSQL 15 and later; a superuser's right before that).\n\
-         GRANT SET ON PARAMETER session_replication_role TO {role};\n",
+         GRANT SET ON PARAMETER session_replication_role TO {role};\n\
+         -- Not needed: errors of the server in English in segue's logs, whatever lc_messages says\n\
+         -- (PostgreSQL 15 and later).\n\
+         -- GRANT SET ON PARAMETER lc_messages TO {role};\n",
         side = params.side,
         database = quote_identifier(params.database),
     );

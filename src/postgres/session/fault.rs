@@ -83,9 +83,13 @@ fn kind_of(code: &str, db: &DbError, sent: bool) -> FaultKind {
     }
 }
 
-/// Whether somebody has cancelled the statement, rather than a limit of time: nothing but the text
-/// tells that. Where it is in another language it counts as the limit, which is what stops
-/// statements that segue has not cancelled itself.
+/// Whether somebody has cancelled the statement, rather than a limit of time. Nothing but the text
+/// tells that: SQLSTATE (57014) and routine (`ProcessInterrupts`) are the same for both. What segue has
+/// done itself tells no more: a statement that it cancels, for a caller who has left or whose deadline
+/// is over, ends with a fault of segue's own, so that whatever comes here was done by another, by
+/// `pg_cancel_backend` or by a limit of the role, whose length segue does not know. In another
+/// language it counts as the limit. Both are for the caller to decide upon, neither is repeated, and
+/// nothing was applied: the difference is in the gRPC code alone.
 fn was_asked_for(message: &str) -> bool {
     message.contains("user request") || message == CANCELED_WITHOUT_REASON
 }
