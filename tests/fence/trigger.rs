@@ -179,7 +179,9 @@ mod old_snapshots {
     use crate::{LEASE, connector, set, side, sqlstate};
 
     const WRITERS: usize = 100;
-    /// What is aimed at is 0.2 s; the machine may have other work.
+    /// What a change takes under all of them, and what one of ten may take where the machine has other
+    /// work at that moment.
+    const CHANGE_USUAL: Duration = Duration::from_millis(200);
     const CHANGE_MAX: Duration = Duration::from_secs(2);
     const LOCKED: &str = "SELECT xmax FROM segue.control";
     const ISOLATIONS: [&str; 2] = ["REPEATABLE READ", "SERIALIZABLE"];
@@ -237,17 +239,19 @@ mod old_snapshots {
             (done.load(Ordering::Relaxed) > 20).then_some(())
         })
         .await;
-        let mut longest = Duration::ZERO;
+        let mut took = Vec::new();
         for turn in 0..10 {
-            longest = longest.max(change_percentage(&store, f64::from(turn)).await);
+            took.push(change_percentage(&store, f64::from(turn)).await);
         }
-        println!("the slowest of ten changes of the control row took {longest:?}");
+        took.sort_unstable();
+        println!("ten changes of the control row took {took:?}");
         stop.store(true, Ordering::Relaxed);
         // None of them failed.
         for writer in writers {
             writer.await.unwrap();
         }
-        assert!(longest < CHANGE_MAX, "{longest:?}");
+        assert!(took[took.len() / 2] < CHANGE_USUAL, "{took:?}");
+        assert!(took.iter().all(|it| *it < CHANGE_MAX), "{took:?}");
     }
 
     #[tokio::test]
