@@ -46,7 +46,9 @@ CREATE POLICY own ON mine USING (who = current_user);
 CREATE TABLE rented (id int PRIMARY KEY, tenant text NOT NULL, n int NOT NULL);
 INSERT INTO rented SELECT i, i % 2 + 5, 0 FROM generate_series(1, 6) AS i;
 ALTER TABLE rented ENABLE ROW LEVEL SECURITY;
-CREATE POLICY tenants ON rented USING (tenant = current_setting('soak.tenant', true));";
+CREATE POLICY tenants ON rented USING (tenant = current_setting('soak.tenant', true));
+CREATE SEQUENCE order_number;
+CREATE TABLE ordered (id text PRIMARY KEY DEFAULT 'ORD-' || nextval('order_number'), n int NOT NULL);";
 
 /// The role of callers' statements.
 pub const APPLICATION: &str = "soak_app";
@@ -58,6 +60,7 @@ CREATE ROLE soak_nobody;
 GRANT soak_nobody TO soak_app;
 GRANT SET ON PARAMETER session_replication_role TO soak_app;
 GRANT ALL ON ALL TABLES IN SCHEMA public TO soak_app;
+GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO soak_app;
 ALTER ROLE soak_app SET search_path = public, pg_temp;
 ALTER ROLE soak_app SET soak.house = 'its own';";
 
@@ -96,6 +99,10 @@ const SETTINGS: [&str; 5] = [
     "plan_cache_mode = force_generic_plan",
     "idle_session_timeout = '20s'",
 ];
+
+/// The same of the target alone: the source does not know it. It ends the session, and no work of
+/// segue's may be cut off by it.
+const SETTING_OF_TARGET: &str = "transaction_timeout = '10s'";
 
 /// What is not migrated, for the configuration.
 pub const EXCLUDED: &str = "[tables]\nexclude = [\"elsewhere.*\", \"public.journal\"]\n";
@@ -148,6 +155,8 @@ pub async fn prepare(pair: &Pair) {
             database.run(&format!("ALTER DATABASE {} SET {setting}", database.name())).await;
         }
     }
+    let limit = format!("ALTER DATABASE {} SET {SETTING_OF_TARGET}", pair.target.name());
+    pair.target.run(&limit).await;
 }
 
 /// The clients; a wrong answer ends them with a panic that [`Traps::stop`] passes on.
@@ -201,6 +210,7 @@ impl Traps {
         clients.spawn(client().keep_a_journal());
         clients.spawn(client().stay_apart());
         clients.spawn(client().be_exotic());
+        clients.spawn(client().order());
         let (drifted, stop) = (Arc::<AtomicI64>::default(), &shared.stop);
         let (target, rng) = (pair.target.dsn().to_owned(), StdRng::seed_from_u64(seed));
         let (counted, stopped) = (Arc::clone(&drifted), Arc::clone(stop));
@@ -264,6 +274,7 @@ pub async fn agree(pair: &Pair, drifted: i64) {
         "SELECT * FROM exotic ORDER BY id",
         "SELECT * FROM slow ORDER BY id",
         "SELECT * FROM unwatched ORDER BY id",
+        "SELECT * FROM ordered ORDER BY id",
         "SELECT count(*), sum(v), md5(string_agg(concat(id, ' ', v), ',' ORDER BY id)) FROM bulk",
         "SELECT id, length(body), md5(body) FROM wide ORDER BY id",
     ] {
@@ -441,6 +452,17 @@ impl Client {
                 let Some(Kind::Int64(found)) = found else { panic!("no count: {found:?}") };
                 let most = least + perhaps.load(Ordering::Relaxed);
                 assert!((least..=most).contains(&found), "{found} rows of {least} to {most}");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Writes rows whose keys are texts with a sequence's numbers in them: none comes twice.
+    async fn order(mut self) {
+        while self.goes_on() {
+            let insert = "INSERT INTO ordered (n) VALUES (1)";
+            if let Err(status) = self.execute(insert, Vec::new()).await {
+                assert_ne!(status.code(), tonic::Code::AlreadyExists, "{status:?}");
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -55,7 +55,10 @@ impl World {
     pub async fn start() -> Self {
         let options = Options { durability: Durability::Fsync, ..Options::default() }
             .with("max_connections", CONNECTIONS);
-        let [source, target] = [Major::V15, Major::V18].map(|it| Server::start(it, &options));
+        // Errors of the source are in another language.
+        let german = Options { language: Some("de_DE"), ..options.clone() };
+        let source = Server::start(Major::V15, &german);
+        let target = Server::start(Major::V18, &options);
         let pair = Pair::within(&source, &target, SOURCE_SCHEMA, TARGET_SCHEMA).await;
         traps::prepare(&pair).await;
         let side = |server: Server, dsn: &str| {
