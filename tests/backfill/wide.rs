@@ -70,3 +70,21 @@ async fn a_row_that_cannot_be_carried_is_stuck_and_all_others_are_copied() {
         WHERE forgotten_at IS NULL";
     assert_eq!(pair.source.rows(stuck).await, ["{7}|t"]);
 }
+
+/// By every default; nothing tries the row again before somebody looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_backfill_could_not_copy_is_listed_where_it_says_at_once() {
+    let unfit = DOCS.replace("note text", "note text CHECK (note <> 'unfit')");
+    let pair = Pair::fresh(DOCS, &unfit).await;
+    let rows = "INSERT INTO doc SELECT n, 'b', CASE n WHEN 7 THEN 'unfit' END \
+        FROM generate_series(1, 20) AS n";
+    pair.source.run(rows).await;
+    let segue = Segue::serving(&pair, "dual_write", "").await;
+    let copied = segue.run(&["backfill", "--accept", "constraint.check_target"]);
+    let listed = segue.succeed(&["outbox", "--stuck"]);
+    let said = String::from_utf8_lossy(&copied.stdout);
+    assert!(said.contains("see segue outbox --stuck"), "{said}");
+    assert!(listed.contains("doc") && listed.contains('7'), "{listed}");
+    assert!(listed.contains("violates check constraint"), "{listed}");
+    assert_eq!(pair.target.rows("SELECT count(*) FROM doc").await, ["19"]);
+}

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{Durability, Major, Options, Pair, Segue, Server, eventually};
 use crate::world::{
-    ITEMS, LIMIT, QUICK, client, delete, forced, history, read, serving, until, write,
+    ITEMS, LIMIT, QUICK, client, delete, forced, history, read, serving, status, until, write,
 };
 
 const CLIENTS: i64 = 6;
@@ -343,4 +343,53 @@ async fn a_table_that_is_folded_takes_all_reads_off_the_target_until_it_is_copie
         (level(&page, "rows")? == 0.0 && level(&page, "left_seconds")? == 0.0).then_some(())
     })
     .await;
+}
+
+/// A server that crashed is asked again for what was forgotten lately: that is as old as its recall,
+/// and not as its first write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_of_the_source_changes_no_percentage_by_an_old_age() {
+    const CRASHES: usize = 2;
+    const OLD: &str = "UPDATE segue.outbox SET created_at = created_at - interval '1 hour'
+        WHERE forgotten_at IS NOT NULL";
+    let options = || Options { durability: Durability::Fsync, ..Options::default() };
+    let source = Server::start(Major::V15, &options());
+    let target = Server::start(Major::V18, &options());
+    let pair = Pair::within(&source, &target, ITEMS, ITEMS).await;
+    let fleet = serving(&pair, 2, "shadow_read", &format!("{QUICK}{ALL_AT_ONCE}")).await;
+    pair.source.run("INSERT INTO item SELECT i, 0 FROM generate_series(1, 200) AS i").await;
+    at_all(&fleet).await;
+    let answers = |id| {
+        let mut client = client(&fleet[0]);
+        async move {
+            let read = read(&mut client, id, "").await.ok()?;
+            (read == (Some(0), Side::Target)).then_some(())
+        }
+    };
+    eventually("the target answers", LIMIT, || answers(7)).await;
+    for _ in 0..CRASHES {
+        until(&fleet[0], "nothing is pending", |now| now["outbox"]["pending"] == 0).await;
+        // Longer ago than any threshold.
+        pair.source.run(OLD).await;
+        source.kill();
+        source.restart();
+        let again = format!(
+            "SELECT count(*) FROM segue.outbox WHERE forgotten_at > '{}'",
+            pair.source.rows("SELECT pg_postmaster_start_time()").await[0]
+        );
+        eventually("it was gone through again", LIMIT, || async {
+            (pair.source.rows(&again).await[0].parse::<i64>().unwrap() >= 200).then_some(())
+        })
+        .await;
+        eventually("writes go on", LIMIT, || async {
+            write(&mut client(&fleet[1]), 1, 1).await.ok()
+        })
+        .await;
+    }
+    eventually("the target answers", LIMIT, || answers(8)).await;
+    let now = status(&fleet[0]);
+    assert_eq!(now["fleet"]["target_percentage"], 100.0, "{now:#}");
+    let aged = |it: &serde_json::Value| it["reason"].as_str().unwrap().contains("has waited for");
+    let aged: Vec<_> = history(&fleet[0]).into_iter().filter(aged).collect();
+    assert!(aged.is_empty(), "{aged:#?}");
 }
