@@ -15,6 +15,7 @@ mod drift;
 mod exotic;
 #[path = "../ledger/mod.rs"]
 mod ledger;
+mod left;
 mod limits;
 mod plan;
 mod shifted;

@@ -77,16 +77,19 @@ pub enum Trial {
     Limits,
     /// Tables are renamed, dropped and excluded, and a key cannot be read.
     Stuck,
+    /// A sidecar is stopped whose callers have transactions open.
+    Left,
 }
 
 /// Each of them with its name in a plan.
-const TRIALS: [(Trial, &str); 6] = [
+const TRIALS: [(Trial, &str); 7] = [
     (Trial::None, "none"),
     (Trial::Restarts, "restarts"),
     (Trial::Control, "control"),
     (Trial::Unwatched, "unwatched"),
     (Trial::Limits, "limits"),
     (Trial::Stuck, "stuck"),
+    (Trial::Left, "left"),
 ];
 
 /// A trial for each round, and all faults by their time.

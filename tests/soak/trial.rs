@@ -11,7 +11,7 @@ use crate::plan::Trial;
 use crate::support::{Segue, eventually};
 use crate::traps::Traps;
 use crate::world::World;
-use crate::{drift, limits, shifted, stuck};
+use crate::{drift, left, limits, shifted, stuck};
 
 /// For what sidecars do by themselves, or an operator by a command that may be given again.
 pub const LIMIT: Duration = Duration::from_secs(300);
@@ -49,6 +49,10 @@ pub async fn begin(
         Trial::Limits => {
             limits::begin(world, load).await;
             Begun::Limits
+        }
+        Trial::Left => {
+            left::begin(world, load, round).await;
+            Begun::None
         }
         Trial::Stuck => Begun::Stuck(Box::new(stuck::Aside::begin(world).await)),
     }
