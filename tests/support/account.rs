@@ -92,8 +92,14 @@ fn ids_of(accounts: &str, name: &str) -> Option<(u32, u32)> {
 fn installed(major: Major) -> PathBuf {
     match major {
         Major::V15 => PathBuf::from("/usr/lib/postgresql/15"),
-        Major::V18 => Path::new(env!("CARGO_MANIFEST_DIR")).join(".build/postgresql-18"),
+        Major::V18 => repository().join(".build/postgresql-18"),
     }
+}
+
+/// The folder of the repository, from the server's package and from the client's alike.
+fn repository() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().find(|it| it.join(".build").exists()).unwrap_or(package)
 }
 
 /// A checkout below root's home is closed to other accounts: they get a copy, once.
