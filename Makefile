@@ -1,7 +1,7 @@
 # What each command does stands beside it; `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-python clients-python test-go test-typescript test-cockroach docs pages fmt lint proto-lint proto-check doc audit alerts deploy-check image demo playground ci soak fuzz model \
+.PHONY: help setup test test-python clients-python test-go test-typescript test-rust test-cockroach docs pages fmt lint proto-lint proto-check doc audit alerts deploy-check image demo playground ci soak fuzz model \
   bench bench-figures bench-callers bench-backfill bench-verify bench-cutover bench-batch
 
 help: ## this list
@@ -29,15 +29,19 @@ test-typescript: setup ## the TypeScript client: stubs, lint, types, package, te
 	cargo build --locked
 	@clients/typescript/scripts/test
 
+test-rust: setup ## the Rust client: stubs, package, lint, documentation, tests on real databases
+	cargo build --locked
+	@clients/rust/scripts/test
+
 test-cockroach: setup ## every suite that has a CockroachDB side, on a real one: COCKROACH_URL=postgres://…
 	@scripts/test-cockroach
 
 fmt: ## format the code
-	cargo fmt
+	cargo fmt --all
 
 lint: setup ## formatting and clippy
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 proto-lint: setup ## style and format of the protocol files, by buf
 	@scripts/proto lint
@@ -46,7 +50,7 @@ proto-check: setup ## that, and a check for breaking changes against the last co
 	@scripts/proto check $(AGAINST)
 
 doc: setup ## the documentation of the code
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 
 docs: setup ## write the pages that are generated: commands and calls
 	SEGUE_WRITE_DOCS=1 cargo test --locked --lib reference::the_page
