@@ -98,8 +98,10 @@ impl<T: ToValue> ToValue for [T] {
             elements: Vec::new(),
         };
         let mut inner: Option<Vec<Dimension>> = None;
+        let mut singles = false;
         for row in rows {
             let Value::Array(array) = row else {
+                singles = true;
                 made.elements.push(row);
                 continue;
             };
@@ -109,13 +111,10 @@ impl<T: ToValue> ToValue for [T] {
             inner = Some(array.dimensions);
             made.elements.extend(array.elements);
         }
-        let inner = inner.unwrap_or_default();
-        let product =
-            inner.iter().fold(u64::from(length), |product, it| product * u64::from(it.length));
-        if product != made.elements.len() as u64 {
+        if singles && inner.is_some() {
             return Err("lists and single values are mixed in it".to_owned());
         }
-        made.dimensions.extend(inner);
+        made.dimensions.extend(inner.unwrap_or_default());
         if made.elements.is_empty() {
             made.dimensions.clear();
         }
@@ -136,7 +135,12 @@ mod tests {
         assert_eq!((lengths, array.elements.len()), (vec![2, 3], 6));
         let Ok(Value::Array(empty)) = Vec::<i32>::new().to_value() else { panic!("an array") };
         assert_eq!((empty.dimensions.len(), empty.elements.len()), (0, 0));
+        let Ok(Value::Array(empty)) = vec![Vec::<i32>::new(), Vec::new()].to_value() else {
+            panic!("an array")
+        };
+        assert_eq!((empty.dimensions.len(), empty.elements.len()), (0, 0));
         assert!(vec![vec![1], vec![2, 3]].to_value().is_err());
+        assert!(vec![Some(vec![1]), None].to_value().is_err());
         assert!(vec![Value::Int(1), vec![2].to_value().unwrap()].to_value().is_err());
         assert_eq!(u64::MAX.to_value(), Ok(Value::Numeric(Numeric(u64::MAX.to_string()))));
     }
