@@ -5,6 +5,7 @@
 
 mod conformance;
 mod migration;
+mod readme;
 mod spans;
 mod usage;
 mod world;
