@@ -1,17 +1,15 @@
-//! The calls, outside transactions and in them.
+//! How calls are made, outside transactions and in them.
 
 use std::future::Future;
 
 use rand::RngCore;
-use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::batch::{Batch, BatchDone, Done};
+use crate::batch::{BatchDone, Done};
 use crate::client::{Client, Key};
 use crate::error::{Error, Failure, Outcome};
 use crate::link::Stub;
-use crate::params::ToValue;
 use crate::protocol as proto;
 use crate::repeat::{Attempt, Repeating, unwritten};
 use crate::row::Row;
@@ -19,7 +17,7 @@ use crate::rows::{Rows, broken};
 use crate::statement::Statement;
 use crate::status::failure_of;
 use crate::trace::Named;
-use crate::transaction::{Place, Transaction};
+use crate::transaction::Place;
 
 /// More tokens the sidecar does not take in one call.
 const TOKENS_MAX: usize = 256;
@@ -194,7 +192,7 @@ impl Client {
         }
     }
 
-    async fn run_execute(
+    pub(crate) async fn run_execute(
         &self,
         place: Place,
         statement: &Statement,
@@ -221,7 +219,7 @@ impl Client {
         })
     }
 
-    async fn run_batch(
+    pub(crate) async fn run_batch(
         &self,
         place: Place,
         statements: Vec<proto::Statement>,
@@ -299,7 +297,7 @@ impl Client {
         made.inspect_err(|failure| jar.failed(&tokens, failure))
     }
 
-    async fn run_stream(
+    pub(crate) async fn run_stream(
         &self,
         place: Place,
         statement: &Statement,
@@ -316,7 +314,7 @@ impl Client {
         }
     }
 
-    async fn run_whole_query(
+    pub(crate) async fn run_whole_query(
         &self,
         place: Place,
         statement: &Statement,
@@ -327,24 +325,6 @@ impl Client {
             Err(failure) if place.is_outside() => Err(unwritten(failure)),
             Err(failure) => place.leave("", Err(failure)),
         }
-    }
-
-    async fn place(&self) -> Result<Place, Error> {
-        Ok(Place::Outside)
-    }
-
-    fn caller(&self) -> &Self {
-        self
-    }
-}
-
-impl Transaction {
-    async fn place(&self) -> Result<Place, Error> {
-        self.enter().await
-    }
-
-    fn caller(&self) -> &Client {
-        &self.client
     }
 }
 
@@ -358,112 +338,3 @@ pub(crate) fn unreadable(what: &str) -> Error {
     failure.outcome = Outcome::Applied;
     failure.into()
 }
-
-macro_rules! calls {
-    ($on:ident) => {
-        impl $on {
-            /// Runs a read and gives all its rows. A statement that would write is refused: run it by `execute`.
-            ///
-            /// # Errors
-            ///
-            /// What the call failed with.
-            pub async fn query(
-                &self,
-                statement: impl Into<Statement>,
-                params: &[&(dyn ToValue + Sync)],
-            ) -> Result<Vec<Row>, Error> {
-                let statement = statement.into();
-                // Before the transaction is asked: what cannot be sent leaves it as it is.
-                let made = statement.with(params)?;
-                self.caller().run_whole_query(self.place().await?, &statement, made).await
-            }
-
-            /// Runs a read and gives its rows as a type of serde: see [`Row::read`].
-            ///
-            /// # Errors
-            ///
-            /// What the call failed with, and [`Error::Usage`] where a row does not fit the type.
-            pub async fn query_as<T: DeserializeOwned>(
-                &self,
-                statement: impl Into<Statement>,
-                params: &[&(dyn ToValue + Sync)],
-            ) -> Result<Vec<T>, Error> {
-                self.query(statement, params).await?.into_iter().map(Row::read).collect()
-            }
-
-            /// Runs a read of one row at most.
-            ///
-            /// # Errors
-            ///
-            /// What the call failed with, and [`Error::Usage`] where there are more rows.
-            pub async fn query_opt(
-                &self,
-                statement: impl Into<Statement>,
-                params: &[&(dyn ToValue + Sync)],
-            ) -> Result<Option<Row>, Error> {
-                let mut rows = self.query(statement, params).await?;
-                match rows.len() {
-                    0 | 1 => Ok(rows.pop()),
-                    count => Err(Error::usage(format!("expected one row at most, found {count}"))),
-                }
-            }
-
-            /// Runs a read of exactly one row.
-            ///
-            /// # Errors
-            ///
-            /// What the call failed with, and [`Error::Usage`] where there is no row, or more than one.
-            pub async fn query_one(
-                &self,
-                statement: impl Into<Statement>,
-                params: &[&(dyn ToValue + Sync)],
-            ) -> Result<Row, Error> {
-                let row = self.query_opt(statement, params).await?;
-                row.ok_or_else(|| Error::usage("expected one row, found none"))
-            }
-
-            /// Runs a read whose rows come while they are read.
-            ///
-            /// # Errors
-            ///
-            /// What the call failed with before its first row.
-            pub async fn stream(
-                &self,
-                statement: impl Into<Statement>,
-                params: &[&(dyn ToValue + Sync)],
-            ) -> Result<Rows, Error> {
-                let statement = statement.into();
-                let made = statement.with(params)?;
-                self.caller().run_stream(self.place().await?, &statement, made).await
-            }
-
-            /// Runs a write, or any statement inside a transaction.
-            ///
-            /// # Errors
-            ///
-            /// What the call failed with.
-            pub async fn execute(
-                &self,
-                statement: impl Into<Statement>,
-                params: &[&(dyn ToValue + Sync)],
-            ) -> Result<Done, Error> {
-                let statement = statement.into();
-                let made = statement.with(params)?;
-                self.caller().run_execute(self.place().await?, &statement, made).await
-            }
-
-            /// Runs several writes in one call: all or none.
-            ///
-            /// # Errors
-            ///
-            /// What the call failed with.
-            pub async fn batch(&self, batch: &Batch) -> Result<BatchDone, Error> {
-                let made = batch.proto()?;
-                self.caller().run_batch(self.place().await?, made).await
-            }
-        }
-    };
-}
-
-calls!(Client);
-calls!(Transaction);

@@ -2,8 +2,9 @@
 //!
 //! # Layout
 //!
-//! - `client`, `options`: what an application makes; `calls`: what it calls; `batch`, `rows`, `row`: what it gets
-//! - `transaction`, `retry`: transactions, and running them again
+//! - `client`, `options`: what an application makes; `methods`, `calls`: what it calls; `batch`, `rows`, `row`: what
+//!   it gets
+//! - `transaction`, `transaction_options`, `retry`: transactions, and running them again
 //! - `repeat`: which call is made again by itself; `tokens`: consistency; `statement`: what is remembered
 //! - `error`, `status`: what a call failed with
 //! - `value`, `time`, `text`: SQL's values; `params`, `from`, `de` and the features' modules: Rust's types to and
@@ -22,6 +23,7 @@ mod from;
 #[cfg(feature = "json")]
 mod json;
 mod link;
+mod methods;
 mod options;
 mod params;
 mod protocol;
@@ -38,6 +40,7 @@ mod tls;
 mod tokens;
 mod trace;
 mod transaction;
+mod transaction_options;
 #[cfg(feature = "uuid")]
 mod uuid;
 mod value;
@@ -55,5 +58,6 @@ pub use statement::{Statement, named};
 pub use text::Unreadable;
 pub use time::{Date, Interval, Time, Timestamp};
 pub use tokens::Tokens;
-pub use transaction::{Isolation, Transaction, TransactionOptions};
+pub use transaction::Transaction;
+pub use transaction_options::{Isolation, TransactionOptions};
 pub use value::{Array, Dimension, Json, Numeric, Uuid, Value};

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::error::Error;
 use crate::repeat::jittered;
-use crate::transaction::{Transaction, TransactionOptions};
+use crate::transaction::Transaction;
+use crate::transaction_options::TransactionOptions;
 
 const CONFLICT_MIN: Duration = Duration::from_millis(10);
 const CONFLICT_MAX: Duration = Duration::from_secs(1);

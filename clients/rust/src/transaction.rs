@@ -14,82 +14,13 @@ use crate::protocol::transaction_selector::Selector;
 use crate::repeat::Repeating;
 use crate::status::failure_of;
 use crate::trace::Named;
+use crate::transaction_options::TransactionOptions;
 
 /// Bounds a rollback, which no caller's deadline covers. What it does not reach, the sidecar rolls back by itself.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(10);
 const NOT_FOUND: &str = "transaction.not_found";
 const IN_USE: &str = "transaction.in_use";
 const FAILED_SQLSTATE: &str = "25P02";
-
-/// Isolation levels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Isolation {
-    /// The database's default.
-    #[default]
-    Default,
-    /// READ COMMITTED.
-    ReadCommitted,
-    /// REPEATABLE READ.
-    RepeatableRead,
-    /// SERIALIZABLE.
-    Serializable,
-}
-
-/// Options of a new transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TransactionOptions {
-    /// The isolation level.
-    pub isolation: Isolation,
-    /// Refuses writes.
-    pub read_only: bool,
-    /// How long it may be without a call; none stands for the sidecar's limit.
-    pub idle_timeout: Option<Duration>,
-    /// How long it may be open; none stands for the sidecar's limit.
-    pub total_timeout: Option<Duration>,
-    /// How often [`Client::transaction_with`] runs its function at most.
-    pub attempts: u32,
-}
-
-/// How often a function is run at most.
-const DEFAULT_ATTEMPTS: u32 = 10;
-
-impl Default for TransactionOptions {
-    fn default() -> Self {
-        Self {
-            isolation: Isolation::Default,
-            read_only: false,
-            idle_timeout: None,
-            total_timeout: None,
-            attempts: DEFAULT_ATTEMPTS,
-        }
-    }
-}
-
-impl TransactionOptions {
-    /// SERIALIZABLE, and otherwise the defaults.
-    pub fn serializable() -> Self {
-        Self { isolation: Isolation::Serializable, ..Self::default() }
-    }
-
-    fn proto(&self) -> Result<proto::TransactionOptions, Error> {
-        let isolation = match self.isolation {
-            Isolation::Default => proto::Isolation::Unspecified,
-            Isolation::ReadCommitted => proto::Isolation::ReadCommitted,
-            Isolation::RepeatableRead => proto::Isolation::RepeatableRead,
-            Isolation::Serializable => proto::Isolation::Serializable,
-        };
-        let time = |it: Option<Duration>| {
-            it.map(|it| it.try_into().map_err(|_| Error::usage("a timeout is out of range")))
-                .transpose()
-        };
-        Ok(proto::TransactionOptions {
-            isolation: isolation.into(),
-            read_only: self.read_only,
-            idle_timeout: time(self.idle_timeout)?,
-            total_timeout: time(self.total_timeout)?,
-        })
-    }
-}
 
 /// A transaction. Nothing is sent before its first call, which begins it; where that fails, the next one does.
 ///
