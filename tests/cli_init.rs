@@ -62,6 +62,24 @@ async fn init_starts_no_capture_that_was_stopped_with_the_copy() {
     assert!(pair.source.rows(KEYS).await.is_empty());
 }
 
+/// The old primary's row follows a moment later, whichever side that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn capture_is_taken_away_by_the_newer_of_both_control_rows() {
+    let pair = Pair::fresh(TABLE, TABLE).await;
+    let segue = Segue::prepare(pair.source.dsn(), pair.target.dsn(), "");
+    segue.init_in("dual_write").await;
+    let set = |phase: &str, epoch: u32| {
+        format!("UPDATE segue.control SET phase = '{phase}', epoch = {epoch} WHERE id = 1")
+    };
+    pair.source.run(&set("reversed", 8)).await;
+    for (phase, is_taken) in [("reversed", false), ("target_only", true)] {
+        pair.target.run(&set(phase, 9)).await;
+        let done = segue.run(&["capture", "remove"]);
+        let told = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(if is_taken { 0 } else { 4 }), "{phase}: {told}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_row_that_is_missing_is_written_and_none_that_is_there_is_changed() {
     let pair = Pair::fresh(TABLE, TABLE).await;

@@ -325,16 +325,19 @@ pub(super) async fn stop_capturing(databases: &Databases, side: Side) -> Result<
 ///
 /// [`AppError`], with the SQL to run where privileges are missing.
 pub async fn remove_capture(databases: &Databases) -> Result<u64, AppError> {
-    let mut taken = 0;
+    // Where the primary's row has changed, the other one follows only a moment later.
     let mut newest = None;
     for side in [Side::Source, Side::Target] {
-        let mut session = databases.own().of(side).get().await?;
-        // The target's row may follow a step back only a moment later.
+        let session = databases.own().of(side).get().await?;
         newest = newest.max(state_if_any(&session).await?);
-        // On the side that follows it is the fence.
-        if newest.is_some_and(|(_, phase)| phase.captures()) {
-            return Err(in_use());
-        }
+    }
+    // On the side that follows it is the fence.
+    if newest.is_some_and(|(_, phase)| phase.captures()) {
+        return Err(in_use());
+    }
+    let mut taken = 0;
+    for side in [Side::Source, Side::Target] {
+        let mut session = databases.own().of(side).get().await?;
         taken += capture::remove(session.driver_mut(), &capture::Params::new(side)).await?;
     }
     Ok(taken)
