@@ -1,6 +1,7 @@
 //! One session with a server: the driver's client and what segue knows about it.
 
 pub(in crate::postgres) mod admission;
+mod admitted;
 pub mod asked;
 pub mod cancel;
 pub mod cell;
