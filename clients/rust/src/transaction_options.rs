@@ -30,7 +30,7 @@ pub struct TransactionOptions {
     pub idle_timeout: Option<Duration>,
     /// How long it may be open; none stands for the sidecar's limit.
     pub total_timeout: Option<Duration>,
-    /// How often [`Client::transaction_with`] runs its function at most.
+    /// How often [`Client::transaction_with`](crate::Client::transaction_with) runs its function at most.
     pub attempts: u32,
 }
 
