@@ -22,7 +22,7 @@ use crate::support::{Proxy, eventually};
 /// the second of three parts, `2/3`. Otherwise at so many of each action, each the last of its
 /// transaction, where the most is held.
 const ALL: &str = "SEGUE_ALL_AWAITS";
-const PLACES_MAX: usize = 8;
+const PLACES_MAX: usize = 5;
 /// The member that is lost.
 const LOST: usize = 2;
 /// A look at what a member does by itself takes so long.
