@@ -25,7 +25,7 @@ const PLANNER: &str = " UNION ALL \
                 OR s.name IN ('constraint_exclusion', 'cursor_tuple_fraction', \
                     'force_parallel_mode', 'debug_parallel_query', 'effective_cache_size', \
                     'recursive_worktable_factor')))";
-/// Errors in English, for whoever reads segue's logs, where the role may say so: `{may}`.
+/// Errors in English, for the readers of segue's logs, where the role may set it: `{may}`.
 const MESSAGES: &str = " UNION ALL \
     SELECT s.name, pg_catalog.set_config(s.name, 'C', false) FROM pg_catalog.pg_settings AS s \
     WHERE s.name = 'lc_messages' AND {may}";

@@ -15,6 +15,10 @@ use crate::support::eventually;
 /// The lease of these fleets, and what segue promises beyond it.
 const OUTAGE_MAX: Duration = Duration::from_secs(4 + 2);
 const LOST: usize = 2;
+/// Sessions in which callers write, by the lock that names their member, and that are in no transaction.
+const AT_REST: &str = "SELECT a.pid::text FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) \
+    WHERE l.locktype = 'advisory' AND l.classid::int8 = x'73677772'::int8 AND a.state = 'idle' \
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1";
 
 fn begun() -> Option<proto::TransactionSelector> {
     let begin = proto::TransactionOptions::default();
@@ -41,6 +45,15 @@ async fn rows_that_callers_of_a_stopped_sidecar_have_locked_are_free_within_its_
     let addresses = fleet.addresses();
     let id = begin_at(&fleet, LOST, "UPDATE ticket SET note = 'lost' WHERE id = 1").await;
     let looked = begin_at(&fleet, LOST, "SELECT count(*) FROM coupon").await;
+    // One more session of its own, at rest.
+    let mut caller = sql(&addresses[LOST]);
+    let written = caller.execute(proto::ExecuteRequest {
+        statement: statement("UPDATE ticket SET note = 'before' WHERE id = 2"),
+        ..proto::ExecuteRequest::default()
+    });
+    written.await.unwrap();
+    let at_rest = fleet.pair.source.rows(AT_REST).await;
+    assert!(!at_rest.is_empty());
     fleet.members[LOST].signal("STOP");
     let begun = Instant::now();
     let written = async {
@@ -60,6 +73,11 @@ async fn rows_that_callers_of_a_stopped_sidecar_have_locked_are_free_within_its_
     let (written, locked) = tokio::join!(written, locked);
     println!("a row after {written:?}, a table after {locked:?}");
     assert!(written < OUTAGE_MAX && locked < OUTAGE_MAX, "a row {written:?}, a table {locked:?}");
+    let left = fleet.pair.source.rows(AT_REST).await;
+    assert!(
+        at_rest.iter().all(|it| left.contains(it)),
+        "{at_rest:?}: what rests is in no one's way"
+    );
     fleet.members[LOST].signal("CONT");
     for transaction_id in [id, looked] {
         let request = proto::CommitRequest { transaction_id, ..proto::CommitRequest::default() };

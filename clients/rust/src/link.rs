@@ -151,7 +151,7 @@ impl Link {
         }
         let (answering, mut answered) = Answering::new(stream);
         let (sender, connection) = builder.handshake(TokioIo::new(answering)).await?;
-        // Its end is seen by whoever calls; it ends by itself once no one holds the sender.
+        // Callers see its end; it ends by itself when the last sender is dropped.
         drop(tokio::spawn(connection));
         // A proxy takes connections for a sidecar that is not there.
         answered.changed().await.map_err(|_| "the connection was closed before an answer")?;

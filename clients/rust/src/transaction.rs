@@ -49,8 +49,8 @@ struct State {
     phase: Phase,
     /// Why it was rolled back without having been asked to.
     failed: Option<Error>,
-    /// A call is under way; it commits, or not. Whoever finds it so at the start of another call knows that the
-    /// future of the call was dropped.
+    /// A call is under way; it commits, or not. Found set at the start of another call, it says that
+    /// the future of the first one was dropped.
     calling: Option<bool>,
     /// The rows of an answer are being read.
     reading: bool,

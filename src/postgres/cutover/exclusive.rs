@@ -262,8 +262,8 @@ impl Exclusive {
     }
 }
 
-/// Refuses prepared transactions of this database: one could commit after the flip, whoever has made
-/// it, and one that has written to a migrated table lets no fence be raised.
+/// Refuses prepared transactions of this database: any of them could commit after the flip,
+/// and one that has written to a migrated table lets no fence be raised.
 ///
 /// # Errors
 ///

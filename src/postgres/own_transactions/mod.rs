@@ -148,7 +148,7 @@ pub const OWN: [OwnTransaction; 12] = [
         holds: "the shared locks of its epoch and its member, and what its callers have locked",
         waits: "the fence; every other writer of the same rows",
         server_ends: "the connection, checked by the server within half of `control.lease`; an open transaction 10 s past `transactions.idle_max`",
-        ended_by: "the fence, and every member, four times in a lease, when its member's lease is over",
+        ended_by: "the fence, and every member, four times in a lease, in a transaction, when its member's lease is over",
         locks: &[],
     },
     OwnTransaction {

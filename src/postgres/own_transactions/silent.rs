@@ -39,9 +39,10 @@ fn sql(locks: &[Held]) -> String {
     )
 }
 
-/// Sessions in which callers write, or read in a transaction, of members whose lease is over and of
-/// which nothing was heard: what they have locked stays locked until they are ended. Nothing where no
-/// member has a lease, as on a primary that takes no renewal.
+/// Transactions of callers that members have left open whose lease is over: what they have locked stays
+/// locked until they are ended. Sessions at rest hold nothing, and stay: they may be those of a member
+/// that has opened them ahead of a change of the primary, and is about to register there. Nothing where
+/// no member has a lease, as on a primary that takes no renewal.
 const LEFT_BY_LOST: &str = "\
     WITH alive AS MATERIALIZED (SELECT ('x' || pg_catalog.right( \
             pg_catalog.replace(m.member_id::text, '-', ''), 8))::bit(32)::int8 AS key \
@@ -51,7 +52,7 @@ const LEFT_BY_LOST: &str = "\
             extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)::float8 AS silent_s \
         FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid \
         WHERE l.granted AND l.locktype = 'advisory' AND l.objsubid = 2 AND l.mode = 'ShareLock' \
-            AND (l.classid::int8 = $2 OR l.classid::int8 = $3 AND a.xact_start IS NOT NULL) \
+            AND l.classid::int8 IN ($2, $3) AND a.xact_start IS NOT NULL \
             AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
                 WHERE d.datname = pg_catalog.current_database()) \
             AND a.wait_event_type = 'Client' AND a.state_change < pg_catalog.clock_timestamp() \
